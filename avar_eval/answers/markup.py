@@ -1,0 +1,65 @@
+"""What Markdown and LaTeX put around an answer, taken off.
+
+Every pattern here and in the other modules of this package is linear in the text: a response comes from a model, may be
+100 kB of braces, and is judged inside a training loop.
+"""
+
+import re
+from typing import Final
+
+MAX_LENGTH: Final = 2000
+"""Characters. A longer text is not read as an option, a number or a list; it is compared as text alone."""
+
+_CHARACTERS: Final = str.maketrans(
+    {**dict.fromkeys("−﹣－–", "-"), "（": "(", "）": ")", "：": ":", "．": ".", "＝": "="}
+)
+_EMPHASIS: Final = " *_`"
+_QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’"}
+_LATEX_NAMED: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname)\s?\{([^{}]*)\}")
+_LATEX_DEGREE: Final = re.compile(r"\^?\s?(?:\{\s?)?\\(?:circ|degree)\b(?:\s?\})?")
+_LATEX_SPACE: Final = re.compile(r"\\[,;:! ]|\\(?:left|right|quad|displaystyle)\b|~|\{,\}")
+_LATEX_MATH: Final = re.compile(r"\\[()\[\]]|\\?\$")
+# Not between two operands: `2**3` is arithmetic.
+_BOLD: Final = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
+
+
+def plain(text: str) -> str:
+    """The text on one line without Markdown emphasis, LaTeX spacing, math delimiters, wrapping quotes and a final stop.
+
+    >>> plain("**(B)** $30^\\\\circ$.")
+    '(B) 30°'
+    """
+    text = _BOLD.sub("", text.translate(_CHARACTERS))
+    if "\\" in text or "$" in text or "~" in text or "{" in text:
+        text = _without_latex(text)
+    text = " ".join(text.split()).strip(_EMPHASIS).rstrip(".。;,").strip(_EMPHASIS)
+    # Only a pair: the prime of "A'" and the inches of 5" belong to the answer.
+    if len(text) > 2 and _QUOTES.get(text[0]) == text[-1]:
+        return text[1:-1].strip()
+    return text
+
+
+def _without_latex(text: str) -> str:
+    text = _LATEX_MATH.sub("", _LATEX_NAMED.sub(r"\1", text))
+    text = _LATEX_DEGREE.sub("°", text)
+    return _LATEX_SPACE.sub(lambda match: "" if match[0] == "{,}" else " ", text).replace(r"\%", "%")
+
+
+def boxed(text: str) -> tuple[str, int] | None:
+    """Content and end offset of the last balanced `\\boxed{…}`; of nested boxes the inner one. None without one."""
+    open_braces: list[int | None] = []
+    last: tuple[int, int] | None = None
+    for match in _BRACES.finditer(text):
+        if match[0].startswith(r"\boxed") or match[0].startswith(r"\fbox"):
+            open_braces.append(match.end())
+        elif match[0] == "{":
+            open_braces.append(None)
+        elif match[0] == "}" and open_braces:
+            start = open_braces.pop()
+            if start is not None and (last is None or start > last[0]):
+                last = (start, match.start())
+    return None if last is None else (text[last[0] : last[1]], last[1])
+
+
+# Escaped braces are text, not structure.
+_BRACES: Final = re.compile(r"\\(?:boxed|fbox)\s?\{|\\[{}]|[{}]")
