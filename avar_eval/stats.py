@@ -1,0 +1,142 @@
+"""Estimates with 95 % intervals: proportions, means, and proportions over clustered responses.
+
+Everything here is a pure function of its arguments; the bootstrap draws from a fixed seed. Units are those of
+the input: a proportion is a fraction 0..1, never a percentage.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+
+BOOTSTRAP_RESAMPLES = 10_000
+BOOTSTRAP_SEED = 0
+BOOTSTRAP_BLOCK = 1_000_000
+"""Values drawn at a time: bounds the bootstrap's memory near 16 MB whatever the number of values."""
+
+Z_95 = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value, its 95 % interval and the number of observations behind it.
+
+    `value` is None when nothing was observed, `ci95` (low, high) is None when an interval cannot be had. Both
+    are in the unit of the observations.
+    """
+
+    value: float | None
+    ci95: tuple[float, float] | None
+    n: int
+
+    def to_json(self) -> dict[str, float | int | list[float] | None]:
+        """The estimate as results.json holds it: {"value", "ci95": [low, high] or null, "n"}."""
+        return {"value": self.value, "ci95": None if self.ci95 is None else list(self.ci95), "n": self.n}
+
+
+def proportion(successes: Sequence[bool]) -> Estimate:
+    """Share of true values (fraction 0..1) with the Wilson score interval (Wilson 1927, no continuity correction).
+
+    Of no values the share is None.
+    """
+    n = len(successes)
+    if n == 0:
+        return Estimate(None, None, 0)
+    share = sum(map(bool, successes)) / n
+    return Estimate(share, _wilson(share, n), n)
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """Arithmetic mean (unit of the values) with a percentile bootstrap interval.
+
+    10,000 resamples from a fixed seed, so the same values in the same order give the same interval. Of no
+    values the mean is None, of fewer than two there is no interval. Raises ValueError for NaN or infinity.
+    """
+    observed = np.asarray(values, dtype=np.float64)
+    n = observed.size
+    if n == 0:
+        return Estimate(None, None, 0)
+    if not np.isfinite(observed).all():
+        raise ValueError("cannot average values that are not finite")
+    least, greatest = observed.min(), observed.max()
+    # Rounding in a sum can leave the range of the values by one unit in the last place: clipping keeps constants exact.
+    value = float(np.clip(observed.mean(), least, greatest))
+    if n < 2:
+        return Estimate(value, None, n)
+    means = np.clip(_resampled_means(observed), least, greatest)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(value, (float(low), float(high)), n)
+
+
+def clustered_proportion(values: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate:
+    """Share of true values (fraction 0..1) of responses in clusters: samples of a question, questions of an image.
+
+    The standard error is the cluster-robust sandwich of an intercept-only regression with the factor G / (G − 1)
+    for G clusters, as in statsmodels' `cov_type="cluster"`. Its square over that of n independent responses is the
+    design effect, and the interval is Wilson's at the effective size n / design effect: unlike value ± 1.96 standard
+    errors it stays within 0..1 and does not shrink to a point at 0 or 1. **When every cluster has one member, it is
+    the plain Wilson interval of `proportion`.** Two choices on the cautious side: the effective size never exceeds n,
+    and when all values are equal, which says nothing of the clusters, it is G.
+
+    `n` is the number of values. Of one cluster there is no interval, of no values the value is None. Raises
+    ValueError when `values` and `clusters` differ in length.
+    """
+    n = len(values)
+    if n != len(clusters):
+        raise ValueError(f"{n} values but {len(clusters)} clusters")
+    if len(set(clusters)) == n:
+        return proportion(values)
+    share = sum(map(bool, values)) / n
+    size = _effective_size(values, clusters, share)
+    return Estimate(share, None if size is None else _wilson(share, size), n)
+
+
+def clustered_standard_error(values: Sequence[bool], clusters: Sequence[Hashable]) -> float | None:
+    """Cluster-robust standard error of the share of true values (fraction 0..1); None with fewer than two clusters.
+
+    sqrt(G / (G − 1) · Σ_g (Σ_{i in g} (x_i − x̄))²) / n, the sandwich of `clustered_proportion`.
+    """
+    share = sum(map(bool, values)) / len(values) if values else 0.0
+    residuals: dict[Hashable, float] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        residuals[cluster] = residuals.get(cluster, 0.0) + bool(value) - share
+    count = len(residuals)
+    if count < 2:
+        return None
+    return sqrt(count / (count - 1) * sum(residual**2 for residual in residuals.values())) / len(values)
+
+
+def _effective_size(values: Sequence[bool], clusters: Sequence[Hashable], share: float) -> float | None:
+    """How many independent responses would give the clustered standard error; None with fewer than two clusters."""
+    error = clustered_standard_error(values, clusters)
+    if error is None:
+        return None
+    independent_variance = share * (1 - share) / (len(values) - 1)
+    if independent_variance == 0:
+        return len(set(clusters))
+    return len(values) / max(1.0, error**2 / independent_variance)
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson score interval of a share seen in n trials; n may be an effective size, so it need not be whole."""
+    z2 = Z_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n**2))
+    # At 0 and 1 the bound is exact in algebra but not in floating point.
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    high = 1.0 if share == 1 else min(1.0, centre + half)
+    return low, high
+
+
+def _resampled_means(observed: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray:
+    """Means of resamples with replacement, drawn in blocks so that memory does not grow with the number of values."""
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    block = max(1, BOOTSTRAP_BLOCK // observed.size)
+    means = np.empty(BOOTSTRAP_RESAMPLES)
+    for start in range(0, BOOTSTRAP_RESAMPLES, block):
+        stop = min(start + block, BOOTSTRAP_RESAMPLES)
+        drawn = generator.integers(observed.size, size=(stop - start, observed.size), dtype=np.int32)
+        means[start:stop] = observed[drawn].mean(axis=1)
+    return means

@@ -1,0 +1,184 @@
+"""`avar-leaderboard`: show, export and mend the store of finished runs. Nothing heavy is imported for --help."""
+
+import io
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avar_eval.cli import run_app
+from avar_eval.errors import AvarError
+
+if TYPE_CHECKING:
+    from avar_eval.leaderboard.row import Row
+    from avar_eval.leaderboard.store import SkippedFile, Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Finished runs side by side: accuracy and Visual Attention Score.",
+)
+
+
+UNFOLDED = 10_000
+"""Columns, more than any table is wide."""
+
+
+class ExportFormat(StrEnum):
+    """For people: md. For programs, with shares as fractions 0..1: csv, json."""
+
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="Folder of the leaderboard.", show_default="$AVAR_LEADERBOARD, else the user's own"),
+]
+
+
+@app.command()
+def show(
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Print the table, the best accuracy first.
+
+    It has a row for each task of every run; intervals are at 95 %.
+    """
+    leaderboard = _open(store)
+    rows = leaderboard.rows()
+    if rows:
+        _check_names(rows, task, model)
+        chosen = leaderboard.rows(task, model)
+        if chosen:
+            _print_table(chosen)
+        else:
+            typer.echo(f"No run of {model} on {task} yet.")
+    else:
+        typer.echo(
+            f"The leaderboard in {leaderboard.path} is empty. Every finished run adds its row: try "
+            "`avar-eval --model avar-tiny --tasks shapes`, or add one with `avar-leaderboard add RESULTS.json`."
+        )
+    _report_skipped(leaderboard.skipped())
+
+
+@app.command()
+def export(
+    form: Annotated[ExportFormat, typer.Option("--format", help="md is for people; csv and json hold fractions 0..1.")],
+    output: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Write the whole leaderboard as Markdown, CSV or JSON."""
+    from avar_eval.leaderboard import table
+    from avar_eval.leaderboard.store import write_atomically
+
+    leaderboard = _open(store)
+    render = {ExportFormat.MD: table.markdown, ExportFormat.CSV: table.csv_text, ExportFormat.JSON: table.json_text}
+    data = render[form](leaderboard.rows()).encode()
+    if output is None:
+        # Bytes: the same file whatever the terminal's encoding. Flushed here, where typer minds a closed pipe.
+        binary = typer.get_binary_stream("stdout")
+        binary.write(data)
+        binary.flush()
+    else:
+        try:
+            write_atomically(output, data)
+        except OSError as error:
+            raise AvarError(f"cannot write {output}: {error.strerror}") from error
+    _report_skipped(leaderboard.skipped())
+
+
+@app.command()
+def rebuild(store: StoreOption = None) -> None:
+    """Make the index anew from the stored runs.
+
+    Names the files that could not be read.
+    """
+    leaderboard = _open(store)
+    skipped = leaderboard.rebuild()
+    rows = leaderboard.rows()
+    runs = len({row.run_id for row in rows})
+    typer.echo(f"{_count(runs, 'run')}, {_count(len(rows), 'row')}, {_count(len(skipped), 'file')} skipped.")
+    for file in skipped:
+        typer.echo(f"skipped: {file.reason}", err=True)
+
+
+@app.command()
+def add(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json...", help="Of finished runs.")],
+    store: StoreOption = None,
+) -> None:
+    """Add finished runs from elsewhere.
+
+    A run that is there already is replaced, never doubled.
+    """
+    leaderboard = _open(store)
+    failed = 0
+    for path in results:
+        try:
+            run = leaderboard.add(path)
+        except AvarError as error:
+            failed += 1
+            typer.echo(f"avar-leaderboard: {error}", err=True)
+        else:
+            typer.echo(f"added {run.protocol.model} on {', '.join(run.tasks)} (run {run.run_id})")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _open(path: Path | None) -> "Store":
+    from avar_eval.leaderboard.store import Store, default_store
+
+    return Store(path or default_store())
+
+
+def _check_names(rows: "list[Row]", task: str | None, model: str | None) -> None:
+    """Raise UsageError, with the nearest names, for a task or model that no row has."""
+    from avar_eval.names import unknown_name
+
+    asked = (("task", task, {row.task for row in rows}), ("model", model, {row.model for row in rows}))
+    for kind, name, known in asked:
+        if name is not None and name not in known:
+            raise unknown_name(kind, name, known, "(in this leaderboard)")
+
+
+def _print_table(rows: "list[Row]") -> None:
+    from rich.console import Console
+
+    from avar_eval.leaderboard.table import terminal_table
+
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width: do not fold cells into its imagined 80 columns
+        console.width = UNFOLDED
+    console.print(terminal_table(rows))
+
+
+def _report_skipped(skipped: "list[SkippedFile]") -> None:
+    if skipped:
+        count = _count(len(skipped), "file")
+        typer.echo(f"{count} in the store could not be read; `avar-leaderboard rebuild` says why", err=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def main() -> None:
+    """Entry point of `avar-leaderboard`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII shows "?" for "–"
+    try:
+        run_app(app, "avar-leaderboard")
+    except OSError as error:  # the store's own errors have names: this is `> file` on a full disk
+        typer.echo(f"avar-leaderboard: cannot write to standard output: {error.strerror}", err=True)
+        # What is still in the buffer would fail once more at exit, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,81 @@
+"""One row of the leaderboard: one task of one finished run."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from avar_eval.leaderboard.results import Results, TaskResults
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task of one run.
+
+    `accuracy`, `truncated`, `unparsed` and the ends of the accuracy's interval are fractions 0..1; VAS is a ratio
+    (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted keys, the hashes
+    are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
+    """
+
+    run_id: str
+    task: str
+    model: str
+    revision: str | None
+    n: int
+    left_out: int
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    vas: float | None
+    vas_low: float | None
+    vas_high: float | None
+    vas_n: int
+    vas_band: str | None
+    vas_response: float | None
+    truncated: float | None
+    unparsed: float | None
+    steering: str | None
+    limit: int | None
+    system_prompt_sha256: str | None
+    prompt_sha256: str | None
+    added: str
+
+
+def rows_of(results: Results, added: str) -> Iterator[Row]:
+    """A run's rows; `added` as in Row."""
+    for task, task_results in results.tasks.items():
+        yield _row(results, task, task_results, added)
+
+
+def _row(results: Results, task: str, task_results: TaskResults, added: str) -> Row:
+    protocol, metrics = results.protocol, task_results.metrics
+    accuracy_low, accuracy_high = metrics.accuracy.ci95 or (None, None)
+    vas_low, vas_high = metrics.vas.ci95 or (None, None)
+    return Row(
+        run_id=results.run_id,
+        task=task,
+        model=protocol.model,
+        revision=protocol.revision,
+        n=metrics.accuracy.n,
+        left_out=task_results.left_out.n,
+        accuracy=metrics.accuracy.value,
+        accuracy_low=accuracy_low,
+        accuracy_high=accuracy_high,
+        vas=metrics.vas.value,
+        vas_low=vas_low,
+        vas_high=vas_high,
+        vas_n=metrics.vas.n,
+        vas_band=task_results.vas_band,
+        vas_response=metrics.vas_response.value,
+        truncated=metrics.truncated.value,
+        unparsed=metrics.unparsed.value,
+        steering=None if protocol.steering is None else json.dumps(protocol.steering, sort_keys=True),
+        limit=protocol.limit,
+        system_prompt_sha256=_sha256(protocol.system_prompt),
+        prompt_sha256=protocol.prompt_sha256.get(task),
+        added=added,
+    )
+
+
+def _sha256(text: str | None) -> str | None:
+    return None if text is None else sha256(text.encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""Rows of the leaderboard as a table for the terminal, and as Markdown, CSV and JSON.
+
+For people (terminal, Markdown) shares are in percent, an unknown value is "–". For programs (CSV, JSON) a row has the
+fields and units of `Row`: shares are fractions 0..1 in full precision, an unknown value is empty or null.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+from avar_eval.leaderboard.row import Row
+
+UNKNOWN = "–"
+TEXT_HEADINGS = ("task", "model", "run")
+NUMBER_HEADINGS = ("n", "accuracy %", "VAS", "resp. VAS", "truncated %", "unparsed %")
+FOLDING = ("n", "accuracy %", "VAS")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def terminal_table(rows: Iterable[Row]) -> Table:
+    """A rich table, whole from 80 columns on; rows of a task stand together under its name, in the order given."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("model", overflow="fold")
+    table.add_column("run", no_wrap=True)
+    for heading in NUMBER_HEADINGS:
+        # A column that may not wrap keeps its width when the terminal is narrow: the others fold instead.
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=heading not in FOLDING)
+    for task, group in groupby(rows, key=lambda row: row.task):
+        table.add_row()
+        table.add_row(Text(task, style="bold"))
+        for row in group:
+            # Text, not str: a model's name is no markup.
+            table.add_row(*map(Text, _cells(row)[1:]))
+    return table
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """A Markdown table with the terminal's columns."""
+    lines = [
+        [*TEXT_HEADINGS, *NUMBER_HEADINGS],
+        ["---"] * len(TEXT_HEADINGS) + ["---:"] * len(NUMBER_HEADINGS),
+        *([cell.replace("\\", "\\\\").replace("|", "\\|") for cell in _cells(row)] for row in rows),
+    ]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def csv_text(rows: Iterable[Row]) -> str:
+    """CSV with a header line of Row's fields."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, rows))
+    return text.getvalue()
+
+
+def json_text(rows: Iterable[Row]) -> str:
+    """A JSON array with one object a row, its keys Row's fields."""
+    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
+
+
+def _cells(row: Row) -> Sequence[str]:
+    vas = _number(row.vas, row.vas_low, row.vas_high)
+    return (
+        row.task,
+        _model(row),
+        row.run_id[:8],
+        _questions(row),
+        _percent(row.accuracy, row.accuracy_low, row.accuracy_high),
+        vas if row.vas is None or row.vas_band is None else f"{vas} {row.vas_band}",
+        _number(row.vas_response),
+        _percent(row.truncated),
+        _percent(row.unparsed),
+    )
+
+
+def _model(row: Row) -> str:
+    """The model's name, with what makes it another one: its revision, and whether it was steered."""
+    revision = row.revision and (row.revision[:7] if COMMIT.fullmatch(row.revision) else row.revision)
+    name = f"{row.model}@{revision}" if revision else row.model
+    return f"{name} (steered)" if row.steering is not None else name
+
+
+def _questions(row: Row) -> str:
+    """n, and why it is not the whole benchmark."""
+    notes = []
+    if row.limit is not None:
+        notes.append(f"first {row.limit}")
+    if row.left_out:
+        notes.append(f"{row.left_out} left out")
+    return f"{row.n} ({', '.join(notes)})" if notes else str(row.n)
+
+
+def _percent(share: float | None, low: float | None = None, high: float | None = None) -> str:
+    return UNKNOWN if share is None else f"{100 * share:.1f}" + _interval(low, high, factor=100, decimals=1)
+
+
+def _number(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    return UNKNOWN if value is None else f"{value:.2f}" + _interval(low, high, factor=1, decimals=2)
+
+
+def _interval(low: float | None, high: float | None, factor: int, decimals: int) -> str:
+    return "" if low is None or high is None else f" [{factor * low:.{decimals}f}, {factor * high:.{decimals}f}]"

@@ -1,0 +1,203 @@
+"""`avar-leaderboard` as it is typed."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from avar_eval.leaderboard.cli import app, main
+from avar_eval.leaderboard.store import Store
+
+WriteRun = Callable[..., Path]
+OTHER_RUN = "ffee00112233aabb"
+MAIN = [sys.executable, "-c", "from avar_eval.leaderboard.cli import main; main()"]
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AVAR_LEADERBOARD", str(tmp_path / "board"))
+    return tmp_path / "board"
+
+
+@pytest.fixture
+def filled(board: Path, write_run: WriteRun) -> Path:
+    store = Store(board)
+    store.add(write_run(model="avar-thinker", accuracy=0.5))
+    store.add(write_run(OTHER_RUN, limit=100))
+    return board
+
+
+def succeed(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["avar-leaderboard", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code, capsys.readouterr().err
+
+
+def test_show_puts_the_best_first(filled: Path) -> None:
+    text = succeed("show")
+    assert "accuracy" in text
+    assert text.index("91.0 [88.2, 93.2]") < text.index("50.0 [88.2, 93.2]")
+    assert "500 (first 100)" in text
+
+
+def test_show_one_task_or_model(filled: Path) -> None:
+    assert "mathvista" not in succeed("show", "--task", "shapes")
+    assert "avar-tiny" not in succeed("show", "--model", "avar-thinker")
+
+
+def test_a_pipe_gets_the_table_unfolded(filled: Path) -> None:
+    lines = succeed("show", "--task", "shapes", "--model", "avar-thinker").splitlines()
+    expected = "avar-thinker 00aa11bb 500 50.0 [88.2, 93.2] 12.35 [11.50, 13.25] wide 8.50 0.4 0.0"
+    assert expected in [" ".join(line.split()) for line in lines]
+
+
+def test_an_empty_leaderboard_says_how_to_fill_it(board: Path) -> None:
+    text = succeed("show")
+    assert "is empty" in text
+    assert "avar-eval --model avar-tiny --tasks shapes" in text
+    assert json.loads(succeed("export", "--format", "json")) == []
+    assert "0 runs, 0 rows, 0 files skipped." in succeed("rebuild")
+    assert not board.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "meant"), [("--task", "shapse", "shapes"), ("--model", "avar-thinkr", "avar-thinker")]
+)
+def test_an_unknown_name_offers_the_nearest(
+    filled: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    typed: str,
+    meant: str,
+) -> None:
+    code, message = fail(capsys, monkeypatch, "show", option, typed)
+    assert code == 2
+    assert meant in message
+    assert message.count("\n") == 1
+
+
+def test_a_model_without_that_task_is_no_error(filled: Path, write_run: WriteRun) -> None:
+    only_shapes = json.loads(write_run("0123456789abcdef", model="other").read_text())
+    del only_shapes["tasks"]["mathvista"]
+    (filled / "runs" / "0123456789abcdef.json").write_text(json.dumps(only_shapes))
+    assert succeed("show", "--task", "mathvista", "--model", "other") == "No run of other on mathvista yet.\n"
+
+
+def test_exports_hold_the_same_numbers(filled: Path, tmp_path: Path) -> None:
+    rows = json.loads(succeed("export", "--format", "json"))
+    assert [row["accuracy"] for row in rows] == [1 / 3, 1 / 3, 0.91, 0.5]
+    table = list(csv.DictReader(io.StringIO(succeed("export", "--format", "csv"))))
+    assert [float(row["accuracy"]) for row in table] == [row["accuracy"] for row in rows]
+    assert [row["vas"] for row in table] == ["", "", "12.34567", "12.34567"]
+    assert len(succeed("export", "--format", "md").splitlines()) == 2 + 4
+    file = tmp_path / "table.md"
+    assert succeed("export", "--format", "md", "--output", str(file)) == ""
+    assert file.read_text(encoding="utf-8") == succeed("export", "--format", "md")
+
+
+def test_an_output_that_cannot_be_written(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = tmp_path / "nowhere" / "table.md"
+    code, message = fail(capsys, monkeypatch, "export", "--format", "md", "--output", str(wanted))
+    assert (code, message) == (1, f"avar-leaderboard: cannot write {wanted}: No such file or directory\n")
+
+
+def test_an_unknown_format_is_a_usage_error(
+    filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, message = fail(capsys, monkeypatch, "export", "--format", "xlsx")
+    assert code == 2
+    assert "md" in message
+
+
+def test_add_takes_what_it_can_and_names_the_rest(
+    board: Path,
+    write_run: WriteRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, message = fail(capsys, monkeypatch, "add", str(tmp_path / "none.json"), str(write_run()))
+    assert code == 1
+    assert message == (
+        f"avar-leaderboard: there is no file {tmp_path / 'none.json'}; give the results.json of a finished run\n"
+    )
+    assert len(Store(board).rows()) == 2
+
+
+def test_store_option_names_another_leaderboard(board: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    assert succeed("add", str(write_run()), "--store", other) == (
+        "added avar-tiny on shapes, mathvista (run 00aa11bb22cc33dd)\n"
+    )
+    assert "91.0" in succeed("show", "--store", other)
+    assert "is empty" in succeed("show")
+
+
+def test_skipped_files_are_mentioned_and_explained(filled: Path) -> None:
+    (filled / "runs" / "bad.json").write_text("{")
+    shown = CliRunner().invoke(app, ["show"])
+    assert "1 file in the store could not be read" in shown.stderr
+    rebuilt = CliRunner().invoke(app, ["rebuild"])
+    assert rebuilt.stdout == "2 runs, 4 rows, 1 file skipped.\n"
+    assert str(filled / "runs" / "bad.json") in rebuilt.stderr
+
+
+def test_the_command_itself(filled: Path) -> None:
+    done = subprocess.run([*MAIN, "show", "--task", "nothing like it"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == "avar-leaderboard: unknown task 'nothing like it': known: mathvista, shapes (in this leaderboard)\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["show"], ["export", "--format", "json"]])
+def test_a_closed_pipe_is_quiet(filled: Path, command: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*MAIN, *command], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", [["show"], ["export", "--format", "csv"]])
+def test_a_full_disk_behind_standard_output_is_named(filled: Path, command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*MAIN, *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "avar-leaderboard: cannot write to standard output: No space left on device\n"
+
+
+def test_a_terminal_that_knows_only_ascii(filled: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    show = subprocess.run([*MAIN, "show"], capture_output=True, env=environment, check=True)
+    assert b" ? " in show.stdout
+    exported = subprocess.run([*MAIN, "export", "--format", "md"], capture_output=True, env=environment, check=True)
+    assert "| – |" in exported.stdout.decode("utf-8")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys\ntry:\n    from avar_eval.leaderboard.cli import main; main()\nfinally:\n"
+    code += "    print(sorted({'numpy', 'pydantic', 'scipy', 'sqlite3', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert "export" in done.stdout
+    assert done.stdout.endswith("[]\n")

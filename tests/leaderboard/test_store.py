@@ -1,0 +1,367 @@
+"""The store: what goes in comes out, whatever happens to the index, the files or the disk."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avar_eval.leaderboard.results import ResultsFileError
+from avar_eval.leaderboard.row import Row
+from avar_eval.leaderboard.store import Store, StoreError, default_store
+
+WriteRun = Callable[..., Path]
+OTHER_RUN = "ffee00112233aabb"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "board")
+
+
+def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
+    path = write_run()
+    store.add(path)
+    assert (store.runs / "00aa11bb22cc33dd.json").read_bytes() == path.read_bytes()
+    mathvista, shapes = store.rows()
+    assert shapes == Row(
+        run_id="00aa11bb22cc33dd",
+        task="shapes",
+        model="avar-tiny",
+        revision=None,
+        n=500,
+        left_out=0,
+        accuracy=0.91,
+        accuracy_low=0.8817,
+        accuracy_high=0.9321,
+        vas=12.34567,
+        vas_low=11.5,
+        vas_high=13.25,
+        vas_n=200,
+        vas_band="wide",
+        vas_response=8.5,
+        truncated=0.004,
+        unparsed=0.0,
+        steering=None,
+        limit=None,
+        system_prompt_sha256=hashlib.sha256(b"You are helpful.").hexdigest(),
+        prompt_sha256="12" * 32,
+        added=shapes.added,
+    )
+    age = datetime.now(UTC) - datetime.fromisoformat(shapes.added)
+    assert timedelta(seconds=-2) < age < timedelta(minutes=5)
+    assert (mathvista.accuracy, mathvista.n, mathvista.left_out) == (1 / 3, 3, 2)
+    assert (mathvista.vas, mathvista.vas_band, mathvista.vas_response, mathvista.unparsed) == (None,) * 4
+
+
+def test_what_avar_eval_writes_is_what_the_store_reads(store: Store, tmp_path: Path, run: dict[str, Any]) -> None:
+    from avar_eval.results import Results
+
+    written = Results(run_id=run["run_id"], tasks=run["tasks"], protocol=run["protocol"]).write(tmp_path)
+    store.add(written)
+    assert [(row.task, row.accuracy, row.vas) for row in store.rows()] == [
+        ("mathvista", 1 / 3, None),
+        ("shapes", 0.91, 12.34567),
+    ]
+
+
+def test_the_best_comes_first_and_the_unknown_last(store: Store, write_run: WriteRun) -> None:
+    for digit, accuracy in enumerate([0.5, None, 0.9, 0.0]):
+        store.add(write_run(f"{digit}" * 16, accuracy=accuracy))
+    assert [row.accuracy for row in store.rows(task="shapes")] == [0.9, 0.5, 0.0, None]
+    assert [row.task for row in store.rows()] == ["mathvista"] * 4 + ["shapes"] * 4
+
+
+def test_rows_of_a_task_or_a_model(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    store.add(write_run(OTHER_RUN, model="avar-thinker", steering={"mode": "prob", "alpha": 0.2}, limit=100))
+    assert {row.model for row in store.rows(task="shapes")} == {"avar-tiny", "avar-thinker"}
+    (row,) = store.rows(task="shapes", model="avar-thinker")
+    assert (row.run_id, row.limit) == (OTHER_RUN, 100)
+    assert row.steering == '{"alpha": 0.2, "mode": "prob"}'
+    assert store.rows(model="unheard of") == []
+
+
+def test_adding_again_changes_nothing(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    before, fingerprint = store.rows(), (store.runs / "00aa11bb22cc33dd.json").stat()
+    store.add(write_run())
+    assert store.rows() == before
+    assert (store.runs / "00aa11bb22cc33dd.json").stat().st_mtime_ns == fingerprint.st_mtime_ns
+
+
+def test_a_run_scored_anew_replaces_the_old_one(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run(accuracy=0.5))
+    store.add(write_run(accuracy=0.6))
+    assert [row.accuracy for row in store.rows(task="shapes")] == [0.6]
+
+
+def test_nothing_is_made_by_looking(store: Store) -> None:
+    assert store.rows() == []
+    assert store.skipped() == store.rebuild() == []
+    assert not store.path.exists()
+
+
+def remove(index: Path) -> None:
+    index.unlink()
+
+
+def empty(index: Path) -> None:
+    index.write_bytes(b"")
+
+
+def scribble(index: Path) -> None:
+    index.write_bytes(b"this is no database" * 300)
+
+
+def cut(index: Path) -> None:
+    index.write_bytes(index.read_bytes()[:5000])
+
+
+def scribble_inside(index: Path) -> None:
+    data = bytearray(index.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    index.write_bytes(data)
+
+
+def undecodable(index: Path) -> None:
+    index.write_bytes(index.read_bytes().replace(b".json", b".\xff\xfeon"))
+
+
+def lose_a_table(index: Path) -> None:
+    with sqlite3.connect(index) as connection:
+        connection.execute("DROP TABLE rows")
+
+
+def other_version(index: Path) -> None:
+    with sqlite3.connect(index) as connection:
+        connection.execute("UPDATE rows SET accuracy = 0")
+        connection.execute("PRAGMA user_version = 1")
+
+
+@pytest.mark.parametrize(
+    "damage", [remove, empty, scribble, cut, scribble_inside, undecodable, lose_a_table, other_version]
+)
+def test_the_index_mends_itself(store: Store, write_run: WriteRun, damage: Callable[[Path], None]) -> None:
+    store.add(write_run())
+    before = store.rows()
+    damage(store.index)
+    assert store.rows() == before
+    damage(store.index)
+    store.add(write_run(OTHER_RUN))
+    assert len(store.rows()) == 4
+    damage(store.index)
+    assert store.rebuild() == []
+    assert len(store.rows()) == 4
+
+
+def test_files_put_in_and_taken_out_by_hand_are_noticed(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    (store.runs / f"{OTHER_RUN}.json").write_bytes(write_run(OTHER_RUN).read_bytes())
+    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd", OTHER_RUN}
+    (store.runs / "00aa11bb22cc33dd.json").unlink()
+    assert {row.run_id for row in store.rows()} == {OTHER_RUN}
+
+
+def test_rebuild_keeps_when_a_run_was_added(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    os.utime(store.runs / "00aa11bb22cc33dd.json", (1_700_000_000, 1_700_000_000))
+    store.rebuild()
+    assert {row.added for row in store.rows()} == {"2023-11-14T22:13:20+00:00"}
+
+
+def without(run: dict[str, Any], *keys: str) -> dict[str, Any]:
+    part = run
+    for key in keys[:-1]:
+        part = part[key]
+    del part[keys[-1]]
+    return run
+
+
+def with_value(run: dict[str, Any], value: object, *keys: str) -> dict[str, Any]:
+    part = run
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    return run
+
+
+UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a list": (lambda run: [run], "not a results.json"),
+    "another schema": (lambda run: with_value(run, 2, "schema"), "has results schema 2, and .* reads schema 1"),
+    "no schema": (lambda run: without(run, "schema"), r"\(schema: Field required\)"),
+    "no protocol": (lambda run: without(run, "protocol"), r"\(protocol: Field required\)"),
+    "no accuracy": (
+        lambda run: without(run, "tasks", "shapes", "metrics", "accuracy"),
+        r"\(tasks.shapes.metrics.accuracy: Field required\)",
+    ),
+    "no tasks": (lambda run: with_value(run, {}, "tasks"), r"\(tasks: "),
+    "percent": (lambda run: with_value(run, 91.0, "tasks", "shapes", "metrics", "accuracy", "value"), "accuracy.value"),
+    "not a number": (
+        lambda run: with_value(run, float("nan"), "tasks", "shapes", "metrics", "vas", "value"),
+        "vas.val",
+    ),
+    "number as text": (
+        lambda run: with_value(run, "0.9", "tasks", "shapes", "metrics", "accuracy", "value"),
+        "accuracy",
+    ),
+    "interval upside down": (
+        lambda run: with_value(run, [0.9, 0.1], "tasks", "shapes", "metrics", "accuracy", "ci95"),
+        "low end lies above",
+    ),
+    "huge n": (lambda run: with_value(run, 10**30, "tasks", "shapes", "metrics", "accuracy", "n"), "accuracy.n"),
+    "path for a run": (lambda run: with_value(run, "../../etc/passwd", "run_id"), r"\(run_id: "),
+    "escape codes": (lambda run: with_value(run, "\x1b[2Jmodel", "protocol", "model"), r"\(protocol.model: "),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_a_file_that_does_not_fit_is_named_and_never_stored(
+    kind: str, store: Store, run: dict[str, Any], tmp_path: Path
+) -> None:
+    spoil, message = UNFIT[kind]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(spoil(run)))
+    with pytest.raises(ResultsFileError, match=message) as raised:
+        store.add(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert store.rows() == []
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_bytes_that_are_no_json_are_named(data: bytes, store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(data)
+    with pytest.raises(ResultsFileError, match=re.escape(str(path))):
+        store.add(path)
+
+
+def test_missing_files_and_folders_say_what_to_give(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ResultsFileError, match="there is no file"):
+        store.add(tmp_path / "results.json")
+    with pytest.raises(ResultsFileError, match=r"is a folder; give the results\.json in it"):
+        store.add(tmp_path)
+
+
+def test_fields_of_later_versions_are_left_alone(store: Store, run: dict[str, Any], tmp_path: Path) -> None:
+    run["protocol"]["judge"] = {"model": "some-judge"}
+    run["tasks"]["shapes"]["metrics"]["pass_at_4"] = {"value": 0.95, "ci95": None, "n": 125}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(run))
+    store.add(path)
+    assert len(store.rows()) == 2
+
+
+def test_a_bad_file_never_stops_a_rebuild(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    (store.runs / f"{OTHER_RUN}.json").write_text('{"schema": 1')
+    (store.runs / "1234567890abcdef.json").write_text(json.dumps({"schema": 7}))
+    (store.runs / "copy.json").write_bytes(write_run().read_bytes())
+    (store.runs / "folder.json").mkdir()
+    (store.runs / ".killed.json.0123.tmp").write_text("{")
+    skipped = store.rebuild()
+    assert skipped == store.skipped()
+    assert [file.path.name for file in skipped] == [
+        "1234567890abcdef.json",
+        "copy.json",
+        f"{OTHER_RUN}.json",
+        "folder.json",
+    ]
+    assert all(str(file.path) in file.reason for file in skipped)
+    assert "holds the run 00aa11bb22cc33dd" in skipped[1].reason
+    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd"}
+
+
+def test_a_mended_file_is_read_again(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    stored = store.runs / f"{OTHER_RUN}.json"
+    stored.write_text("{")
+    assert len(store.skipped()) == 1
+    stored.write_bytes(write_run(OTHER_RUN).read_bytes())
+    assert store.skipped() == []
+    assert len(store.rows()) == 4
+
+
+ADD_ALL = "import sys; from pathlib import Path; from avar_eval.leaderboard.store import Store\n"
+ADD_ALL += "for path in sys.argv[2:]: Store(Path(sys.argv[1])).add(Path(path))"
+
+
+@pytest.mark.parametrize("corrupt_first", [False, True])
+def test_two_processes_add_at_once(store: Store, write_run: WriteRun, corrupt_first: bool) -> None:
+    shared = [write_run(f"{number:016x}") for number in range(5)]
+    own = [[write_run(f"{number + 100 * worker:016x}") for number in range(20)] for worker in (1, 2)]
+    if corrupt_first:
+        store.runs.mkdir(parents=True)
+        scribble(store.index)
+    commands = [[sys.executable, "-c", ADD_ALL, str(store.path), *map(str, [*shared, *paths])] for paths in own]
+    workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    while any(worker.poll() is None for worker in workers):
+        store.rows()
+        time.sleep(0.01)
+    assert [(worker.returncode, worker.communicate()[1]) for worker in workers] == [(0, "")] * 2
+    rows = store.rows()
+    assert len(rows) == 2 * 45
+    store.rebuild()
+    assert store.rows() == rows
+    assert sorted(path.suffix for path in store.runs.iterdir()) == [".json"] * 45
+
+
+def test_a_store_that_cannot_be_made_is_an_error_with_a_way_out(tmp_path: Path, write_run: WriteRun) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write the leaderboard store .*choose another folder"):
+        Store(tmp_path / "file" / "board").add(write_run())
+    with pytest.raises(StoreError, match="is not a folder"):
+        Store(tmp_path / "file").rows()
+
+
+def test_an_index_that_cannot_be_opened_is_an_error(store: Store, write_run: WriteRun) -> None:
+    store.index.mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot index the leaderboard store"):
+        store.add(write_run())
+
+
+def test_a_full_disk_leaves_the_store_as_it_was(
+    store: Store, write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add(write_run())
+    before = store.rows()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            store.add(write_run(OTHER_RUN))
+    assert store.rows() == before
+    assert [path.name for path in store.runs.iterdir()] == ["00aa11bb22cc33dd.json"]
+
+
+def test_an_index_that_outgrows_the_disk_is_an_error_and_mends_later(store: Store, write_run: WriteRun) -> None:
+    path = write_run()
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n" + ADD_ALL
+    failed = subprocess.run(
+        [sys.executable, "-c", code, str(store.path), str(path)], capture_output=True, text=True, check=False
+    )
+    assert "StoreError: cannot index the leaderboard store" in failed.stderr
+    assert len(store.rows()) == 2
+
+
+def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AVAR_LEADERBOARD", str(tmp_path / "mine"))
+    assert default_store() == tmp_path / "mine"
+    monkeypatch.delenv("AVAR_LEADERBOARD")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_store().name == "leaderboard"
+    assert "avar-eval" in default_store().parts

@@ -1,0 +1,142 @@
+"""Tables: what people read, and what programs read back."""
+
+import csv
+import io
+import json
+from dataclasses import asdict, fields, replace
+from typing import get_type_hints
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from avar_eval.leaderboard.row import Row
+from avar_eval.leaderboard.table import csv_text, json_text, markdown, terminal_table
+
+FULL = Row(
+    run_id="00aa11bb22cc33dd",
+    task="shapes",
+    model="avar-tiny",
+    revision=None,
+    n=500,
+    left_out=0,
+    accuracy=0.91,
+    accuracy_low=0.8817,
+    accuracy_high=0.9321,
+    vas=12.34567,
+    vas_low=11.5,
+    vas_high=13.25,
+    vas_n=200,
+    vas_band="wide",
+    vas_response=8.5,
+    truncated=0.004,
+    unparsed=0.0,
+    steering=None,
+    limit=None,
+    system_prompt_sha256=None,
+    prompt_sha256="12" * 32,
+    added="2026-01-31T10:00:00+00:00",
+)
+UNKNOWN = replace(
+    FULL,
+    accuracy=None,
+    accuracy_low=None,
+    accuracy_high=None,
+    vas=None,
+    vas_low=None,
+    vas_high=None,
+    vas_band=None,
+    vas_response=None,
+    truncated=None,
+    unparsed=None,
+)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+rows = st.lists(st.builds(replace, st.just(FULL), accuracy=st.none() | finite, vas=finite, model=st.text()), max_size=4)
+
+
+def printed(*shown: Row) -> str:
+    text = io.StringIO()
+    Console(file=text, width=200).print(terminal_table(shown))
+    return text.getvalue()
+
+
+def cells(*shown: Row) -> list[list[str]]:
+    return [line.strip("|\n ").split(" | ") for line in markdown(shown).splitlines()[2:]]
+
+
+def test_shares_are_percent_with_one_decimal_and_vas_has_its_band() -> None:
+    (row,) = cells(FULL)
+    assert row[:4] == ["shapes", "avar-tiny", "00aa11bb", "500"]
+    assert row[4:] == ["91.0 [88.2, 93.2]", "12.35 [11.50, 13.25] wide", "8.50", "0.4", "0.0"]
+
+
+def test_unknown_is_a_dash_and_zero_is_zero() -> None:
+    assert cells(UNKNOWN)[0][3:] == ["500", "–", "–", "–", "–", "–"]
+    zero = replace(FULL, accuracy=0.0, accuracy_low=None, accuracy_high=None, vas=0.0, vas_low=None, vas_high=None)
+    assert cells(zero)[0][4:6] == ["0.0", "0.00 wide"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "expected"),
+    [
+        ({"limit": 100, "n": 100}, 3, "100 (first 100)"),
+        ({"left_out": 12, "n": 488}, 3, "488 (12 left out)"),
+        ({"limit": 100, "left_out": 2, "n": 98}, 3, "98 (first 100, 2 left out)"),
+        ({"revision": "0123456789abcdef0123456789abcdef01234567"}, 1, "avar-tiny@0123456"),
+        ({"revision": "step-200"}, 1, "avar-tiny@step-200"),
+        ({"steering": '{"mode": "prob"}'}, 1, "avar-tiny (steered)"),
+        ({"model": "a|b"}, 1, "a\\|b"),
+    ],
+)
+def test_what_makes_a_row_another_one_is_seen(changes: dict[str, object], column: int, expected: str) -> None:
+    assert cells(replace(FULL, **changes))[0][column] == expected  # type: ignore[arg-type]
+
+
+def test_the_terminal_shows_the_same_cells_with_tasks_grouped() -> None:
+    other = replace(FULL, model="[red]bold[/red]", accuracy=0.5)
+    text = printed(replace(FULL, task="mathvista"), FULL, other)
+    assert "91.0 [88.2, 93.2]" in text
+    assert "12.35 [11.50, 13.25] wide" in text
+    assert "[red]bold[/red]" in text
+    assert text.count("shapes") == text.count("mathvista") == 1
+
+
+def test_eighty_columns_hold_every_value() -> None:
+    text = io.StringIO()
+    long_name = replace(
+        FULL, model="organisation/" + "model-name-" * 4, vas_band="panoramic", limit=100, unparsed=0.123
+    )
+    Console(file=text, width=80).print(terminal_table([long_name]))
+    words = text.getvalue().split()
+    assert {"shapes", "00aa11bb", "(first", "[88.2,", "93.2]", "[11.50,", "panoramic", "8.50", "0.4", "12.3"} <= {
+        *words
+    }
+    assert {"accuracy", "truncated", "unparsed"} <= {*words}
+
+
+@settings(deadline=None)
+@given(rows)
+def test_json_reads_back_to_the_same_rows(table: list[Row]) -> None:
+    assert [Row(**row) for row in json.loads(json_text(table))] == table
+
+
+def test_csv_reads_back_to_the_same_numbers() -> None:
+    kinds = get_type_hints(Row)
+    table = [FULL, UNKNOWN, replace(FULL, accuracy=1 / 3, model='name, with "quotes"', limit=100)]
+
+    def value(name: str, text: str) -> object:
+        if text == "":
+            return None
+        return float(text) if kinds[name] == float | None else int(text) if kinds[name] in (int, int | None) else text
+
+    read = [
+        {name: value(name, text) for name, text in row.items()} for row in csv.DictReader(io.StringIO(csv_text(table)))
+    ]
+    assert read == [asdict(row) for row in table]
+
+
+def test_an_empty_leaderboard_is_an_empty_table() -> None:
+    assert json_text([]) == "[]\n"
+    assert csv_text([]) == ",".join(field.name for field in fields(Row)) + "\n"
+    assert len(markdown([]).splitlines()) == 2
