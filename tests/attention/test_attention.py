@@ -1,0 +1,234 @@
+"""Attention masses, token roles and VAS against transformers' own eager attention maps in float64."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from avar_eval.attention.bands import vas_band
+from avar_eval.attention.mass import attention_mass
+from avar_eval.attention.observe import ObserveError, observe
+from avar_eval.attention.roles import ChatMarkup, ChatTemplateError, Role
+from avar_eval.attention.score import GROUPS
+from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.models.decoding import Decoding
+from avar_eval.models.transformers_backend import TransformersBackend
+
+QUESTIONS = ["What is this?", "How many red circles are there in the picture? Count them one by one.", "Why?"]
+
+
+@pytest.fixture(scope="module")
+def backend() -> TransformersBackend:
+    """The embedded model, with random and lively weights: attention that is nearly uniform would hide mistakes."""
+    backend = TransformersBackend(resolve_checkpoint("avar-tiny"))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in backend.model.parameters():
+        if parameter.ndim >= 2:
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data = noise * 1.5 / parameter[0].numel() ** 0.5
+    return backend
+
+
+def picture(seed: int) -> Image.Image:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (4, 4, 3), generator=generator, dtype=torch.uint8)
+    return Image.fromarray(pixels.numpy()).resize((112, 112), Image.Resampling.NEAREST)
+
+
+def messages(question: str, images: int = 1, system: str | None = "You are a helpful assistant.") -> list[Any]:
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
+    system_turn = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
+    return [*system_turn, {"role": "user", "content": content}]
+
+
+def eager_maps(backend: TransformersBackend, prompt: str, images: list[Image.Image], response: list[int]) -> Any:
+    """transformers' own attention maps (layers, heads, queries, keys) in float64, for one sequence."""
+    reference = AutoModelForImageTextToText.from_config(backend.model.config, attn_implementation="eager")
+    reference.load_state_dict(backend.model.state_dict())
+    reference = reference.double().eval()
+    inputs = backend.encode([prompt], [images])
+    ids = torch.cat([inputs["input_ids"], torch.tensor([response])], dim=1)
+    types = torch.cat([inputs["mm_token_type_ids"], torch.zeros(1, len(response), dtype=torch.long)], dim=1)
+    rest = {name: inputs[name] for name in ("pixel_values", "image_grid_thw") if name in inputs}
+    with torch.no_grad():
+        maps = reference(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=types,
+            output_attentions=True,
+            use_cache=False,
+            **rest,
+        ).attentions
+    return torch.stack(maps)[:, 0], ids[0].tolist()
+
+
+def test_vas_of_a_padded_batch_equals_eager_float64(backend: TransformersBackend) -> None:
+    images = [[picture(i) for i in range(n)] for n in (1, 2, 1)]
+    prompts = [
+        backend.render(messages(question, len(pictures))) for question, pictures in zip(QUESTIONS, images, strict=True)
+    ]
+    responses = [[65, 66, 67, 2], [70], [80, 81, 82, 83, 84, 85, 86]]
+    summaries = backend.measure(backend.encode(prompts, images), responses)
+    for prompt, pictures, response, summary in zip(prompts, images, responses, summaries, strict=True):
+        maps, ids = eager_maps(backend, prompt, pictures, response)
+        prompt_roles = backend.markup.prompt_roles(ids[: len(ids) - len(response)])
+        roles = torch.tensor([*prompt_roles, *[Role.RESPONSE] * len(response)])
+        for measured, role in ((summary.user, Role.USER), (summary.response, Role.RESPONSE)):
+            assert measured is not None
+            queries = maps[:, :, roles == role]
+            image, system = queries[..., roles == Role.IMAGE].sum(-1), queries[..., roles == Role.SYSTEM].sum(-1)
+            assert measured.tokens == int((roles == role).sum())
+            assert measured.vas == pytest.approx(float((image / system).mean()), rel=1e-5)
+            without_sink = image / (system - queries[..., 0])
+            assert measured.vas_without_sink == pytest.approx(float(without_sink.mean()), rel=1e-5)
+            assert measured.ratio_of_sums == pytest.approx(float(image.sum() / system.sum()), rel=1e-5)
+            assert measured.vas_by_layer == pytest.approx((image / system).mean((1, 2)).tolist(), rel=1e-5)
+            for name in GROUPS[1:]:
+                share = queries[..., roles == Role[name.upper()]].sum(-1).mean((1, 2))
+                assert measured.share_by_layer[name] == pytest.approx(share.tolist(), rel=1e-5, abs=1e-9)
+            total = torch.tensor([measured.share_by_layer[name] for name in GROUPS[1:]]).sum(0)
+            assert total.tolist() == pytest.approx([1.0] * len(total), rel=1e-4)
+
+
+def test_text_only_rows_have_no_vas_but_shares(backend: TransformersBackend) -> None:
+    prompt = backend.render(messages("What is two and two?", images=0))
+    (summary,) = backend.measure(backend.encode([prompt], [[]]), [[65, 2]])
+    assert summary.user is not None
+    assert summary.user.vas is None
+    assert summary.user.share_by_layer["image"] == [0.0] * 6
+    assert min(summary.user.share_by_layer["system"]) > 0
+
+
+def test_observing_leaves_the_outputs_bitwise_as_they_are(backend: TransformersBackend) -> None:
+    inputs = backend.encode([backend.render(messages(QUESTIONS[1]))], [[picture(0)]])
+    length = inputs["input_ids"].shape[1]
+    groups = torch.ones(1, length, 1)
+    config = backend.model.config.get_text_config()
+    with torch.inference_mode():
+        plain = backend.model(**inputs, use_cache=False).logits
+        with observe(backend.model, groups, slice(10, length)) as observation:
+            observed = backend.model(**inputs, use_cache=False).logits
+    assert torch.equal(plain, observed)
+    assert config._attn_implementation == "sdpa"
+    assert observation.stacked().shape == (6, 1, config.num_attention_heads, length - 10, 1)
+    assert torch.allclose(observation.stacked(), torch.ones(()))
+
+
+def test_observing_restores_the_model_after_an_error(backend: TransformersBackend) -> None:
+    config = backend.model.config.get_text_config()
+    with pytest.raises(ZeroDivisionError), observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)):
+        raise ZeroDivisionError
+    assert config._attn_implementation == "sdpa"
+    with observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)), pytest.raises(ObserveError, match="already"):
+        observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)).__enter__()
+
+
+def test_every_role_reads_back_as_its_text(backend: TransformersBackend) -> None:
+    tokenizer = backend.processor.tokenizer
+    conversation = [
+        *messages("First question.", images=2, system="Be brief."),
+        {"role": "assistant", "content": [{"type": "text", "text": "First answer."}]},
+        {"role": "user", "content": [{"type": "text", "text": "Second question."}]},
+    ]
+    inputs = backend.encode([backend.render(conversation)], [[picture(0), picture(1)]])
+    ids = inputs["input_ids"][0].tolist()
+    roles = backend.markup.prompt_roles(ids)
+
+    def text(role: Role) -> str:
+        return str(tokenizer.decode([token for token, of in zip(ids, roles, strict=True) if of == role]))
+
+    assert text(Role.SYSTEM) == "<|im_start|>system\nBe brief.<|im_end|>\n"
+    assert text(Role.IMAGE) == "<|image_pad|>" * 32
+    assert text(Role.USER) == (
+        "<|im_start|>user\nFirst question.<|im_end|>\n<|im_start|>user\nSecond question.<|im_end|>\n"
+    )
+    assert text(Role.RESPONSE) == "First answer.<|im_end|>\n"
+    assert text(Role.TEMPLATE) == "<|vision_start|><|vision_end|>" * 2 + "<|im_start|>assistant\n" * 2
+
+
+def test_an_injected_default_system_turn_is_system(backend: TransformersBackend) -> None:
+    ids = backend.encode([backend.render(messages("Hi.", images=0, system=None))], [[]])["input_ids"][0].tolist()
+    roles = backend.markup.prompt_roles(ids)
+    system = [token for token, role in zip(ids, roles, strict=True) if role == Role.SYSTEM]
+    text = backend.processor.tokenizer.decode(system)
+    assert text == "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+
+
+def test_a_template_without_the_markup_is_refused(backend: TransformersBackend) -> None:
+    class Tokenizer:
+        def get_added_vocab(self) -> dict[str, int]:
+            return {"<|im_start|>": 1}
+
+    other = copy.copy(backend.processor)
+    other.tokenizer = Tokenizer()
+    with pytest.raises(ChatTemplateError, match="vision_start"):
+        ChatMarkup(other)
+    with pytest.raises(ChatTemplateError, match="must begin"):
+        backend.markup.prompt_roles(backend.processor.tokenizer.encode("no chat at all"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    kv_heads=st.integers(1, 3),
+    per_kv=st.integers(1, 4),
+    keys=st.integers(1, 40),
+    rows_at_once=st.integers(1, 50),
+    data=st.data(),
+)
+def test_mass_equals_the_whole_softmax_in_float64(
+    batch: int, kv_heads: int, per_kv: int, keys: int, rows_at_once: int, data: st.DataObject
+) -> None:
+    rows = data.draw(st.integers(1, keys))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    query = torch.randn(batch, kv_heads * per_kv, rows, 8, generator=generator)
+    key = torch.randn(batch, kv_heads, keys, 8, generator=generator)
+    groups = (torch.rand(batch, keys, 3, generator=generator) > 0.5).float()
+    causal = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)[None, None]
+    mask = causal if data.draw(st.booleans()) else torch.zeros(causal.shape).masked_fill(~causal, float("-inf"))
+    masses = attention_mass(query, key, groups, mask, 0.5, rows_at_once)
+    scores = query.double() @ key.double().repeat_interleave(per_kv, 1).transpose(-1, -2) * 0.5
+    expected = scores.masked_fill(~causal, float("-inf")).softmax(-1) @ groups[:, None].double()
+    assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bands_meet_at_ten_and_fifteen() -> None:
+    assert [vas_band(value) for value in (0, 9.99, 10, 15, 15.01)] == ["narrow", "narrow", "wide", "wide", "panoramic"]
+
+
+def test_batches_and_single_questions_give_the_same_text(backend: TransformersBackend) -> None:
+    images = [[picture(i)] for i in range(3)]
+    prompts = [backend.render(messages(question)) for question in QUESTIONS]
+    streams = [f"{i:064x}" for i in range(3)]
+    for decoding in (Decoding(max_new_tokens=12), Decoding(max_new_tokens=12, temperature=0.9, top_p=0.8)):
+        together = backend.generate(backend.encode(prompts, images), decoding, streams)
+        for index in (2, 0, 1):
+            inputs = backend.encode([prompts[index]], [images[index]])
+            (alone,) = backend.generate(inputs, decoding, [streams[index]])
+            assert alone == together[index]
+
+
+def test_sampling_follows_the_distribution(backend: TransformersBackend) -> None:
+    """1,000 first tokens drawn at temperature 1 against the model's own probabilities (chi-square over 4 bins)."""
+    inputs = backend.encode([backend.render(messages(QUESTIONS[0]))], [[picture(0)]])
+    with torch.inference_mode():
+        logits = backend.model(**inputs, use_cache=False).logits[0, -1].double()
+    logits[[backend.processor.image_token_id, backend.processor.video_token_id]] = float("-inf")
+    probabilities = logits.softmax(-1)
+    order = probabilities.argsort(descending=True)
+    bins = torch.full((len(order),), 3)
+    bins[order[:1]], bins[order[1:3]], bins[order[3:10]] = 0, 1, 2
+    batch = {name: tensor.repeat_interleave(100, 0) for name, tensor in inputs.items() if name != "pixel_values"}
+    batch["pixel_values"] = inputs["pixel_values"].repeat(100, 1)
+    drawn = []
+    for start in range(0, 1000, 100):
+        streams = [f"{start + i:032x}" for i in range(100)]
+        drawn += backend.generate(batch, Decoding(max_new_tokens=1, temperature=1.0), streams)
+    counts = torch.bincount(bins[[generation.token_ids[0] for generation in drawn]], minlength=4).double()
+    expected = torch.zeros(4, dtype=torch.double).scatter_add_(0, bins, probabilities) * 1000
+    assert float(((counts - expected) ** 2 / expected).sum()) < 16.3  # 99.9 % of chi-square with 3 degrees of freedom
