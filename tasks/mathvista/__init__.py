@@ -1,0 +1,32 @@
+"""MathVista: mathematical reasoning in visual contexts (Lu et al., ICLR 2024, arXiv:2310.02255).
+
+Dataset: AI4Math/MathVista, split testmini, 1,000 rows: 540 multiple choice, 418 integers, 40 floats, 2 lists. A row
+(values invented):
+
+    {
+        "pid": "1001",
+        "question": "How many of the shelves hold more than 3 jars?",
+        "image": "images/1001.jpg",         # path; the picture itself is in `decoded_image`
+        "decoded_image": <PIL image>,       # hub form only; in a data folder `image` is the picture
+        "choices": None,                    # or ["2", "3", "4"]: 2 to 8 options
+        "unit": None,                       # "years" (49 rows), "g" (1 row)
+        "precision": None,                  # decimals of a float answer: 1.0 or 2.0
+        "answer": "2",                      # of a multiple choice row the option's text
+        "question_type": "free_form",       # or "multi_choice"
+        "answer_type": "integer",           # "float", "list"; "text" for multiple choice
+        "metadata": {"split": "testmini", "task": "visual question answering", "skills": ["arithmetic reasoning"], …},
+        "query": "Hint: Please answer the question requiring an integer answer and provide the final value, e.g., "
+                 "1, 2, 3, at the end.\\nQuestion: How many of the shelves hold more than 3 jars?",
+    }
+
+Metric: accuracy over all rows. Official script: evaluation/extract_answer.py and calculate_score.py of
+lupantech/MathVista: a language model extracts the answer, which is then normalised; an extraction that is no option
+becomes the option at the smallest Levenshtein distance, so that an empty one can be credited. Here the answer is found
+by rule and never guessed (avar_eval/answers, grader in the judgement).
+
+Verified against the published extractions and verdicts of two models (Bard, LLaVAR; 500 rows of testmini each): the
+extractions in `<answer>` tags get the published verdict on 986 of 1,000. Of the 14 others the official rule credits 11
+that are no option (refusals, "N/A", a letter or number that was not offered) by the nearest text, one that names two
+options, and 1.5 for the integer 1; and where the options are themselves "(c)", "(d)", "(a)", "(b)" it reads the answer
+"(b)" as the second option, ours as the option that says "(b)".
+"""

@@ -1,0 +1,57 @@
+"""MathVista: how a row becomes a prompt, and how a response is judged."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from PIL import Image
+
+from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
+from avar_eval.tasks.prompts import THINKING
+
+Row = Mapping[str, Any]
+
+_FREE_FORM_KINDS: Final[dict[str, Kind]] = {"integer": "integer", "float": "float", "list": "list", "text": "text"}
+
+
+def doc_to_text(row: Row) -> str:
+    """The user turn in thinking style: question with unit, options as "(A) …" lines, the official hint, `THINKING`.
+
+    Question, options and hint are the dataset's own `query`. The hint comes after the question and loses its ", at the
+    end": where the answer goes, the thinking instruction says.
+    """
+    hint, newline, question = row["query"].partition("\n")
+    if not newline or not hint.startswith("Hint: "):
+        raise ValueError(f"MathVista row {row['pid']}: `query` does not begin with a line 'Hint: …'")
+    return "\n".join([question, hint.replace(", at the end.", "."), THINKING])
+
+
+def doc_to_visual(row: Row) -> list[Image.Image]:
+    """The row's one picture, RGB."""
+    picture = row["image"]
+    if not isinstance(picture, Image.Image):
+        raise ValueError(f"MathVista row {row['pid']} has no picture")
+    return [picture.convert("RGB")]
+
+
+def doc_to_target(row: Row) -> str:
+    """The gold answer as the dataset writes it; for multiple choice the option's text, not its letter."""
+    return str(row["answer"])
+
+
+def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:
+    """Judge a response by the row's question type, answer type, choices and precision."""
+    precision = row["precision"]
+    return judge_answer(
+        response,
+        answer=doc_to_target(row),
+        kind=_kind(row),
+        choices=row["choices"] or (),
+        precision=None if precision is None else int(precision),
+        finish_reason=finish_reason,
+    )
+
+
+def _kind(row: Row) -> Kind:
+    if row["question_type"] == "multi_choice":
+        return "choice"
+    return _FREE_FORM_KINDS[row["answer_type"]]
