@@ -1,0 +1,164 @@
+"""`avar-eval`: the command line. Thin; nothing heavy is imported before a command needs it."""
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avar_eval import __version__
+from avar_eval.errors import AvarError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Score vision-language reasoning models, and measure where they look.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avar-eval {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def evaluate(
+    context: typer.Context,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Registered name, local folder or hub repository.")
+    ] = None,
+    tasks: Annotated[str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for records and results.", show_default="avar-runs/MODEL")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
+    samples: Annotated[int, typer.Option(min=1, help="Responses to each question.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
+    system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
+    attention: Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")] = "on",
+    attention_samples: Annotated[int, typer.Option(min=1, help="Questions a task whose attention is measured.")] = 200,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json and nothing else.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Ask MODEL the questions of TASKS; print accuracy and Visual Attention Score. Run again to resume."""
+    if context.invoked_subcommand is not None:
+        return
+    if model is None or tasks is None:
+        raise UsageError("give --model and --tasks; `avar-eval models` and `avar-eval tasks` list what there is")
+    output = output or Path("avar-runs") / Path(model).name.lower()
+    _check_choice("--attention", attention, ("on", "off"))
+    _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    if top_p == 0:
+        raise UsageError("--top-p must be above 0")
+    with contextlib.redirect_stdout(sys.stderr):  # libraries print, and standard output is for the results
+        from avar_eval.run import RunConfig
+        from avar_eval.run import evaluate as run
+
+        results = run(
+            RunConfig(
+                model=model,
+                tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+                output=output,
+                limit=limit,
+                batch_size=batch_size,
+                seed=seed,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                samples=samples,
+                system_prompt=system_prompt,
+                data_dir=data_dir,
+                device=device,
+                dtype=dtype,
+                attention_samples=0 if attention == "off" else attention_samples,
+                command=_command(sys.argv[1:]),
+            )
+        )
+    if as_json:
+        typer.echo(results.to_json(), nl=False)
+        return
+    from avar_eval.report import print_results
+
+    print_results(results, output)
+
+
+def _check_choice(option: str, value: str | None, known: tuple[str | None, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} takes {', '.join(name for name in known if name)}, not {value!r}")
+
+
+def _command(arguments: list[str]) -> str:
+    """The command line for the protocol, without where its results land: that changes nothing in them."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--output":
+            skip = True
+        elif not argument.startswith("--output="):
+            kept.append(argument)
+    return shlex.join(["avar-eval", *kept])
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show this one's entry.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the registered models, or show one."""
+    from avar_eval.models.registry import get_model, registry
+    from avar_eval.report import print_model, print_models
+
+    if name is None:
+        print_models(list(registry().values()), as_json)
+    else:
+        print_model(get_model(name), as_json)
+
+
+@app.command()
+def tasks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the tasks."""
+    from avar_eval.report import print_tasks
+    from avar_eval.tasks.catalog import catalog
+
+    print_tasks(list(catalog().values()), as_json)
+
+
+def run_app(app: typer.Typer, name: str) -> None:
+    """Run a typer app; an AvarError becomes one message on standard error and its exit code."""
+    try:
+        app(prog_name=name)
+    except AvarError as error:
+        typer.echo(f"{name}: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def main() -> None:
+    """Entry point of `avar-eval`."""
+    run_app(app, "avar-eval")

@@ -1,0 +1,116 @@
+"""A checkpoint: a model name, path or hub repository, resolved to a folder of weights and an identity."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.models.registry import ModelEntry, find_model, get_model
+
+SUPPORTED_ARCHITECTURES = ("qwen2_vl", "qwen2_5_vl")
+
+
+class CheckpointError(AvarError):
+    """A checkpoint cannot be had or is not one that can be run here."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """name: as it stands in tables. path: folder with the weights. revision: commit of a hub repository, else None."""
+
+    name: str
+    path: Path
+    revision: str | None
+    entry: ModelEntry | None
+
+
+def resolve_checkpoint(model: str) -> Checkpoint:
+    """Resolve a registered name, a local folder or a hub repository `owner/name[@revision]`.
+
+    A registered name wins over a folder of the same name in the working directory; write ./NAME for that one.
+    Raises UsageError for an unknown name, CheckpointError if the weights cannot be had or are not supported.
+    """
+    checkpoint = _locate(model)
+    _check_architecture(checkpoint)
+    return checkpoint
+
+
+def check_model_name(model: str) -> None:
+    """Raise UsageError at once if `model` can be neither a registered name nor a folder nor a hub repository."""
+    if find_model(model) is None and not Path(model).is_dir() and not _is_repository(model):
+        if os.sep in model:
+            raise UsageError(f"there is no model folder {model!r} on this disk")
+        get_model(model)
+
+
+def _locate(model: str) -> Checkpoint:
+    check_model_name(model)
+    entry = find_model(model)
+    if entry is not None and entry.path is not None:
+        return Checkpoint(entry.name, entry.path, None, entry)
+    if entry is not None:
+        path = _from_hub(str(entry.repository), entry.revision)
+        return Checkpoint(entry.name, path, path.name, entry)
+    if Path(model).is_dir():
+        return Checkpoint(model, Path(model).resolve(), None, None)
+    repository, _, revision = model.partition("@")
+    path = _from_hub(repository, revision or None)
+    return Checkpoint(repository, path, path.name, None)
+
+
+def _is_repository(model: str) -> bool:
+    owner, _, name = model.partition("@")[0].partition("/")
+    return bool(owner and name) and "/" not in name and not owner.startswith((".", "~"))
+
+
+def _from_hub(repository: str, revision: str | None) -> Path:
+    """The snapshot folder of a hub repository (its name is the commit), downloaded if it is not in the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    how = "; give --model the path of a local folder that holds it instead"
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "*.gguf", "original/*"])
+        )
+    except GatedRepoError as error:
+        raise CheckpointError(f"{repository} is gated: accept its licence and run `hf auth login`{how}") from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(f"there is no repository {repository} on the Hugging Face hub{how}") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise CheckpointError(
+            f"the weights of {repository} are not in the cache and the Hugging Face hub cannot be reached{how}"
+        ) from error
+
+
+def _check_architecture(checkpoint: Checkpoint) -> None:
+    path = checkpoint.path / "config.json"
+    try:
+        architecture = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except FileNotFoundError:
+        raise CheckpointError(f"{checkpoint.path} is not a model folder: it has no config.json") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise CheckpointError(
+            f"{checkpoint.name} is of architecture {architecture!r}; supported: {', '.join(SUPPORTED_ARCHITECTURES)}"
+        )
+
+
+def weights_sha256(path: Path) -> str:
+    """One SHA-256 (hex) over everything in a model folder that decides its answers: weights, configuration, tokenizer.
+
+    Raises CheckpointError if the folder holds no safetensors weights.
+    """
+    files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".jinja", ".txt"))
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise CheckpointError(f"{path} holds no .safetensors weights")
+    digest = hashlib.sha256()
+    for file in files:
+        if file.name == "training.json":  # a log, read by no model
+            continue
+        with file.open("rb") as opened:
+            digest.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,266 @@
+"""Our lmms-eval model: asks the record book first, generates what is missing, and appends each batch as it is done."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.protocol import ChatMessages
+from PIL.Image import Image
+
+from avar_eval.answers import FinishReason
+from avar_eval.models.checkpoint import resolve_checkpoint, weights_sha256
+from avar_eval.models.decoding import Decoding
+from avar_eval.models.registry import find_model
+from avar_eval.models.transformers_backend import Generation, TransformersBackend
+from avar_eval.progress import Bar
+from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
+from avar_eval.tasks.catalog import catalog, judge_of
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request, known by what decides its response.
+
+    row() reads the row without its images; images() decodes them anew, so that only a batch's are in memory.
+    """
+
+    key: str
+    task: str
+    row_id: str
+    sample: int
+    prompt: str
+    row: Callable[[], Mapping[str, Any]]
+    images: Callable[[], list[Image]]
+    measured: bool
+
+
+@dataclass(frozen=True)
+class AttentionSampling:
+    """Whose attention is measured: `samples` rows a task (0: none, None: all), chosen by a hash, not by order."""
+
+    samples: int | None
+    seed: int = 0
+
+    def chosen(self, row_ids: Sequence[str]) -> set[str]:
+        """The rows to measure."""
+        ranked = sorted(row_ids, key=lambda row: hashlib.sha256(f"{self.seed}:{row}".encode()).digest())
+        return set(ranked[: self.samples])
+
+
+class Avar(lmms):  # type: ignore[misc]
+    """`lmms-eval --model avar --model_args pretrained=avar-tiny`, and the model that `avar-eval` runs.
+
+    pretrained: registered name, local folder or hub repository. output: folder of the record book. decoding: as in
+    `avar_eval.models.decoding`; given one by one for lmms-eval's --model_args. attention_samples: rows a task whose
+    attention is measured, 0 for none.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str = "avar-tiny",
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | str | None = None,
+        system_prompt: str | None = None,
+        output: str | None = None,
+        attention_samples: int | None = 200,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_new_tokens: int | None = None,
+        seed: int = 0,
+        samples: int = 1,
+        max_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        entry = find_model(pretrained)
+        self.checkpoint = resolve_checkpoint(pretrained)
+        self.book = RecordBook(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
+        self.backend = TransformersBackend(self.checkpoint, device, dtype)
+        self.weights = weights_sha256(self.checkpoint.path)
+        default_system = entry.system_prompt if entry else None
+        self.system_prompt = default_system if system_prompt is None else system_prompt
+        self.batch_size = int(batch_size or (entry.batch_size if entry else 16))
+        if max_batch_size is not None:
+            self.batch_size = min(self.batch_size, int(max_batch_size))
+        self.decoding = Decoding(
+            temperature=temperature,
+            top_p=top_p,
+            max_new_tokens=max_new_tokens or (entry.max_new_tokens if entry else 4096),
+            seed=seed,
+            samples=samples,
+        )
+        self.attention = AttentionSampling(attention_samples, seed)
+        self.asked: dict[str, list[Record]] = {}
+        self._plain_rows: dict[str, Any] = {}
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        raise NotImplementedError("avar answers with generated text: choose a task of output_type generate_until")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        raise NotImplementedError("avar answers in one turn: choose a task of output_type generate_until")
+
+    def generate_until(self, requests: list[Instance]) -> list[Response]:
+        """The responses to all requests, in their order; each is in the record book by then."""
+        questions = self._questions(requests)
+        missing = [question for question in questions if self.book.get(question.key) is None]
+        unmeasured = [question for question in questions if question.measured and self._lacks_attention(question)]
+        if missing or unmeasured:
+            self.backend.load()  # before the clock of the bar starts
+        with Bar("questions", len(questions), len(questions) - len(missing)) as bar:
+            for batch in self._batches(missing):
+                self.book.append(self._answer(batch))
+                bar.advance(len(batch))
+        if unmeasured:
+            with Bar("attention of earlier responses", len(unmeasured)) as bar:
+                for batch in self._batches(unmeasured):
+                    self.book.append(self._measure_again(batch))
+                    bar.advance(len(batch))
+        self._judge_again(questions)
+        records = [self._recorded(question) for question in questions]
+        for record in records:
+            self.asked.setdefault(record.task, []).append(record)
+        return [Response(record) for record in records]
+
+    def _recorded(self, question: Question) -> Record:
+        record = self.book.get(question.key)
+        if record is None:
+            raise KeyError(f"{question.task} {question.row_id} has not been asked")
+        return record
+
+    def _questions(self, requests: Sequence[Instance]) -> list[Question]:
+        measured = self._rows_to_measure(requests)
+        seen: Counter[tuple[str, int]] = Counter()
+        questions = []
+        for request in requests:
+            _, doc_to_messages, _, doc_id, task, split = request.args
+            sample = seen[task, doc_id]
+            seen[task, doc_id] += 1
+            questions.append(
+                self._question(doc_to_messages, task, split, doc_id, sample, (task, doc_id) in measured and sample == 0)
+            )
+        return questions
+
+    def _rows_to_measure(self, requests: Sequence[Instance]) -> set[tuple[str, int]]:
+        rows: dict[str, dict[str, int]] = {}
+        for request in requests:
+            _, _, _, doc_id, task, _ = request.args
+            rows.setdefault(task, {})[str(doc_id)] = doc_id
+        return {(task, ids[row]) for task, ids in rows.items() for row in self.attention.chosen(list(ids))}
+
+    def _question(
+        self, doc_to_messages: Callable[[Any], Any], task: str, split: str, doc_id: int, sample: int, measured: bool
+    ) -> Question:
+        rows = self.task_dict[task][split]
+        row = rows[doc_id]
+        entry = catalog().get(task)
+        chat = _chat(doc_to_messages(row), self.system_prompt)
+        images, _, _ = chat.extract_media()
+        prompt = self.backend.render(chat.to_hf_messages())
+        row_id = str(row[entry.id]) if entry else str(doc_id)
+        key = record_key(
+            task=task,
+            row=row_id,
+            sample=sample,
+            prompt=prompt,
+            images=[_image_sha256(image) for image in images],
+            weights=self.weights,
+            dtype=self.backend.dtype,
+            decoding=self.decoding.identity(),
+            steering=None,
+        )
+        return Question(
+            key=key,
+            task=task,
+            row_id=row_id,
+            sample=sample,
+            prompt=prompt,
+            row=lambda: self._rows_without_images(task, split)[doc_id],
+            images=lambda: _chat(doc_to_messages(rows[doc_id]), None).extract_media()[0],
+            measured=measured,
+        )
+
+    def _rows_without_images(self, task: str, split: str) -> Any:
+        if task not in self._plain_rows:
+            entry = catalog().get(task)
+            self._plain_rows[task] = self.task_dict[task][split].remove_columns(entry.images if entry else [])
+        return self._plain_rows[task]
+
+    def _lacks_attention(self, question: Question) -> bool:
+        record = self.book.get(question.key)
+        return record is not None and record.attention is None
+
+    def _batches(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
+        """Batches of similar prompt length, longest first; questions to measure are kept apart from the others."""
+        ordered = sorted(questions, key=lambda question: (not question.measured, -len(question.prompt), question.key))
+        for measured in (True, False):
+            group = [question for question in ordered if question.measured == measured]
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
+
+    def _answer(self, batch: Sequence[Question]) -> list[Record]:
+        inputs = self._encode(batch)
+        generations = self.backend.generate(inputs, self.decoding, [question.key for question in batch])
+        attention: Sequence[AttentionSummary | None] = [None] * len(batch)
+        if batch[0].measured:
+            attention = self.backend.measure(inputs, [generation.token_ids for generation in generations])
+        return [_record(*parts) for parts in zip(batch, generations, attention, strict=True)]
+
+    def _measure_again(self, batch: Sequence[Question]) -> list[Record]:
+        records = [self._recorded(question) for question in batch]
+        attention = self.backend.measure(self._encode(batch), [record.response_token_ids for record in records])
+        return [
+            record.model_copy(update={"attention": summary}) for record, summary in zip(records, attention, strict=True)
+        ]
+
+    def _judge_again(self, questions: Sequence[Question]) -> None:
+        """Judgements are a pure function of row and response: those of an older grader are made anew."""
+        changed = []
+        for question in questions:
+            record = self._recorded(question)
+            judgement = _judge(question, record.response, record.finish_reason)
+            if judgement != record.judgement:
+                changed.append(record.model_copy(update={"judgement": judgement}))
+        if changed:
+            self.book.append(changed)
+
+    def _encode(self, batch: Sequence[Question]) -> Any:
+        return self.backend.encode([question.prompt for question in batch], [question.images() for question in batch])
+
+
+def _chat(messages: list[dict[str, Any]], system_prompt: str | None) -> ChatMessages:
+    if system_prompt is not None and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}, *messages]
+    return ChatMessages(messages=messages)
+
+
+def _image_sha256(image: Image) -> str:
+    return hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def _record(question: Question, generation: Generation, attention: AttentionSummary | None) -> Record:
+    return Record(
+        key=question.key,
+        task=question.task,
+        row_id=question.row_id,
+        sample=question.sample,
+        prompt=question.prompt,
+        prompt_token_ids=generation.prompt_token_ids,
+        response_token_ids=generation.token_ids,
+        response=generation.text,
+        finish_reason=generation.finish_reason,
+        judgement=_judge(question, generation.text, generation.finish_reason),
+        attention=attention,
+    )
+
+
+def _judge(question: Question, response: str, finish_reason: FinishReason) -> JudgementRecord | None:
+    if question.task not in catalog():  # another project's lmms-eval task judges for itself
+        return None
+    return JudgementRecord(**judge_of(question.task)(question.row(), response, finish_reason).to_json())

@@ -1,0 +1,26 @@
+"""Sampling that depends on the question and not on the batch: one random stream a sequence."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor
+
+
+class SeededSampling(LogitsProcessor):  # type: ignore[misc]
+    """Draws each sequence's next token with its own uniform numbers, by leaving that token alone finite.
+
+    Greedy decoding after it picks the drawn token; the distribution is softmax(scores) exactly (inverse CDF).
+    streams: one key (hex) a sequence, which seeds its stream.
+    """
+
+    def __init__(self, streams: list[str]) -> None:
+        self._generators = [np.random.Generator(np.random.Philox(key=int(stream[:32], 16))) for stream in streams]
+
+    def __call__(
+        self, input_ids: Int[Tensor, "batch length"], scores: Float[Tensor, "batch vocabulary"]
+    ) -> Float[Tensor, "batch vocabulary"]:
+        uniform = torch.tensor([[generator.random()] for generator in self._generators], device=scores.device)
+        cumulative = scores.double().softmax(-1).cumsum(-1)
+        drawn = torch.searchsorted(cumulative, uniform.double() * cumulative[:, -1:], right=True)
+        return torch.full_like(scores, float("-inf")).scatter_(1, drawn.clamp_max(scores.shape[1] - 1), 0.0)

@@ -1,0 +1,173 @@
+"""Ask a model through transformers: batched generation under one decoding specification, and where it looked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from PIL.Image import Image
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from avar_eval.attention.observe import observe
+from avar_eval.attention.roles import ChatMarkup, batch_roles
+from avar_eval.attention.score import key_groups, query_rows, summarise
+from avar_eval.errors import AvarError
+from avar_eval.models.checkpoint import Checkpoint
+from avar_eval.models.decoding import Decoding
+from avar_eval.models.sampling import SeededSampling
+from avar_eval.records import AttentionSummary
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class BackendError(AvarError):
+    """The model cannot be loaded or run."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One response. token_ids contains the end-of-turn token, text does not; `length`: the token limit cut it."""
+
+    prompt_token_ids: list[int]
+    token_ids: list[int]
+    text: str
+    finish_reason: Literal["stop", "length"]
+
+
+class TransformersBackend:
+    """A processor and a model. The model is loaded when it is first needed: rendering prompts does not need it."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str | None = None, dtype: str | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
+        try:
+            self.processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
+        except (OSError, ValueError) as error:
+            raise BackendError(f"the processor of {checkpoint.name} cannot be loaded: {error}") from error
+        self.processor.tokenizer.padding_side = "left"
+        self.markup = ChatMarkup(self.processor)
+        self._model: Any = None
+
+    def load(self) -> None:
+        """Load the weights, if they are not yet; the checkpoint's generation defaults give way to ours."""
+        if self._model is not None:
+            return
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(
+                self.checkpoint.path, dtype=DTYPES[self.dtype], attn_implementation="sdpa"
+            )
+            self._model = model.to(self.device).eval()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BackendError(f"the weights of {self.checkpoint.name} cannot be loaded: {error}") from error
+        self._model.generation_config = self._terminators(self._model.generation_config)
+
+    @property
+    def model(self) -> Any:
+        """The loaded model, in evaluation mode."""
+        self.load()
+        return self._model
+
+    def _terminators(self, published: GenerationConfig) -> GenerationConfig:
+        """Of a checkpoint's generation defaults keep what ends and pads a response, nothing that changes its text."""
+        tokenizer = self.processor.tokenizer
+        end = published.eos_token_id if published.eos_token_id is not None else tokenizer.eos_token_id
+        pad = published.pad_token_id if published.pad_token_id is not None else tokenizer.pad_token_id
+        # A generated placeholder would stand for an image that is not there: no pass over the response could follow.
+        placeholders = [self.processor.image_token_id, self.processor.video_token_id]
+        return GenerationConfig(eos_token_id=end, pad_token_id=pad, suppress_tokens=placeholders)
+
+    def render(self, messages: Sequence[dict[str, Any]]) -> str:
+        """The prompt's text after the chat template, one placeholder an image, up to the assistant's header."""
+        text: str = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return text
+
+    def encode(self, prompts: Sequence[str], images: Sequence[Sequence[Image]]) -> Any:
+        """Left-padded model inputs of rendered prompts and their images."""
+        flat = [image for several in images for image in several]
+        inputs = self.processor(text=list(prompts), images=flat or None, padding=True, return_tensors="pt")
+        return inputs.to(self.device)
+
+    @torch.inference_mode()
+    def generate(self, inputs: Any, decoding: Decoding, streams: Sequence[str]) -> list[Generation]:
+        """One response to each encoded prompt. streams: a hex key a prompt, which seeds its sampling."""
+        config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=decoding.max_new_tokens,
+            stop_strings=list(decoding.stop) or None,
+            use_cache=True,
+        )
+        sequences = self.model.generate(
+            **inputs,
+            generation_config=config,
+            logits_processor=_sampling(decoding, streams),
+            tokenizer=self.processor.tokenizer if decoding.stop else None,
+        )
+        width = inputs["input_ids"].shape[1]
+        prompts = _without_padding(inputs["input_ids"], inputs["attention_mask"])
+        return [
+            self._finished(prompt, response, decoding)
+            for prompt, response in zip(prompts, sequences[:, width:].tolist(), strict=True)
+        ]
+
+    def _finished(self, prompt: list[int], response: list[int], decoding: Decoding) -> Generation:
+        ends = self._end_tokens()
+        stop = next((i for i, token in enumerate(response) if token in ends), None)
+        token_ids = response if stop is None else response[: stop + 1]
+        # Special tokens are kept: some checkpoints declare <think> or <answer> special, and judging needs them.
+        text: str = self.processor.tokenizer.decode(
+            response[:stop], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        stopped = stop is not None or any(string in text for string in decoding.stop)
+        return Generation(prompt, token_ids, text, "stop" if stopped else "length")
+
+    def _end_tokens(self) -> set[int]:
+        end = self.model.generation_config.eos_token_id
+        return {end} if isinstance(end, int) else set(end)
+
+    @torch.inference_mode()
+    def measure(self, inputs: Any, responses: Sequence[Sequence[int]]) -> list[AttentionSummary]:
+        """Where the model looked: one teacher-forced pass over each encoded prompt with its response's token ids."""
+        prompts = _without_padding(inputs["input_ids"], inputs["attention_mask"])
+        prompt_width = inputs["input_ids"].shape[1]
+        width = prompt_width + max(map(len, responses))
+        roles = batch_roles(self.markup, prompts, responses, prompt_width, width)
+        rows = query_rows(roles)
+        with observe(self.model, key_groups(roles).to(self.device), rows) as observation:
+            self.model(**_extended(inputs, responses, width), use_cache=False, logits_to_keep=1)
+        return summarise(observation.stacked().cpu(), roles, rows)
+
+
+def _sampling(decoding: Decoding, streams: Sequence[str]) -> LogitsProcessorList:
+    if decoding.greedy:
+        return LogitsProcessorList()
+    warpers = [TemperatureLogitsWarper(decoding.temperature)] if decoding.temperature != 1 else []
+    if decoding.top_p < 1:
+        warpers.append(TopPLogitsWarper(decoding.top_p))
+    return LogitsProcessorList([*warpers, SeededSampling(list(streams))])
+
+
+def _without_padding(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    return [row[present.bool()].tolist() for row, present in zip(ids, mask, strict=True)]
+
+
+def _extended(inputs: Any, responses: Sequence[Sequence[int]], width: int) -> dict[str, torch.Tensor]:
+    """Encoded prompts followed by their responses, right-padded to `width`."""
+    prompt_width = inputs["input_ids"].shape[1]
+    extended = dict(inputs)
+    for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+        grown = inputs[name].new_zeros(len(responses), width)
+        grown[:, :prompt_width] = inputs[name]
+        extended[name] = grown
+    for row, response in enumerate(responses):
+        end = prompt_width + len(response)
+        extended["input_ids"][row, prompt_width:end] = torch.tensor(list(response), device=grown.device)
+        extended["attention_mask"][row, prompt_width:end] = 1
+    return extended

@@ -1,0 +1,230 @@
+"""The record book: `records.jsonl`, append-only, one line a response. It is what makes resuming exact.
+
+A finished batch is appended with one write and flushed, so a killed run loses at most the batch in flight. On opening,
+a torn last line (no line end) is cut off; any other line that is not a record stops the run and is left as it is.
+A record that is measured or judged again later is appended anew and supersedes its older line; `close()` compacts the
+file, so that a finished run's book holds each key once.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from avar_eval.errors import AvarError
+
+RECORDS_NAME = "records.jsonl"
+
+
+class RecordBookError(AvarError):
+    """The record book cannot be read or written; the message names file, line and cause."""
+
+
+class QueryAttention(BaseModel):
+    """Where one set of query tokens looks; see `avar_eval.attention.score` for the definitions.
+
+    tokens: number of query tokens. vas: Eq. 2 over these queries. vas_without_sink: the same without key position 0.
+    ratio_of_sums: sum of image mass over sum of system mass. vas_by_layer: Eq. 2 per layer.
+    share_by_layer: role -> share of attention per layer (0..1); `system` contains `sink`, the rest adds up to 1.
+    None where there is no system token (or none but the sink).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: int
+    vas: float | None
+    vas_without_sink: float | None
+    ratio_of_sums: float | None
+    vas_by_layer: list[float] | None
+    share_by_layer: dict[str, list[float]]
+
+
+class AttentionSummary(BaseModel):
+    """Attention of one response: its user tokens' (the paper's queries) and its response tokens'."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: QueryAttention | None
+    response: QueryAttention | None
+
+
+class JudgementRecord(BaseModel):
+    """`avar_eval.answers.judgement.Judgement` as it is stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["scored", "truncated", "unparsed", "judge_error"]
+    extracted: str | None
+    correct: bool
+    grader: str
+
+
+class Record(BaseModel):
+    """One response and all that is known of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    task: str
+    row_id: str
+    sample: int
+    prompt: str
+    prompt_token_ids: list[int]
+    response_token_ids: list[int]
+    response: str
+    finish_reason: Literal["stop", "length"]
+    judgement: JudgementRecord | None = None
+    attention: AttentionSummary | None = None
+
+
+def record_key(**parts: Any) -> str:
+    """SHA-256 (hex) of everything that decides a response: prompt, images, model, decoding, row and sample."""
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class RecordBook:
+    """The records of one output folder, held by one process at a time.
+
+    Raises RecordBookError if another run holds the folder, if it cannot be written, or if a line is corrupt.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RECORDS_NAME
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(folder / ".lock")
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RecordBookError(
+                f"another run is writing to {folder}: wait for it to end, or give this one its own --output"
+            ) from None
+        except OSError as error:
+            raise RecordBookError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            self._lock.release()
+            raise RecordBookError(f"cannot open {self.path}: {error.strerror}") from error
+        self._records: dict[str, Record] = {}
+        self._lines = 0
+        try:
+            self._load()
+        except BaseException:
+            self._release()
+            raise
+
+    def __enter__(self) -> "RecordBook":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def get(self, key: str) -> Record | None:
+        """The newest record of this key, or None."""
+        return self._records.get(key)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Append records with one write and flush them to the disk; on failure the file is as it was before."""
+        data = "".join(record.model_dump_json() + "\n" for record in records).encode()
+        before = os.fstat(self._file).st_size
+        try:
+            _write_all(self._file, data)
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, before)
+            raise RecordBookError(
+                f"cannot append to {self.path}: {error.strerror}; the {len(self)} records so far are intact, "
+                "run the same command again to go on"
+            ) from error
+        self._records.update((record.key, record) for record in records)
+        self._lines += len(records)
+
+    def close(self) -> None:
+        """Drop superseded lines, if any, and let go of the folder."""
+        try:
+            if self._lines > len(self._records):
+                self._compact()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        os.close(self._file)
+        self._lock.release()
+
+    def _load(self) -> None:
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                record = Record.model_validate_json(line)
+            except ValidationError as error:
+                raise RecordBookError(
+                    f"{self.path}, line {number} is not a record ({_first_problem(error)}); nothing was changed: "
+                    "mend or delete that line, or choose another --output"
+                ) from error
+            self._records[record.key] = record
+            self._lines += 1
+        if whole < len(data):
+            os.ftruncate(self._file, whole)
+
+    def _compact(self) -> None:
+        write_atomically(self.path, (record.model_dump_json() + "\n" for record in self._records.values()))
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else problem["msg"]
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def write_atomically(path: Path, lines: Iterable[str]) -> None:
+    """Write text so that `path` holds either its old content or all of the new one, also after a crash.
+
+    Raises RecordBookError if the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RecordBookError(f"cannot write {path}: {error.strerror}") from error
+
+
+class Response(str):
+    """A response's text that carries its record, so that plain lmms-eval tasks can report more than the text.
+
+    lmms-eval strips responses before it judges them, and `str.strip` would drop the record.
+    """
+
+    record: Record
+
+    def __new__(cls, record: Record, text: str | None = None) -> "Response":
+        response = super().__new__(cls, record.response if text is None else text)
+        response.record = record
+        return response
+
+    def strip(self, chars: str | None = None, /) -> "Response":
+        """The stripped text, with the same record."""
+        return Response(self.record, super().strip(chars))

@@ -1,0 +1,175 @@
+"""One evaluation: tasks x model -> responses -> judgements -> attention -> results."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tqdm.std
+
+from avar_eval.errors import UsageError
+from avar_eval.models.checkpoint import check_model_name
+from avar_eval.results import Results, prompt_sha256, run_id, task_result
+from avar_eval.tasks.catalog import TASKS_FOLDER, TaskEntry, find_tasks
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
+
+    attention_samples: rows a task whose attention is measured (None: all, 0: none). command: how the run was started,
+    for the protocol.
+    """
+
+    model: str
+    tasks: Sequence[str]
+    output: Path
+    limit: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    samples: int = 1
+    system_prompt: str | None = None
+    data_dir: Path | None = None
+    device: str | None = None
+    dtype: str | None = None
+    attention_samples: int | None = 200
+    command: str = ""
+
+
+def evaluate(config: RunConfig) -> Results:
+    """Run an evaluation, or what is left of it, write results.json and add the run to the leaderboard.
+
+    Raises AvarError with a message for the user; the record book holds every response so far.
+    """
+    tasks = find_tasks(config.tasks)
+    check_model_name(config.model)
+    if config.samples > 1 and config.temperature == 0:
+        raise UsageError("--samples above 1 needs --temperature above 0: greedy samples are all the same")
+    if config.data_dir is not None:
+        os.environ["AVAR_DATA_DIR"] = str(config.data_dir)
+    results = _evaluate(config, tasks)
+    _publish(results.write(config.output))
+    return results
+
+
+def _publish(results_path: Path) -> None:
+    """Add the run to the leaderboard. The run is complete without: a store that cannot be written is a warning."""
+    from avar_eval.leaderboard.store import Store, StoreError, default_store
+
+    try:
+        Store(default_store()).add(results_path)
+    except StoreError as error:
+        print(f"warning: the run is not in the leaderboard: {error}", file=sys.stderr)
+
+
+def _evaluate(config: RunConfig, tasks: Sequence[TaskEntry]) -> Results:
+    from avar_eval.models.lmms_wrapper import Avar
+
+    lm = Avar(
+        pretrained=config.model,
+        device=config.device,
+        dtype=config.dtype,
+        batch_size=config.batch_size,
+        system_prompt=config.system_prompt,
+        output=str(config.output),
+        attention_samples=config.attention_samples,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+        samples=config.samples,
+    )
+    with lm.book:
+        task_objects = _drive_lmms_eval(lm, tasks, config)
+    protocol = _protocol(lm, tasks, config)
+    return Results(
+        run_id=run_id(protocol),
+        tasks={task.name: task_result(lm.asked[task.name], task_objects[task.name].left_out) for task in tasks},
+        protocol=protocol,
+    )
+
+
+def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
+    """Let lmms-eval's evaluator put all questions to the model; returns its task objects by name."""
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False)
+    objects = manager.load_task_or_group([task.name for task in tasks], task_type="chat")
+    with _without_other_bars():
+        simple_evaluate(
+            model=lm,
+            tasks=list(objects.values()),
+            task_manager=manager,
+            limit=config.limit,
+            repeats=config.samples,
+            bootstrap_iters=0,
+            log_samples=False,
+            random_seed=config.seed,
+            numpy_random_seed=config.seed,
+            torch_random_seed=config.seed,
+            cli_args=argparse.Namespace(process_with_media=False),
+        )
+    return dict(objects)
+
+
+@contextmanager
+def _without_other_bars() -> Iterator[None]:
+    """lmms-eval and transformers draw a tqdm bar for each of their steps; ours is the one that counts questions."""
+    original = tqdm.std.tqdm.__init__
+
+    def disabled(*args: Any, **kwargs: Any) -> None:
+        original(*args, **kwargs | {"disable": True})
+
+    tqdm.std.tqdm.__init__ = disabled  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        tqdm.std.tqdm.__init__ = original  # type: ignore[method-assign]
+
+
+def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
+    """Everything that decided the numbers."""
+    asked = {task.name: lm.asked[task.name] for task in tasks}
+    return {
+        "model": lm.checkpoint.name,
+        "revision": lm.checkpoint.revision,
+        "weights_sha256": lm.weights,
+        "dtype": lm.backend.dtype,
+        "system_prompt": lm.system_prompt,
+        "decoding": lm.decoding.model_dump(mode="json"),
+        "steering": None,
+        "tasks": {
+            task.name: {
+                "version": task.version,
+                "dataset": task.dataset,
+                "revision": task.revision,
+                "split": task.split,
+            }
+            for task in tasks
+        },
+        "limit": config.limit,
+        "prompt_sha256": {name: prompt_sha256(records) for name, records in asked.items()},
+        "grader": {
+            name: sorted({record.judgement.grader for record in records if record.judgement})
+            for name, records in asked.items()
+        },
+        "attention": {"samples": config.attention_samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
+        "seed": config.seed,
+        "versions": _versions(),
+        "command": config.command,
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("avar-eval", "lmms-eval", "torch", "transformers", "datasets")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
