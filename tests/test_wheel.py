@@ -1,0 +1,66 @@
+"""The wheel: built from the tree, installed into another environment, it runs the main job in an empty directory."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str | Path, **kwargs: object) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **kwargs)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {name.split("/")[0] for name in names}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"avar_eval"}
+    assert "avar_eval/py.typed" in names
+    sources = {
+        f"avar_eval/{path.relative_to(ROOT)}" if folder != "avar_eval" else str(path.relative_to(ROOT))
+        for folder in ("avar_eval", "tasks", "recipes", "leaderboard")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert sources == {name for name in names if name.endswith(".py")}
+    weights = zipfile.ZipFile(wheel).getinfo("avar_eval/models/avar_tiny/model.safetensors")
+    assert weights.file_size <= 8_000_000
+
+
+def test_the_wheel_runs_the_main_job_from_an_empty_directory(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", environment)
+    python = environment / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
+    # The dependencies are those of this environment; the project itself can only come from the wheel.
+    site_packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env["AVAR_LEADERBOARD"] = str(tmp_path / "leaderboard")
+    where = run(python, "-c", "import avar_eval.leaderboard as room; print(room.__file__)", cwd=empty, env=env)
+    assert where.startswith(str(environment))
+    out = run(
+        environment / "bin" / "avar-eval", "--model", "avar-tiny", "--tasks", "shapes", "--limit", "8", "--json",
+        cwd=empty, env=env,
+    )  # fmt: skip
+    metrics = json.loads(out)["tasks"]["shapes"]["metrics"]
+    assert metrics["accuracy"]["n"] == 8
+    assert metrics["vas"]["value"] > 0
+    assert "avar-tiny" in run(environment / "bin" / "avar-leaderboard", "show", cwd=empty, env=env)
