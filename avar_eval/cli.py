@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
     samples: Annotated[int, typer.Option(min=1, help="Responses to each question.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling.")] = 0,
     system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
     attention: Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")] = "on",
     attention_samples: Annotated[int, typer.Option(min=1, help="Questions a task whose attention is measured.")] = 200,
@@ -66,14 +67,17 @@ def evaluate(
     """Ask MODEL the questions of TASKS; print accuracy and Visual Attention Score. Run again to resume."""
     if context.invoked_subcommand is not None:
         return
-    if model is None or tasks is None:
+    if not model or not tasks:
         raise UsageError("give --model and --tasks; `avar-eval models` and `avar-eval tasks` list what there is")
     output = output or Path("avar-runs") / Path(model).name.lower()
     _check_choice("--attention", attention, ("on", "off"))
     _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    if temperature and not 1e-6 <= temperature <= 1e6:  # beyond, float32 logits overflow
+        raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
     if top_p == 0:
         raise UsageError("--top-p must be above 0")
-    with contextlib.redirect_stdout(sys.stderr):  # libraries print, and standard output is for the results
+    # Libraries print, and standard output is for the results.
+    with contextlib.redirect_stdout(sys.stderr), _interruptible():
         from avar_eval.run import RunConfig
         from avar_eval.run import evaluate as run
 
@@ -103,6 +107,22 @@ def evaluate(
     from avar_eval.report import print_results
 
     print_results(results, output)
+
+
+class RunInterruptedError(AvarError):
+    """Ctrl-C, with the exit code that shells expect of it."""
+
+    exit_code = 130
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise RunInterruptedError(
+            "interrupted; what is finished is kept, run the same command again to go on"
+        ) from None
 
 
 def _check_choice(option: str, value: str | None, known: tuple[str | None, ...]) -> None:

@@ -24,7 +24,7 @@ def print_results(results: Results, output: Path) -> None:
         title_justify="left",
     )
     table.add_column("task", overflow="fold", min_width=8)
-    for heading in ("n", "accuracy %", "VAS", "VAS\n(response)", "truncated %", "unparsed %"):
+    for heading in ("n", "accuracy %", "VAS", "VAS\n(response)", "truncated\n%", "unparsed\n%"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, task in results.tasks.items():
         metrics = task.metrics
@@ -58,8 +58,16 @@ def _number(metric: Metric, band: str = "") -> str:
     """A score with its band, its interval on a second line."""
     if metric.value is None:
         return "–"
-    interval = "" if metric.ci95 is None else f"\n{metric.ci95[0]:.2f}–{metric.ci95[1]:.2f}"
-    return f"{metric.value:.2f} {band}".rstrip() + interval
+    interval = "" if metric.ci95 is None else f"\n{_short(metric.ci95[0])}–{_short(metric.ci95[1])}"
+    return f"{_short(metric.value)} {band}".rstrip() + interval
+
+
+def _short(score: float) -> str:
+    """A mean of ratios has no upper bound: from a thousand on as 1.2e3, so that the table keeps its width."""
+    if score < 999.995:
+        return f"{score:.2f}"
+    digits, exponent = f"{score:.1e}".split("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def print_models(entries: Sequence[ModelEntry], as_json: bool) -> None:

@@ -54,6 +54,8 @@ def evaluate(config: RunConfig) -> Results:
     check_model_name(config.model)
     if config.samples > 1 and config.temperature == 0:
         raise UsageError("--samples above 1 needs --temperature above 0: greedy samples are all the same")
+    if config.system_prompt is not None and any("\ud800" <= letter <= "\udfff" for letter in config.system_prompt):
+        raise UsageError("--system-prompt is not valid UTF-8")
     if config.data_dir is not None:
         os.environ["AVAR_DATA_DIR"] = str(config.data_dir)
     results = _evaluate(config, tasks)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from avar_eval.answers import FinishReason, Judgement
+from avar_eval.errors import UsageError
 from avar_eval.names import unknown_name
 
 TASKS_FOLDER = Path(__file__).parent
@@ -19,7 +20,7 @@ Judge = Callable[[Mapping[str, Any], str, FinishReason | None], Judgement]
 
 
 class TaskEntry(BaseModel):
-    """One task. id: the row field that names a row; folder: the benchmark's module; images: row fields with pictures."""
+    """One task. id: row field that names a row; folder: the benchmark's module; images: row fields with pictures."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,7 +75,7 @@ def _read(path: Path) -> TaskEntry:
 
 
 def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
-    """The entries of task names or aliases, in the order asked for, each once. Raises UsageError for an unknown one."""
+    """The entries of task names or aliases, in the order asked for, each once. Raises UsageError (none, unknown)."""
     known = {alias: entry for entry in catalog().values() for alias in (entry.name, *entry.aliases)}
     found: dict[str, TaskEntry] = {}
     for name in names:
@@ -82,6 +83,8 @@ def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
             raise unknown_name("task", name, known)
         entry = known[name.lower()]
         found[entry.name] = entry
+    if not found:
+        raise UsageError(f"name at least one task of: {', '.join(sorted(known))}")
     return list(found.values())
 
 

@@ -2,20 +2,21 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from avar_eval.errors import AvarError
 from avar_eval.records import Response
 from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, judge_of
 
 DATA_DIR_VARIABLE = "AVAR_DATA_DIR"
-"""Environment variable with the folder of prepared benchmarks (`--data-dir`), so that plain lmms-eval follows it too."""
+"""Environment variable with the folder of prepared benchmarks (`--data-dir`): plain lmms-eval follows it too."""
 
 
 class DataError(AvarError):
@@ -32,7 +33,9 @@ class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
     def __init__(self, config: dict[str, Any]) -> None:
         self.left_out: list[str] = []
         settings = {key: value for key, value in config.items() if key != "class"}
-        super().__init__(config=settings | {"process_results": response_metrics(judge_of(config["task"]))})
+        # lmms-eval would cut the thinking out before it judges: ours is judged whole, and carries its record.
+        ours = {"process_results": response_metrics(judge_of(config["task"])), "reasoning_tags": "none"}
+        super().__init__(config=settings | ours)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
         """Fill `dataset` with the rows of the test split. Raises DataError."""
@@ -57,7 +60,7 @@ def rows_from_folder(folder: Path, entry: TaskEntry) -> tuple[datasets.Dataset, 
     """
     path = folder / "rows.jsonl"
     rows, left_out = [], []
-    for row in _read_lines(path):
+    for row in _read_lines(path, {entry.id, *entry.images}):
         pictures = {column: row[column] and folder / row[column] for column in entry.images}
         if all(picture and picture.is_file() for picture in pictures.values()):
             for picture in pictures.values():
@@ -67,34 +70,52 @@ def rows_from_folder(folder: Path, entry: TaskEntry) -> tuple[datasets.Dataset, 
             left_out.append(str(row[entry.id]))
     if not rows:
         raise DataError(f"{path} has no row with its picture: put the image files beside it")
-    dataset = datasets.Dataset.from_list(rows)
+    try:
+        dataset = datasets.Dataset.from_list(rows)
+    except (TypeError, ValueError) as error:  # such as a column of numbers and texts
+        raise DataError(f"the rows of {path} do not make a table: {error}") from error
     for column in entry.images:
         dataset = dataset.cast_column(column, datasets.Image())
     return dataset, left_out
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def _read_lines(path: Path, needed: set[str]) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"there is no {path}: --data-dir takes a folder with one sub-folder a benchmark") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     rows = []
-    for number, line in enumerate(lines, start=1):
+    # Not splitlines(), which also breaks at U+2028 and U+0085: JSON strings may hold those as they are.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError as error:
             raise DataError(f"{path}, line {number} is damaged ({error}): fetch the file again") from error
+        if not isinstance(row, dict) or not needed <= row.keys():
+            raise DataError(f"{path}, line {number} is no row with the fields {', '.join(sorted(needed))}")
+        rows.append(row)
     return rows
 
 
 def _check_picture(path: Path) -> None:
     try:
-        with Image.open(path) as picture:
+        with _whole_pictures_only(), Image.open(path) as picture:
             picture.load()
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"the picture {path} is broken ({error}): fetch it again") from error
+
+
+@contextmanager
+def _whole_pictures_only() -> Iterator[None]:
+    """lmms-eval imports a module that lets Pillow fill up pictures that break off, for the whole process."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _rows_from_hub(

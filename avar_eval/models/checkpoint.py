@@ -68,13 +68,21 @@ def _is_repository(model: str) -> bool:
 def _from_hub(repository: str, revision: str | None) -> Path:
     """The snapshot folder of a hub repository (its name is the commit), downloaded if it is not in the cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     how = "; give --model the path of a local folder that holds it instead"
     try:
         return Path(
             snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "*.gguf", "original/*"])
         )
+    except HFValidationError as error:
+        raise UsageError(f"{repository!r} is neither a folder on this disk nor a name of a hub repository") from error
     except GatedRepoError as error:
         raise CheckpointError(f"{repository} is gated: accept its licence and run `hf auth login`{how}") from error
     except RepositoryNotFoundError as error:
@@ -88,11 +96,12 @@ def _from_hub(repository: str, revision: str | None) -> Path:
 def _check_architecture(checkpoint: Checkpoint) -> None:
     path = checkpoint.path / "config.json"
     try:
-        architecture = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{checkpoint.path} is not a model folder: it has no config.json") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    architecture = config.get("model_type") if isinstance(config, dict) else None
     if architecture not in SUPPORTED_ARCHITECTURES:
         raise CheckpointError(
             f"{checkpoint.name} is of architecture {architecture!r}; supported: {', '.join(SUPPORTED_ARCHITECTURES)}"

@@ -81,7 +81,6 @@ class Avar(lmms):  # type: ignore[misc]
         super().__init__()
         entry = find_model(pretrained)
         self.checkpoint = resolve_checkpoint(pretrained)
-        self.book = RecordBook(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
         self.backend = TransformersBackend(self.checkpoint, device, dtype)
         self.weights = weights_sha256(self.checkpoint.path)
         default_system = entry.system_prompt if entry else None
@@ -99,6 +98,8 @@ class Avar(lmms):  # type: ignore[misc]
         self.attention = AttentionSampling(attention_samples, seed)
         self.asked: dict[str, list[Record]] = {}
         self._plain_rows: dict[str, Any] = {}
+        # Last, so that an error before it leaves no folder locked.
+        self.book = RecordBook(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise NotImplementedError("avar answers with generated text: choose a task of output_type generate_until")
@@ -114,16 +115,17 @@ class Avar(lmms):  # type: ignore[misc]
         if missing or unmeasured:
             self.backend.load()  # before the clock of the bar starts
         with Bar("questions", len(questions), len(questions) - len(missing)) as bar:
-            for batch in self._batches(missing):
-                self.book.append(self._answer(batch))
-                bar.advance(len(batch))
+            for batch in self._batches_to_answer(questions):
+                records = [record for record in self._answer(batch) if self.book.get(record.key) is None]
+                self.book.append(records)
+                bar.advance(len(records))
         if unmeasured:
             with Bar("attention of earlier responses", len(unmeasured)) as bar:
                 for batch in self._batches(unmeasured):
                     self.book.append(self._measure_again(batch))
                     bar.advance(len(batch))
         self._judge_again(questions)
-        records = [self._recorded(question) for question in questions]
+        records = [self._reported(question) for question in questions]
         for record in records:
             self.asked.setdefault(record.task, []).append(record)
         return [Response(record) for record in records]
@@ -133,6 +135,11 @@ class Avar(lmms):  # type: ignore[misc]
         if record is None:
             raise KeyError(f"{question.task} {question.row_id} has not been asked")
         return record
+
+    def _reported(self, question: Question) -> Record:
+        """The record without attention that only an earlier run asked for: results depend on nothing but this run."""
+        record = self._recorded(question)
+        return record if question.measured else record.model_copy(update={"attention": None})
 
     def _questions(self, requests: Sequence[Instance]) -> list[Question]:
         measured = self._rows_to_measure(requests)
@@ -195,6 +202,18 @@ class Avar(lmms):  # type: ignore[misc]
     def _lacks_attention(self, question: Question) -> bool:
         record = self.book.get(question.key)
         return record is not None and record.attention is None
+
+    def _batches_to_answer(self, questions: Sequence[Question]) -> list[list[Question]]:
+        """Batches of what is missing; after a kill the same as before it, so that the last batch may be begun.
+
+        The rest of such a batch is computed together with what is recorded of it: in a batch of another make-up the
+        padding changes attention in the last digits, and results would differ from those of an uninterrupted run.
+        """
+        batches = list(self._batches(questions))
+        present = [self.book.get(question.key) is not None for batch in batches for question in batch]
+        if all(present[: sum(present)]):
+            return [batch for batch in batches if any(self.book.get(question.key) is None for question in batch)]
+        return list(self._batches([question for question in questions if self.book.get(question.key) is None]))
 
     def _batches(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
         """Batches of similar prompt length, longest first; questions to measure are kept apart from the others."""

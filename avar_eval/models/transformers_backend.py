@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from avar_eval.attention.observe import observe
-from avar_eval.attention.roles import ChatMarkup, batch_roles
+from avar_eval.attention.roles import ChatMarkup, Role, batch_roles
 from avar_eval.attention.score import key_groups, query_rows, summarise
-from avar_eval.errors import AvarError
+from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.sampling import SeededSampling
@@ -46,12 +46,16 @@ class TransformersBackend:
 
     def __init__(self, checkpoint: Checkpoint, device: str | None = None, dtype: str | None = None) -> None:
         self.checkpoint = checkpoint
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
         try:
             self.processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a damaged file makes the libraries below raise anything, KeyError and their own
             raise BackendError(f"the processor of {checkpoint.name} cannot be loaded: {error}") from error
+        if not self.processor.chat_template:
+            raise BackendError(
+                f"{checkpoint.name} has no chat template: add its chat_template.jinja to {checkpoint.path}"
+            )
         self.processor.tokenizer.padding_side = "left"
         self.markup = ChatMarkup(self.processor)
         self._model: Any = None
@@ -61,13 +65,23 @@ class TransformersBackend:
         if self._model is not None:
             return
         try:
-            model = AutoModelForImageTextToText.from_pretrained(
-                self.checkpoint.path, dtype=DTYPES[self.dtype], attn_implementation="sdpa"
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                self.checkpoint.path,
+                dtype=DTYPES[self.dtype],
+                attn_implementation="sdpa",
+                output_loading_info=True,
             )
-            self._model = model.to(self.device).eval()
-        except (OSError, ValueError, RuntimeError) as error:
+            model = model.to(self.device).eval()
+        except Exception as error:  # see above
             raise BackendError(f"the weights of {self.checkpoint.name} cannot be loaded: {error}") from error
-        self._model.generation_config = self._terminators(self._model.generation_config)
+        missing = sorted(info["missing_keys"])
+        if missing:  # transformers would go on with random numbers in their place
+            raise BackendError(
+                f"the weights of {self.checkpoint.name} are not complete: {len(missing)} tensors are missing, such as "
+                f"{missing[0]}; fetch the files in {self.checkpoint.path} again"
+            )
+        model.generation_config = self._terminators(model.generation_config)
+        self._model = model
 
     @property
     def model(self) -> Any:
@@ -92,7 +106,10 @@ class TransformersBackend:
     def encode(self, prompts: Sequence[str], images: Sequence[Sequence[Image]]) -> Any:
         """Left-padded model inputs of rendered prompts and their images."""
         flat = [image for several in images for image in several]
-        inputs = self.processor(text=list(prompts), images=flat or None, padding=True, return_tensors="pt")
+        try:
+            inputs = self.processor(text=list(prompts), images=flat or None, padding=True, return_tensors="pt")
+        except ValueError as error:  # such as a placeholder of an image in the text of a question
+            raise BackendError(f"{self.checkpoint.name} cannot read a question: {error}") from error
         return inputs.to(self.device)
 
     @torch.inference_mode()
@@ -142,7 +159,25 @@ class TransformersBackend:
         rows = query_rows(roles)
         with observe(self.model, key_groups(roles).to(self.device), rows) as observation:
             self.model(**_extended(inputs, responses, width), use_cache=False, logits_to_keep=1)
-        return summarise(observation.stacked().cpu(), roles, rows)
+        masses = observation.stacked().cpu()
+        present = roles.codes[:, rows] != Role.PADDING
+        if not masses.transpose(2, 3)[:, present].isfinite().all():
+            raise BackendError(
+                f"{self.checkpoint.name} computes values that are not numbers: its weights are damaged, or they "
+                f"overflow in {self.dtype} (try --dtype float32)"
+            )
+        return summarise(masses, roles, rows)
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name. Raises UsageError if it is unknown, absent, or computes nothing (`meta`)."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"--device {name!r} cannot be used here: {reason}") from error
+    return device
 
 
 def _sampling(decoding: Decoding, streams: Sequence[str]) -> LogitsProcessorList:
