@@ -1,0 +1,175 @@
+"""Runs of `avar-eval` as processes of their own, without paying for its imports each time.
+
+A server imports everything once and forks a child for each run, which then calls the command line's own entry point.
+Runs can so be started, watched, killed and waited for like any process.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MODEL = "avar-tiny"
+
+_SERVER = """
+import gc, json, os, resource, sys
+import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.models.lmms_wrapper, avar_eval.report, avar_eval.run
+import lmms_eval.evaluator, lmms_eval.tasks, avar_eval.tasks.rows
+import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, transformers.models.qwen2_5_vl.processing_qwen2_5_vl
+
+gc.collect()
+gc.freeze()  # collections in the children pass over what is imported
+
+def become(run):
+    os.setsid()
+    os.chdir(run["folder"])
+    for number, name in ((0, os.devnull), (1, run["stdout"]), (2, run["stderr"])):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    os.environ.update(run["environment"])
+    if run["largest_file"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (run["largest_file"],) * 2)
+    sys.argv = ["avar-eval", *run["arguments"]]
+    try:
+        avar_eval.cli.main()
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+for line in sys.stdin:
+    request = json.loads(line)
+    if "wait" in request:
+        print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+        continue
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = become(request)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            try:
+                sys.stdout.flush()
+            finally:
+                os._exit(code)
+    print(child, flush=True)
+"""
+
+
+@dataclass
+class Finished:
+    """A run that has ended. code: exit code, or minus the signal that ended it."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class Running:
+    """A run on its way, in a process group of its own."""
+
+    pid: int
+    folder: Path
+    _server: "Server"
+    _code: int | None = None
+
+    def wait(self) -> Finished:
+        """Wait for the end of it."""
+        if self._code is None:
+            self._code = int(self._server.ask({"wait": self.pid}))
+        return Finished(self._code, *((self.folder / name).read_text() for name in ("stdout", "stderr")))
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> Finished:
+        """Send it a signal and wait for the end of it."""
+        os.killpg(self.pid, how)
+        return self.wait()
+
+
+@dataclass
+class Server:
+    """Forks runs of `avar-eval`. folder: where their outputs and leaderboards lie."""
+
+    folder: Path
+    _process: "subprocess.Popen[str]" = field(init=False)
+    _runs: int = 0
+
+    def __post_init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # The tiny model is fastest on one thread, by far where other processes want the cores as well.
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+    def ask(self, request: dict[str, Any]) -> str:
+        """One request, one line of answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def start(self, *arguments: str, largest_file: int | None = None, **environment: str) -> Running:
+        """Start `avar-eval ARGUMENTS`. largest_file: bytes after which its writes fail, as on a full disk."""
+        self._runs += 1
+        folder = self.folder / f"run-{self._runs}"
+        folder.mkdir()
+        request = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "stdout": str(folder / "stdout"),
+            "stderr": str(folder / "stderr"),
+            "environment": {"AVAR_LEADERBOARD": str(folder / "leaderboard")} | environment,
+            "largest_file": largest_file,
+        }
+        return Running(int(self.ask(request)), folder, self)
+
+    def stop(self) -> None:
+        """No more runs."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's record book."""
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def wait_for_records(folder: Path, n: int, seconds: float = 120) -> None:
+    """Wait until a run's record book holds n whole lines."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        path = folder / "records.jsonl"
+        if path.exists() and path.read_bytes().count(b"\n") >= n:
+            return
+        time.sleep(0.005)
+    raise TimeoutError(f"{folder} did not come to {n} records")
+
+
+def mathvista_row(pid: str) -> dict[str, Any]:
+    """An invented row of the published schema."""
+    hint = "Hint: Please answer with an integer, e.g., 1, 2, 3, at the end."
+    question = f"How many jars stand on shelf {pid}?"
+    return {
+        "pid": pid,
+        "question": question,
+        "image": f"images/{pid}.png",
+        "choices": None,
+        "unit": None,
+        "precision": None,
+        "answer": "7",
+        "question_type": "free_form",
+        "answer_type": "integer",
+        "metadata": {"split": "testmini"},
+        "query": f"{hint}\nQuestion: {question}",
+    }

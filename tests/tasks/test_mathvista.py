@@ -1,0 +1,108 @@
+"""MathVista's prompt, picture and judgement on invented rows of the published schema."""
+
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from avar_eval.tasks.mathvista.task import doc_to_target, doc_to_text, doc_to_visual, judge
+from avar_eval.tasks.prompts import THINKING
+
+HINTS = {
+    "choice": "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",
+    "integer": "Hint: Please answer the question requiring an integer answer and provide the final value, "
+    "e.g., 1, 2, 3, at the end.",
+}
+
+
+def row(**fields: Any) -> dict[str, Any]:
+    """A free-form integer row; `fields` replace its own."""
+    return {
+        "pid": "9001",
+        "question": "How many jars stand on the top shelf?",
+        "image": Image.new("P", (8, 6)),
+        "choices": None,
+        "unit": None,
+        "precision": None,
+        "answer": "7",
+        "question_type": "free_form",
+        "answer_type": "integer",
+        "metadata": {"split": "testmini"},
+        "query": f"{HINTS['integer']}\nQuestion: How many jars stand on the top shelf?",
+        **fields,
+    }
+
+
+def choice_row(**fields: Any) -> dict[str, Any]:
+    return row(
+        question="Which jar is taller?",
+        choices=["the red one", "the blue one"],
+        answer="the blue one",
+        question_type="multi_choice",
+        answer_type="text",
+        query=f"{HINTS['choice']}\nQuestion: Which jar is taller?\nChoices:\n(A) the red one\n(B) the blue one",
+        **fields,
+    )
+
+
+def test_prompt_of_an_integer_row() -> None:
+    hint = "Hint: Please answer the question requiring an integer answer and provide the final value, e.g., 1, 2, 3."
+    assert doc_to_text(row()) == f"Question: How many jars stand on the top shelf?\n{hint}\n{THINKING}"
+
+
+def test_prompt_keeps_unit_and_options() -> None:
+    aged = row(unit="years", query=f"{HINTS['integer']}\nQuestion: How old is the jar? (Unit: years)")
+    assert doc_to_text(aged).startswith("Question: How old is the jar? (Unit: years)\nHint: ")
+    lines = doc_to_text(choice_row()).split("\n")
+    assert lines[1:4] == ["Choices:", "(A) the red one", "(B) the blue one"]
+    assert lines[4] == "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D."
+    assert lines[5:] == [THINKING]
+
+
+def test_a_query_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="9001"):
+        doc_to_text(row(query="How many jars?"))
+
+
+def test_picture_is_one_rgb_image_from_either_column() -> None:
+    (image,) = doc_to_visual(row())
+    assert (image.mode, image.size) == ("RGB", (8, 6))
+    (image,) = doc_to_visual(row(image="images/9001.jpg", decoded_image=Image.new("L", (3, 2))))
+    assert (image.mode, image.size) == ("RGB", (3, 2))
+    with pytest.raises(ValueError, match="no picture"):
+        doc_to_visual(row(image=None))
+    with pytest.raises(ValueError, match="no picture"):
+        doc_to_visual(row(image="images/9001.jpg"))
+
+
+def test_target_is_the_answer_as_written() -> None:
+    assert doc_to_target(row()) == "7"
+    assert doc_to_target(choice_row()) == "the blue one"
+
+
+@pytest.mark.parametrize(
+    ("doc", "response", "state", "correct"),
+    [
+        (row(), "<think>one by one</think><answer>7 jars</answer>", "scored", True),
+        (row(), "<think>one by one</think><answer>8</answer>", "scored", False),
+        (row(), "<think>one by one, 7", "truncated", False),
+        (row(), "", "unparsed", False),
+        (choice_row(), "<think>blue</think><answer>B</answer>", "scored", True),
+        (choice_row(), "<think>blue</think><answer>(B) the blue one</answer>", "scored", True),
+        (choice_row(), "<think>blue</think><answer>The blue one</answer>", "scored", True),
+        (choice_row(), "<think>red</think><answer>A</answer>", "scored", False),
+        (choice_row(), "<think>hm</think><answer></answer>", "unparsed", False),
+        (choice_row(), "<think>hm</think><answer>blu</answer>", "scored", False),
+        (row(answer_type="float", precision=1.0, answer="0.5"), "<answer>0.52</answer>", "scored", True),
+        (row(answer_type="float", precision=1.0, answer="0.5"), "<answer>0.4</answer>", "scored", False),
+        (row(answer_type="list", answer="[3, 5]"), "<answer>[3, 5]</answer>", "scored", True),
+    ],
+)
+def test_judgement(doc: dict[str, Any], response: str, state: str, correct: bool) -> None:
+    judgement = judge(doc, response)
+    assert (judgement.state, judgement.correct) == (state, correct)
+
+
+def test_the_finish_reason_reaches_the_grader() -> None:
+    assert judge(row(), "I count them: 1, 2, 3", "length").state == "truncated"
+    assert judge(row(), "I count them: 1, 2, 3", "stop").state == "unparsed"
