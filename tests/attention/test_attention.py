@@ -1,6 +1,5 @@
 """Attention masses, token roles and VAS against transformers' own eager attention maps in float64."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from transformers import AutoModelForImageTextToText
 from avar_eval.attention.bands import vas_band
 from avar_eval.attention.mass import attention_mass
 from avar_eval.attention.observe import ObserveError, observe
-from avar_eval.attention.roles import ChatMarkup, ChatTemplateError, Role
+from avar_eval.attention.roles import Role
 from avar_eval.attention.score import GROUPS
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
@@ -126,50 +125,6 @@ def test_observing_restores_the_model_after_an_error(backend: TransformersBacken
     assert config._attn_implementation == "sdpa"
     with observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)), pytest.raises(ObserveError, match="already"):
         observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)).__enter__()
-
-
-def test_every_role_reads_back_as_its_text(backend: TransformersBackend) -> None:
-    tokenizer = backend.processor.tokenizer
-    conversation = [
-        *messages("First question.", images=2, system="Be brief."),
-        {"role": "assistant", "content": [{"type": "text", "text": "First answer."}]},
-        {"role": "user", "content": [{"type": "text", "text": "Second question."}]},
-    ]
-    inputs = backend.encode([backend.render(conversation)], [[picture(0), picture(1)]])
-    ids = inputs["input_ids"][0].tolist()
-    roles = backend.markup.prompt_roles(ids)
-
-    def text(role: Role) -> str:
-        return str(tokenizer.decode([token for token, of in zip(ids, roles, strict=True) if of == role]))
-
-    assert text(Role.SYSTEM) == "<|im_start|>system\nBe brief.<|im_end|>\n"
-    assert text(Role.IMAGE) == "<|image_pad|>" * 32
-    assert text(Role.USER) == (
-        "<|im_start|>user\nFirst question.<|im_end|>\n<|im_start|>user\nSecond question.<|im_end|>\n"
-    )
-    assert text(Role.RESPONSE) == "First answer.<|im_end|>\n"
-    assert text(Role.TEMPLATE) == "<|vision_start|><|vision_end|>" * 2 + "<|im_start|>assistant\n" * 2
-
-
-def test_an_injected_default_system_turn_is_system(backend: TransformersBackend) -> None:
-    ids = backend.encode([backend.render(messages("Hi.", images=0, system=None))], [[]])["input_ids"][0].tolist()
-    roles = backend.markup.prompt_roles(ids)
-    system = [token for token, role in zip(ids, roles, strict=True) if role == Role.SYSTEM]
-    text = backend.processor.tokenizer.decode(system)
-    assert text == "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-
-
-def test_a_template_without_the_markup_is_refused(backend: TransformersBackend) -> None:
-    class Tokenizer:
-        def get_added_vocab(self) -> dict[str, int]:
-            return {"<|im_start|>": 1}
-
-    other = copy.copy(backend.processor)
-    other.tokenizer = Tokenizer()
-    with pytest.raises(ChatTemplateError, match="vision_start"):
-        ChatMarkup(other)
-    with pytest.raises(ChatTemplateError, match="must begin"):
-        backend.markup.prompt_roles(backend.processor.tokenizer.encode("no chat at all"))
 
 
 @settings(max_examples=40, deadline=None)
