@@ -42,7 +42,8 @@ class ChatFormat:
     image: what the template writes for an image. placeholder: the token that holds an image's features after the
     processor has expanded it. delimiters: tokens that enclose placeholders. video: the placeholder of what is refused.
     system_turn: False where the template folds the system text into the first user turn, so that only the
-    begin-of-sequence token precedes a user turn.
+    begin-of-sequence token precedes a user turn. plain_system: the template takes a system message as a string only.
+    cross_attention: images are seen through layers of their own, for which a batch needs equal numbers of images.
     """
 
     family: str
@@ -58,6 +59,8 @@ class ChatFormat:
         default_factory=lambda: {"system": "system", "user": "user", "assistant": "assistant"}
     )
     system_turn: bool = True
+    plain_system: bool = False
+    cross_attention: bool = False
 
     def header(self, speaker: Speaker, separator: str = "") -> str:
         """The text that opens a turn of `speaker`."""
@@ -100,7 +103,10 @@ LLAMA_VISION = ChatFormat(
     turn_end="<|eot_id|>",
     name_end="<|end_header_id|>",
     separators=("\n\n",),
+    plain_system=True,
+    cross_attention=True,
 )
+"""With an image there is no system turn: the template refuses a system message then, and writes dates without one."""
 
 CHAT_FORMATS = (QWEN_VL, LLAVA_ONEVISION, INTERNVL, GEMMA3, LLAMA_VISION)
 

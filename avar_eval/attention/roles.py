@@ -65,9 +65,10 @@ class ChatMarkup:
         tokenizer = processor.tokenizer
         ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in self.format.tokens()}
         self._turn_start = ids[self.format.turn_start]
-        self.image = ids[self.format.placeholder]
+        self._image = ids[self.format.placeholder]
         self._delimiters = {ids[token] for token in self.format.delimiters}
         self._begin: int | None = tokenizer.bos_token_id
+        self._begin_token: str | None = tokenizer.bos_token
         self._video: int | None = tokenizer.get_added_vocab().get(self.format.video)
         # Longest first: a header with its separator, before the bare name whose separator merged with the content.
         self._headers: list[tuple[list[int], Speaker]] = sorted(
@@ -79,6 +80,15 @@ class ChatMarkup:
             key=lambda header: -len(header[0]),
         )
         verify(processor, self.format, self.prompt_roles)
+
+    @property
+    def placeholders(self) -> tuple[int, ...]:
+        """Tokens that stand for an image or a video: a response can hold none."""
+        return (self._image,) if self._video is None else (self._image, self._video)
+
+    def needs_beginning(self, prompt: str) -> bool:
+        """Whether the tokenizer is to add its special tokens to a rendered prompt: not if the template has done so."""
+        return self._begin_token is None or not prompt.startswith(self._begin_token)
 
     def roles(
         self,
@@ -125,7 +135,7 @@ class ChatMarkup:
         return [opening] * header + [self._content_role(token, text) for token in turn[header:]]
 
     def _content_role(self, token: int, text: Role) -> Role:
-        if token == self.image:
+        if token == self._image:
             return Role.IMAGE
         return Role.TEMPLATE if token in self._delimiters else text
 

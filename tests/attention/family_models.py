@@ -277,7 +277,7 @@ def lively_model(config: Any, seed: int = 0) -> Any:
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim >= 2:
-            parameter.data = noise * 1.5 / parameter[0].numel() ** 0.5
+            parameter.data = noise * 1.2 / parameter[0].numel() ** 0.5
         elif "gate" in name:  # Llama-3.2-Vision's cross-attention starts closed
             parameter.data = 0.5 + noise.abs()
     return model
