@@ -4,19 +4,19 @@ The reference runs one sequence at a time, unpadded, in float64 under eager atte
 attention modules return.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from eager_reference import eager_maps, group_masses, in_eager_float64
 from family_models import FAMILIES, lively_model
 from PIL import Image
 from torch import Tensor
 
 from avar_eval.attention import interface
-from avar_eval.attention.measure import with_responses
+from avar_eval.attention.measure import measure_attention, with_responses
 from avar_eval.attention.objectives import attention_losses, visual_reward
 from avar_eval.attention.observe import GROUPS, observe
 from avar_eval.attention.record import AttentionRecord
@@ -24,6 +24,7 @@ from avar_eval.attention.roles import Role, batch_roles
 from avar_eval.attention.score import pooled
 from avar_eval.models.checkpoint import SUPPORTED_ARCHITECTURES, Checkpoint, resolve_checkpoint
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.lmms_wrapper import Avar, Question
 from avar_eval.models.transformers_backend import BackendError, TransformersBackend
 
 QUESTIONS = ["What is this?", "How many are there in one, and how many in two? Count them one by one.", "Why?"]
@@ -92,42 +93,6 @@ def batch(backend: TransformersBackend, counts: Sequence[int]) -> Batch:
 def batches(backend: TransformersBackend) -> list[Batch]:
     name = backend.checkpoint.name
     return [batch(backend, counts) for counts in ([(1, 1, 1), (2, 2), (0, 0)] if name in EQUAL else [(1, 2, 0)])]
-
-
-def in_eager_float64(model: Any) -> Any:
-    reference = copy.deepcopy(model).double()
-    reference.set_attn_implementation("eager")
-    return reference
-
-
-def eager_maps(reference: Any, inputs: Any) -> list[Tensor]:
-    """The maps [batch heads queries keys] of every decoder layer, in order."""
-    maps: dict[int, Tensor] = {}
-    config = reference.config.get_text_config()
-    modules = [module for module in reference.modules() if hasattr(module, "layer_idx") and hasattr(module, "q_proj")]
-    hooks = [
-        module.register_forward_hook(lambda of, _, output: maps.__setitem__(of.layer_idx, output[1]))
-        for module in modules
-    ]
-    doubled = {name: of.double() if of.is_floating_point() else of for name, of in inputs.items()}
-    reference(**doubled, use_cache=False)
-    for hook in hooks:
-        hook.remove()
-    skipped = [torch.zeros(*maps[0].shape[:3], 0, dtype=torch.float64)] * config.num_hidden_layers
-    return [maps.get(layer, skipped[layer]) for layer in range(config.num_hidden_layers)]
-
-
-def group_masses(maps: list[Tensor], roles: Tensor) -> dict[str, Tensor]:
-    """Group -> [layers heads queries] of one sequence, summed from its maps."""
-    sees_image = (roles == Role.IMAGE).cumsum(0) > 0
-
-    def mass(of: Tensor, group: str) -> Tensor:
-        if of.shape[-1] != len(roles):  # cross-attention: all keys are the image's
-            return of.sum(-1) * sees_image if group == "image" else of.sum(-1) * 0
-        keys = torch.arange(len(roles)) == 0 if group == "sink" else roles == Role[group.upper()]
-        return of[..., keys].sum(-1)
-
-    return {group: torch.stack([mass(of[0], group) for of in maps]) for group in GROUPS}
 
 
 def reference_of(reference: Any, backend: TransformersBackend, one: Batch) -> tuple[dict[str, Tensor], Tensor]:
@@ -259,6 +224,39 @@ def test_batches_and_single_prompts_give_the_same_response(backend: Transformers
             assert alone == [together[row]]
 
 
+def test_generation_gives_the_masses_of_one_pass_over_its_result(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend.model.generation_config, "eos_token_id", [])
+    for whole in batches(backend):
+        inputs, streams = whole.encoded(backend), ["0" * 64] * len(whole.prompts)
+        roles = backend.markup.roles(inputs["input_ids"], inputs["attention_mask"])
+        with observe(backend.model, roles) as observation:
+            generations = backend.generate(inputs, Decoding(max_new_tokens=6), streams)
+        on_the_way = observation.masses()[..., -5:, :]  # the last token is not read any more
+        responses = [generation.token_ids for generation in generations]
+        assert {len(response) for response in responses} == {6}
+        records = backend.measure(inputs, responses)
+        for row, record in enumerate(records):
+            for group, name in enumerate(GROUPS):
+                afterwards = record.mass[name][..., -6:-1]
+                assert torch.allclose(on_the_way[:, row, ..., group], afterwards, rtol=1e-4, atol=1e-6), name
+
+
+def test_one_conversation_is_measured_as_in_a_batch(backend: TransformersBackend) -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "image", "image": picture(0)}, {"type": "text", "text": QUESTIONS[0]}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "A circle."}]},
+        {"role": "user", "content": [{"type": "image", "image": picture(1)}, {"type": "text", "text": QUESTIONS[2]}]},
+    ]
+    record = measure_attention(backend.model, backend.processor, messages, "Because.")
+    response = backend.processor.tokenizer.encode("Because.", add_special_tokens=False)
+    inputs = backend.encode([backend.render(messages)], [[picture(0), picture(1)]])
+    (other,) = backend.measure(inputs, [response])
+    assert torch.equal(record.roles, other.roles)
+    assert all(torch.equal(record.mass[group], other.mass[group]) for group in GROUPS)
+
+
 @pytest.mark.parametrize("backend", ["mllama"], indirect=True)
 def test_what_llama_vision_cannot_do_is_refused(backend: TransformersBackend) -> None:
     system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
@@ -268,3 +266,18 @@ def test_what_llama_vision_cannot_do_is_refused(backend: TransformersBackend) ->
         backend.render([system, {"role": "user", "content": [{"type": "image"}]}])
     text = backend.render([system, {"role": "user", "content": [{"type": "text", "text": "Why?"}]}])
     assert "\n\nBe brief.<|eot_id|>" in text
+
+
+@pytest.mark.parametrize(("backend", "sizes"), [("mllama", [2, 1, 2, 1]), ("qwen2_5_vl", [3, 3])], indirect=["backend"])
+def test_only_cross_attention_needs_batches_of_equal_numbers_of_images(
+    backend: TransformersBackend, sizes: list[int]
+) -> None:
+    avar = object.__new__(Avar)
+    avar.backend, avar.batch_size = backend, 3
+
+    def question(number: int, images: int) -> Question:
+        return Question(str(number), "task", str(number), 0, "Why?", dict, list, images, measured=number < 3)
+
+    batches = list(avar._batches([question(number, images) for number, images in enumerate((1, 2, 1, 1, 1, 2))]))
+    assert [len(of) for of in batches] == sizes
+    assert all(len({question.measured for question in of}) == 1 for of in batches)
