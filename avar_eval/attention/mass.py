@@ -13,66 +13,24 @@ is recomputed block by block from the same lse, over the queries of interest onl
 their memory is linear in the length of the sequence.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.visibility import Visibility, as_index
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 19}
 _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
-"""Scores computed at a time: what a CPU core's cache holds, what keeps a GPU busy."""
-
-
-@dataclass(frozen=True)
-class KeyGroups:
-    """Groups of keys of a batch, prepared once for many layers. A key may be in several groups or in none.
-
-    membership: whether a key is in a group. positions: of each sequence, the keys that are in any group, ascending,
-    filled up with keys that are in none. members: their membership.
-    """
-
-    membership: Bool[Tensor, "batch keys groups"]
-    positions: Int[Tensor, "batch members"]
-    members: Bool[Tensor, "batch members groups"]
-    _earliest: tuple[int, ...]
-    _latest: tuple[int, ...]
-
-    @classmethod
-    def of(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
-        """Prepare groups; `membership` is best on the CPU, for on a GPU this waits for it."""
-        used = membership.any(-1)
-        count = int(used.sum(1).amax())
-        positions = (~used).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
-        filling = ~used.gather(1, positions)
-        earliest = positions.masked_fill(filling, membership.shape[1]).amin(0)
-        latest = positions.cummax(1).values.amax(0)
-        members = membership.take_along_dim(positions[..., None], 1)
-        return cls(membership, positions, members, tuple(earliest.tolist()), tuple(latest.tolist()))
-
-    def to(self, device: torch.device) -> "KeyGroups":
-        """The same groups on another device."""
-        return KeyGroups(
-            self.membership.to(device),
-            self.positions.to(device),
-            self.members.to(device),
-            self._earliest,
-            self._latest,
-        )
-
-    def needed(self, last: int) -> int:
-        """How many leading `positions` hold, for the whole batch, every member up to and including key `last`."""
-        return bisect_right(self._earliest, last)
-
-    def before(self, last: int) -> int:
-        """How many leading `positions` are, in the whole batch, at most key `last`."""
-        return bisect_right(self._latest, last)
+_TILE_KEYS = {"cpu": 512}
+_TILE_KEYS_ELSEWHERE = 8192
+"""Scores and keys of a block: what a CPU core's cache holds, what keeps a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +99,10 @@ def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call) -> Tensor:
     members = groups.members.to(dtype)[:, None]
     masses = query.new_zeros(*query.shape[:3], members.shape[-1], dtype=dtype)
     for block in _blocks(query, keys.shape[2]):
-        queries = call.queries[block]
-        count = groups.needed(call.visibility.key_range(queries, key.shape[2]).stop - 1)
-        safe = min(count, groups.before(queries[0] + call.visibility.offset))
-        attention = _attention(
-            query[:, :, block], keys[:, :, :count], lse[:, :, block], call, queries, groups.positions[:, :count], safe
-        )
+        rows = _Rows.of(query, lse, call, block, key)
+        count = groups.needed(call.visibility.key_range(rows.queries, key.shape[2]).stop - 1)
+        safe = min(count, groups.before(rows.queries[0] + call.visibility.offset))
+        attention = rows.attention(keys[:, :, :count], groups.positions[:, :count], safe)
         masses[:, :, block] = (attention @ members[:, :, :count]).view(masses[:, :, block].shape)
     return masses
 
@@ -157,71 +113,108 @@ def _gradients(
     """dL/dquery and dL/dkey; see the module's second equation."""
     dtype = _exact(query.dtype)
     keys = _with_ones(key.to(dtype))
-    query_gradient, key_gradient = torch.empty_like(query), torch.zeros_like(key, dtype=dtype)
-    # sum_g [j in g] dmass_g(i) - sum_g mass_g(i) dmass_g(i), as a product with the membership and a column of ones
-    rank = torch.cat([gradient, -(gradient * masses).sum(-1, keepdim=True)], -1)
-    columns = _with_ones(call.groups.membership.to(dtype)).transpose(1, 2)[:, None]
-    for block in _blocks(query, key.shape[2]):
-        queries, rows = call.queries[block], query[:, :, block]
-        seen, positions, safe = _seen(call, queries, key)
-        attention = _attention(rows, keys[:, :, seen], lse[:, :, block], call, queries, positions, safe)
-        slope = attention.mul_(_shared(rank[:, :, block], key) @ columns[..., seen])
-        if call.softcap is not None:
-            slope = slope.mul_(_softcap_slope(rows, keys[:, :, seen, :-1], call.scaling / call.softcap))
-        query_gradient[:, :, block] = (slope @ keys[:, :, seen, :-1]).mul_(call.scaling).view(rows.shape)
-        key_gradient[:, :, seen] += slope.transpose(-1, -2) @ (_shared(rows, key).to(dtype) * call.scaling)
+    query_gradient, key_gradient = torch.empty_like(query), key.new_zeros(key.shape, dtype=dtype)
+    membership = _with_ones(call.groups.membership.to(dtype)).transpose(1, 2)[:, None]
+    offsets = -(gradient * masses).sum(-1, keepdim=True)
+    for block in _blocks(query, min(key.shape[2], _tile(key))):
+        rows = _Rows.of(query, lse, call, block, key)
+        offset = _shared(offsets[:, :, block], key)
+        slopes = torch.cat([_shared(gradient[:, :, block], key), offset], -1)
+        inside, outside = (rows.scaled.new_zeros(rows.scaled.shape) for _ in range(2))
+        for tile, in_groups in _tiles(call, rows.queries, key):
+            part = keys[:, :, tile]
+            attention = rows.attention_tile(part, tile)
+            into = key_gradient[:, :, tile]
+            if in_groups:  # sum_g [j in g] dmass_g(i) - sum_g mass_g(i) dmass_g(i)
+                attention = attention.mul_(slopes @ membership[..., tile])
+                _add_product(inside, attention, part[..., :-1])
+                _add_product(into, attention.transpose(-1, -2), rows.scaled)
+            else:  # only the second sum, the same for all keys
+                _add_product(outside, attention, part[..., :-1])
+                _add_product(into, attention.transpose(-1, -2), rows.scaled * offset)
+        inside.addcmul_(outside, offset).mul_(call.scaling)
+        query_gradient[:, :, block] = inside.view(query_gradient[:, :, block].shape)
     return query_gradient, key_gradient.to(key.dtype)
 
 
-def _seen(call: _Call, queries: Sequence[int], key: Tensor) -> tuple[slice, Int[Tensor, "1 seen"], int]:
-    """The keys these queries can see, their positions, and how many of the first are seen by all (as to causality)."""
-    seen = call.visibility.key_range(queries, key.shape[2])
-    safe = min(len(seen), max(0, queries[0] + call.visibility.offset + 1 - seen.start))
-    return slice(seen.start, seen.stop), as_index(seen, key.device)[None], safe
+def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:
+    """into += left @ right; `into` is contiguous but perhaps for its third dimension."""
+    into.view(-1, *into.shape[2:]).baddbmm_(left.flatten(0, 1), right.flatten(0, 1))
 
 
-def _attention(
-    query: Tensor, keys: Tensor, lse: Tensor, call: _Call, queries: Sequence[int], positions: Tensor, safe: int
-) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
-    """A_ij of a block of queries; `keys` end in a column of ones, so that one product gives s_ij - lse_i."""
-    rows = _shared(query, keys).to(keys.dtype) * call.scaling
-    minus_lse = -_shared(lse[..., None], keys)
-    if call.softcap is None:
-        scores = torch.cat([rows, minus_lse], -1) @ keys.transpose(-1, -2)
-    else:
-        scores = _capped(rows @ keys[..., :-1].transpose(-1, -2), call.softcap).add_(minus_lse)
-    return _hidden(scores, query, call, queries, positions, safe).exp_()
+@dataclass(frozen=True)
+class _Rows:
+    """A block of queries, prepared: those that share a key head one after the other, times the scaling, and -lse."""
 
+    call: _Call
+    queries: Sequence[int]
+    scaled: Float[Tensor, "batch kv_heads per_kv_rows dim"]
+    minus_lse: Float[Tensor, "batch kv_heads per_kv_rows 1"]
 
-def _hidden(
-    scores: Tensor, query: Tensor, call: _Call, queries: Sequence[int], positions: Tensor, safe: int
-) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
-    by_row = scores.view(*scores.shape[:2], scores.shape[2] // query.shape[2], query.shape[2], scores.shape[3])
-    return call.visibility.hide(by_row, queries, positions, safe).flatten(2, 3)
+    @classmethod
+    def of(cls, query: Tensor, lse: Tensor, call: _Call, block: slice, key: Tensor) -> "_Rows":
+        scaled = _shared(query[:, :, block], key).to(lse.dtype) * call.scaling
+        return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key))
 
+    def attention(
+        self, keys: Tensor, positions: Int[Tensor, "batch_or_1 members"], safe: int
+    ) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
+        """A_ij on `keys`, which end in a column of ones, so that one product gives s_ij - lse_i."""
+        softcap = self.call.softcap
+        if softcap is None:
+            scores = torch.cat([self.scaled, self.minus_lse], -1) @ keys.transpose(-1, -2)
+        else:
+            scores = self._products(keys).div_(softcap).tanh_().mul_(softcap).add_(self.minus_lse)
+        return self._hidden(scores, positions, safe).exp_()
 
-def _capped(scores: Tensor, softcap: float) -> Tensor:
-    return scores.div_(softcap).tanh_().mul_(softcap)
+    def attention_tile(self, keys: Tensor, tile: slice) -> Float[Tensor, "batch kv_heads per_kv_rows tile"]:
+        """A_ij on a range of keys, times the slope of the soft cap, 1 - tanh(s / softcap)^2."""
+        attention = self.attention(keys, *self._place(tile, keys))
+        if self.call.softcap is None:
+            return attention
+        return attention.mul_(1 - self._products(keys).div_(self.call.softcap).tanh_() ** 2)
 
+    def lse(self, keys: Tensor, tile: slice) -> Float[Tensor, "batch kv_heads per_kv_rows"]:
+        """log sum_j exp(s_ij) over a range of keys."""
+        scores = self._products(keys)
+        if self.call.softcap is not None:
+            scores = scores.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
+        return self._hidden(scores, *self._place(tile, keys)).logsumexp(-1)
 
-def _softcap_slope(query: Tensor, keys: Tensor, scaling: float) -> Float[Tensor, "batch kv_heads per_kv_rows keys"]:
-    """d capped / d score = 1 - tanh(score / softcap)^2; scaling: from products to score / softcap."""
-    rows = _shared(query, keys).to(keys.dtype) * scaling
-    return 1 - (rows @ keys.transpose(-1, -2)).tanh_() ** 2
+    def _products(self, keys: Tensor) -> Tensor:
+        return self.scaled @ keys[..., : self.scaled.shape[-1]].transpose(-1, -2)
+
+    def _place(self, tile: slice, keys: Tensor) -> tuple[Int[Tensor, "1 tile"], int]:
+        """The positions of a range of keys, and how many of the first causality hides from none of these queries."""
+        safe = self.queries[0] + self.call.visibility.offset + 1 - tile.start
+        positions = as_index(range(tile.start, tile.stop), keys.device)[None]
+        return positions, min(max(safe, 0), tile.stop - tile.start)
+
+    def _hidden(self, scores: Tensor, positions: Tensor, safe: int) -> Tensor:
+        rows = len(self.queries)
+        by_row = scores.view(*scores.shape[:2], scores.shape[2] // rows, rows, scores.shape[3])
+        return self.call.visibility.hide(by_row, self.queries, positions, safe).flatten(2, 3)
 
 
 def _blockwise_lse(query: Tensor, key: Tensor, call: _Call) -> Float[Tensor, "batch heads rows"]:
     """The softmax normaliser over all keys, for kernels that do not give theirs."""
-    key = key.to(_exact(key.dtype))
-    lse = key.new_empty(query.shape[:3])
-    for block in _blocks(query, key.shape[2]):
-        queries, rows = call.queries[block], query[:, :, block]
-        seen, positions, safe = _seen(call, queries, key)
-        scores = (_shared(rows, key).to(key.dtype) * call.scaling) @ key[:, :, seen].transpose(-1, -2)
-        if call.softcap is not None:
-            scores = _capped(scores, call.softcap)
-        lse[:, :, block] = _hidden(scores, rows, call, queries, positions, safe).logsumexp(-1).view(rows.shape[:3])
+    keys = key.to(_exact(key.dtype))
+    lse = keys.new_full(query.shape[:3], float("-inf"))
+    for block in _blocks(query, min(key.shape[2], _tile(key))):
+        rows = _Rows.of(query, lse, call, block, key)
+        for tile, _ in _tiles(call, rows.queries, key):
+            more = rows.lse(keys[:, :, tile], tile).view(lse[:, :, block].shape)
+            lse[:, :, block] = torch.logaddexp(lse[:, :, block], more)
     return lse
+
+
+def _tiles(call: _Call, queries: Sequence[int], key: Tensor) -> Iterator[tuple[slice, bool]]:
+    """Ranges of the keys these queries can see, each wholly within the groups' span or wholly outside of it."""
+    seen, span, size = call.visibility.key_range(queries, key.shape[2]), call.groups.span, _tile(key)
+    edges = sorted({seen.start, seen.stop} | {edge for edge in (span.start, span.stop) if edge in seen})
+    for start, stop in pairwise(edges):
+        for first in range(start, stop, size):
+            yield slice(first, min(first + size, stop)), start in span
 
 
 def _harmless(lse: Tensor) -> Tensor:
@@ -247,10 +240,15 @@ def _with_ones(values: Tensor) -> Tensor:
 
 
 def _blocks(query: Tensor, keys: int) -> Iterator[slice]:
+    """Rows to work on at a time, against so many keys."""
     elements = _BLOCK_ELEMENTS.get(query.device.type, _BLOCK_ELEMENTS_ELSEWHERE)
     size = max(16, elements // max(1, query.shape[0] * query.shape[1] * keys))
     for start in range(0, query.shape[2], size):
         yield slice(start, min(start + size, query.shape[2]))
+
+
+def _tile(key: Tensor) -> int:
+    return _TILE_KEYS.get(key.device.type, _TILE_KEYS_ELSEWHERE)
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from avar_eval.attention import interface
+from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.interface import AttentionCall, ObserveError
-from avar_eval.attention.mass import KeyGroups, attention_mass
+from avar_eval.attention.mass import attention_mass
 from avar_eval.attention.roles import Role, TokenRoles
 
 __all__ = ["GROUPS", "Observation", "ObserveError", "QuerySet", "observe"]

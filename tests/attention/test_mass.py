@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from avar_eval.attention import mass as mass_module
-from avar_eval.attention.mass import KeyGroups, attention_mass
+from avar_eval.attention.groups import KeyGroups
+from avar_eval.attention.mass import attention_mass
 from avar_eval.attention.normaliser import NormaliserTap
 from avar_eval.attention.visibility import Visibility
 
@@ -111,10 +112,11 @@ def masses_of(case: Case, query: Tensor, key: Tensor, lse: Tensor | None = None)
 
 
 @settings(max_examples=150, deadline=None)
-@given(case=cases(), block=st.sampled_from([1, 1 << 8, 1 << 19]))
-def test_masses_and_gradients_equal_whole_maps_in_float64(case: Case, block: int) -> None:
+@given(case=cases(), block=st.sampled_from([1, 1 << 8, 1 << 19]), tile=st.sampled_from([1, 5, 1024]))
+def test_masses_and_gradients_equal_whole_maps_in_float64(case: Case, block: int, tile: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(mass_module._BLOCK_ELEMENTS, "cpu", block)
+        patch.setitem(mass_module._TILE_KEYS, "cpu", tile)
         query, key = case.query.clone().requires_grad_(), case.key.clone().requires_grad_()
         masses = masses_of(case, query, key)
         weights = torch.randn(masses.shape, generator=torch.Generator().manual_seed(0))
