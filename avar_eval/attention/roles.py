@@ -9,8 +9,8 @@ turn names its speaker, so each position has exactly one role:
   system turn this is all from the first token up to the header of the first user turn.
 - Where the template has no system turn, S is what is left of that: for Gemma 3, which folds the system text into the
   first user turn, and for Llama-3.2-Vision with an image, S is the begin-of-sequence token alone (the attention sink;
-  VAS without the sink is undefined); for LLaVA-OneVision and InternVL on Qwen2 without a system message S is empty, and
-  VAS is undefined. Folded system text is USER: to the model it is the user's turn.
+  VAS without the sink is undefined); for Qwen3-VL, LLaVA-OneVision and InternVL on Qwen without a system message,
+  S is empty and VAS is undefined. Folded system text is USER: to the model it is the user's turn.
 - A token that holds both the end of an assistant's header and the beginning of its content is RESPONSE.
 """
 

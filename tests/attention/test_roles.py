@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import time
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from family_models import FAMILIES, _llava_processor, own
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from avar_eval.attention import chat_formats
@@ -39,12 +43,17 @@ CONVERSATIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def markups() -> dict[str, tuple[Any, ChatMarkup]]:
+@cache
+def all_markups() -> dict[str, tuple[Any, ChatMarkup]]:
     """Processor and markup of each family."""
     processors = {name: family.processor() for name, family in FAMILIES.items()}
     processors["llava_onevision_lines"] = _llava_processor(own("llava_onevision_lines"))
     return {name: (processor, ChatMarkup(processor)) for name, processor in processors.items()}
+
+
+@pytest.fixture
+def markups() -> dict[str, tuple[Any, ChatMarkup]]:
+    return all_markups()
 
 
 def token_ids(processor: Any, messages: list[Any], **template: Any) -> list[int]:
@@ -127,6 +136,57 @@ def test_a_continued_prompt_ends_in_response(markups: Any, name: str) -> None:
     messages = [*TWO_QUESTIONS, said("assistant", "Because it")]
     ids = token_ids(processor, messages, continue_final_message=True, add_generation_prompt=False)
     assert runs(processor, ids, markup.prompt_roles(ids))[-1] == ["RESPONSE", "Because it"]
+
+
+TURNS = {
+    "<|im_start|>": r"<\|im_start\|>(?P<who>\w+)(?: ?\n| )(?P<said>.*?)(?=<\|im_start\|>|\Z)",
+    "<start_of_turn>": r"<start_of_turn>(?P<who>\w+)\n(?P<said>.*?)(?=<start_of_turn>|\Z)",
+    "<|start_header_id|>": (
+        r"<\|start_header_id\|>(?P<who>\w+)<\|end_header_id\|>\n\n(?P<said>.*?)(?=<\|start_header_id\|>|\Z)"
+    ),
+}
+OF = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.RESPONSE, "model": Role.RESPONSE}
+words = st.text(alphabet="ab \n.|<é", max_size=6)
+user_turns = st.lists(st.one_of(words, st.just("<image>")), min_size=1, max_size=4)
+
+
+def roles_by_text(text: str, turns: str, image: str, delimiters: list[str]) -> list[Role]:
+    """The role of each character of a rendered prompt: an oracle that knows nothing of tokens."""
+    roles = [Role.SYSTEM] * len(text)
+    for turn in re.finditer(turns, text, re.DOTALL):
+        of = OF[turn["who"]]
+        (start, end), said_from = turn.span(), turn.start("said")
+        opening = Role.TEMPLATE if of == Role.RESPONSE else of
+        roles[start:end] = [opening] * (said_from - start) + [of] * (end - said_from)
+    for token, role in [(image, Role.IMAGE), *((delimiter, Role.TEMPLATE) for delimiter in delimiters)]:
+        for found in re.finditer(re.escape(token), text):
+            roles[found.start() : found.end()] = [role] * len(token)
+    return roles
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(sorted(CASES)),
+    system=st.one_of(st.none(), words),
+    rounds=st.lists(st.tuples(user_turns, words), min_size=1, max_size=3),
+    answered=st.booleans(),
+)
+def test_any_conversation_has_the_roles_of_its_text(
+    name: str, system: str | None, rounds: list[tuple[list[str], str]], answered: bool
+) -> None:
+    processor, markup = all_markups()[name]
+    messages = [said(*turn) for asked, reply in rounds for turn in (("user", *asked), ("assistant", reply))]
+    messages = messages if answered else messages[:-1]
+    has_images = any("<image>" in asked for asked, _ in rounds)
+    if system is not None and not (name == "mllama" and has_images):
+        messages.insert(0, {"role": "system", "content": system} if name == "mllama" else said("system", system))
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
+    encoded = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    form = markup.format
+    by_text = roles_by_text(text, TURNS[form.turn_start], form.placeholder, list(form.delimiters))
+    # a token of several characters has the role of its last
+    expected = [by_text[end - 1] for _, end in encoded["offset_mapping"]]
+    assert markup.prompt_roles(encoded["input_ids"]) == expected
 
 
 def test_a_token_of_header_and_answer_is_response(markups: Any) -> None:
