@@ -214,7 +214,9 @@ class _Watch:
     def end(self) -> None:
         """Stop listening, or wait in the background for the recomputations that backward() will need."""
         self._open = False
-        checkpointed = self._model.is_gradient_checkpointing and self._model.training
+        checkpointed = self._model.training and any(
+            getattr(module, "gradient_checkpointing", False) for module in self._model.modules()
+        )
         if not (checkpointed and any(self._captured.values())):
             interface.unwatch(self._implementation, self._modules)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from avar_eval.attention.normaliser import NormaliserTap
 from avar_eval.attention.objectives import attention_losses
 from avar_eval.attention.observe import GROUPS, ObserveError, key_groups, observe
 from avar_eval.attention.roles import Role, TokenRoles
@@ -213,9 +214,9 @@ def test_a_new_pass_replaces_the_last_one() -> None:
     assert torch.equal(second, alone.masses())
 
 
-def test_packed_sequences_do_not_see_each_other() -> None:
+@pytest.mark.parametrize("model", [gemma()])
+def test_packed_sequences_do_not_see_each_other(model: Any) -> None:
     one, two = roles_of("ssstvvvvtuuuutrrr"), roles_of("sstvvtuuuuutrr")
-    model = gemma()
     packed = TokenRoles(
         torch.cat([one.codes, two.codes], 1), torch.tensor([[0] * one.codes.shape[1] + [1] * two.codes.shape[1]])
     )
@@ -231,6 +232,67 @@ def test_packed_sequences_do_not_see_each_other() -> None:
         columns = [observation.positions.index(at + position) for position in alone.positions]
         assert torch.allclose(together[:, :, :, columns], alone.masses(), atol=2e-6)
         at += width
+
+
+def flash_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """What transformers' flash_attention_2 computes, with its arguments: there is no such kernel for a CPU."""
+    own = torch.arange(query.shape[2])[:, None] + key.shape[2] - query.shape[2]
+    keys = torch.arange(key.shape[2])[None]
+    visible = (keys <= own)[None]
+    if kwargs.get("sliding_window") is not None:
+        visible = visible & (keys > own - kwargs["sliding_window"])
+    if attention_mask is not None:
+        visible = visible & attention_mask.bool()[:, None]
+    if (positions := kwargs.get("position_ids")) is not None and len(query) == 1 and query.shape[2] == key.shape[2]:
+        numbers = (positions == 0).cumsum(-1)
+        visible = visible & (numbers[:, :, None] == numbers[:, None])
+    repeated = [states.repeat_interleave(query.shape[1] // key.shape[1], 1) for states in (key, value)]
+    scores = query @ repeated[0].transpose(-1, -2) * kwargs["scaling"]
+    attention = scores.masked_fill(~visible[:, None], torch.finfo(scores.dtype).min).softmax(-1)
+    return (attention @ repeated[1]).transpose(1, 2).contiguous(), None
+
+
+@pytest.mark.parametrize("make", [qwen, gemma])
+@pytest.mark.parametrize("roles", [ROLES, PLAIN], ids=["padded", "plain"])
+def test_padding_and_windows_are_read_as_flash_attention_reads_them(
+    make: Any, roles: TokenRoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", flash_attention)
+    model, inputs = make(), batch(roles)
+    model.config.get_text_config()._attn_implementation = "flash_attention_2"
+    with torch.no_grad(), observe(model, roles) as observation:
+        model(**inputs, use_cache=False)
+        expected = groups_of(eager_maps(eager_copy(model), inputs)[0], key_groups(roles))
+    wanted = observation.query_mask(Role.USER) | observation.query_mask(Role.RESPONSE)
+    measured = observation.masses().permute(1, 3, 0, 2, 4)[wanted]
+    assert close(measured, expected[:, :, :, observation.positions].permute(1, 3, 0, 2, 4)[wanted])
+    generated = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=0)
+    with observe(model, roles) as stepwise:
+        assert torch.equal(generated, model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=0))
+    final = TokenRoles(torch.nn.functional.pad(roles.codes, (0, 5), value=int(Role.RESPONSE)))
+    of_response = stepwise.masses().permute(1, 3, 0, 2, 4)[stepwise.query_mask(Role.RESPONSE, final)]
+    assert torch.allclose(of_response[..., 1:].sum(-1), torch.ones(()))
+
+
+def test_packed_sequences_are_read_as_flash_attention_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", flash_attention)
+    model = gemma()
+    model.config._attn_implementation = "flash_attention_2"
+    test_packed_sequences_do_not_see_each_other(model)
+
+
+def test_the_normaliser_of_flash_attention_2_is_recognised() -> None:
+    library = torch.library.Library("flash_attn", "FRAGMENT")
+    library.define("_flash_attn_forward(Tensor q, Tensor k, Tensor v) -> (Tensor, Tensor)")
+    library.impl("_flash_attn_forward", lambda q, k, v: (v.clone(), q.sum(-1).transpose(1, 2).clone()), "CPU")
+    states = torch.randn(2, 7, 3, 4)
+    with NormaliserTap() as tap:
+        torch.ops.flash_attn._flash_attn_forward(states, states, states)
+    lse = tap.lse(states.transpose(1, 2))
+    assert lse is not None
+    assert torch.equal(lse, states.sum(-1).transpose(1, 2))
 
 
 def test_a_compiled_model_gives_the_same_masses() -> None:
