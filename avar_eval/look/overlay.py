@@ -38,6 +38,7 @@ def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path) ->
     ]
     scale = _scale([heat for of_image in maps for heat in of_image.values()])
     heights = [_PANEL * min(1.6, picture.height / picture.width) for picture in pictures]
+    heights[0] = max(heights[0], 1.8)  # beside it stands the colour bar
     width = (1 + len(queries)) * (_PANEL + _GAP) + 1.5
     figure = Figure(figsize=(width, _HEAD + _FOOT + sum(height + _TITLE for height in heights)))
     head(figure, "Where the model looks in the image" + "s" * (len(pictures) > 1), look)
@@ -100,7 +101,7 @@ def _heat(
 
 def _titled(axes: Axes, title: str, below: str) -> None:
     axes.set_title(f"{title}\n", fontsize=12.5)
-    axes.text(0, 1.015, below, transform=axes.transAxes, fontsize=10.5, color=FAINT, va="bottom")
+    axes.annotate(below, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=10.5, color=FAINT, va="bottom")
 
 
 def _colour_bar(
@@ -108,7 +109,6 @@ def _colour_bar(
 ) -> None:
     width, height = figure.get_size_inches()
     left = 0.15 + (1 + panels) * (_PANEL + _GAP)
-    tall = max(1.8, tall)
     axes = figure.add_axes((left / width, 1 - (_HEAD + _TITLE + tall) / height, 0.2 / width, tall / height))
     beyond = any(
         float(heat.max()) > scale.vmax * 1.001 for of_image in maps for heat in of_image.values() if scale.vmax
