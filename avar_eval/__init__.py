@@ -1,3 +1,26 @@
 """avar-eval: score vision-language reasoning models and measure where they look."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avar_eval.attention.measure import measure_attention
+    from avar_eval.attention.observe import observe
+    from avar_eval.attention.record import AttentionRecord
+
 __version__ = "0.1.0"
+__all__ = ["AttentionRecord", "__version__", "measure_attention", "observe"]
+
+_HOMES = {
+    "AttentionRecord": "avar_eval.attention.record",
+    "measure_attention": "avar_eval.attention.measure",
+    "observe": "avar_eval.attention.observe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names that need torch are imported when they are first used: `import avar_eval` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'avar_eval' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -170,6 +170,47 @@ def tasks(
     print_tasks(list(catalog().values()), as_json)
 
 
+@app.command()
+def look(
+    model: Annotated[str, typer.Argument(help="Registered name, local folder or hub repository.")],
+    prompt: Annotated[str, typer.Option(help="What to ask about the images.")],
+    image: Annotated[list[Path] | None, typer.Option(help="Image file; repeat it for several, in their order.")] = None,
+    system: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
+    response: Annotated[
+        str | None, typer.Option(help="What the model is taken to have answered.", show_default="it answers, greedily")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures.", show_default="avar-runs/look/MODEL")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token limit of the answer.", show_default="the model's")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Show where MODEL looks in images: its answer, its Visual Attention Score, and pictures."""
+    _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    output = output or Path("avar-runs") / "look" / Path(model).name.lower()
+    with contextlib.redirect_stdout(sys.stderr):  # libraries print, and standard output is for the results
+        from avar_eval.look.conversation import Conversation, check
+        from avar_eval.look.conversation import look as look_at
+        from avar_eval.look.pictures import draw, prepare_folder
+        from avar_eval.look.report import look_to_json, print_look
+
+        conversation = Conversation(model, image or [], prompt, system, response, max_new_tokens, device, dtype)
+        check(conversation)
+        prepare_folder(output)
+        looked = look_at(conversation)
+        pictures = draw(looked, output)
+    if as_json:
+        typer.echo(look_to_json(looked, pictures))
+    else:
+        print_look(looked, pictures)
+
+
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a typer app; an AvarError becomes one message on standard error and its exit code."""
     try:

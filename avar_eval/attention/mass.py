@@ -1,40 +1,255 @@
-"""Attention mass: how much of a query's softmax attention falls on each group of keys."""
+"""Attention mass: how much of a query's softmax attention falls on each group of keys, without a whole attention map.
+
+The mass of query i on group g is a ratio of two softmax normalisers,
+
+    mass_g(i) = sum_{j in g} A_ij = sum_{j in g} exp(s_ij - lse_i),    lse_i = log sum_j exp(s_ij),
+
+with scores s and attention A = softmax(s). lse_i is a by-product of every flash kernel (`normaliser.py`), so the
+forward pass only needs the queries of interest times the keys that belong to a group. The gradient,
+
+    dL/ds_ij = A_ij * (sum_g [j in g] dL/dmass_g(i)  -  sum_g mass_g(i) dL/dmass_g(i)),
+
+is recomputed block by block from the same lse, over the queries of interest only. Both are exact, on any device, and
+their memory is linear in the length of the sequence.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from avar_eval.attention.groups import KeyGroups
+from avar_eval.attention.visibility import Visibility, as_index
+
+_BLOCK_ELEMENTS = {"cpu": 1 << 19}
+_BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
+_TILE_KEYS = {"cpu": 512}
+_TILE_KEYS_ELSEWHERE = 8192
+"""Scores and keys of a block: what a CPU core's cache holds, what keeps a GPU busy."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What stays the same over the blocks of one call."""
+
+    queries: Sequence[int]
+    groups: KeyGroups
+    visibility: Visibility
+    scaling: float
+    softcap: float | None
 
 
 def attention_mass(
-    query: Float[Tensor, "batch heads rows dim"],
+    query: Float[Tensor, "batch heads queries dim"],
     key: Float[Tensor, "batch kv_heads keys dim"],
-    groups: Float[Tensor, "batch keys groups"],
-    mask: Tensor | None,
+    groups: KeyGroups,
+    visibility: Visibility,
+    *,
     scaling: float,
-    rows_at_once: int = 128,
+    rows: Sequence[int] | None = None,
+    lse: Float[Tensor, "batch heads queries"] | None = None,
+    softcap: float | None = None,
 ) -> Float[Tensor, "batch heads rows groups"]:
-    """The post-softmax attention of each query row, summed over each key group, in float32.
+    """The share (0..1) of each query's attention that falls on each key group, in float32 (float64 for such inputs).
 
-    The rows are the last `rows` positions before and including `first_row + rows` that the caller cut out together with
-    their `mask` [batch or 1, heads or 1, rows, keys] (bool: True is visible; float: added to the scores). Memory grows
-    with rows_at_once x keys, never with the square of the sequence. Grouped-query attention: heads is a multiple of
-    kv_heads.
+    rows: the queries of interest, ascending (default: all). lse: the natural logarithm of the softmax normaliser of
+    every query, if the attention kernel has given it; else it is computed in blocks. softcap: scores become
+    softcap * tanh(score / softcap). Grouped-query attention: heads is a multiple of kv_heads. A query that sees no key
+    has mass 0. Differentiable once with respect to query and key.
     """
-    heads, kv_heads = query.shape[1], key.shape[1]
-    batch, _, length, dim = query.shape
-    shared = query.reshape(batch, kv_heads, heads // kv_heads, length, dim)
-    members = groups[:, None, None].float()
-    parts = []
-    for start in range(0, query.shape[2], rows_at_once):
-        rows = slice(start, start + rows_at_once)
-        scores = (shared[..., rows, :] @ key[:, :, None].transpose(-1, -2)).float() * scaling
-        if mask is not None:
-            scores = _masked(scores, mask[:, :, None, rows])
-        parts.append(scores.softmax(-1) @ members)
-    return torch.cat(parts, dim=-2).flatten(1, 2)
+    chosen = range(query.shape[2]) if rows is None else rows
+    call = _Call(chosen, groups, visibility, scaling, softcap)
+    wanted = _rows(query, chosen)
+    if lse is None:
+        with torch.no_grad():
+            normaliser = _blockwise_lse(wanted, key, call)
+    else:
+        normaliser = _rows(lse.detach(), chosen)
+    masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call)
+    return masses
 
 
-def _masked(scores: Tensor, mask: Tensor) -> Tensor:
-    if mask.dtype == torch.bool:
-        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores + mask
+class _AttentionMass(torch.autograd.Function):
+    """Masses from the normaliser, with the gradient through both the scores of a group and the normaliser itself."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: _Call) -> Tensor:
+        masses = _masses(query, key, lse, call)
+        ctx.save_for_backward(query, key, lse, masses)
+        ctx.call = call
+        return masses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        query, key, lse, masses = ctx.saved_tensors
+        query_gradient, key_gradient = _gradients(query, key, lse, masses, gradient, ctx.call)
+        return query_gradient, key_gradient, None, None
+
+
+def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call) -> Tensor:
+    groups, dtype = call.groups, _exact(query.dtype)
+    index = groups.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
+    keys = _with_ones(key.gather(2, index).to(dtype))
+    members = groups.members.to(dtype)[:, None]
+    masses = query.new_zeros(*query.shape[:3], members.shape[-1], dtype=dtype)
+    for block in _blocks(query, keys.shape[2]):
+        rows = _Rows.of(query, lse, call, block, key)
+        count = groups.needed(call.visibility.key_range(rows.queries, key.shape[2]).stop - 1)
+        safe = min(count, groups.before(rows.queries[0] + call.visibility.offset))
+        attention = rows.attention(keys[:, :, :count], groups.positions[:, :count], safe)
+        masses[:, :, block] = (attention @ members[:, :, :count]).view(masses[:, :, block].shape)
+    return masses
+
+
+def _gradients(
+    query: Tensor, key: Tensor, lse: Tensor, masses: Tensor, gradient: Tensor, call: _Call
+) -> tuple[Tensor, Tensor]:
+    """dL/dquery and dL/dkey; see the module's second equation."""
+    dtype = _exact(query.dtype)
+    keys = _with_ones(key.to(dtype))
+    query_gradient, key_gradient = torch.empty_like(query), key.new_zeros(key.shape, dtype=dtype)
+    membership = _with_ones(call.groups.membership.to(dtype)).transpose(1, 2)[:, None]
+    offsets = -(gradient * masses).sum(-1, keepdim=True)
+    for block in _blocks(query, min(key.shape[2], _tile(key))):
+        rows = _Rows.of(query, lse, call, block, key)
+        offset = _shared(offsets[:, :, block], key)
+        slopes = torch.cat([_shared(gradient[:, :, block], key), offset], -1)
+        inside, outside = (rows.scaled.new_zeros(rows.scaled.shape) for _ in range(2))
+        for tile, in_groups in _tiles(call, rows.queries, key):
+            part = keys[:, :, tile]
+            attention = rows.attention_tile(part, tile)
+            into = key_gradient[:, :, tile]
+            if in_groups:  # sum_g [j in g] dmass_g(i) - sum_g mass_g(i) dmass_g(i)
+                attention = attention.mul_(slopes @ membership[..., tile])
+                _add_product(inside, attention, part[..., :-1])
+                _add_product(into, attention.transpose(-1, -2), rows.scaled)
+            else:  # only the second sum, the same for all keys
+                _add_product(outside, attention, part[..., :-1])
+                _add_product(into, attention.transpose(-1, -2), rows.scaled * offset)
+        inside.addcmul_(outside, offset).mul_(call.scaling)
+        query_gradient[:, :, block] = inside.view(query_gradient[:, :, block].shape)
+    return query_gradient, key_gradient.to(key.dtype)
+
+
+def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:
+    """into += left @ right; `into` is contiguous but perhaps for its third dimension."""
+    into.view(-1, *into.shape[2:]).baddbmm_(left.flatten(0, 1), right.flatten(0, 1))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A block of queries, prepared: those that share a key head one after the other, times the scaling, and -lse."""
+
+    call: _Call
+    queries: Sequence[int]
+    scaled: Float[Tensor, "batch kv_heads per_kv_rows dim"]
+    minus_lse: Float[Tensor, "batch kv_heads per_kv_rows 1"]
+
+    @classmethod
+    def of(cls, query: Tensor, lse: Tensor, call: _Call, block: slice, key: Tensor) -> "_Rows":
+        scaled = _shared(query[:, :, block], key).to(lse.dtype) * call.scaling
+        return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key))
+
+    def attention(
+        self, keys: Tensor, positions: Int[Tensor, "batch_or_1 members"], safe: int
+    ) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
+        """A_ij on `keys`, which end in a column of ones, so that one product gives s_ij - lse_i."""
+        softcap = self.call.softcap
+        if softcap is None:
+            scores = torch.cat([self.scaled, self.minus_lse], -1) @ keys.transpose(-1, -2)
+        else:
+            scores = self._products(keys).div_(softcap).tanh_().mul_(softcap).add_(self.minus_lse)
+        return self._hidden(scores, positions, safe).exp_()
+
+    def attention_tile(self, keys: Tensor, tile: slice) -> Float[Tensor, "batch kv_heads per_kv_rows tile"]:
+        """A_ij on a range of keys, times the slope of the soft cap, 1 - tanh(s / softcap)^2."""
+        attention = self.attention(keys, *self._place(tile, keys))
+        if self.call.softcap is None:
+            return attention
+        return attention.mul_(1 - self._products(keys).div_(self.call.softcap).tanh_() ** 2)
+
+    def lse(self, keys: Tensor, tile: slice) -> Float[Tensor, "batch kv_heads per_kv_rows"]:
+        """log sum_j exp(s_ij) over a range of keys."""
+        scores = self._products(keys)
+        if self.call.softcap is not None:
+            scores = scores.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
+        return self._hidden(scores, *self._place(tile, keys)).logsumexp(-1)
+
+    def _products(self, keys: Tensor) -> Tensor:
+        return self.scaled @ keys[..., : self.scaled.shape[-1]].transpose(-1, -2)
+
+    def _place(self, tile: slice, keys: Tensor) -> tuple[Int[Tensor, "1 tile"], int]:
+        """The positions of a range of keys, and how many of the first causality hides from none of these queries."""
+        safe = self.queries[0] + self.call.visibility.offset + 1 - tile.start
+        positions = as_index(range(tile.start, tile.stop), keys.device)[None]
+        return positions, min(max(safe, 0), tile.stop - tile.start)
+
+    def _hidden(self, scores: Tensor, positions: Tensor, safe: int) -> Tensor:
+        rows = len(self.queries)
+        by_row = scores.view(*scores.shape[:2], scores.shape[2] // rows, rows, scores.shape[3])
+        return self.call.visibility.hide(by_row, self.queries, positions, safe).flatten(2, 3)
+
+
+def _blockwise_lse(query: Tensor, key: Tensor, call: _Call) -> Float[Tensor, "batch heads rows"]:
+    """The softmax normaliser over all keys, for kernels that do not give theirs."""
+    keys = key.to(_exact(key.dtype))
+    lse = keys.new_full(query.shape[:3], float("-inf"))
+    for block in _blocks(query, min(key.shape[2], _tile(key))):
+        rows = _Rows.of(query, lse, call, block, key)
+        for tile, _ in _tiles(call, rows.queries, key):
+            more = rows.lse(keys[:, :, tile], tile).view(lse[:, :, block].shape)
+            lse[:, :, block] = torch.logaddexp(lse[:, :, block], more)
+    return lse
+
+
+def _tiles(call: _Call, queries: Sequence[int], key: Tensor) -> Iterator[tuple[slice, bool]]:
+    """Ranges of the keys these queries can see, each wholly within the groups' span or wholly outside of it."""
+    seen, span, size = call.visibility.key_range(queries, key.shape[2]), call.groups.span, _tile(key)
+    edges = sorted({seen.start, seen.stop} | {edge for edge in (span.start, span.stop) if edge in seen})
+    for start, stop in pairwise(edges):
+        for first in range(start, stop, size):
+            yield slice(first, min(first + size, stop)), start in span
+
+
+def _harmless(lse: Tensor) -> Tensor:
+    """+inf for a query that sees no key (kernels give -inf, 0 or nan there): its masses and gradients become 0."""
+    return torch.where(lse.isfinite(), lse, float("inf")).to(_exact(lse.dtype))
+
+
+def _rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
+    """The given rows of dimension 2; a range is a view."""
+    if isinstance(rows, range) and rows.step == 1:
+        return tensor[:, :, rows.start : rows.stop]
+    return tensor.index_select(2, as_index(rows, tensor.device))
+
+
+def _shared(rows: Float[Tensor, "batch heads rows x"], key: Tensor) -> Float[Tensor, "batch kv_heads per_kv_rows x"]:
+    """Rows of the query heads that share a key head, one after the other."""
+    batch, heads, count, width = rows.shape
+    return rows.reshape(batch, key.shape[1], heads // key.shape[1] * count, width)
+
+
+def _with_ones(values: Tensor) -> Tensor:
+    return torch.cat([values, values.new_ones(*values.shape[:-1], 1)], -1)
+
+
+def _blocks(query: Tensor, keys: int) -> Iterator[slice]:
+    """Rows to work on at a time, against so many keys."""
+    elements = _BLOCK_ELEMENTS.get(query.device.type, _BLOCK_ELEMENTS_ELSEWHERE)
+    size = max(16, elements // max(1, query.shape[0] * query.shape[1] * keys))
+    for start in range(0, query.shape[2], size):
+        yield slice(start, min(start + size, query.shape[2]))
+
+
+def _tile(key: Tensor) -> int:
+    return _TILE_KEYS.get(key.device.type, _TILE_KEYS_ELSEWHERE)
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)

@@ -1,116 +1,314 @@
 """Observe a transformers model: capture attention masses in its decoder layers while it runs under its own kernels.
 
-It hangs on transformers' AttentionInterface: for the time of `observe`, the decoder's attention function is the same
-function with a capture behind it, so the model's outputs are untouched. The vision tower keeps its own.
+The model's outputs are what they are without it, bit by bit, and the vision tower is left alone. It works in one
+teacher-forced pass, in generation with a cache, and in training: the masses are differentiable.
 """
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import AttentionInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from torch.nn.parallel import DistributedDataParallel
 
+from avar_eval.attention import interface
+from avar_eval.attention.groups import KeyGroups
+from avar_eval.attention.interface import AttentionCall, ObserveError
 from avar_eval.attention.mass import attention_mass
-from avar_eval.errors import AvarError
+from avar_eval.attention.roles import Role, TokenRoles
 
-_PREFIX = "avar_observed_"
+__all__ = ["GROUPS", "Observation", "ObserveError", "QuerySet", "observe"]
+
+GROUPS = ("sink", "system", "image", "user", "response", "template")
+"""Key groups: `system` contains `sink` (position 0), the other five partition a sequence."""
+
+QuerySet = Literal["user", "response", "both"]
+_ROLES_OF: dict[QuerySet, tuple[Role, ...]] = {
+    "user": (Role.USER,),
+    "response": (Role.RESPONSE,),
+    "both": (Role.USER, Role.RESPONSE),
+}
 
 
-class ObserveError(AvarError):
-    """This model's attention cannot be observed."""
+class _Plan(NamedTuple):
+    """rows: the queries of interest, counted from the pass's first. span: those to compute, perhaps some between."""
+
+    rows: list[int]
+    groups: KeyGroups
+    span: Sequence[int]
 
 
-@dataclass
 class Observation:
-    """What `observe` captured. groups: key groups (0/1); rows: the query positions; masses: layer -> masses."""
+    """What `observe` captures, for one batch at a time.
 
-    groups: Float[Tensor, "batch keys groups"]
-    rows: slice
-    masses: dict[int, Float[Tensor, "batch heads rows groups"]] = field(default_factory=dict)
+    A forward pass without a cache starts the batch's captures anew; with a cache, each pass adds its positions. Tokens
+    beyond the given roles, as generation appends them, are response.
+    """
 
-    def stacked(self) -> Float[Tensor, "layers batch heads rows groups"]:
-        """The masses of all layers, in order."""
-        return torch.stack([self.masses[layer] for layer in sorted(self.masses)])
+    def __init__(
+        self, config: Any, layers: Iterable[int] | None, queries: QuerySet, groups: Sequence[str], reduce_heads: bool
+    ) -> None:
+        known = range(config.num_hidden_layers)
+        self.layers = tuple(known if layers is None else sorted(set(layers)))
+        if not set(self.layers) <= set(known) or not self.layers:
+            raise ObserveError(f"layers must be among 0 to {len(known) - 1}, got {list(self.layers)}")
+        if unknown := set(groups) - set(GROUPS):
+            raise ObserveError(f"no key group is called {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+        self.groups = tuple(groups)
+        self.queries = queries
+        self.reduce_heads = reduce_heads
+        described = config.to_dict()
+        # Llama-3.2-Vision: layers whose keys are the image alone
+        self.cross_layers = frozenset(described.get("cross_attention_layers") or ())
+        kinds = enumerate(described.get("layer_types") or ())
+        windowed = {layer for layer, kind in kinds if kind != "full_attention"}
+        # whether no score can be had layer by layer (see `avar_eval.attention.score`)
+        self.pool_layers = not (self.cross_layers | windowed).isdisjoint(self.layers)
+        self._roles: TokenRoles | None = None
+        self._plans: dict[tuple[int, int, int, torch.device], _Plan | None] = {}
+        self._masses: dict[int, list[Tensor]] = {}
+        self._positions: dict[int, list[int]] = {}
+        self._seen: dict[int, int] = {}
+        self._latest = 0
+
+    def start(self, roles: TokenRoles) -> None:
+        """Begin a new batch with these roles. Call backward() of the last one first if gradients are checkpointed."""
+        self._roles = TokenRoles(roles.codes.cpu(), None if roles.segments is None else roles.segments.cpu())
+        for state in (self._plans, self._masses, self._positions, self._seen):
+            state.clear()
+
+    @property
+    def positions(self) -> list[int]:
+        """The positions of the captured queries: those where any sequence of the batch has a wanted role."""
+        if not self._masses:
+            raise ObserveError("nothing was captured: run the model inside observe(), with roles given")
+        return self._positions[min(self._positions)]
+
+    def masses(self) -> Float[Tensor, "layers batch heads queries groups"]:
+        """The masses of the chosen layers in order; heads is 1 if they were reduced. Queries are at `positions`.
+
+        Raises ObserveError if the model has not run, or not through every chosen layer.
+        """
+        positions = self.positions
+        skipped = self.cross_layers - set(self._positions)  # a batch without images passes them by
+        ran = [layer for layer in self.layers if layer not in skipped]
+        if missing := [layer for layer in ran if self._positions.get(layer) != positions]:
+            raise ObserveError(f"layers {missing} were not captured, or not as far as the others")
+        by_layer = {layer: torch.cat(self._masses[layer], 2) for layer in ran}
+        nothing = torch.zeros_like(by_layer[ran[0]])
+        return torch.stack([by_layer.get(layer, nothing).to(nothing.device) for layer in self.layers])
+
+    def mass(self, group: str) -> Float[Tensor, "layers batch heads queries"]:
+        """The mass on one key group."""
+        return self.masses()[..., self.groups.index(group)]
+
+    def query_mask(self, role: Role, roles: TokenRoles | None = None) -> Bool[Tensor, "batch queries"]:
+        """Which of the captured queries have `role`. roles: of all positions, where generation has added some."""
+        codes = self._known_roles().codes if roles is None else roles.codes
+        return codes[:, torch.tensor(self.positions)] == role
+
+    def _known_roles(self) -> TokenRoles:
+        if self._roles is None:
+            raise ObserveError("the roles of this batch are not known: give them to observe() or start()")
+        return self._roles
+
+    def _capture(self, call: AttentionCall, record: bool) -> Tensor | None:
+        """Masses of the queries of interest in one attention call; None if there are none. Kept if `record`."""
+        layer, length, keys = call.module.layer_idx, call.query.shape[2], call.key.shape[2]
+        if layer in self.cross_layers:  # as far along as the self-attention layer before it
+            seen = self._latest
+            keys = seen + length
+        else:
+            seen = self._latest = 0 if length == keys else self._seen.get(layer, 0)
+        plan = self._plan(seen, length, keys, call.query)
+        if record:
+            self._seen[layer] = seen + length
+            if seen == 0:
+                self._masses[layer], self._positions[layer] = [], []
+        if plan is None:
+            return None
+        rows, groups, span = plan
+        if layer in self.cross_layers:
+            masses = self._image_only(call, seen, rows)
+        else:
+            masses = _masses_of(call, span, groups)
+            if len(span) > len(rows):
+                masses = masses[:, :, torch.tensor([row - span[0] for row in rows], device=masses.device)]
+        if self.reduce_heads:
+            masses = masses.mean(1, keepdim=True)
+        if record:
+            self._masses.setdefault(layer, []).append(masses)
+            self._positions.setdefault(layer, []).extend(seen + row for row in rows)
+        return masses
+
+    def _image_only(self, call: AttentionCall, seen: int, rows: Sequence[int]) -> Tensor:
+        """A cross-attention layer sees nothing but images: all mass is there, from the first image on.
+
+        What precedes every image sees none. (transformers then averages over whatever images the batch has.)
+        """
+        masses = call.query.new_zeros(*call.query.shape[:2], len(rows), len(self.groups), dtype=torch.float32)
+        if "image" in self.groups:
+            positions = torch.tensor([seen + row for row in rows])
+            roles = _extended(self._known_roles(), int(positions[-1]) + 1)
+            sees = (roles.mask(Role.IMAGE).cumsum(1) > 0)[:, positions]
+            masses[..., self.groups.index("image")] = sees[:, None].to(masses)
+        return masses
+
+    def _plan(self, seen: int, length: int, keys: int, query: Tensor) -> _Plan | None:
+        """What to compute in a pass; the same for many layers. None if no query is of interest."""
+        place = (seen, length, keys, query.device)
+        if place not in self._plans:
+            roles = _extended(self._known_roles(), seen + length)
+            codes = roles.codes
+            if len(codes) != len(query):
+                raise ObserveError(f"roles of {len(codes)} sequences were given, but the model runs {len(query)}")
+            wanted = torch.isin(codes[:, seen : seen + length], torch.tensor(_ROLES_OF[self.queries]))
+            rows = wanted.any(0).nonzero().flatten().tolist()
+            membership = key_groups(roles, self.groups)
+            # a sliding cache keeps the last keys, a static one has room after them
+            membership = membership[:, max(0, seen + length - keys) :]
+            filling = membership.new_zeros(len(codes), keys - membership.shape[1], len(self.groups))
+            groups = KeyGroups.of(torch.cat([membership, filling], 1)).to(query.device)
+            self._plans[place] = _Plan(rows, groups, _span(rows)) if rows else None
+        return self._plans[place]
 
 
-_observation: ContextVar[Observation | None] = ContextVar("avar_observation", default=None)
+class _Watch:
+    """Listens for an observation; knows forward passes from the recomputations of gradient checkpointing."""
+
+    def __init__(self, model: Any, observation: Observation) -> None:
+        self._model = model
+        self._observation = observation
+        self._implementation: str = model.config.get_text_config()._attn_implementation
+        self._modules = _attention_modules(model)
+        self._captured: dict[int, bool] = {}  # layer -> whether its masses can be recomputed for their gradient
+        self._open = True
+
+    def wants(self, module: Any) -> bool:
+        return module.layer_idx in self._observation.layers and (self._open or _in_backward())
+
+    def attended(self, call: AttentionCall) -> None:
+        layer = call.module.layer_idx
+        if not _in_backward():
+            masses = self._observation._capture(call, record=True)
+            self._captured[layer] = masses is not None and masses.requires_grad
+            return
+        if not self._captured.pop(layer, False):
+            raise ObserveError(
+                "a layer is recomputed in backward() that was not captured with a gradient before: use gradient "
+                'checkpointing with {"use_reentrant": False}, and call backward() of a batch before the next start()'
+            )
+        self._observation._capture(call, record=False)
+        if not self._open and not any(self._captured.values()):
+            interface.unwatch(self._implementation, self._modules)
+
+    def begin(self) -> None:
+        for module in self._modules:
+            earlier = interface.listener_of(module)
+            if isinstance(earlier, _Watch) and not earlier._open:  # it waited for a backward() that never came
+                interface.unwatch(earlier._implementation, earlier._modules)
+        interface.watch(self._implementation, self._modules, self)
+
+    def end(self) -> None:
+        """Stop listening, or wait in the background for the recomputations that backward() will need."""
+        self._open = False
+        checkpointed = self._model.training and any(
+            getattr(module, "gradient_checkpointing", False) for module in self._model.modules()
+        )
+        if not (checkpointed and any(self._captured.values())):
+            interface.unwatch(self._implementation, self._modules)
 
 
 @contextmanager
-def observe(model: Any, groups: Float[Tensor, "batch keys groups"], rows: slice) -> Iterator[Observation]:
-    """Capture the attention mass of the query positions `rows` on each key group, in every decoder layer of `model`.
+def observe(
+    model: Any,
+    roles: TokenRoles | None = None,
+    *,
+    queries: QuerySet = "both",
+    groups: Sequence[str] = GROUPS,
+    layers: Iterable[int] | None = None,
+    reduce_heads: bool = False,
+) -> Iterator[Observation]:
+    """Capture attention masses of `model` (a native transformers decoder, with or without a vision tower).
 
-    One forward pass over the whole sequence must follow inside the context. The model is as before on leaving, also
-    on error. Raises ObserveError for attention implementations that are not known to transformers' interface.
+    roles: of the batch that will run; `Observation.start` gives those of the next. queries: whose attention. groups:
+    key groups (of GROUPS). layers: which decoder layers (default: all). reduce_heads: keep the mean over heads only.
+
+    Generation must begin inside the context, with an empty cache. Gradient checkpointing works with
+    use_reentrant=False; backward() may follow after the context. Several threads may observe several models; observing
+    a model that is being observed raises ObserveError, and so does anything that cannot be captured. On leaving, also
+    on error, transformers and the model are as they were.
     """
-    config = model.config.get_text_config()
-    implementation = config._attn_implementation
-    observed = _register(implementation)
-    observation = Observation(groups, rows)
-    token = _observation.set(observation)
-    config._attn_implementation = observed
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    observation = Observation(inner.config.get_text_config(), layers, queries, groups, reduce_heads)
+    if roles is not None:
+        observation.start(roles)
+    _refuse_reentrant_checkpointing(inner)
+    watch = _Watch(inner, observation)
+    watch.begin()
     try:
         yield observation
     finally:
-        config._attn_implementation = implementation
-        _observation.reset(token)
+        watch.end()
 
 
-def _register(implementation: str) -> str:
-    """The name of the observed twin of an attention implementation, registered on first use with the same mask."""
-    if implementation.startswith(_PREFIX):
-        raise ObserveError("this model is being observed already: leave the inner observe() first")
-    if implementation not in ("eager", "sdpa"):
-        raise ObserveError(
-            f"attention implementation {implementation!r} cannot be observed yet: load the model with "
-            "attn_implementation='sdpa' or 'eager'"
-        )
-    name = _PREFIX + implementation
-    if name not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(name, _observed(implementation))
-        ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
-    return name
+def key_groups(roles: TokenRoles, groups: Sequence[str] = GROUPS) -> Bool[Tensor, "batch keys groups"]:
+    """Membership of each key position in the named groups."""
+    masks = [roles.sink() if name == "sink" else roles.mask(Role[name.upper()]) for name in groups]
+    return torch.stack(masks, dim=-1)
 
 
-def _observed(implementation: str) -> Callable[..., Any]:
-    def attention(
-        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-    ) -> Any:
-        observation = _observation.get()
-        if observation is not None:
-            _capture(observation, module.layer_idx, query, key, attention_mask, kwargs["scaling"])
-        return _base_function(implementation, module)(module, query, key, value, attention_mask, **kwargs)
-
-    return attention
+def _attention_modules(model: Any) -> list[Any]:
+    config = model.config.get_text_config()
+    modules = [m for m in model.modules() if getattr(m, "config", None) is config and hasattr(m, "layer_idx")]
+    if not modules:
+        raise ObserveError(f"{type(model).__name__} has no decoder layers that can be observed")
+    return modules
 
 
-def _base_function(implementation: str, module: Any) -> Callable[..., Any]:
-    if implementation == "eager":  # every modeling file has its own
-        function: Callable[..., Any] = sys.modules[type(module).__module__].eager_attention_forward
-        return function
-    shared: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS[implementation]
-    return shared
+def _refuse_reentrant_checkpointing(model: Any) -> None:
+    for module in model.modules():
+        function = getattr(module, "_gradient_checkpointing_func", None)
+        if function is not None and getattr(function, "keywords", {}).get("use_reentrant"):
+            raise ObserveError(
+                "reentrant gradient checkpointing hides the masses from the gradient: "
+                'use gradient_checkpointing_kwargs={"use_reentrant": False}'
+            )
 
 
-@torch.no_grad()
-def _capture(
-    observation: Observation, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
-) -> None:
-    length, keys = query.shape[2], key.shape[2]
-    if length != keys:
-        raise ObserveError("observe() needs one pass over the whole sequence, without a key-value cache")
-    if mask is None:
-        positions = torch.arange(keys, device=query.device)
-        visible = (positions[None] <= positions[observation.rows, None])[None, None]
-    else:
-        visible = mask[:, :, observation.rows]
-    rows = query[:, :, observation.rows]
-    observation.masses[layer] = attention_mass(rows, key, observation.groups, visible, scaling)
+def _masses_of(call: AttentionCall, rows: Sequence[int], groups: KeyGroups) -> Tensor:
+    return attention_mass(
+        call.query,
+        call.key,
+        groups,
+        call.visibility,
+        scaling=call.scaling,
+        rows=rows,
+        lse=call.lse,
+        softcap=call.softcap,
+    )
+
+
+def _extended(roles: TokenRoles, width: int) -> TokenRoles:
+    """Roles of positions up to `width`: what follows the known ones is response."""
+    codes = roles.codes
+    if codes.shape[1] == width:
+        return roles
+    more = codes.new_full((len(codes), max(0, width - codes.shape[1])), int(Role.RESPONSE))
+    return TokenRoles(torch.cat([codes, more], 1)[:, :width])
+
+
+def _span(positions: list[int]) -> Sequence[int]:
+    """Positions as a range, which costs no copies, unless that would more than double them."""
+    if not positions:
+        return ()
+    span = range(positions[0], positions[-1] + 1)
+    return span if len(span) <= 2 * len(positions) else tuple(positions)
+
+
+def _in_backward() -> bool:
+    """Whether autograd is running: a forward pass in it is a recomputation (torch.utils.checkpoint asks the same)."""
+    task: int = torch._C._current_graph_task_id()
+    return task != -1

@@ -1,44 +1,42 @@
 """Token roles: which position of a chat-formatted sequence is system, image, user, response, template or padding.
 
-Roles come from exact token ids and the chat template's own turn marker, never from positions that "should" hold.
+Roles come from exact token ids and the chat template's own markup, never from positions that "should" hold.
+
+A sequence is cut at its turn starts. What precedes the first turn can only be the begin-of-sequence token, and every
+turn names its speaker, so each position has exactly one role:
+
+- SYSTEM, the paper's S: the begin-of-sequence token and every system turn, template tokens included. With a leading
+  system turn this is all from the first token up to the header of the first user turn.
+- Where the template has no system turn, S is what is left of that: for Gemma 3, which folds the system text into the
+  first user turn, and for Llama-3.2-Vision with an image, S is the begin-of-sequence token alone (the attention sink;
+  VAS without the sink is undefined); for Qwen3-VL, LLaVA-OneVision and InternVL on Qwen without a system message,
+  S is empty and VAS is undefined. Folded system text is USER: to the model it is the user's turn.
+- A token that holds both the end of an assistant's header and the beginning of its content is RESPONSE.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from avar_eval.errors import AvarError
+from avar_eval.attention.chat_formats import ChatFormat, ChatTemplateError, Role, Speaker, find_format
+from avar_eval.attention.chat_probe import verify
 
-
-class Role(IntEnum):
-    """A position's role. SYSTEM: the whole system turn, its template tokens included. IMAGE: image placeholder tokens.
-
-    USER: a user turn without image tokens and vision delimiters. RESPONSE: what the model generated, or the content of
-    an assistant turn. TEMPLATE: vision delimiters and assistant headers. PADDING: masked positions.
-    """
-
-    PADDING = 0
-    SYSTEM = 1
-    IMAGE = 2
-    USER = 3
-    RESPONSE = 4
-    TEMPLATE = 5
-
-
-class ChatTemplateError(AvarError):
-    """Token roles cannot be told from this model's chat template."""
+__all__ = ["ChatMarkup", "ChatTemplateError", "Role", "TokenRoles", "batch_roles"]
 
 
 @dataclass(frozen=True)
 class TokenRoles:
-    """Roles of a batch of sequences: `codes` holds a `Role` for each position."""
+    """Roles of a batch of sequences: `codes` holds a `Role` for each position.
+
+    segments: for rows that pack several sequences, the number of the sequence that each position belongs to.
+    """
 
     codes: Int[Tensor, "batch sequence"]
+    segments: Int[Tensor, "batch sequence"] | None = None
 
     def mask(self, role: Role) -> Bool[Tensor, "batch sequence"]:
         """Where `role` stands."""
@@ -47,62 +45,121 @@ class TokenRoles:
     def sink(self) -> Bool[Tensor, "batch sequence"]:
         """The first non-padding position of each sequence, the attention sink (`position 0`)."""
         present = self.codes != Role.PADDING
-        return present & (present.cumsum(-1) == 1)
+        if self.segments is None:
+            return present & (present.cumsum(-1) == 1)
+        first = torch.zeros_like(present)
+        for row, part in _parts(present, self.segments):
+            first[row, part[0]] = True
+        return first
 
 
 class ChatMarkup:
-    """How a ChatML-style template (Qwen2-VL, Qwen2.5-VL and models trained from them) marks turns and images.
+    """How a processor's chat template marks turns and images, as token ids.
 
-    Raises ChatTemplateError if the tokenizer has no such markup.
+    Raises ChatTemplateError if the family is unknown, or if the template, rendered with known contents, disagrees with
+    the family's description.
     """
 
     def __init__(self, processor: Any) -> None:
+        self.format: ChatFormat = find_format(processor)
         tokenizer = processor.tokenizer
-        special = {"<|im_start|>", "<|vision_start|>", "<|vision_end|>"}
-        known = set(tokenizer.get_added_vocab())
-        if not special <= known:
-            raise ChatTemplateError(
-                f"{type(processor).__name__} has no {', '.join(sorted(special - known))}: token roles are known for "
-                "ChatML templates (Qwen2-VL, Qwen2.5-VL and models trained from them)"
-            )
-        self._turn_start: int = tokenizer.convert_tokens_to_ids("<|im_start|>")
-        self._delimiters = set(tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"]))
-        self._image: int = processor.image_token_id
-        self._speakers = {
-            tuple(tokenizer.encode(name, add_special_tokens=False)): name for name in ("system", "user", "assistant")
-        }
-        self._line_end: set[int] = set(tokenizer.encode("\n", add_special_tokens=False))
+        ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in self.format.tokens()}
+        self._turn_start = ids[self.format.turn_start]
+        self._image = ids[self.format.placeholder]
+        self._delimiters = {ids[token] for token in self.format.delimiters}
+        self._begin: int | None = tokenizer.bos_token_id
+        self._begin_token: str | None = tokenizer.bos_token
+        self._video: int | None = tokenizer.get_added_vocab().get(self.format.video)
+        # Longest first: a header with its separator, before the bare name whose separator merged with the content.
+        self._headers: list[tuple[list[int], Speaker]] = sorted(
+            (
+                (list(tokenizer.encode(self.format.header(speaker, separator), add_special_tokens=False)), speaker)
+                for speaker in self.format.names
+                for separator in (*self.format.separators, "")
+            ),
+            key=lambda header: -len(header[0]),
+        )
+        verify(processor, self.format, self.prompt_roles)
+
+    @property
+    def placeholders(self) -> tuple[int, ...]:
+        """Tokens that stand for an image or a video: a response can hold none."""
+        return (self._image,) if self._video is None else (self._image, self._video)
+
+    def needs_beginning(self, prompt: str) -> bool:
+        """Whether the tokenizer is to add its special tokens to a rendered prompt: not if the template has done so."""
+        return self._begin_token is None or not prompt.startswith(self._begin_token)
+
+    def roles(
+        self,
+        input_ids: Int[Tensor, "batch sequence"],
+        attention_mask: Int[Tensor, "batch sequence"],
+        segments: Int[Tensor, "batch sequence"] | None = None,
+    ) -> TokenRoles:
+        """Roles of rendered conversations, padded on either side; `segments` numbers the sequences of packed rows."""
+        codes = torch.full(input_ids.shape, int(Role.PADDING))
+        for row, part in _parts(attention_mask.bool().cpu(), segments):
+            codes[row, part] = torch.tensor(self.prompt_roles(input_ids[row].cpu()[part].tolist()))
+        return TokenRoles(codes, segments)
 
     def prompt_roles(self, token_ids: Sequence[int]) -> list[Role]:
-        """The role of every token of one rendered prompt (no padding), earlier assistant turns included."""
+        """The role of every token of one rendered conversation (no padding), earlier assistant turns included."""
         starts = [i for i, token in enumerate(token_ids) if token == self._turn_start]
-        if not starts or starts[0] != 0:
-            raise ChatTemplateError("a rendered prompt must begin with <|im_start|>; is its chat template ChatML?")
-        roles: list[Role] = []
+        first = starts[0] if starts else len(token_ids)
+        self._check_beginning(token_ids, first)
+        if self._video in token_ids:
+            raise ChatTemplateError(f"there is a video ({self.format.video}) in this prompt: only images have a role")
+        roles = [Role.SYSTEM] * first
         for start, end in zip(starts, [*starts[1:], len(token_ids)], strict=True):
             roles += self._turn_roles(token_ids[start:end])
         return roles
 
+    def _check_beginning(self, token_ids: Sequence[int], first: int) -> None:
+        start = self.format.turn_start
+        if first == len(token_ids):
+            raise ChatTemplateError(f"a rendered prompt must begin with a turn, and there is no {start} in this one")
+        if list(token_ids[:first]) not in ([], [self._begin]):
+            twice = first == 2 and token_ids[0] == token_ids[1] == self._begin
+            raise ChatTemplateError(
+                "the begin-of-sequence token stands twice: tokenize rendered prompts with add_special_tokens=False"
+                if twice
+                else f"a rendered prompt must begin with {start}, not with token ids {list(token_ids[: min(first, 6)])}"
+            )
+        if self._begin is not None and self._begin in token_ids[first:]:
+            raise ChatTemplateError("a second sequence begins in this row: pass `segments` for packed rows")
+
     def _turn_roles(self, turn: Sequence[int]) -> list[Role]:
         speaker, header = self._speaker(turn)
-        if speaker == "system":
-            return [Role.SYSTEM] * len(turn)
-        if speaker == "assistant":
-            return [Role.TEMPLATE] * header + [Role.RESPONSE] * (len(turn) - header)
-        return [self._user_role(token) for token in turn]
+        text = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.RESPONSE}[speaker]
+        opening = Role.TEMPLATE if speaker == "assistant" else text
+        return [opening] * header + [self._content_role(token, text) for token in turn[header:]]
 
-    def _user_role(self, token: int) -> Role:
+    def _content_role(self, token: int, text: Role) -> Role:
         if token == self._image:
             return Role.IMAGE
-        return Role.TEMPLATE if token in self._delimiters else Role.USER
+        return Role.TEMPLATE if token in self._delimiters else text
 
-    def _speaker(self, turn: Sequence[int]) -> tuple[str, int]:
-        """Who speaks in a turn, and how many tokens its header `<|im_start|>name\\n` has."""
-        for name_ids, name in self._speakers.items():
-            end = 1 + len(name_ids)
-            if tuple(turn[1:end]) == name_ids:
-                return name, end + (end < len(turn) and turn[end] in self._line_end)
-        raise ChatTemplateError(f"a turn that is neither system, user nor assistant: token ids {list(turn[:6])}")
+    def _speaker(self, turn: Sequence[int]) -> tuple[Speaker, int]:
+        """Who speaks in a turn, and how many tokens its header has."""
+        for header, speaker in self._headers:
+            if list(turn[: len(header)]) == header:
+                return speaker, len(header)
+        known = ", ".join(self.format.names.values())
+        raise ChatTemplateError(f"a turn of none of {known}: it begins with token ids {list(turn[:6])}")
+
+
+def _parts(
+    present: Bool[Tensor, "batch sequence"], segments: Int[Tensor, "batch sequence"] | None
+) -> Iterator[tuple[int, Int[Tensor, " positions"]]]:
+    """Row and positions of each sequence in a batch."""
+    for row in range(present.shape[0]):
+        positions = present[row].nonzero().flatten()
+        if segments is None:
+            parts = [positions] if len(positions) else []
+        else:
+            numbers = segments[row].to(positions.device)[positions]
+            parts = [positions[numbers == number] for number in sorted(set(numbers.tolist()))]
+        yield from ((row, part) for part in parts)
 
 
 def batch_roles(

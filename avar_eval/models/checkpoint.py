@@ -9,7 +9,16 @@ from pathlib import Path
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.registry import ModelEntry, find_model, get_model
 
-SUPPORTED_ARCHITECTURES = ("qwen2_vl", "qwen2_5_vl")
+SUPPORTED_ARCHITECTURES = (
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "llava_onevision",
+    "internvl",
+    "gemma3",
+    "mllama",
+)
+"""`model_type` of config.json; proven in tests/attention/test_families.py."""
 
 
 class CheckpointError(AvarError):

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lmms_eval.protocol import ChatMessages
 from PIL.Image import Image
 
 from avar_eval.answers import FinishReason
+from avar_eval.attention.record import append_lines
 from avar_eval.models.checkpoint import resolve_checkpoint, weights_sha256
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import find_model
@@ -36,6 +38,7 @@ class Question:
     prompt: str
     row: Callable[[], Mapping[str, Any]]
     images: Callable[[], list[Image]]
+    image_count: int
     measured: bool
 
 
@@ -190,6 +193,7 @@ class Avar(lmms):  # type: ignore[misc]
             prompt=prompt,
             row=lambda: self._rows_without_images(task, split)[doc_id],
             images=lambda: _chat(doc_to_messages(rows[doc_id]), None).extract_media()[0],
+            image_count=len(images),
             measured=measured,
         )
 
@@ -217,26 +221,39 @@ class Avar(lmms):  # type: ignore[misc]
 
     def _batches(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
         """Batches of similar prompt length, longest first; questions to measure are kept apart from the others."""
-        ordered = sorted(questions, key=lambda question: (not question.measured, -len(question.prompt), question.key))
-        for measured in (True, False):
-            group = [question for question in ordered if question.measured == measured]
-            for start in range(0, len(group), self.batch_size):
-                yield group[start : start + self.batch_size]
+        ordered = sorted(questions, key=lambda question: (self._kind(question), -len(question.prompt), question.key))
+        for _, group in groupby(ordered, key=self._kind):
+            alike = list(group)
+            for start in range(0, len(alike), self.batch_size):
+                yield alike[start : start + self.batch_size]
+
+    def _kind(self, question: Question) -> tuple[bool, int]:
+        """What the questions of a batch share: whether they are measured and, if need be, how many images they have."""
+        even = self.backend.markup.format.cross_attention
+        return not question.measured, question.image_count if even else 0
 
     def _answer(self, batch: Sequence[Question]) -> list[Record]:
         inputs = self._encode(batch)
         generations = self.backend.generate(inputs, self.decoding, [question.key for question in batch])
         attention: Sequence[AttentionSummary | None] = [None] * len(batch)
         if batch[0].measured:
-            attention = self.backend.measure(inputs, [generation.token_ids for generation in generations])
+            attention = self._measured(batch, inputs, [generation.token_ids for generation in generations])
         return [_record(*parts) for parts in zip(batch, generations, attention, strict=True)]
 
     def _measure_again(self, batch: Sequence[Question]) -> list[Record]:
         records = [self._recorded(question) for question in batch]
-        attention = self.backend.measure(self._encode(batch), [record.response_token_ids for record in records])
+        attention = self._measured(batch, self._encode(batch), [record.response_token_ids for record in records])
         return [
             record.model_copy(update={"attention": summary}) for record, summary in zip(records, attention, strict=True)
         ]
+
+    def _measured(
+        self, batch: Sequence[Question], inputs: Any, responses: Sequence[Sequence[int]]
+    ) -> list[AttentionSummary]:
+        """Measure a batch: the details go to attention.jsonl, the summaries into the records."""
+        measured = self.backend.measure(inputs, responses)
+        append_lines(self.book.path.parent, [question.key for question in batch], measured)
+        return [record.summary() for record in measured]
 
     def _judge_again(self, questions: Sequence[Question]) -> None:
         """Judgements are a pure function of row and response: those of an older grader are made anew."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from jinja2.exceptions import TemplateError
 from PIL.Image import Image
 from transformers import (
     AutoModelForImageTextToText,
@@ -15,14 +16,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from avar_eval.attention.observe import observe
-from avar_eval.attention.roles import ChatMarkup, Role, batch_roles
-from avar_eval.attention.score import key_groups, query_rows, summarise
+from avar_eval.attention.measure import measure_batch
+from avar_eval.attention.record import AttentionRecord
+from avar_eval.attention.roles import ChatMarkup
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.sampling import SeededSampling
-from avar_eval.records import AttentionSummary
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -95,19 +95,42 @@ class TransformersBackend:
         end = published.eos_token_id if published.eos_token_id is not None else tokenizer.eos_token_id
         pad = published.pad_token_id if published.pad_token_id is not None else tokenizer.pad_token_id
         # A generated placeholder would stand for an image that is not there: no pass over the response could follow.
-        placeholders = [self.processor.image_token_id, self.processor.video_token_id]
+        placeholders = list(self.markup.placeholders)
         return GenerationConfig(eos_token_id=end, pad_token_id=pad, suppress_tokens=placeholders)
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The prompt's text after the chat template, one placeholder an image, up to the assistant's header."""
-        text: str = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        written = [self._plain(message) for message in messages]
+        try:
+            text: str = self.processor.apply_chat_template(written, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise BackendError(f"the chat template of {self.checkpoint.name} refuses a prompt: {error}") from error
         return text
 
+    def _plain(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A system message as the string that some templates need: they would print a list as Python does."""
+        if message["role"] != "system" or not self.markup.format.plain_system or isinstance(message["content"], str):
+            return message
+        return message | {"content": "".join(part["text"] for part in message["content"])}
+
     def encode(self, prompts: Sequence[str], images: Sequence[Sequence[Image]]) -> Any:
-        """Left-padded model inputs of rendered prompts and their images."""
-        flat = [image for several in images for image in several]
+        """Left-padded model inputs of rendered prompts and their images.
+
+        Raises BackendError if a prompt cannot be read, or if a model with cross-attention (Llama-3.2-Vision) gets
+        unequal numbers of images: what stands before an image would change with the batch (transformers averages over
+        the filling there).
+        """
+        nested = [list(several) for several in images]
+        if self.markup.format.cross_attention and len({len(several) for several in nested}) > 1:
+            raise BackendError(f"{self.checkpoint.name} needs batches of prompts with equal numbers of images")
         try:
-            inputs = self.processor(text=list(prompts), images=flat or None, padding=True, return_tensors="pt")
+            inputs = self.processor(
+                text=list(prompts),
+                images=nested if any(nested) else None,
+                padding=True,
+                add_special_tokens=self.markup.needs_beginning(prompts[0]),
+                return_tensors="pt",
+            )
         except ValueError as error:  # such as a placeholder of an image in the text of a question
             raise BackendError(f"{self.checkpoint.name} cannot read a question: {error}") from error
         return inputs.to(self.device)
@@ -149,24 +172,15 @@ class TransformersBackend:
         end = self.model.generation_config.eos_token_id
         return {end} if isinstance(end, int) else set(end)
 
-    @torch.inference_mode()
-    def measure(self, inputs: Any, responses: Sequence[Sequence[int]]) -> list[AttentionSummary]:
+    def measure(self, inputs: Any, responses: Sequence[Sequence[int]]) -> list[AttentionRecord]:
         """Where the model looked: one teacher-forced pass over each encoded prompt with its response's token ids."""
-        prompts = _without_padding(inputs["input_ids"], inputs["attention_mask"])
-        prompt_width = inputs["input_ids"].shape[1]
-        width = prompt_width + max(map(len, responses))
-        roles = batch_roles(self.markup, prompts, responses, prompt_width, width)
-        rows = query_rows(roles)
-        with observe(self.model, key_groups(roles).to(self.device), rows) as observation:
-            self.model(**_extended(inputs, responses, width), use_cache=False, logits_to_keep=1)
-        masses = observation.stacked().cpu()
-        present = roles.codes[:, rows] != Role.PADDING
-        if not masses.transpose(2, 3)[:, present].isfinite().all():
+        records = measure_batch(self.model, self.markup, inputs, responses)
+        if not all(bool(mass.isfinite().all()) for record in records for mass in record.mass.values()):
             raise BackendError(
                 f"{self.checkpoint.name} computes values that are not numbers: its weights are damaged, or they "
                 f"overflow in {self.dtype} (try --dtype float32)"
             )
-        return summarise(masses, roles, rows)
+        return records
 
 
 def _device(name: str) -> torch.device:
@@ -191,18 +205,3 @@ def _sampling(decoding: Decoding, streams: Sequence[str]) -> LogitsProcessorList
 
 def _without_padding(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
     return [row[present.bool()].tolist() for row, present in zip(ids, mask, strict=True)]
-
-
-def _extended(inputs: Any, responses: Sequence[Sequence[int]], width: int) -> dict[str, torch.Tensor]:
-    """Encoded prompts followed by their responses, right-padded to `width`."""
-    prompt_width = inputs["input_ids"].shape[1]
-    extended = dict(inputs)
-    for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
-        grown = inputs[name].new_zeros(len(responses), width)
-        grown[:, :prompt_width] = inputs[name]
-        extended[name] = grown
-    for row, response in enumerate(responses):
-        end = prompt_width + len(response)
-        extended["input_ids"][row, prompt_width:end] = torch.tensor(list(response), device=grown.device)
-        extended["attention_mask"][row, prompt_width:end] = 1
-    return extended

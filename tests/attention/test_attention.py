@@ -1,20 +1,15 @@
 """Attention masses, token roles and VAS against transformers' own eager attention maps in float64."""
 
-import copy
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from avar_eval.attention.bands import vas_band
-from avar_eval.attention.mass import attention_mass
-from avar_eval.attention.observe import ObserveError, observe
-from avar_eval.attention.roles import ChatMarkup, ChatTemplateError, Role
-from avar_eval.attention.score import GROUPS
+from avar_eval.attention.observe import GROUPS
+from avar_eval.attention.roles import Role
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
@@ -73,7 +68,7 @@ def test_vas_of_a_padded_batch_equals_eager_float64(backend: TransformersBackend
         backend.render(messages(question, len(pictures))) for question, pictures in zip(QUESTIONS, images, strict=True)
     ]
     responses = [[65, 66, 67, 2], [70], [80, 81, 82, 83, 84, 85, 86]]
-    summaries = backend.measure(backend.encode(prompts, images), responses)
+    summaries = [record.summary() for record in backend.measure(backend.encode(prompts, images), responses)]
     for prompt, pictures, response, summary in zip(prompts, images, responses, summaries, strict=True):
         maps, ids = eager_maps(backend, prompt, pictures, response)
         prompt_roles = backend.markup.prompt_roles(ids[: len(ids) - len(response)])
@@ -97,104 +92,12 @@ def test_vas_of_a_padded_batch_equals_eager_float64(backend: TransformersBackend
 
 def test_text_only_rows_have_no_vas_but_shares(backend: TransformersBackend) -> None:
     prompt = backend.render(messages("What is two and two?", images=0))
-    (summary,) = backend.measure(backend.encode([prompt], [[]]), [[65, 2]])
+    (record,) = backend.measure(backend.encode([prompt], [[]]), [[65, 2]])
+    summary = record.summary()
     assert summary.user is not None
     assert summary.user.vas is None
     assert summary.user.share_by_layer["image"] == [0.0] * 6
     assert min(summary.user.share_by_layer["system"]) > 0
-
-
-def test_observing_leaves_the_outputs_bitwise_as_they_are(backend: TransformersBackend) -> None:
-    inputs = backend.encode([backend.render(messages(QUESTIONS[1]))], [[picture(0)]])
-    length = inputs["input_ids"].shape[1]
-    groups = torch.ones(1, length, 1)
-    config = backend.model.config.get_text_config()
-    with torch.inference_mode():
-        plain = backend.model(**inputs, use_cache=False).logits
-        with observe(backend.model, groups, slice(10, length)) as observation:
-            observed = backend.model(**inputs, use_cache=False).logits
-    assert torch.equal(plain, observed)
-    assert config._attn_implementation == "sdpa"
-    assert observation.stacked().shape == (6, 1, config.num_attention_heads, length - 10, 1)
-    assert torch.allclose(observation.stacked(), torch.ones(()))
-
-
-def test_observing_restores_the_model_after_an_error(backend: TransformersBackend) -> None:
-    config = backend.model.config.get_text_config()
-    with pytest.raises(ZeroDivisionError), observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)):
-        raise ZeroDivisionError
-    assert config._attn_implementation == "sdpa"
-    with observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)), pytest.raises(ObserveError, match="already"):
-        observe(backend.model, torch.ones(1, 1, 1), slice(0, 1)).__enter__()
-
-
-def test_every_role_reads_back_as_its_text(backend: TransformersBackend) -> None:
-    tokenizer = backend.processor.tokenizer
-    conversation = [
-        *messages("First question.", images=2, system="Be brief."),
-        {"role": "assistant", "content": [{"type": "text", "text": "First answer."}]},
-        {"role": "user", "content": [{"type": "text", "text": "Second question."}]},
-    ]
-    inputs = backend.encode([backend.render(conversation)], [[picture(0), picture(1)]])
-    ids = inputs["input_ids"][0].tolist()
-    roles = backend.markup.prompt_roles(ids)
-
-    def text(role: Role) -> str:
-        return str(tokenizer.decode([token for token, of in zip(ids, roles, strict=True) if of == role]))
-
-    assert text(Role.SYSTEM) == "<|im_start|>system\nBe brief.<|im_end|>\n"
-    assert text(Role.IMAGE) == "<|image_pad|>" * 32
-    assert text(Role.USER) == (
-        "<|im_start|>user\nFirst question.<|im_end|>\n<|im_start|>user\nSecond question.<|im_end|>\n"
-    )
-    assert text(Role.RESPONSE) == "First answer.<|im_end|>\n"
-    assert text(Role.TEMPLATE) == "<|vision_start|><|vision_end|>" * 2 + "<|im_start|>assistant\n" * 2
-
-
-def test_an_injected_default_system_turn_is_system(backend: TransformersBackend) -> None:
-    ids = backend.encode([backend.render(messages("Hi.", images=0, system=None))], [[]])["input_ids"][0].tolist()
-    roles = backend.markup.prompt_roles(ids)
-    system = [token for token, role in zip(ids, roles, strict=True) if role == Role.SYSTEM]
-    text = backend.processor.tokenizer.decode(system)
-    assert text == "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-
-
-def test_a_template_without_the_markup_is_refused(backend: TransformersBackend) -> None:
-    class Tokenizer:
-        def get_added_vocab(self) -> dict[str, int]:
-            return {"<|im_start|>": 1}
-
-    other = copy.copy(backend.processor)
-    other.tokenizer = Tokenizer()
-    with pytest.raises(ChatTemplateError, match="vision_start"):
-        ChatMarkup(other)
-    with pytest.raises(ChatTemplateError, match="must begin"):
-        backend.markup.prompt_roles(backend.processor.tokenizer.encode("no chat at all"))
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    batch=st.integers(1, 3),
-    kv_heads=st.integers(1, 3),
-    per_kv=st.integers(1, 4),
-    keys=st.integers(1, 40),
-    rows_at_once=st.integers(1, 50),
-    data=st.data(),
-)
-def test_mass_equals_the_whole_softmax_in_float64(
-    batch: int, kv_heads: int, per_kv: int, keys: int, rows_at_once: int, data: st.DataObject
-) -> None:
-    rows = data.draw(st.integers(1, keys))
-    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
-    query = torch.randn(batch, kv_heads * per_kv, rows, 8, generator=generator)
-    key = torch.randn(batch, kv_heads, keys, 8, generator=generator)
-    groups = (torch.rand(batch, keys, 3, generator=generator) > 0.5).float()
-    causal = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows)[None, None]
-    mask = causal if data.draw(st.booleans()) else torch.zeros(causal.shape).masked_fill(~causal, float("-inf"))
-    masses = attention_mass(query, key, groups, mask, 0.5, rows_at_once)
-    scores = query.double() @ key.double().repeat_interleave(per_kv, 1).transpose(-1, -2) * 0.5
-    expected = scores.masked_fill(~causal, float("-inf")).softmax(-1) @ groups[:, None].double()
-    assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_bands_meet_at_ten_and_fifteen() -> None:

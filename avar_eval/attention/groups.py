@@ -1,0 +1,58 @@
+"""Groups of keys whose attention mass is of interest."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class KeyGroups:
+    """Groups of keys of a batch, prepared once for many layers. A key may be in several groups or in none.
+
+    membership: whether a key is in a group. positions: of each sequence, the keys that are in any group, ascending,
+    filled up with keys that are in none. members: their membership. span: the smallest range of keys that holds every
+    member of the whole batch.
+    """
+
+    membership: Bool[Tensor, "batch keys groups"]
+    positions: Int[Tensor, "batch members"]
+    members: Bool[Tensor, "batch members groups"]
+    span: range
+    _earliest: tuple[int, ...]
+    _latest: tuple[int, ...]
+
+    @classmethod
+    def of(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
+        """Prepare groups; `membership` is best on the CPU, for on a GPU this waits for it."""
+        used = membership.any(-1)
+        count = int(used.sum(1).amax())
+        positions = (~used).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+        filling = ~used.gather(1, positions)
+        earliest = positions.masked_fill(filling, membership.shape[1]).amin(0)
+        latest = positions.cummax(1).values.amax(0)
+        members = membership.take_along_dim(positions[..., None], 1)
+        places = used.any(0).nonzero().flatten().tolist()
+        span = range(places[0], places[-1] + 1) if places else range(0)
+        return cls(membership, positions, members, span, tuple(earliest.tolist()), tuple(latest.tolist()))
+
+    def to(self, device: torch.device) -> "KeyGroups":
+        """The same groups on another device."""
+        return KeyGroups(
+            self.membership.to(device),
+            self.positions.to(device),
+            self.members.to(device),
+            self.span,
+            self._earliest,
+            self._latest,
+        )
+
+    def needed(self, last: int) -> int:
+        """How many leading `positions` hold, for the whole batch, every member up to and including key `last`."""
+        return bisect_right(self._earliest, last)
+
+    def before(self, last: int) -> int:
+        """How many leading `positions` are, in the whole batch, at most key `last`."""
+        return bisect_right(self._latest, last)

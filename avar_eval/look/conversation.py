@@ -1,0 +1,190 @@
+"""One look: show a model images and a question, take its answer or a given one, and measure where it looked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+
+from avar_eval.attention.measure import with_responses
+from avar_eval.attention.record import AttentionRecord, Queries
+from avar_eval.attention.roles import Role
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.look.image_attention import attention_on_image_tokens
+from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
+from avar_eval.models.checkpoint import check_model_name, resolve_checkpoint
+from avar_eval.models.decoding import Decoding
+from avar_eval.models.transformers_backend import TransformersBackend
+
+QUERY_SETS: tuple[Queries, ...] = ("user", "response")
+_DEFAULT_MAX_NEW_TOKENS = 4096
+
+
+class LookError(AvarError):
+    """This conversation cannot be shown to this model."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What is asked. system None is the registered model's system prompt, or else what its chat template writes.
+
+    response: what the model is taken to have answered; None lets it answer, greedily, up to max_new_tokens (None: the
+    model's registered limit).
+    """
+
+    model: str
+    images: Sequence[Path]
+    prompt: str
+    system: str | None = None
+    response: str | None = None
+    max_new_tokens: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """One image's tokens: their places in the picture, and the share of attention on each, by set of queries."""
+
+    places: Boxes
+    shares: dict[Queries, Float[np.ndarray, " tokens"]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was answered and where the model looked.
+
+    finish_reason: `given` where the response was. tokens: the text of each response token. image_tokens: of each image;
+    None where their places are not known, and then `no_overlay` says why.
+    """
+
+    conversation: Conversation
+    model: str
+    revision: str | None
+    system: str | None
+    pictures: list[Image.Image]
+    response: str
+    finish_reason: Literal["stop", "length", "given"]
+    tokens: list[str]
+    record: AttentionRecord
+    image_tokens: list[ImageTokens] | None
+    no_overlay: str | None
+
+    def share(self, group: str, queries: Queries) -> float | None:
+        """Mean share of the attention of these queries on a key group; None if there are no such queries."""
+        chosen = self.record.chosen(queries)
+        return float(self.record.mass[group][..., chosen].double().mean()) if bool(chosen.any()) else None
+
+
+def look(conversation: Conversation) -> Look:
+    """Ask, and measure where the model looked.
+
+    Raises UsageError for a call that is off, and LookError, CheckpointError, BackendError, ChatTemplateError or
+    ObserveError where the model or the images cannot be used.
+    """
+    check(conversation)
+    pictures = [read_picture(path) for path in conversation.images]
+    checkpoint = resolve_checkpoint(conversation.model)
+    backend = TransformersBackend(checkpoint, conversation.device, conversation.dtype)
+    system = conversation.system
+    if system is None and checkpoint.entry is not None:
+        system = checkpoint.entry.system_prompt
+    inputs = _encoded(backend, conversation, system, pictures)
+    token_ids, response, reason = _response(backend, conversation, inputs)
+    (record,) = backend.measure(inputs, [token_ids])
+    tokens = [backend.processor.tokenizer.decode([token], skip_special_tokens=False) for token in token_ids]
+    image_tokens, no_overlay = _image_tokens(backend, inputs, token_ids, record, pictures)
+    return Look(
+        conversation,
+        checkpoint.name,
+        checkpoint.revision,
+        system,
+        pictures,
+        response,
+        reason,
+        tokens,
+        record,
+        image_tokens,
+        no_overlay,
+    )
+
+
+def check(conversation: Conversation) -> None:
+    """Raise UsageError for what is off without loading anything."""
+    check_model_name(conversation.model)
+    if not conversation.images:
+        raise UsageError("give at least one --image FILE: this command shows where a model looks in images")
+    if not conversation.prompt.strip():
+        raise UsageError("--prompt is empty: say what to ask about the image")
+    if conversation.response is not None and not conversation.response.strip():
+        raise UsageError("--response is empty: leave it out to let the model answer")
+    for option in ("prompt", "system", "response"):
+        text = getattr(conversation, option)
+        if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UsageError(f"--{option} is not valid UTF-8")
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture as a person sees it, in RGB. Raises UsageError if it is not there or not a picture."""
+    if not path.is_file():
+        raise UsageError(f"there is no image file {str(path)!r}")
+    try:
+        with Image.open(path) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{str(path)!r} cannot be read as an image: {error}") from error
+
+
+def _encoded(backend: TransformersBackend, conversation: Conversation, system: str | None, pictures: Any) -> Any:
+    placeholders = (backend.markup.format.image, backend.markup.format.placeholder)
+    for option, text in (("prompt", conversation.prompt), ("system", system), ("response", conversation.response)):
+        if text is not None and (token := next((token for token in placeholders if token in text), None)):
+            raise UsageError(f"--{option} contains {token}, which stands for an image in this model: leave it out")
+    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": conversation.prompt}]
+    messages = [{"role": "user", "content": content}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    try:
+        return backend.encode([backend.render(messages)], [pictures])
+    except ValueError as error:
+        raise LookError(f"the processor of {backend.checkpoint.name} refuses this question: {error}") from error
+
+
+def _response(
+    backend: TransformersBackend, conversation: Conversation, inputs: Any
+) -> tuple[list[int], str, Literal["stop", "length", "given"]]:
+    if conversation.response is not None:
+        token_ids = backend.processor.tokenizer.encode(conversation.response, add_special_tokens=False)
+        return token_ids, conversation.response, "given"
+    entry = backend.checkpoint.entry
+    registered = _DEFAULT_MAX_NEW_TOKENS if entry is None else entry.max_new_tokens
+    decoding = Decoding(max_new_tokens=conversation.max_new_tokens or registered)
+    (generation,) = backend.generate(inputs, decoding, ["0"])
+    return generation.token_ids, generation.text, generation.finish_reason
+
+
+def _image_tokens(
+    backend: TransformersBackend,
+    inputs: Any,
+    token_ids: list[int],
+    record: AttentionRecord,
+    pictures: Sequence[Image.Image],
+) -> tuple[list[ImageTokens] | None, str | None]:
+    keys = (record.roles == Role.IMAGE).nonzero().flatten()
+    sizes = [picture.size for picture in pictures]
+    try:
+        places = image_token_places(backend.markup.format, backend.processor, inputs, sizes, len(keys))
+    except UnknownPlacesError as error:
+        return None, str(error)
+    chosen = {name: record.queries[record.chosen(name)] for name in QUERY_SETS}
+    queries = {name: rows for name, rows in chosen.items() if len(rows)}
+    shares = attention_on_image_tokens(backend.model, with_responses(inputs, [token_ids]), keys, queries)
+    counts = [len(boxes) for boxes in places]
+    parts = {name: torch.split(total, counts) for name, total in shares.items()}
+    return [
+        ImageTokens(boxes, {name: parts[name][index].numpy() for name in queries}) for index, boxes in enumerate(places)
+    ], None

@@ -1,0 +1,128 @@
+"""The picture of attention over the images: each one as it is, and what the question and the answer look at in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
+
+from avar_eval.attention.record import Queries
+from avar_eval.look.conversation import QUERY_SETS, ImageTokens, Look
+from avar_eval.look.places import heat_map
+from avar_eval.look.style import FAINT, WHOSE, head, save
+
+_LONGEST_SIDE = 640
+# From white over the image's orange to dark: it only ever gets darker, which every eye and every printer can tell.
+_COLOURS = LinearSegmentedColormap.from_list(
+    "attention", [(0.0, "#ffffff"), (0.4, "#fbc577"), (0.65, "#e07b00"), (1.0, "#7a2300")]
+)
+_DARKEST = (0.5, 0.75)
+"""What the picture's black does to the colours, where there is no attention and where there is most of it."""
+_PANEL, _GAP, _HEAD, _FOOT, _TITLE = 4.0, 0.3, 0.72, 0.42, 0.66
+"""Inches: a panel's width, between panels, above and below all of them, a panel's title."""
+
+
+def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path) -> Path:
+    """Write the picture: a row for each image, with the image itself and a heat map over it for each set of queries."""
+    queries = [name for name in QUERY_SETS if name in image_tokens[0].shares]
+    pictures = [_scaled(picture) for picture in look.pictures]
+    maps = [
+        {name: heat_map(tokens.places, tokens.shares[name], *picture.size) for name in queries}
+        for picture, tokens in zip(pictures, image_tokens, strict=True)
+    ]
+    scale = _scale([heat for of_image in maps for heat in of_image.values()])
+    heights = [_PANEL * min(1.6, picture.height / picture.width) for picture in pictures]
+    heights[0] = max(heights[0], 1.8)  # beside it stands the colour bar
+    width = (1 + len(queries)) * (_PANEL + _GAP) + 1.5
+    figure = Figure(figsize=(width, _HEAD + _FOOT + sum(height + _TITLE for height in heights)))
+    head(figure, "Where the model looks in the image" + "s" * (len(pictures) > 1), look)
+    top = _HEAD
+    for index, picture in enumerate(pictures):
+        box = (top + _TITLE, heights[index])
+        _original(_panel(figure, 0, box), picture, look, index)
+        for column, name in enumerate(queries, 1):
+            share = float(np.nansum(image_tokens[index].shares[name]))
+            _heat(_panel(figure, column, box), picture, maps[index][name], scale, name, share)
+        top += _TITLE + heights[index]
+    _colour_bar(figure, len(queries), heights[0], scale, maps)
+    figure.text(0.012, 0.12 / figure.get_size_inches()[1], _explanation(look), fontsize=10, color=FAINT)
+    return save(figure, path)
+
+
+def _scaled(picture: Image.Image) -> Image.Image:
+    factor = _LONGEST_SIDE / max(picture.size)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.NEAREST if factor > 2 else Image.Resampling.LANCZOS)
+
+
+def _scale(maps: Sequence[Float[np.ndarray, "h w"]]) -> Normalize:
+    """One scale for all panels, from 0; neither a few extreme places nor their height make the rest look the same."""
+    highest = max(float(heat.max()) for heat in maps)
+    usual = max(float(np.quantile(heat, 0.995)) for heat in maps)
+    return PowerNorm(0.7, 0, max(2.0, usual if usual < highest / 1.5 else highest))
+
+
+def _panel(figure: Figure, column: int, box: tuple[float, float]) -> Axes:
+    """An axes for an image; box: inches from the top, and of height."""
+    width, height = figure.get_size_inches()
+    left, (top, tall) = 0.15 + column * (_PANEL + _GAP), box
+    axes = figure.add_axes((left / width, 1 - (top + tall) / height, _PANEL / width, tall / height))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_anchor("NW")
+    return axes
+
+
+def _original(axes: Axes, picture: Image.Image, look: Look, index: int) -> None:
+    original = look.pictures[index]
+    number = f"Image {index + 1}: " if len(look.pictures) > 1 else ""
+    name = look.conversation.images[index].name
+    axes.imshow(picture)
+    _titled(
+        axes, f"{number}{name if len(name) <= 32 else '…' + name[-31:]}", f"{original.width} × {original.height} pixels"
+    )
+
+
+def _heat(
+    axes: Axes, picture: Image.Image, heat: Float[np.ndarray, "h w"], scale: Normalize, name: Queries, share: float
+) -> None:
+    grey = np.asarray(picture.convert("L"), dtype=np.float64)[..., None] / 255
+    strength = scale(heat)
+    darkest = _DARKEST[0] + (_DARKEST[1] - _DARKEST[0]) * np.clip(strength, 0, 1)[..., None]
+    axes.imshow(_COLOURS(strength)[..., :3] * (darkest + (1 - darkest) * grey), interpolation="nearest")
+    _titled(axes, f"Seen from {WHOSE[name]}", f"{100 * share:.1f} % of their attention is on this image")
+
+
+def _titled(axes: Axes, title: str, below: str) -> None:
+    axes.set_title(f"{title}\n", fontsize=12.5)
+    axes.annotate(below, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=10.5, color=FAINT, va="bottom")
+
+
+def _colour_bar(
+    figure: Figure, panels: int, tall: float, scale: Normalize, maps: Sequence[dict[Queries, Float[np.ndarray, "h w"]]]
+) -> None:
+    width, height = figure.get_size_inches()
+    left = 0.15 + (1 + panels) * (_PANEL + _GAP)
+    axes = figure.add_axes((left / width, 1 - (_HEAD + _TITLE + tall) / height, 0.2 / width, tall / height))
+    beyond = any(
+        float(heat.max()) > scale.vmax * 1.001 for of_image in maps for heat in of_image.values() if scale.vmax
+    )
+    bar = figure.colorbar(
+        ScalarMappable(scale, _COLOURS), cax=axes, extend="max" if beyond else "neither", ticks=MaxNLocator(5)
+    )
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ×"))
+    bar.set_label("attention per area\n(1 × = spread evenly)", fontsize=10.5)
+
+
+def _explanation(look: Look) -> str:
+    layers, heads, _ = look.record.mass["image"].shape
+    return (
+        "Each square is one of the model's image tokens. Attention is the mean over the tokens that look, "
+        f"{layers} layers and {heads} heads."
+    )

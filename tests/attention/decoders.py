@@ -1,0 +1,125 @@
+"""Small random decoders and roles for tests of observing, and transformers' own eager float64 maps as the reference."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+
+from avar_eval.attention.roles import Role, TokenRoles
+
+LAYERS, HEADS = 3, 4
+
+
+def lively(model: Any) -> Any:
+    """Weights large enough that attention is far from uniform."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim >= 2:
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.data = noise * 1.5 / parameter[0].numel() ** 0.5
+    return model
+
+
+def qwen(implementation: str = "sdpa", **text: Any) -> Any:
+    """A Qwen2.5-VL of three layers, four heads and two key heads."""
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 100,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+            **text,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "fullatt_block_indexes": [0],
+        },
+        image_token_id=97,
+        video_token_id=98,
+        vision_start_token_id=95,
+        vision_end_token_id=96,
+    )
+    model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=implementation)
+    return lively(model).eval()
+
+
+def gemma(implementation: str = "sdpa") -> Any:
+    """A Gemma 3 decoder with a sliding window of 7 in two of its three layers."""
+    config = Gemma3TextConfig(
+        vocab_size=100,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=7,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        attn_logit_softcapping=None,
+    )
+    return lively(Gemma3ForCausalLM._from_config(config, attn_implementation=implementation)).eval()
+
+
+def roles_of(*sequences: str) -> TokenRoles:
+    """Roles spelled by letters: s system, v image, u user, r response, t template, - padding."""
+    letters = {letter: int(role) for role, letter in zip(Role, "-svurt", strict=True)}
+    return TokenRoles(torch.tensor([[letters[letter] for letter in sequence] for sequence in sequences]))
+
+
+def batch(roles: TokenRoles, seed: int = 0) -> dict[str, Tensor]:
+    """Model inputs: text tokens in the places of these roles (a decoder does not care which tokens are image)."""
+    generator = torch.Generator().manual_seed(seed)
+    present = roles.codes != Role.PADDING
+    ids = torch.randint(3, 90, roles.codes.shape, generator=generator) * present
+    return {"input_ids": ids, "attention_mask": present.long()}
+
+
+def eager_maps(reference: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Whole maps [layers, batch, heads, queries, keys] and logits of an eager float64 model; differentiable.
+
+    Sequences run one by one without their padding, and their maps are put back in its place: no mask is shared with
+    what is tested.
+    """
+    maps, logits = [], []
+    for ids, present in zip(inputs["input_ids"], inputs["attention_mask"].bool(), strict=True):
+        out = reference(input_ids=ids[present][None], output_attentions=True, use_cache=False)
+        places = present.nonzero().flatten()
+        whole = torch.stack(out.attentions)[:, 0]
+        rows = whole.new_zeros(*whole.shape[:2], len(ids), whole.shape[3]).index_copy(2, places, whole)
+        maps.append(whole.new_zeros(*whole.shape[:2], len(ids), len(ids)).index_copy(3, places, rows))
+        logits.append(out.logits.new_zeros(len(ids), out.logits.shape[2]).index_copy(0, places, out.logits[0]))
+    return torch.stack(maps, 1), torch.stack(logits)
+
+
+def eager_copy(model: Any) -> Any:
+    """The same weights in float64 under eager attention."""
+    config = copy.deepcopy(model.config)
+    reference = type(model)._from_config(config, attn_implementation="eager").double()
+    reference.load_state_dict(model.state_dict())
+    return reference.train(model.training)
+
+
+def groups_of(maps: Tensor, membership: Tensor) -> Tensor:
+    """Masses [layers, batch, heads, queries, groups] of whole maps."""
+    return maps @ membership[:, None].to(maps.dtype)
+
+
+def labels_of(inputs: dict[str, Tensor]) -> Tensor:
+    """Every token but a sequence's first is to be predicted."""
+    present = inputs["attention_mask"].bool()
+    return inputs["input_ids"].masked_fill(~present | (present.cumsum(1) == 1), -100)

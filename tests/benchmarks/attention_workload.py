@@ -1,0 +1,154 @@
+"""The workload of the attention benchmarks: a Qwen2.5-VL of 8 layers, hidden size 512, 8 heads and 2 key heads.
+
+A sequence of N tokens: 20 system, N/4 image, text, 64 user tokens before the middle, and a response as the second half.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from avar_eval.attention.objectives import attention_losses
+from avar_eval.attention.observe import observe
+from avar_eval.attention.roles import Role, TokenRoles
+
+THREADS = 2
+SYSTEM, USER = 20, 64
+Mode = Literal["plain", "user", "response", "eager user", "eager response"]
+Kind = Literal["forward", "training"]
+
+
+def make_model(implementation: str) -> Any:
+    """The benchmark's model."""
+    torch.manual_seed(0)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 512,
+            "hidden_size": 512,
+            "intermediate_size": 1024,
+            "num_hidden_layers": 8,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 32768,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
+            "bos_token_id": None,
+            "eos_token_id": None,
+        },
+        vision_config={"depth": 1, "hidden_size": 64, "num_heads": 2, "out_hidden_size": 512},
+        image_token_id=500,
+        video_token_id=503,
+        vision_start_token_id=501,
+        vision_end_token_id=502,
+    )
+    return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=implementation)
+
+
+def make_roles(tokens: int) -> TokenRoles:
+    """The roles of the benchmark's sequence."""
+    half = tokens // 2
+    codes = torch.full((1, tokens), int(Role.TEMPLATE))
+    codes[:, :SYSTEM] = int(Role.SYSTEM)
+    codes[:, SYSTEM : SYSTEM + tokens // 4] = int(Role.IMAGE)
+    codes[:, half - USER : half] = int(Role.USER)
+    codes[:, half:] = int(Role.RESPONSE)
+    return TokenRoles(codes)
+
+
+@dataclass
+class Workload:
+    """One way to run one step; `run` returns the loss or score, so that ways can be compared."""
+
+    kind: Kind
+    mode: Mode
+    tokens: int
+
+    def __post_init__(self) -> None:
+        self.model = make_model("eager" if self.mode.startswith("eager") else "sdpa").train(self.kind == "training")
+        self.roles = make_roles(self.tokens)
+        self.ids = torch.randint(0, 500, (1, self.tokens), generator=torch.Generator().manual_seed(1))
+        self.labels = self.ids.masked_fill(self.roles.codes != Role.RESPONSE, -100)
+        self.query = Role.USER if self.mode.endswith("user") else Role.RESPONSE
+
+    def run(self) -> float:
+        """One forward pass with VAS, or one training step with both losses."""
+        with torch.set_grad_enabled(self.kind == "training"):
+            loss, masses = self._forward()
+            if self.kind == "forward":
+                return float((masses[0] / masses[1]).mean()) if masses else 0.0
+            if masses:
+                keys = [self.roles.mask(role).sum(1) for role in (Role.IMAGE, Role.SYSTEM)]
+                everyone = torch.ones(1, masses[0].shape[-1], dtype=torch.bool)
+                loss = loss + 0.15 * sum(attention_losses(*masses, everyone, *keys))
+            loss.backward()
+        self.model.zero_grad()
+        return float(loss.detach())
+
+    def _forward(self) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """The language model's loss, and the masses on image and system keys, if this mode has them."""
+        arguments = {"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids), "use_cache": False}
+        if self.kind == "training":
+            arguments["labels"] = self.labels
+        if self.mode == "plain":
+            return self.model(**arguments).loss, None
+        if self.mode.startswith("eager"):
+            out = self.model(**arguments, output_attentions=True)
+            rows = self.roles.mask(self.query)[0].nonzero().flatten()
+            span = slice(int(rows[0]), int(rows[-1]) + 1)
+            image, system = (
+                torch.stack([maps[:, :, span, first:last].sum(-1) for maps in out.attentions])
+                for first, last in ((SYSTEM, SYSTEM + self.tokens // 4), (0, SYSTEM))
+            )
+            return out.loss, (image, system)
+        queries: Any = self.query.name.lower()
+        with observe(self.model, self.roles, queries=queries, groups=("image", "system")) as observation:
+            out = self.model(**arguments)
+            masses = observation.masses()
+        return out.loss, (masses[..., 0], masses[..., 1])
+
+
+def interleaved(ways: Sequence[tuple[str, Callable[[], object]]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way, one run of each a round, after one round of warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name, _ in ways}
+    for number in range(rounds + 1):
+        for name, run in ways:
+            start = time.perf_counter()
+            run()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], name: str, base: str = "plain") -> float:
+    """The median of the rounds' ratios: a busy moment of the machine hits both runs of a round."""
+    return median(a / b for a, b in zip(seconds[name], seconds[base], strict=True))
+
+
+def peak_megabytes(kind: Kind, mode: Mode, tokens: int) -> tuple[float, float]:
+    """Peak resident memory of one step in a process of its own: all of it, and what came after the model was built."""
+    command = [sys.executable, str(Path(__file__)), kind, mode, str(tokens)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    built, peak = map(float, output.split())
+    return peak, peak - built
+
+
+def _status(field: str) -> float:
+    """VmRSS, resident memory now, or VmHWM, its peak; in MB (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1000
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(THREADS)
+    workload = Workload(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak of building the model does not count
+    before = _status("VmRSS")
+    workload.run()
+    print(before, _status("VmHWM"))
