@@ -1,1 +1,1 @@
-"""One folder a benchmark: an lmms-eval YAML and a small module (how a row becomes a prompt, how a response is judged)."""
+"""One folder a benchmark: an lmms-eval YAML, and a module for how a row becomes a prompt and a response is judged."""

@@ -1,0 +1,1 @@
+"""How `avar-tiny` is made: its tokenizer, its architecture, its training."""
