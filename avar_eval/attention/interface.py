@@ -158,7 +158,7 @@ def _flash_visibility(
         starts = torch.zeros(key.shape[2], dtype=torch.long, device=key.device)
         starts[kwargs["cu_seq_lens_k"][1:-1].long()] = 1
         segments = starts.cumsum(0)[None]
-    elif mask is None and positions is not None and len(positions) == len(query) == 1 and key.shape[2] == query.shape[2]:
+    elif mask is None and positions is not None and len(query) == 1 and positions.shape == (1, key.shape[2]):
         segments = (positions == 0).cumsum(-1)  # several sequences in a row start their positions anew
     return Visibility(
         causal=_is_causal(module, kwargs),
