@@ -14,8 +14,8 @@ class KeyGroups:
 
     membership: whether a key is in a group. positions: of each sequence, the keys that are in any group, ascending,
     filled up with keys that are in none. members: their membership. span: the smallest range of keys that holds every
-    member of the whole batch. runs: of each group, its columns of `positions`, if these are without gaps and the same for
-    the whole batch; None if any group is not like that.
+    member of the whole batch. runs: of each group, its columns of `positions`, if these are without gaps and the same
+    for the whole batch; None if any group is not like that.
     """
 
     membership: Bool[Tensor, "batch keys groups"]
