@@ -14,13 +14,15 @@ class KeyGroups:
 
     membership: whether a key is in a group. positions: of each sequence, the keys that are in any group, ascending,
     filled up with keys that are in none. members: their membership. span: the smallest range of keys that holds every
-    member of the whole batch.
+    member of the whole batch. runs: of each group, its columns of `positions`, if these are without gaps and the same
+    for the whole batch; None if any group is not like that.
     """
 
     membership: Bool[Tensor, "batch keys groups"]
     positions: Int[Tensor, "batch members"]
     members: Bool[Tensor, "batch members groups"]
     span: range
+    runs: tuple[range, ...] | None
     _earliest: tuple[int, ...]
     _latest: tuple[int, ...]
 
@@ -36,7 +38,9 @@ class KeyGroups:
         members = membership.take_along_dim(positions[..., None], 1)
         places = used.any(0).nonzero().flatten().tolist()
         span = range(places[0], places[-1] + 1) if places else range(0)
-        return cls(membership, positions, members, span, tuple(earliest.tolist()), tuple(latest.tolist()))
+        return cls(
+            membership, positions, members, span, _runs(members), tuple(earliest.tolist()), tuple(latest.tolist())
+        )
 
     def to(self, device: torch.device) -> "KeyGroups":
         """The same groups on another device."""
@@ -45,6 +49,7 @@ class KeyGroups:
             self.positions.to(device),
             self.members.to(device),
             self.span,
+            self.runs,
             self._earliest,
             self._latest,
         )
@@ -56,3 +61,16 @@ class KeyGroups:
     def before(self, last: int) -> int:
         """How many leading `positions` are, in the whole batch, at most key `last`."""
         return bisect_right(self._latest, last)
+
+
+def _runs(members: Bool[Tensor, "batch members groups"]) -> tuple[range, ...] | None:
+    if not bool((members == members[:1]).all()):
+        return None
+    runs = []
+    for group in members[0].T:
+        columns = group.nonzero().flatten().tolist() or [0]
+        run = range(columns[0], columns[0] + int(group.sum()))
+        if len(run) > 0 and columns[-1] != run[-1]:
+            return None
+        runs.append(run)
+    return tuple(runs)

@@ -153,16 +153,16 @@ def _flash_visibility(
     module: Any, query: Tensor, key: Tensor, mask: Tensor | None, kwargs: Mapping[str, Any]
 ) -> Visibility:
     segments = None
-    positions, length = kwargs.get("position_ids"), query.shape[2]
+    positions = kwargs.get("position_ids")
     if kwargs.get("cu_seq_lens_k") is not None:
         starts = torch.zeros(key.shape[2], dtype=torch.long, device=key.device)
         starts[kwargs["cu_seq_lens_k"][1:-1].long()] = 1
         segments = starts.cumsum(0)[None]
-    elif mask is None and positions is not None and len(positions) == len(query) == 1 and key.shape[2] == length:
+    elif mask is None and positions is not None and len(query) == 1 and positions.shape == (1, key.shape[2]):
         segments = (positions == 0).cumsum(-1)  # several sequences in a row start their positions anew
     return Visibility(
         causal=_is_causal(module, kwargs),
-        offset=key.shape[2] - length,
+        offset=key.shape[2] - query.shape[2],
         window=kwargs.get("sliding_window"),
         padding=None if mask is None else mask[:, -key.shape[2] :].bool(),
         segments=segments,

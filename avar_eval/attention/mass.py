@@ -13,6 +13,7 @@ is recomputed block by block from the same lse, over the queries of interest onl
 their memory is linear in the length of the sequence.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.visibility import Visibility, as_index
 
-_BLOCK_ELEMENTS = {"cpu": 1 << 19}
+_BLOCK_ELEMENTS = {"cpu": 1 << 20}
 _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
@@ -95,15 +96,22 @@ class _AttentionMass(torch.autograd.Function):
 def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call) -> Tensor:
     groups, dtype = call.groups, _exact(query.dtype)
     index = groups.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
-    keys = _with_ones(key.gather(2, index).to(dtype))
+    keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
     members = groups.members.to(dtype)[:, None]
     masses = query.new_zeros(*query.shape[:3], members.shape[-1], dtype=dtype)
+    scratch = lse.new_empty(0)
     for block in _blocks(query, keys.shape[2]):
-        rows = _Rows.of(query, lse, call, block, key)
+        rows = _Rows.of(query, lse, call, block, key, scratch)
         count = groups.needed(call.visibility.key_range(rows.queries, key.shape[2]).stop - 1)
+        if not count:
+            continue
         safe = min(count, groups.before(rows.queries[0] + call.visibility.offset))
         attention = rows.attention(keys[:, :, :count], groups.positions[:, :count], safe)
-        masses[:, :, block] = (attention @ members[:, :, :count]).view(masses[:, :, block].shape)
+        if groups.runs is None:
+            sums = attention @ members[:, :, :count]
+        else:  # adding up a run is faster than a thin product
+            sums = torch.stack([attention[..., run.start : run.stop].sum(-1) for run in groups.runs], -1)
+        masses[:, :, block] = sums.view(masses[:, :, block].shape)
     return masses
 
 
@@ -113,17 +121,19 @@ def _gradients(
     """dL/dquery and dL/dkey; see the module's second equation."""
     dtype = _exact(query.dtype)
     keys = _with_ones(key.to(dtype))
+    by_column = _by_column(keys)
     query_gradient, key_gradient = torch.empty_like(query), key.new_zeros(key.shape, dtype=dtype)
     membership = _with_ones(call.groups.membership.to(dtype)).transpose(1, 2)[:, None]
     offsets = -(gradient * masses).sum(-1, keepdim=True)
+    scratch = lse.new_empty(0)
     for block in _blocks(query, min(key.shape[2], _tile(key))):
-        rows = _Rows.of(query, lse, call, block, key)
+        rows = _Rows.of(query, lse, call, block, key, scratch)
         offset = _shared(offsets[:, :, block], key)
         slopes = torch.cat([_shared(gradient[:, :, block], key), offset], -1)
         inside, outside = (rows.scaled.new_zeros(rows.scaled.shape) for _ in range(2))
         for tile, in_groups in _tiles(call, rows.queries, key):
             part = keys[:, :, tile]
-            attention = rows.attention_tile(part, tile)
+            attention = rows.attention_tile(by_column[:, :, tile], tile)
             into = key_gradient[:, :, tile]
             if in_groups:  # sum_g [j in g] dmass_g(i) - sum_g mass_g(i) dmass_g(i)
                 attention = attention.mul_(slopes @ membership[..., tile])
@@ -150,11 +160,12 @@ class _Rows:
     queries: Sequence[int]
     scaled: Float[Tensor, "batch kv_heads per_kv_rows dim"]
     minus_lse: Float[Tensor, "batch kv_heads per_kv_rows 1"]
+    scratch: Float[Tensor, " elements"]
 
     @classmethod
-    def of(cls, query: Tensor, lse: Tensor, call: _Call, block: slice, key: Tensor) -> "_Rows":
+    def of(cls, query: Tensor, lse: Tensor, call: _Call, block: slice, key: Tensor, scratch: Tensor) -> "_Rows":
         scaled = _shared(query[:, :, block], key).to(lse.dtype) * call.scaling
-        return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key))
+        return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key), scratch)
 
     def attention(
         self, keys: Tensor, positions: Int[Tensor, "batch_or_1 members"], safe: int
@@ -162,7 +173,9 @@ class _Rows:
         """A_ij on `keys`, which end in a column of ones, so that one product gives s_ij - lse_i."""
         softcap = self.call.softcap
         if softcap is None:
-            scores = torch.cat([self.scaled, self.minus_lse], -1) @ keys.transpose(-1, -2)
+            rows = torch.cat([self.scaled, self.minus_lse], -1)
+            scores = self._room(keys.shape[2])
+            torch.bmm(rows.flatten(0, 1), keys.transpose(-1, -2).flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
         else:
             scores = self._products(keys).div_(softcap).tanh_().mul_(softcap).add_(self.minus_lse)
         return self._hidden(scores, positions, safe).exp_()
@@ -180,6 +193,14 @@ class _Rows:
         if self.call.softcap is not None:
             scores = scores.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
         return self._hidden(scores, *self._place(tile, keys)).logsumexp(-1)
+
+    def _room(self, members: int) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
+        """Memory for scores; the same for all blocks, for getting new pages costs as much as filling them."""
+        shape = (*self.scaled.shape[:3], members)
+        size = math.prod(shape)
+        if self.scratch.numel() < size:
+            self.scratch.resize_(size)
+        return self.scratch[:size].view(shape)
 
     def _products(self, keys: Tensor) -> Tensor:
         return self.scaled @ keys[..., : self.scaled.shape[-1]].transpose(-1, -2)
@@ -200,8 +221,9 @@ def _blockwise_lse(query: Tensor, key: Tensor, call: _Call) -> Float[Tensor, "ba
     """The softmax normaliser over all keys, for kernels that do not give theirs."""
     keys = key.to(_exact(key.dtype))
     lse = keys.new_full(query.shape[:3], float("-inf"))
+    scratch = lse.new_empty(0)
     for block in _blocks(query, min(key.shape[2], _tile(key))):
-        rows = _Rows.of(query, lse, call, block, key)
+        rows = _Rows.of(query, lse, call, block, key, scratch)
         for tile, _ in _tiles(call, rows.queries, key):
             more = rows.lse(keys[:, :, tile], tile).view(lse[:, :, block].shape)
             lse[:, :, block] = torch.logaddexp(lse[:, :, block], more)
@@ -237,6 +259,11 @@ def _shared(rows: Float[Tensor, "batch heads rows x"], key: Tensor) -> Float[Ten
 
 def _with_ones(values: Tensor) -> Tensor:
     return torch.cat([values, values.new_ones(*values.shape[:-1], 1)], -1)
+
+
+def _by_column(keys: Tensor) -> Tensor:
+    """The same keys laid out so that products with their transpose, which are most of the work, are fast."""
+    return keys.transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
 def _blocks(query: Tensor, keys: int) -> Iterator[slice]:
