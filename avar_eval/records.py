@@ -153,12 +153,16 @@ class RecordBook:
             os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, before)
-            raise RecordBookError(
-                f"cannot append to {self.path}: {error.strerror}; the {len(self)} records so far are intact, "
-                "run the same command again to go on"
-            ) from error
+            raise self.cannot_append(self.path, error) from error
         self._records.update((record.key, record) for record in records)
         self._lines += len(records)
+
+    def cannot_append(self, path: Path, error: OSError) -> RecordBookError:
+        """What to tell the user when `path`, this book or a file beside it, cannot be appended to."""
+        return RecordBookError(
+            f"cannot append to {path}: {error.strerror}; the {len(self)} records so far are intact, "
+            "run the same command again to go on"
+        )
 
     def close(self) -> None:
         """Drop superseded lines, if any, and let go of the folder."""

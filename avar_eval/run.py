@@ -132,7 +132,7 @@ def _without_other_bars() -> Iterator[None]:
     def disabled(*args: Any, **kwargs: Any) -> None:
         original(*args, **kwargs | {"disable": True})
 
-    tqdm.std.tqdm.__init__ = disabled  # type: ignore[method-assign, assignment]
+    tqdm.std.tqdm.__init__ = disabled  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -2,16 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
-from PIL import Image, ImageFile
+from PIL import Image
 
 from avar_eval.errors import AvarError
+from avar_eval.pictures import whole_pictures_only
 from avar_eval.records import Response
 from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, judge_of
 
@@ -101,21 +101,10 @@ def _read_lines(path: Path, needed: set[str]) -> list[dict[str, Any]]:
 
 def _check_picture(path: Path) -> None:
     try:
-        with _whole_pictures_only(), Image.open(path) as picture:
+        with whole_pictures_only(), Image.open(path) as picture:
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"the picture {path} is broken ({error}): fetch it again") from error
-
-
-@contextmanager
-def _whole_pictures_only() -> Iterator[None]:
-    """lmms-eval imports a module that lets Pillow fill up pictures that break off, for the whole process."""
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _rows_from_hub(

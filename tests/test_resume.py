@@ -232,7 +232,7 @@ def test_a_full_disk_in_mid_run_can_be_resumed(avar_eval: Run, uninterrupted: di
     room = (uninterrupted["greedy"] / "records.jsonl").stat().st_size // 2
     full = avar_eval(*command(tmp_path, *GREEDY), largest_file=room)
     assert full.code == 1
-    assert f"cannot append to {tmp_path / 'records.jsonl'}" in full.stderr
+    assert f"cannot append to {tmp_path}" in full.stderr
     assert "Traceback" not in full.stderr
     kept = len(records_of(tmp_path))
     assert 0 < kept < QUESTIONS

@@ -36,7 +36,7 @@ from torch import Tensor
 from avar_eval.attention.observe import Observation
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
-from avar_eval.records import AttentionSummary, QueryAttention, RecordBookError
+from avar_eval.records import AttentionSummary, QueryAttention
 from avar_eval.stats import Estimate, mean
 
 ATTENTION_NAME = "attention.jsonl"
@@ -178,18 +178,15 @@ def mean_visual_attention_score(
 def append_lines(folder: Path, keys: Sequence[str], records: Sequence[AttentionRecord]) -> None:
     """Append records to a run's attention.jsonl with one write, which reaches the disk before this returns.
 
-    A torn last line, as a killed run leaves, is cut off first. Raises RecordBookError if it cannot be written.
+    A torn last line, as a killed run leaves, is cut off first. Raises OSError if it cannot be written.
     """
     path = folder / ATTENTION_NAME
     lines = "".join(record.to_line(key) for key, record in zip(keys, records, strict=True))
-    try:
-        with path.open("a+b") as file:
-            _cut_torn_line(file)
-            file.write(lines.encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise RecordBookError(f"cannot append to {path}: {error.strerror}; the records so far are intact") from error
+    with path.open("a+b") as file:
+        _cut_torn_line(file)
+        file.write(lines.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _cut_torn_line(file: BinaryIO) -> None:

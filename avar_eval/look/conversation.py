@@ -19,6 +19,7 @@ from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
 from avar_eval.models.checkpoint import check_model_name, resolve_checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.pictures import whole_pictures_only
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
 _DEFAULT_MAX_NEW_TOKENS = 4096
@@ -133,7 +134,7 @@ def read_picture(path: Path) -> Image.Image:
     if not path.is_file():
         raise UsageError(f"there is no image file {str(path)!r}")
     try:
-        with Image.open(path) as opened:
+        with whole_pictures_only(), Image.open(path) as opened:
             return ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{str(path)!r} cannot be read as an image: {error}") from error

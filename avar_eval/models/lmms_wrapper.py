@@ -14,7 +14,7 @@ from lmms_eval.protocol import ChatMessages
 from PIL.Image import Image
 
 from avar_eval.answers import FinishReason
-from avar_eval.attention.record import append_lines
+from avar_eval.attention.record import ATTENTION_NAME, append_lines
 from avar_eval.models.checkpoint import resolve_checkpoint, weights_sha256
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import find_model
@@ -252,7 +252,11 @@ class Avar(lmms):  # type: ignore[misc]
     ) -> list[AttentionSummary]:
         """Measure a batch: the details go to attention.jsonl, the summaries into the records."""
         measured = self.backend.measure(inputs, responses)
-        append_lines(self.book.path.parent, [question.key for question in batch], measured)
+        folder = self.book.path.parent
+        try:
+            append_lines(folder, [question.key for question in batch], measured)
+        except OSError as error:
+            raise self.book.cannot_append(folder / ATTENTION_NAME, error) from error
         return [record.summary() for record in measured]
 
     def _judge_again(self, questions: Sequence[Question]) -> None:

@@ -32,5 +32,8 @@ the best known question text: answers are sampled before scenes, uniformly.
 | pointer | color or shape of the object that the dial points to | choice of 4 | 2 | 25.0 % |
 | all | | | | 15.6 % |
 
+Blind accuracy (avar-tiny, white images, all 500 test questions, greedy): 8.6 %; the same checkpoint with the images:
+63.6 %.
+
 Splits are disjoint by scene by construction: a scene's own hash says to which one it belongs (`dataset.split_of`).
 """

@@ -1,5 +1,6 @@
 """avar-tiny: the shipped checkpoint, its tokenizer and chat format, and the batches that it was trained on."""
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from avar_eval.recipes.avar_tiny.model import build_model
 from avar_eval.recipes.avar_tiny.tokenizer import SPECIAL_TOKENS, TAGS, train_tokenizer
@@ -28,6 +29,12 @@ from avar_eval.tasks.shapes.dataset import prompt, rows
 
 CHECKPOINT = Path(str(resources.files("avar_eval") / "models" / "avar_tiny"))
 MEGABYTE = 1_000_000
+
+
+@cache
+def shipped_tokenizer() -> Any:
+    """Loaded once for all the examples that hypothesis makes."""
+    return AutoTokenizer.from_pretrained(CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def test_shipped_tokenizer_is_the_one_that_the_recipe_learns(processor: Any) -> 
 
 @given(st.text())
 def test_any_text_survives_the_tokenizer(text: str) -> None:
-    tokenizer = AutoProcessor.from_pretrained(CHECKPOINT).tokenizer
+    tokenizer = shipped_tokenizer()
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=False) == text
 
 
