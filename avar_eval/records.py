@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import filelock
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from avar_eval.answers import State
 from avar_eval.errors import AvarError
 
 RECORDS_NAME = "records.jsonl"
@@ -67,10 +68,11 @@ class JudgementRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    state: Literal["scored", "truncated", "unparsed", "judge_error"]
+    state: State
     extracted: str | None
     correct: bool
     grader: str
+    official: bool | None = None
 
 
 class Record(BaseModel):

@@ -1,6 +1,7 @@
 """Which tasks there are, read from the folders' YAML files. Light: imports neither lmms-eval nor datasets."""
 
 import importlib
+import string
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -20,12 +21,18 @@ Judge = Callable[[Mapping[str, Any], str, FinishReason | None], Judgement]
 
 
 class TaskEntry(BaseModel):
-    """One task. id: row field that names a row; folder: the benchmark's module; images: row fields with pictures."""
+    """One task.
+
+    folder: the benchmark's module. data: its folder in a data folder (default: `folder`). id: names a row, a column or
+    a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values that tell the task's
+    rows from others of the same dataset. headline: the metric that is the benchmark's score.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     folder: str
+    data: str
     dataset: str
     revision: str | None
     split: str
@@ -33,7 +40,22 @@ class TaskEntry(BaseModel):
     description: str
     id: str
     images: list[str]
+    where: dict[str, str | int] = {}
+    headline: str = "accuracy"
     aliases: list[str] = []
+
+    @property
+    def id_columns(self) -> list[str]:
+        """The columns that make up a row's id."""
+        return [name for _, name, _, _ in string.Formatter().parse(self.id) if name] or [self.id]
+
+    def row_id(self, row: Mapping[str, Any]) -> str:
+        """What names a row."""
+        return self.id.format_map(row) if "{" in self.id else str(row[self.id])
+
+    def selects(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of the dataset belongs to the task."""
+        return all(row[column] == value for column, value in self.where.items())
 
 
 class _TaskLoader(yaml.SafeLoader):
@@ -70,7 +92,7 @@ def _read(path: Path) -> TaskEntry:
         dataset=config["dataset_path"],
         revision=config["dataset_kwargs"].get("revision"),
         split=config["test_split"],
-        **config["metadata"],
+        **{"data": path.parent.name} | config["metadata"],
     )
 
 
@@ -88,7 +110,18 @@ def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
     return list(found.values())
 
 
+def hooks_of(task: str) -> Any:
+    """The `task.py` of the folder of a task of the catalog, which says what is special about the benchmark.
+
+    judge(row, response, finish_reason) -> Judgement     strict verdict, and the official rule's
+    needed_pictures(row) -> columns                      optional; without: all of the entry's `images`
+    cluster(row) -> str                                  optional: rows that are not independent; without: the row's id
+    metrics(rows, correct) -> {name: share or None}      optional: the benchmark's own metrics, by its own rules
+    """
+    return importlib.import_module(f"avar_eval.tasks.{catalog()[task].folder}.task")
+
+
 def judge_of(task: str) -> Judge:
-    """How responses to a task of the catalog are judged: the `judge` of its folder's `task.py`."""
-    judge: Judge = importlib.import_module(f"avar_eval.tasks.{catalog()[task].folder}.task").judge
+    """How responses to a task of the catalog are judged."""
+    judge: Judge = hooks_of(task).judge
     return judge

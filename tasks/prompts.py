@@ -1,6 +1,32 @@
-"""Instructions that more than one benchmark puts at the end of its prompt."""
+"""How a model is told to answer: the styles of prompt that every benchmark has.
 
-from typing import Final
+A benchmark's `doc_to_text(row, settings)` gets the style in `settings["prompt_style"]` (lmms-eval's
+`lmms_eval_specific_kwargs`); plain lmms-eval passes none and gets the thinking style.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
+
+Style = Literal["thinking", "direct", "boxed"]
+"""thinking: `THINKING` after the question. boxed: `BOXED` after it. direct: the benchmark's own instruction."""
+
+STYLES: Final[tuple[Style, ...]] = get_args(Style)
 
 THINKING: Final = "First think inside <think> </think> tags, then give the final answer inside <answer> </answer> tags."
 """The instruction of the R1 family of models: reasoning and answer in tags of their own."""
+
+BOXED: Final = "Please reason step by step, and put your final answer within \\boxed{}."
+"""The instruction of Qwen's mathematics models, which several of the paper's models were trained with."""
+
+
+def style_of(settings: Mapping[str, Any] | None) -> Style:
+    """The style that lmms-eval's settings ask for. Raises ValueError for one that does not exist."""
+    style = (settings or {}).get("prompt_style", "thinking")
+    if style not in STYLES:
+        raise ValueError(f"prompt_style is one of {', '.join(STYLES)}, not {style!r}")
+    return style  # type: ignore[no-any-return]
+
+
+def instruction(style: Style, direct: str) -> str:
+    """The last line of a prompt; `direct` is the benchmark's own."""
+    return {"thinking": THINKING, "boxed": BOXED, "direct": direct}[style]

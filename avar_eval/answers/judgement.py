@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-State = Literal["scored", "truncated", "unparsed", "judge_error"]
+State = Literal["scored", "truncated", "unparsed", "timeout", "judge_error"]
 
 
 @dataclass(frozen=True)
@@ -11,17 +11,20 @@ class Judgement:
     """One response judged against its row.
 
     state: `scored` if an answer was found; `truncated` if the response ended before one (an unclosed `<think>`, or
-    cut by the token limit); `unparsed` if a finished response holds no answer; `judge_error` if an external judge
-    failed. Only a `scored` response can be correct.
+    cut by the token limit); `unparsed` if a finished response holds no answer; `timeout` if comparing took longer than
+    allowed; `judge_error` if an external judge failed. Only a `scored` response can be correct.
     extracted: the answer as found in the response, None if none was.
     correct: whether the extracted answer equals the row's.
     grader: name and version of the rule, so that a stored judgement is known to be stale when the rule changes.
+    official: the verdict of the benchmark's published rule on the same response; None where it has none (it would
+    guess at random, or the benchmark has no rule without a judge model).
     """
 
     state: State
     extracted: str | None
     correct: bool
     grader: str
+    official: bool | None = None
 
     def __post_init__(self) -> None:
         if self.correct and self.state != "scored":

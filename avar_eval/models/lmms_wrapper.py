@@ -173,7 +173,7 @@ class Avar(lmms):  # type: ignore[misc]
         chat = _chat(doc_to_messages(row), self.system_prompt)
         images, _, _ = chat.extract_media()
         prompt = self.backend.render(chat.to_hf_messages())
-        row_id = str(row[entry.id]) if entry else str(doc_id)
+        row_id = entry.row_id(row) if entry else str(doc_id)
         key = record_key(
             task=task,
             row=row_id,

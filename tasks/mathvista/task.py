@@ -6,23 +6,26 @@ from typing import Any, Final
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
-from avar_eval.tasks.prompts import THINKING
+from avar_eval.tasks.prompts import instruction, style_of
 
 Row = Mapping[str, Any]
 
 _FREE_FORM_KINDS: Final[dict[str, Kind]] = {"integer": "integer", "float": "float", "list": "list", "text": "text"}
 
 
-def doc_to_text(row: Row) -> str:
-    """The user turn in thinking style: question with unit, options as "(A) …" lines, the official hint, `THINKING`.
+def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
+    """The user turn. In direct style it is the dataset's own `query`: hint, question with unit, "(A) …" lines.
 
-    Question, options and hint are the dataset's own `query`. The hint comes after the question and loses its ", at the
-    end": where the answer goes, the thinking instruction says.
+    In the other styles the hint comes after the question and loses its ", at the end": where the answer goes, the
+    style's instruction says.
     """
+    style = style_of(settings)
+    if style == "direct":
+        return str(row["query"])
     hint, newline, question = row["query"].partition("\n")
     if not newline or not hint.startswith("Hint: "):
         raise ValueError(f"MathVista row {row['pid']}: `query` does not begin with a line 'Hint: …'")
-    return "\n".join([question, hint.replace(", at the end.", "."), THINKING])
+    return "\n".join([question, hint.replace(", at the end.", "."), instruction(style, "")])
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

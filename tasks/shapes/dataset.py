@@ -11,11 +11,13 @@ from typing import Final, Literal, TypedDict
 
 from PIL import Image
 
-from avar_eval.tasks.prompts import THINKING
+from avar_eval.tasks.prompts import Style, instruction
 from avar_eval.tasks.shapes.questions import KINDS, LETTERS, AnswerType, Kind, Question
 from avar_eval.tasks.shapes.scene import Scene
 
 Split = Literal["train", "validation", "test"]
+
+DIRECT: Final = "Answer with a letter, a number or one word, and nothing else."
 
 EVALUATION_ROWS: Final = 500
 """Rows of the test split (and of the validation split), 50 of each kind."""
@@ -56,10 +58,10 @@ def rows(split: Split, n: int = EVALUATION_ROWS, *, seed: int = 0, anchors: bool
         yield _row(f"{split}-{seed}-{index}", kind, question, anchors)
 
 
-def prompt(row: Row) -> str:
-    """The text of the user turn: question, options, thinking instruction."""
+def prompt(row: Row, style: Style = "thinking") -> str:
+    """The text of the user turn: question, options, instruction."""
     options = [f"({letter}) {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=False)]
-    return "\n".join([row["question"], *options, THINKING])
+    return "\n".join([row["question"], *options, instruction(style, DIRECT)])
 
 
 def _question(kind: Kind, split: Split, seed: int, index: int) -> Question:

@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
+from avar_eval.tasks.prompts import style_of
 from avar_eval.tasks.shapes.dataset import Row, Split, prompt, rows
 
 _KINDS: Final[dict[str, Kind]] = {"choice": "choice", "number": "integer", "word": "text"}
@@ -28,9 +29,9 @@ def doc_to_visual(row: Mapping[str, Any]) -> list[Image.Image]:
     return [row["image"].convert("RGB")]
 
 
-def doc_to_text(row: Mapping[str, Any]) -> str:
+def doc_to_text(row: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> str:
     """The user turn's text."""
-    return prompt(cast(Row, row))
+    return prompt(cast(Row, row), style_of(settings))
 
 
 def judge(row: Mapping[str, Any], response: str, finish_reason: FinishReason | None = None) -> Judgement:

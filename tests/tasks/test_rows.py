@@ -11,7 +11,8 @@ from runs import mathvista_row
 
 from avar_eval.records import JudgementRecord, Record, Response
 from avar_eval.tasks.catalog import catalog, find_tasks, judge_of
-from avar_eval.tasks.rows import DataError, mean_of_known, response_metrics, rows_from_folder
+from avar_eval.tasks.files import DataError
+from avar_eval.tasks.rows import mean_of_known, response_metrics, rows_from_folder
 
 ENTRY = catalog()["mathvista"]
 
@@ -33,7 +34,7 @@ def rewrite(folder: Path, text: str) -> None:
 
 
 def test_rows_and_pictures_are_read(folder: Path) -> None:
-    rows, left_out = rows_from_folder(folder, ENTRY)
+    rows, left_out = rows_from_folder(folder.parent, ENTRY)
     assert left_out == ["2"]
     assert rows["pid"] == ["1", "3", "4"]
     assert rows[0]["image"].size == (56, 56)
@@ -46,13 +47,13 @@ def test_a_row_without_a_path_is_left_out(folder: Path) -> None:
     rewrite(
         folder, lines([mathvista_row("1"), mathvista_row("3") | {"image": None}, mathvista_row("4") | {"image": ""}])
     )
-    rows, left_out = rows_from_folder(folder, ENTRY)
+    rows, left_out = rows_from_folder(folder.parent, ENTRY)
     assert (rows["pid"], left_out) == (["1"], ["3", "4"])
 
 
 def test_a_folder_in_a_pictures_place_is_a_missing_picture(folder: Path) -> None:
     (folder / "images" / "2.png").mkdir()
-    assert rows_from_folder(folder, ENTRY)[1] == ["2"]
+    assert rows_from_folder(folder.parent, ENTRY)[1] == ["2"]
 
 
 @pytest.mark.parametrize("letter", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
@@ -60,15 +61,15 @@ def test_a_line_ends_at_a_line_feed_only(folder: Path, letter: str) -> None:
     row = mathvista_row("1") | {"question": f"one{letter}two"}
     rewrite(folder, lines([row]) if ord(letter) > 0x1F else lines([row]).replace(json.dumps(letter)[1:-1], letter))
     if ord(letter) > 0x1F:
-        assert rows_from_folder(folder, ENTRY)[0]["question"] == [row["question"]]
+        assert rows_from_folder(folder.parent, ENTRY)[0]["question"] == [row["question"]]
     else:  # JSON wants it escaped: the line is damaged, but it is one line
         with pytest.raises(DataError, match="line 1 is damaged"):
-            rows_from_folder(folder, ENTRY)
+            rows_from_folder(folder.parent, ENTRY)
 
 
 def test_the_last_line_may_lack_its_end(folder: Path) -> None:
     rewrite(folder, lines([mathvista_row("1"), mathvista_row("3")])[:-1])
-    assert rows_from_folder(folder, ENTRY)[0]["pid"] == ["1", "3"]
+    assert rows_from_folder(folder.parent, ENTRY)[0]["pid"] == ["1", "3"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_the_last_line_may_lack_its_end(folder: Path) -> None:
         (lambda rows: lines(rows[:1]) + "7\n" + lines(rows[1:]), r"line 2 is no row with the fields image, pid"),
         (lambda rows: lines(rows[:1]) + '"pid image"\n', r"line 2 is no row with the fields image, pid"),
         (lambda rows: lines(rows) + '{"pid": "9"}\n', r"line 5 is no row with the fields image, pid"),
-        (lambda rows: lines([rows[0], rows[2] | {"answer": 7}]), r"rows\.jsonl do not make a table"),
+        (lambda rows: lines([rows[0], rows[2] | {"answer": 7}]), r"mathvista do not make a table"),
         (lambda rows: lines(rows[1:2]), r"has no row with its picture"),
         (lambda rows: "", r"line 1 is damaged"),
     ],
@@ -87,18 +88,18 @@ def test_the_last_line_may_lack_its_end(folder: Path) -> None:
 def test_a_damaged_line_is_named(folder: Path, damage: Rewrite, expected: str) -> None:
     rewrite(folder, damage([mathvista_row(str(pid)) for pid in range(1, 5)]))
     with pytest.raises(DataError, match=expected):
-        rows_from_folder(folder, ENTRY)
+        rows_from_folder(folder.parent, ENTRY)
 
 
 def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
     (folder / "rows.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"rows\.jsonl cannot be read"):
-        rows_from_folder(folder, ENTRY)
+        rows_from_folder(folder.parent, ENTRY)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no .*rows\.jsonl: --data-dir takes a folder"):
-        rows_from_folder(tmp_path / "mathvista", ENTRY)
+        rows_from_folder(tmp_path, ENTRY)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_broken_picture_is_named(folder: Path, content: bytes) -> None:
     (folder / "images" / "3.png").write_bytes(content)
     with pytest.raises(DataError, match=r"the picture .*images/3\.png is broken"):
-        rows_from_folder(folder, ENTRY)
+        rows_from_folder(folder.parent, ENTRY)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
@@ -119,13 +120,13 @@ def test_a_picture_that_breaks_off_is_named(folder: Path, share: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DataError, match=r"the picture .*images/3\.png is broken"):
-        rows_from_folder(folder, ENTRY)
+        rows_from_folder(folder.parent, ENTRY)
 
 
 def test_a_picture_of_absurd_size_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match=r"the picture .*images/1\.png is broken"):
-        rows_from_folder(folder, ENTRY)
+        rows_from_folder(folder.parent, ENTRY)
 
 
 def test_tasks_are_found_by_name_and_alias_in_any_case_and_once() -> None:

@@ -1,0 +1,85 @@
+"""The rows of a benchmark in a local folder (`--data-dir`). Light: imports neither lmms-eval nor datasets."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from avar_eval.errors import AvarError
+from avar_eval.pictures import whole_pictures_only
+from avar_eval.tasks.catalog import TaskEntry, hooks_of
+
+Row = dict[str, Any]
+
+
+class DataError(AvarError):
+    """A benchmark's rows cannot be had or are damaged."""
+
+
+def read_rows(entry: TaskEntry, data_dir: Path) -> list[Row]:
+    """The task's rows from `data_dir/<entry.data>/rows.jsonl`, image columns as they stand there: path or null.
+
+    Raises DataError for a missing folder, a damaged line, or when none of the rows belongs to the task.
+    """
+    path = data_dir / entry.data / "rows.jsonl"
+    rows = [row for row in _read_lines(path, entry) if entry.selects(row)]
+    if not rows:
+        raise DataError(f"{path} has no row of the task {entry.name}: fetch the benchmark again")
+    return rows
+
+
+def with_pictures(entry: TaskEntry, data_dir: Path) -> tuple[list[Row], list[str]]:
+    """The rows of which every needed picture is there, each picture's path made whole; and the ids of the others.
+
+    Raises DataError as `read_rows` does, for a picture that cannot be read, and when no row is left.
+    """
+    folder = data_dir / entry.data
+    complete, left_out = [], []
+    for row in read_rows(entry, data_dir):
+        paths = {column: row[column] and str(folder / row[column]) for column in entry.images}
+        if all(paths[column] and Path(paths[column]).is_file() for column in pictures_of(entry, row)):
+            for path in filter(None, paths.values()):
+                _check_picture(Path(path))
+            complete.append(row | paths)
+        else:
+            left_out.append(entry.row_id(row))
+    if not complete:
+        raise DataError(f"{folder / 'rows.jsonl'} has no row with its picture: put the image files beside it")
+    return complete, left_out
+
+
+def pictures_of(entry: TaskEntry, row: Mapping[str, Any]) -> list[str]:
+    """The columns whose pictures a row cannot be asked without: the task's `needed_pictures`, by default all."""
+    needed = getattr(hooks_of(entry.name), "needed_pictures", None)
+    return entry.images if needed is None else list(needed(row))
+
+
+def _read_lines(path: Path, entry: TaskEntry) -> list[Row]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"there is no {path}: --data-dir takes a folder with one sub-folder a benchmark") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    needed = {*entry.id_columns, *entry.images, *entry.where}
+    rows = []
+    # Not splitlines(), which also breaks at U+2028 and U+0085: JSON strings may hold those as they are.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number} is damaged ({error}): fetch the file again") from error
+        if not isinstance(row, dict) or not needed <= row.keys():
+            raise DataError(f"{path}, line {number} is no row with the fields {', '.join(sorted(needed))}")
+        rows.append(row)
+    return rows
+
+
+def _check_picture(path: Path) -> None:
+    try:
+        with whole_pictures_only(), Image.open(path) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"the picture {path} is broken ({error}): fetch it again") from error
