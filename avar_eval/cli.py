@@ -5,12 +5,15 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avar_eval import __version__
 from avar_eval.errors import AvarError, UsageError
+
+if TYPE_CHECKING:
+    from avar_eval.attention.steering import Steering
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,6 +54,13 @@ def evaluate(
     system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
     attention: Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")] = "on",
     attention_samples: Annotated[int, typer.Option(min=1, help="Questions a task whose attention is measured.")] = 200,
+    steer: Annotated[
+        str | None,
+        typer.Option(
+            help="Steer attention: avar, vaf, pai, or image=0.15,system=0.4[,mode=logit|log|prob|abs]"
+            "[,rows=after-image|all|last][,layers=8-14][,heads=0+3]."
+        ),
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
@@ -76,6 +86,7 @@ def evaluate(
         raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
     if top_p == 0:
         raise UsageError("--top-p must be above 0")
+    steering = None if steer is None else _steering(steer)
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), _interruptible():
         from avar_eval.run import RunConfig
@@ -98,6 +109,7 @@ def evaluate(
                 device=device,
                 dtype=dtype,
                 attention_samples=0 if attention == "off" else attention_samples,
+                steering=steering,
                 command=_command(sys.argv[1:]),
             )
         )
@@ -107,6 +119,12 @@ def evaluate(
     from avar_eval.report import print_results
 
     print_results(results, output)
+
+
+def _steering(text: str) -> "Steering":
+    from avar_eval.attention.steering import parse_steering
+
+    return parse_steering(text)
 
 
 class RunInterruptedError(AvarError):

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from avar_eval.attention.steering import Steering
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
 from avar_eval.tasks.catalog import TaskEntry
@@ -20,7 +21,7 @@ def print_results(results: Results, output: Path) -> None:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        title=f"{results.protocol['model']}",
+        title=_title(results),
         title_justify="left",
     )
     table.add_column("task", overflow="fold", min_width=8)
@@ -44,6 +45,12 @@ def print_results(results: Results, output: Path) -> None:
         if task.left_out.n:
             console.print(f"{name}: {task.left_out.n} rows left out, {task.left_out.reason}")
     console.print(f"records and results: {output}", highlight=False, soft_wrap=True)
+
+
+def _title(results: Results) -> str:
+    """The model, and what it was steered by."""
+    steering = results.protocol["steering"]
+    return str(results.protocol["model"]) + ("" if steering is None else f", steered: {Steering(**steering)}")
 
 
 def _percent(metric: Metric) -> str:

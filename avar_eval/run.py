@@ -13,6 +13,7 @@ from typing import Any
 
 import tqdm.std
 
+from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.results import Results, prompt_sha256, run_id, task_result
@@ -23,8 +24,8 @@ from avar_eval.tasks.catalog import TASKS_FOLDER, TaskEntry, find_tasks
 class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
-    attention_samples: rows a task whose attention is measured (None: all, 0: none). command: how the run was started,
-    for the protocol.
+    attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
+    by, if anything. command: how the run was started, for the protocol.
     """
 
     model: str
@@ -42,6 +43,7 @@ class RunConfig:
     device: str | None = None
     dtype: str | None = None
     attention_samples: int | None = 200
+    steering: Steering | None = None
     command: str = ""
 
 
@@ -89,6 +91,7 @@ def _evaluate(config: RunConfig, tasks: Sequence[TaskEntry]) -> Results:
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         samples=config.samples,
+        steering=config.steering,
     )
     with lm.book:
         task_objects = _drive_lmms_eval(lm, tasks, config)
@@ -149,7 +152,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
         "dtype": lm.backend.dtype,
         "system_prompt": lm.system_prompt,
         "decoding": lm.decoding.model_dump(mode="json"),
-        "steering": None,
+        "steering": lm.steering_identity(),
         "tasks": {
             task.name: {
                 "version": task.version,

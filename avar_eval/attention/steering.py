@@ -96,6 +96,9 @@ class Steering(BaseModel):
         return ",".join(parts + [f"{name}={_runs(numbers)}" for name, numbers in lists if numbers is not None])
 
 
+UNSTEERED = Steering()
+"""Strengths of 0."""
+
 PRESETS = {
     "avar": Steering(image=0.15, system=0.4),
     "vaf": Steering(image=0.15, system=0.05, layers=range(9, 15)),  # type: ignore[arg-type]

@@ -23,7 +23,8 @@ from avar_eval.models.transformers_backend import TransformersBackend
 MODES = ("logit", "log", "prob", "abs")
 ROWS = ("after-image", "all", "last")
 STRONG = {"image": 0.5, "system": 0.7}
-NEW = 4
+NEW = 5
+"""Not 4: a sequence of Llama-3.2-Vision would be as long as its images have keys, and the reference mixes these up."""
 
 
 def strong(mode: str, rows: str, **more: Any) -> Steering:
