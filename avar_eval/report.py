@@ -32,11 +32,11 @@ def print_results(results: Results, output: Path) -> None:
         table.add_row(
             name,
             str(metrics["accuracy"].n),
-            _percent(metrics["accuracy"]),
-            _number(metrics["vas"], task.vas_band or ""),
-            _number(metrics["vas_response"]),
-            _percent(metrics["truncated"]),
-            _percent(metrics["unparsed"]),
+            percent(metrics["accuracy"]),
+            number(metrics["vas"], task.vas_band or ""),
+            number(metrics["vas_response"]),
+            percent(metrics["truncated"]),
+            percent(metrics["unparsed"]),
         )
     console = Console()
     console.print(table)
@@ -53,7 +53,7 @@ def _title(results: Results) -> str:
     return str(results.protocol["model"]) + ("" if steering is None else f", steered: {Steering(**steering)}")
 
 
-def _percent(metric: Metric) -> str:
+def percent(metric: Metric) -> str:
     """A share as percent, its interval on a second line."""
     if metric.value is None:
         return "–"
@@ -61,7 +61,7 @@ def _percent(metric: Metric) -> str:
     return f"{100 * metric.value:.1f}{interval}"
 
 
-def _number(metric: Metric, band: str = "") -> str:
+def number(metric: Metric, band: str = "") -> str:
     """A score with its band, its interval on a second line."""
     if metric.value is None:
         return "–"
