@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from decoders import batch, gemma, qwen, roles_of
-from test_observe import flash_attention
+from decoders import batch, flash_attention, gemma, qwen, roles_of
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS

@@ -103,7 +103,7 @@ def test_every_field_is_part_of_the_identity() -> None:
 
 
 def test_reading_needs_no_torch() -> None:
-    code = "import sys; from avar_eval.attention.steering import parse_steering as p; p('vaf'); print('torch' in sys.modules)"
+    code = "import sys, avar_eval.attention.steering as s; s.parse_steering('vaf'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
