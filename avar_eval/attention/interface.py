@@ -108,7 +108,8 @@ class Kernel:
     ) -> tuple[Tensor, Tensor | None, AttentionCall | None]:
         """Output [batch queries heads dim], what the function gives beside it, and the call if anyone listens."""
         if not self.listening:
-            return (*self.function(self.module, query, key, value, mask, **self.kwargs), None)
+            output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
+            return output, given, None
         if self.implementation == "flex_attention":  # compiled: a dispatch mode would make it another kernel
             output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
             # none on a CPU; rounded to the value's precision elsewhere
@@ -247,6 +248,7 @@ def _reached(implementation: str, original: Callable[..., Any] | None) -> Callab
         if listener is not None and not listener.wants(module):
             listener = None
         kernel = Kernel(implementation, function, module, kwargs, listener is not None)
+        attend: Callable[..., tuple[Tensor, Tensor | None, Attended | None]]
         attend = kernel if intervention is None else partial(intervention.attend, kernel)
         output, beside, call = attend(query, key, value, attention_mask)
         if listener is not None and call is not None:

@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from avar_eval.attention import interface
-from avar_eval.attention.interface import Attended, Kernel, SteerError, attention_modules
+from avar_eval.attention.interface import Kernel, SteerError, attention_modules
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.steered_attention import (
+    Result,
     SteeredKeys,
     biased,
     check_softcap,
@@ -90,8 +91,8 @@ class SteeredModel:
         if roles.segments is not None:
             raise SteerError("packed sequences cannot be steered: give each sequence a row of its own")
         codes = roles.codes.cpu()
-        by_role = {Role.IMAGE: self.steering.image, Role.SYSTEM: -self.steering.system}
-        self._strengths = sum((codes == role).float() * strength for role, strength in by_role.items())
+        of_image, of_system = (codes == Role.IMAGE).float(), (codes == Role.SYSTEM).float()
+        self._strengths = of_image * self.steering.image - of_system * self.steering.system
         self._first = first_steered(self.steering.rows, codes)
         self._plans.clear()
 
@@ -101,9 +102,7 @@ class SteeredModel:
         self._seen = 0 if self._cache is None else int(self._cache.get_seq_length(module.layer_idx))
         self._plans.clear()
 
-    def attend(
-        self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any
-    ) -> tuple[Tensor, Tensor | None, Attended | None]:
+    def attend(self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Result:
         """See `avar_eval.attention.interface.Intervention`."""
         layer: int = kernel.module.layer_idx
         if layer not in self._layers:
@@ -128,7 +127,7 @@ class SteeredModel:
 
     def _scaled(
         self, plan: _Plan, kernel: Kernel, states: tuple[Tensor, Tensor, Tensor, Any], store: Any, cross: bool
-    ) -> tuple[Tensor, Tensor | None, Attended | None]:
+    ) -> Result:
         """Modes `logit` and `prob`."""
         query, key, value, mask = states
         prob = self.steering.mode == "prob"
@@ -147,7 +146,7 @@ class SteeredModel:
                 raise SteerError("this cache has moved its tensors while it was being filled: use another cache")
             target.mul_((1 + plan.pending)[:, None, :, None])
             _filled[store] = self._now_filled(query.shape[2], key.shape[2] if cross else None)
-        changed = kernel(query, key, target, mask) if prob else kernel(query, target, value, mask)
+        changed: Result = kernel(query, key, target, mask) if prob else kernel(query, target, value, mask)
         if prob:
             changed = weighted(changed, plan.keys.strengths)
         return changed if plain is None else merged(plan.keys.steered, plain, changed)
