@@ -146,8 +146,9 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     pairs = [(bool(x), bool(y)) for x, y in zip(a, b, strict=True)]
     only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
     n = only_a + only_b
-    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    tail: int = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
+    p: float = 2 * tail / 2**n
+    return min(1.0, p)
 
 
 def paired_permutation(

@@ -259,7 +259,8 @@ def steer(model: Any, steering: Steering, roles: TokenRoles | None = None) -> It
     first = min((m for m in modules if m.layer_idx not in steered.cross_layers), key=lambda m: int(m.layer_idx))
     implementation: str = config._attn_implementation
     interface.intervene(implementation, modules, steered)
-    hook = first.register_forward_pre_hook(torch.compiler.disable(steered._begin_pass), with_kwargs=True)
+    begin = torch.compiler.disable(steered._begin_pass)  # type: ignore[no-untyped-call]
+    hook = first.register_forward_pre_hook(begin, with_kwargs=True)
     try:
         yield steered
     finally:

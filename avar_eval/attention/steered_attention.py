@@ -192,8 +192,9 @@ class MagnifiedCall(AttentionCall):
         for start in range(0, len(rows), size):
             block = rows[start : start + size]
             index = as_index(block, self.query.device)
-            steered = self.keys.steered[:, :, index].expand(-1, heads, -1).unflatten(1, (kv_heads, -1))
-            query = self.query[:, :, index].to(exact).unflatten(1, (kv_heads, -1)) * self.scaling
+            shape = (batch, kv_heads, heads // kv_heads, len(block))
+            steered = self.keys.steered[:, :, index].expand(-1, heads, -1).reshape(shape)
+            query = self.query[:, :, index].to(exact).reshape(*shape, -1) * self.scaling
             scores = query @ keys[:, :, None].transpose(-1, -2)
             strengths = self.keys.strengths[:, None, None, None] * steered[..., None]
             safe = min(max(block[0] + self.visibility.offset + 1, 0), length)

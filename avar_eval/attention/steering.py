@@ -101,8 +101,8 @@ UNSTEERED = Steering()
 
 PRESETS = {
     "avar": Steering(image=0.15, system=0.4),
-    "vaf": Steering(image=0.15, system=0.05, layers=range(9, 15)),  # type: ignore[arg-type]
-    "pai": Steering(image=0.2, mode="abs", rows="last", layers=range(2, 32)),  # type: ignore[arg-type]
+    "vaf": Steering(image=0.15, system=0.05, layers=range(9, 15)),
+    "pai": Steering(image=0.2, mode="abs", rows="last", layers=range(2, 32)),
 }
 """Published methods; see the module's text for their sources."""
 

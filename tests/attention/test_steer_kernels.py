@@ -74,16 +74,21 @@ def test_chunks_with_a_cache_give_what_one_pass_gives(make: Any, mode: str, rows
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("make", [qwen, gemma])
-def test_a_static_cache_gives_the_same_tokens(make: Any, mode: str) -> None:
+def test_a_static_cache_gives_the_same(make: Any, mode: str) -> None:
     roles = roles_of("--sssstvvvvvvvtuuuuut", "ssstvvvvttvvvvtuuuuut", "-----sssstvvtuuuuuuut")
     model, inputs = make(), batch(roles)
-    options = {"max_new_tokens": 9, "min_new_tokens": 9, "do_sample": False, "pad_token_id": 0}
+
+    def generated(**more: Any) -> Tensor:
+        options = {"max_new_tokens": 9, "min_new_tokens": 9, "do_sample": False, "pad_token_id": 0}
+        out = model.generate(**inputs, **options, **more, return_dict_in_generate=True, output_logits=True)
+        return torch.stack(out.logits)
+
     with steer(model, Steering(mode=mode, **STRONG), roles):
-        dynamic = model.generate(**inputs, **options)
-        static = model.generate(**inputs, **options, cache_implementation="static", disable_compile=True)
-        assert torch.equal(model.generate(**inputs, **options), dynamic), "a new cache begins anew"
-    assert torch.equal(static, dynamic)
-    assert not torch.equal(model.generate(**inputs, **options), dynamic)
+        dynamic = generated()
+        static = generated(cache_implementation="static", disable_compile=True)
+        assert torch.equal(generated(), dynamic), "a new cache begins anew"
+    assert torch.allclose(static, dynamic, atol=2e-4)
+    assert float((generated() - dynamic).abs().max()) > 0.05
 
 
 def test_a_cache_of_one_steering_is_refused_by_another() -> None:
