@@ -6,14 +6,18 @@ if TYPE_CHECKING:
     from avar_eval.attention.measure import measure_attention
     from avar_eval.attention.observe import observe
     from avar_eval.attention.record import AttentionRecord
+    from avar_eval.attention.steer import steer
+    from avar_eval.attention.steering import Steering
 
 __version__ = "0.1.0"
-__all__ = ["AttentionRecord", "__version__", "measure_attention", "observe"]
+__all__ = ["AttentionRecord", "Steering", "__version__", "measure_attention", "observe", "steer"]
 
 _HOMES = {
     "AttentionRecord": "avar_eval.attention.record",
+    "Steering": "avar_eval.attention.steering",
     "measure_attention": "avar_eval.attention.measure",
     "observe": "avar_eval.attention.observe",
+    "steer": "avar_eval.attention.steer",
 }
 
 

@@ -5,12 +5,15 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avar_eval import __version__
 from avar_eval.errors import AvarError, UsageError
+
+if TYPE_CHECKING:
+    from avar_eval.attention.steering import Steering
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,6 +54,13 @@ def evaluate(
     system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
     attention: Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")] = "on",
     attention_samples: Annotated[int, typer.Option(min=1, help="Questions a task whose attention is measured.")] = 200,
+    steer: Annotated[
+        str | None,
+        typer.Option(
+            help="Steer attention: avar, vaf, pai, or image=0.15,system=0.4[,mode=logit|log|prob|abs]"
+            "[,rows=after-image|all|last][,layers=8-14][,heads=0+3]."
+        ),
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
@@ -76,6 +86,7 @@ def evaluate(
         raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
     if top_p == 0:
         raise UsageError("--top-p must be above 0")
+    steering = None if steer is None else _steering(steer)
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), _interruptible():
         from avar_eval.run import RunConfig
@@ -98,6 +109,7 @@ def evaluate(
                 device=device,
                 dtype=dtype,
                 attention_samples=0 if attention == "off" else attention_samples,
+                steering=steering,
                 command=_command(sys.argv[1:]),
             )
         )
@@ -107,6 +119,12 @@ def evaluate(
     from avar_eval.report import print_results
 
     print_results(results, output)
+
+
+def _steering(text: str) -> "Steering":
+    from avar_eval.attention.steering import parse_steering
+
+    return parse_steering(text)
 
 
 class RunInterruptedError(AvarError):
@@ -209,6 +227,74 @@ def look(
         typer.echo(look_to_json(looked, pictures))
     else:
         print_look(looked, pictures)
+
+
+@app.command()
+def sweep(
+    model: Annotated[str, typer.Argument(help="Registered name, local folder or hub repository.")],
+    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Task names, separated by commas.")],
+    system: Annotated[str, typer.Option(help="Strengths of system suppression, by commas.")] = "0,0.05,0.4,0.6",
+    image: Annotated[str, typer.Option(help="Strengths of image enhancement, by commas.")] = "0.15",
+    mode: Annotated[str, typer.Option(help="Of logit, log, prob, abs; several by commas.")] = "logit",
+    rows: Annotated[str, typer.Option(help="Of after-image, all, last; several by commas.")] = "after-image",
+    layers: Annotated[
+        list[str] | None, typer.Option(help="Such as 8-14, or all; repeat it for several.", show_default="all")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for records, table and picture.", show_default="avar-runs/sweep/MODEL")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
+    ] = None,
+    attention_samples: Annotated[int, typer.Option(min=0, help="Questions a task whose attention is measured.")] = 200,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json and nothing else.")] = False,
+) -> None:
+    """Steer MODEL by every combination of strengths, beside itself unsteered. Run again to resume."""
+    _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    output = output or Path("avar-runs") / "sweep" / Path(model).name.lower()
+    from avar_eval.sweep.grid import steering_grid
+
+    grid = steering_grid(system, image, mode, rows, layers or ())
+    with contextlib.redirect_stdout(sys.stderr), _interruptible():
+        from avar_eval.run import RunConfig
+        from avar_eval.sweep.figure import draw_sweep
+        from avar_eval.sweep.run import sweep as run
+
+        found = run(
+            RunConfig(
+                model=model,
+                tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+                output=output,
+                limit=limit,
+                batch_size=batch_size,
+                max_new_tokens=max_new_tokens,
+                data_dir=data_dir,
+                device=device,
+                dtype=dtype,
+                attention_samples=attention_samples,
+                command=_command(sys.argv[1:]),
+            ),
+            grid,
+        )
+        picture = draw_sweep(found, output / "sweep.png")
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+        return
+    from avar_eval.sweep.report import print_sweep
+
+    print_sweep(found, picture, output)
 
 
 def run_app(app: typer.Typer, name: str) -> None:

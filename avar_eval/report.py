@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from avar_eval.attention.steering import Steering
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
 from avar_eval.tasks.catalog import TaskEntry
@@ -20,7 +21,7 @@ def print_results(results: Results, output: Path) -> None:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        title=f"{results.protocol['model']}",
+        title=_title(results),
         title_justify="left",
     )
     table.add_column("task", overflow="fold", min_width=8)
@@ -31,11 +32,11 @@ def print_results(results: Results, output: Path) -> None:
         table.add_row(
             name,
             str(metrics["accuracy"].n),
-            _percent(metrics["accuracy"]),
-            _number(metrics["vas"], task.vas_band or ""),
-            _number(metrics["vas_response"]),
-            _percent(metrics["truncated"]),
-            _percent(metrics["unparsed"]),
+            percent(metrics["accuracy"]),
+            number(metrics["vas"], task.vas_band or ""),
+            number(metrics["vas_response"]),
+            percent(metrics["truncated"]),
+            percent(metrics["unparsed"]),
         )
     console = Console()
     console.print(table)
@@ -46,7 +47,13 @@ def print_results(results: Results, output: Path) -> None:
     console.print(f"records and results: {output}", highlight=False, soft_wrap=True)
 
 
-def _percent(metric: Metric) -> str:
+def _title(results: Results) -> str:
+    """The model, and what it was steered by."""
+    steering = results.protocol["steering"]
+    return str(results.protocol["model"]) + ("" if steering is None else f", steered: {Steering(**steering)}")
+
+
+def percent(metric: Metric) -> str:
     """A share as percent, its interval on a second line."""
     if metric.value is None:
         return "–"
@@ -54,7 +61,7 @@ def _percent(metric: Metric) -> str:
     return f"{100 * metric.value:.1f}{interval}"
 
 
-def _number(metric: Metric, band: str = "") -> str:
+def number(metric: Metric, band: str = "") -> str:
     """A score with its band, its interval on a second line."""
     if metric.value is None:
         return "–"

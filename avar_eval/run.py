@@ -9,22 +9,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tqdm.std
 
+from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.results import Results, prompt_sha256, run_id, task_result
 from avar_eval.tasks.catalog import TASKS_FOLDER, TaskEntry, find_tasks
+
+if TYPE_CHECKING:
+    from avar_eval.models.lmms_wrapper import Avar
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
-    attention_samples: rows a task whose attention is measured (None: all, 0: none). command: how the run was started,
-    for the protocol.
+    attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
+    by, if anything. command: how the run was started, for the protocol.
     """
 
     model: str
@@ -42,6 +46,7 @@ class RunConfig:
     device: str | None = None
     dtype: str | None = None
     attention_samples: int | None = 200
+    steering: Steering | None = None
     command: str = ""
 
 
@@ -50,6 +55,16 @@ def evaluate(config: RunConfig) -> Results:
 
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
+    tasks = check_config(config)
+    lm = open_model(config)
+    with lm.book:
+        results = ask(lm, tasks, config)
+    _publish(results.write(config.output))
+    return results
+
+
+def check_config(config: RunConfig) -> list[TaskEntry]:
+    """The tasks to run. Raises UsageError for what can be known to be wrong before anything heavy is loaded."""
     tasks = find_tasks(config.tasks)
     check_model_name(config.model)
     if config.samples > 1 and config.temperature == 0:
@@ -58,9 +73,7 @@ def evaluate(config: RunConfig) -> Results:
         raise UsageError("--system-prompt is not valid UTF-8")
     if config.data_dir is not None:
         os.environ["AVAR_DATA_DIR"] = str(config.data_dir)
-    results = _evaluate(config, tasks)
-    _publish(results.write(config.output))
-    return results
+    return tasks
 
 
 def _publish(results_path: Path) -> None:
@@ -73,10 +86,11 @@ def _publish(results_path: Path) -> None:
         print(f"warning: the run is not in the leaderboard: {error}", file=sys.stderr)
 
 
-def _evaluate(config: RunConfig, tasks: Sequence[TaskEntry]) -> Results:
+def open_model(config: RunConfig) -> "Avar":
+    """The model of a run, with its record book open; the weights are loaded when they are first needed."""
     from avar_eval.models.lmms_wrapper import Avar
 
-    lm = Avar(
+    return Avar(
         pretrained=config.model,
         device=config.device,
         dtype=config.dtype,
@@ -89,9 +103,14 @@ def _evaluate(config: RunConfig, tasks: Sequence[TaskEntry]) -> Results:
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         samples=config.samples,
+        steering=config.steering,
     )
-    with lm.book:
-        task_objects = _drive_lmms_eval(lm, tasks, config)
+
+
+def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> Results:
+    """All questions of the tasks to a model, as it is steered now; `lm.asked` holds their records by task."""
+    lm.asked.clear()
+    task_objects = _drive_lmms_eval(lm, tasks, config)
     protocol = _protocol(lm, tasks, config)
     return Results(
         run_id=run_id(protocol),
@@ -149,7 +168,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
         "dtype": lm.backend.dtype,
         "system_prompt": lm.system_prompt,
         "decoding": lm.decoding.model_dump(mode="json"),
-        "steering": None,
+        "steering": lm.steering_identity(),
         "tasks": {
             task.name: {
                 "version": task.version,

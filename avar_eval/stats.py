@@ -1,4 +1,4 @@
-"""Estimates with 95 % intervals: proportions, means, and proportions over clustered responses.
+"""Estimates with 95 % intervals: proportions, means, clustered responses; paired differences and their tests.
 
 Everything here is a pure function of its arguments; the bootstrap draws from a fixed seed. Units are those of
 the input: a proportion is a fraction 0..1, never a percentage.
@@ -6,7 +6,7 @@ the input: a proportion is a fraction 0..1, never a percentage.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import comb, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -16,7 +16,13 @@ BOOTSTRAP_SEED = 0
 BOOTSTRAP_BLOCK = 1_000_000
 """Values drawn at a time: bounds the bootstrap's memory near 16 MB whatever the number of values."""
 
+PERMUTATIONS = 10_000
+"""Sign changes drawn by `paired_permutation`; all of them are tried where there are fewer."""
+
 Z_95 = NormalDist().inv_cdf(0.975)
+
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,91 @@ def clustered_standard_error(values: Sequence[bool], clusters: Sequence[Hashable
     return sqrt(count / (count - 1) * sum(residual**2 for residual in residuals.values())) / len(values)
 
 
+def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """Mean of a − b (unit of the values) over pairs of observations of the same thing, `n` the number of pairs.
+
+    The interval is value ± t · standard error, cluster-robust as in `clustered_standard_error`, with Student's t of
+    G − 1 degrees of freedom for G clusters; without `clusters` every pair is one, and it is the paired t interval. Of
+    fewer than two clusters, or where all differences are equal, which says nothing of their spread, there is none.
+    Raises ValueError when lengths differ.
+    """
+    from scipy.special import stdtrit
+
+    differences = _differences(a, b)
+    n = differences.size
+    if n == 0:
+        return Estimate(None, None, 0)
+    value = float(differences.mean())
+    sums = _cluster_sums(differences - value, clusters)
+    if sums.size < 2 or bool((differences == differences[0]).all()):
+        return Estimate(value, None, n)
+    error = sqrt(sums.size / (sums.size - 1) * float(sums @ sums)) / n
+    half = float(stdtrit(sums.size - 1, 0.975)) * error
+    return Estimate(value, (value - half, value + half), n)
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Two-sided p of McNemar's exact test that pairs change as often from true to false as from false to true.
+
+    Binomial over the pairs that differ; 1 where none does. Pairs must be independent. Raises ValueError when lengths
+    differ.
+    """
+    pairs = [(bool(x), bool(y)) for x, y in zip(a, b, strict=True)]
+    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    n = only_a + only_b
+    tail: int = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
+    p: float = 2 * tail / 2**n
+    return min(1.0, p)
+
+
+def paired_permutation(
+    a: Sequence[float], b: Sequence[float], seed: int = 0, clusters: Sequence[Hashable] | None = None
+) -> float:
+    """Two-sided p of the paired permutation (sign-flip) test that a and b may be exchanged in every pair.
+
+    The statistic is the absolute mean difference; the pairs of a cluster are exchanged together. Exact where there are
+    at most PERMUTATIONS exchanges, else over as many drawn from `seed`, with the observed one counted among them, so
+    that p is never 0. 1 for no pairs. Raises ValueError when lengths differ.
+    """
+    sums = _cluster_sums(_differences(a, b), clusters)
+    sums = sums[sums != 0]
+    observed = abs(float(sums.sum())) * (1 - 1e-12)  # sums in another order differ in the last digits
+    if 2**sums.size <= PERMUTATIONS:
+        signs = 1 - 2 * (np.arange(2**sums.size)[:, None] >> np.arange(sums.size) & 1)
+        return float((abs(signs @ sums) >= observed).mean())
+    generator, extreme = np.random.default_rng(seed), 1
+    block = max(1, BOOTSTRAP_BLOCK // sums.size)
+    for start in range(0, PERMUTATIONS, block):
+        drawn = generator.integers(2, size=(min(block, PERMUTATIONS - start), sums.size), dtype=np.int8)
+        extreme += int((abs((1 - 2 * drawn) @ sums) >= observed).sum())
+    return extreme / (PERMUTATIONS + 1)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values of several tests, adjusted by Holm's step-down method (1979), in their order."""
+    adjusted, greatest = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
+        greatest = max(greatest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = greatest
+    return adjusted
+
+
+def _differences(a: Sequence[float], b: Sequence[float]) -> Array:
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} values are not paired with {len(b)}")
+    return np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+
+
+def _cluster_sums(values: Array, clusters: Sequence[Hashable] | None) -> Array:
+    """The sum of each cluster's values, in the order in which clusters first appear."""
+    if clusters is None:
+        return values
+    sums: dict[Hashable, float] = {}
+    for value, cluster in zip(values.tolist(), clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value
+    return np.array(list(sums.values()))
+
+
 def _effective_size(values: Sequence[bool], clusters: Sequence[Hashable], share: float) -> float | None:
     """How many independent responses would give the clustered standard error; None with fewer than two clusters."""
     error = clustered_standard_error(values, clusters)
@@ -130,7 +221,7 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
     return low, high
 
 
-def _resampled_means(observed: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray:
+def _resampled_means(observed: Array) -> Array:
     """Means of resamples with replacement, drawn in blocks so that memory does not grow with the number of values."""
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     block = max(1, BOOTSTRAP_BLOCK // observed.size)

@@ -1,14 +1,16 @@
-"""The seam to transformers: listen to the attention calls of chosen modules, whatever kernel they run.
+"""The seam to transformers: listen to, or steer, the attention calls of chosen modules, whatever kernel they run.
 
-While a model is watched, transformers' AttentionInterface holds, under the name of the model's own implementation, the
-same function with a listener behind it. Modules that are not watched (the vision tower, other models) pass through.
+While a model is watched or steered, transformers' AttentionInterface holds, under the name of the model's own
+implementation, the same function with a listener behind it or an intervention around it. Other modules (the vision
+tower, other models) pass through.
 """
 
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -18,6 +20,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from avar_eval.attention.groups import KeyGroups
+from avar_eval.attention.mass import attention_mass
 from avar_eval.attention.normaliser import NormaliserTap
 from avar_eval.attention.visibility import Visibility
 from avar_eval.errors import AvarError
@@ -25,8 +29,38 @@ from avar_eval.errors import AvarError
 IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2", "flex_attention")
 
 
-class ObserveError(AvarError):
+class AttentionError(AvarError):
+    """This model's attention cannot be observed or steered."""
+
+
+class ObserveError(AttentionError):
     """This model's attention cannot be observed."""
+
+
+class SteerError(AttentionError):
+    """This model's attention cannot be steered."""
+
+
+class Attended(Protocol):
+    """What a listener is told of an attention call: how much of it fell where, steering included."""
+
+    @property
+    def module(self) -> Any:
+        """The attention module."""
+
+    @property
+    def query(self) -> Float[Tensor, "batch heads queries dim"]:
+        """The queries; under steering perhaps with one dimension more."""
+
+    @property
+    def key(self) -> Float[Tensor, "batch kv_heads keys dim"]:
+        """The keys; under steering perhaps scaled, and with one dimension more."""
+
+    def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
+        """The mass of the given queries on each key group; see `avar_eval.attention.mass`."""
+
+    def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
+        """The mass of the given queries on all keys: 1, unless steering in mode `prob` has changed it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +75,62 @@ class AttentionCall:
     softcap: float | None
     lse: Float[Tensor, "batch heads queries"] | None
 
+    def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
+        """See `Attended`."""
+        return attention_mass(
+            self.query,
+            self.key,
+            groups,
+            self.visibility,
+            scaling=self.scaling,
+            rows=rows,
+            lse=self.lse,
+            softcap=self.softcap,
+        )
+
+    def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
+        """See `Attended`."""
+        return self.query.new_ones(*self.query.shape[:2], len(rows), dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """transformers' attention function with the arguments of one module's call: an intervention may run it twice."""
+
+    implementation: str
+    function: Callable[..., Any]
+    module: Any
+    kwargs: Mapping[str, Any]
+    listening: bool
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Any
+    ) -> tuple[Tensor, Tensor | None, AttentionCall | None]:
+        """Output [batch queries heads dim], what the function gives beside it, and the call if anyone listens."""
+        if not self.listening:
+            output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
+            return output, given, None
+        if self.implementation == "flex_attention":  # compiled: a dispatch mode would make it another kernel
+            output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
+            # none on a CPU; rounded to the value's precision elsewhere
+            lse = given.detach() if given is not None and given.dtype == torch.float32 else None
+        else:
+            with NormaliserTap() as tap:
+                output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
+            lse = tap.lse(query)
+        visibility = self.visibility(query, key, mask)
+        call = AttentionCall(self.module, query, key, visibility, self.scaling(query), self.kwargs.get("softcap"), lse)
+        return output, given, call
+
+    def scaling(self, query: Tensor) -> float:
+        """What the products of queries and keys are multiplied by."""
+        given = self.kwargs.get("scaling")
+        return float(query.shape[-1] ** -0.5 if given is None else given)
+
+    def visibility(self, query: Tensor, key: Tensor, mask: Any) -> Visibility:
+        """Which keys the call's queries see."""
+        return _visibility(self.implementation, self.module, query, key, mask, self.kwargs)
+
 
 class Listener(Protocol):
     """Is told of each attention call of the modules it watches."""
@@ -48,11 +138,21 @@ class Listener(Protocol):
     def wants(self, module: Any) -> bool:
         """Whether the next call of this module is of interest."""
 
-    def attended(self, call: AttentionCall) -> None:
+    def attended(self, call: Attended) -> None:
         """A call has been made."""
 
 
+class Intervention(Protocol):
+    """Takes the place of the attention of the modules it is set upon."""
+
+    def attend(
+        self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any
+    ) -> tuple[Tensor, Tensor | None, Attended | None]:
+        """What `Kernel.__call__` gives, of changed attention."""
+
+
 _listeners: "WeakKeyDictionary[Any, Listener]" = WeakKeyDictionary()
+_interventions: "WeakKeyDictionary[Any, Intervention]" = WeakKeyDictionary()
 _watched: Counter[str] = Counter()
 _originals: dict[str, Callable[..., Any] | None] = {}
 _lock = threading.Lock()
@@ -64,19 +164,9 @@ def watch(implementation: str, modules: Iterable[Any], listener: Listener) -> No
     Raises ObserveError if the implementation is not known here or another listener watches one of the modules.
     """
     if implementation not in IMPLEMENTATIONS:
-        raise ObserveError(
-            f"attention implementation {implementation!r} cannot be observed: load the model with attn_implementation "
-            f"one of {', '.join(IMPLEMENTATIONS)}"
-        )
-    modules = list(modules)
-    with _lock:
-        if any(module in _listeners for module in modules):
-            raise ObserveError("this model is being observed already: leave the inner observe() first")
-        if not _watched[implementation]:
-            _originals[implementation] = ALL_ATTENTION_FUNCTIONS.get(implementation)
-            ALL_ATTENTION_FUNCTIONS[implementation] = _listening(implementation, _originals[implementation])
-        _watched[implementation] += 1
-        _listeners.update((module, listener) for module in modules)
+        raise ObserveError(_unknown(implementation, "observed"))
+    if not _enter(implementation, modules, listener, _listeners):
+        raise ObserveError("this model is being observed already: leave the inner observe() first")
 
 
 def listener_of(module: Any) -> Listener | None:
@@ -86,9 +176,59 @@ def listener_of(module: Any) -> Listener | None:
 
 def unwatch(implementation: str, modules: Iterable[Any]) -> None:
     """Undo `watch`."""
+    _leave(implementation, modules, _listeners)
+
+
+def intervene(implementation: str, modules: Iterable[Any], intervention: Intervention) -> None:
+    """Let `intervention` take the place of the attention of `modules`, which run under `implementation`.
+
+    Raises SteerError if the implementation is not known here or one of the modules is steered already.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise SteerError(_unknown(implementation, "steered"))
+    if not _enter(implementation, modules, intervention, _interventions):
+        raise SteerError("this model is being steered already: leave the inner steer() first")
+
+
+def withdraw(implementation: str, modules: Iterable[Any]) -> None:
+    """Undo `intervene`."""
+    _leave(implementation, modules, _interventions)
+
+
+def attention_modules(model: Any) -> list[Any]:
+    """The attention modules of a model's decoder layers. Raises AttentionError if there are none."""
+    config = model.config.get_text_config()
+    modules = [m for m in model.modules() if getattr(m, "config", None) is config and hasattr(m, "layer_idx")]
+    if not modules:
+        raise AttentionError(f"{type(model).__name__} has no decoder layers whose attention could be reached")
+    return modules
+
+
+def _unknown(implementation: str, done: str) -> str:
+    return (
+        f"attention implementation {implementation!r} cannot be {done}: load the model with attn_implementation "
+        f"one of {', '.join(IMPLEMENTATIONS)}"
+    )
+
+
+def _enter(implementation: str, modules: Iterable[Any], one: Any, registered: MutableMapping[Any, Any]) -> bool:
+    """Register `one` for each module; False if any has another."""
+    modules = list(modules)
+    with _lock:
+        if any(module in registered for module in modules):
+            return False
+        if not _watched[implementation]:
+            _originals[implementation] = ALL_ATTENTION_FUNCTIONS.get(implementation)
+            ALL_ATTENTION_FUNCTIONS[implementation] = _reached(implementation, _originals[implementation])
+        _watched[implementation] += 1
+        registered.update((module, one) for module in modules)
+        return True
+
+
+def _leave(implementation: str, modules: Iterable[Any], registered: MutableMapping[Any, Any]) -> None:
     with _lock:
         for module in modules:
-            del _listeners[module]
+            del registered[module]
         _watched[implementation] -= 1
         if not _watched[implementation]:
             del ALL_ATTENTION_FUNCTIONS[implementation]
@@ -97,40 +237,26 @@ def unwatch(implementation: str, modules: Iterable[Any]) -> None:
                 ALL_ATTENTION_FUNCTIONS[implementation] = original
 
 
-def _listening(implementation: str, original: Callable[..., Any] | None) -> Callable[..., Any]:
+def _reached(implementation: str, original: Callable[..., Any] | None) -> Callable[..., Any]:
     @torch.compiler.disable  # type: ignore[untyped-decorator] # what is captured leaves the graph through Python state
     def attention(
         module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
         # "eager" stands in no table: every modeling file has its own
         function = original or sys.modules[type(module).__module__].eager_attention_forward
-        listener = _listeners.get(module)
-        if listener is None or not listener.wants(module):
-            result: tuple[Tensor, Tensor | None] = function(module, query, key, value, attention_mask, **kwargs)
-            return result
-        if implementation == "flex_attention":  # compiled: a dispatch mode would make it another kernel
-            result = function(module, query, key, value, attention_mask, **kwargs)
-            given = result[1]  # none on a CPU; rounded to the value's precision elsewhere
-            lse = given.detach() if given is not None and given.dtype == torch.float32 else None
-        else:
-            with NormaliserTap() as tap:
-                result = function(module, query, key, value, attention_mask, **kwargs)
-            lse = tap.lse(query)
-        listener.attended(
-            AttentionCall(
-                module=module,
-                query=query,
-                key=key,
-                visibility=_visibility(implementation, module, query, key, attention_mask, kwargs),
-                scaling=query.shape[-1] ** -0.5 if kwargs.get("scaling") is None else kwargs["scaling"],
-                softcap=kwargs.get("softcap"),
-                lse=lse,
-            )
-        )
-        return result
+        listener, intervention = _listeners.get(module), _interventions.get(module)
+        if listener is not None and not listener.wants(module):
+            listener = None
+        kernel = Kernel(implementation, function, module, kwargs, listener is not None)
+        attend: Callable[..., tuple[Tensor, Tensor | None, Attended | None]]
+        attend = kernel if intervention is None else partial(intervention.attend, kernel)
+        output, beside, call = attend(query, key, value, attention_mask)
+        if listener is not None and call is not None:
+            listener.attended(call)
+        return output, beside
 
-    listening: Callable[..., Any] = attention
-    return listening
+    reached: Callable[..., Any] = attention
+    return reached
 
 
 def _visibility(

@@ -10,17 +10,24 @@ from torch import Tensor
 from avar_eval.attention.observe import observe
 from avar_eval.attention.record import AttentionRecord, records_of
 from avar_eval.attention.roles import ChatMarkup, batch_roles
+from avar_eval.attention.steer import steer
+from avar_eval.attention.steering import UNSTEERED, Steering
 
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids", "cross_attention_mask")
 
 
 def measure_attention(
-    model: Any, processor: Any, messages: Sequence[Mapping[str, Any]], response: str | Sequence[int] | None = None
+    model: Any,
+    processor: Any,
+    messages: Sequence[Mapping[str, Any]],
+    response: str | Sequence[int] | None = None,
+    steering: Steering = UNSTEERED,
 ) -> AttentionRecord:
     """Where `model` looks in one conversation.
 
     messages: chat messages with their images, as `processor.apply_chat_template` takes them. response: what the model
-    answered, as text or token ids; None measures the conversation as it stands. The model must be in evaluation mode.
+    answered, as text or token ids; None measures the conversation as it stands. steering: what the model is to be
+    steered by while it is measured. The model must be in evaluation mode.
     Raises ChatTemplateError where token roles cannot be told, ObserveError where the model cannot be observed.
 
         record = avar_eval.measure_attention(model, processor, messages, "A red circle.")
@@ -41,13 +48,17 @@ def measure_attention(
         tokens = processor.tokenizer.encode(response, add_special_tokens=False)
     else:
         tokens = response
-    (record,) = measure_batch(model, ChatMarkup(processor), inputs, [tokens])
+    (record,) = measure_batch(model, ChatMarkup(processor), inputs, [tokens], steering)
     return record
 
 
 @torch.inference_mode()
 def measure_batch(
-    model: Any, markup: ChatMarkup, inputs: Mapping[str, Any], responses: Sequence[Sequence[int]]
+    model: Any,
+    markup: ChatMarkup,
+    inputs: Mapping[str, Any],
+    responses: Sequence[Sequence[int]],
+    steering: Steering = UNSTEERED,
 ) -> list[AttentionRecord]:
     """Where the model looks in each of a batch of encoded, left-padded prompts followed by its response's token ids."""
     prompts = [
@@ -55,7 +66,7 @@ def measure_batch(
     ]
     prompt_width = inputs["input_ids"].shape[1]
     roles = batch_roles(markup, prompts, responses, prompt_width, prompt_width + max(map(len, responses)))
-    with observe(model, roles) as observation:
+    with steer(model, steering, roles), observe(model, roles) as observation:
         model(**with_responses(inputs, responses), use_cache=False, logits_to_keep=1)
     return records_of(observation, roles)
 

@@ -15,8 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avar_eval.attention import interface
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import AttentionCall, ObserveError
-from avar_eval.attention.mass import attention_mass
+from avar_eval.attention.interface import Attended, ObserveError, attention_modules
 from avar_eval.attention.roles import Role, TokenRoles
 
 __all__ = ["GROUPS", "Observation", "ObserveError", "QuerySet", "observe"]
@@ -114,7 +113,7 @@ class Observation:
             raise ObserveError("the roles of this batch are not known: give them to observe() or start()")
         return self._roles
 
-    def _capture(self, call: AttentionCall, record: bool) -> Tensor | None:
+    def _capture(self, call: Attended, record: bool) -> Tensor | None:
         """Masses of the queries of interest in one attention call; None if there are none. Kept if `record`."""
         layer, length, keys = call.module.layer_idx, call.query.shape[2], call.key.shape[2]
         if layer in self.cross_layers:  # as far along as the self-attention layer before it
@@ -133,7 +132,7 @@ class Observation:
         if layer in self.cross_layers:
             masses = self._image_only(call, seen, rows)
         else:
-            masses = _masses_of(call, span, groups)
+            masses = call.masses(groups, span)
             if len(span) > len(rows):
                 masses = masses[:, :, torch.tensor([row - span[0] for row in rows], device=masses.device)]
         if self.reduce_heads:
@@ -143,7 +142,7 @@ class Observation:
             self._positions.setdefault(layer, []).extend(seen + row for row in rows)
         return masses
 
-    def _image_only(self, call: AttentionCall, seen: int, rows: Sequence[int]) -> Tensor:
+    def _image_only(self, call: Attended, seen: int, rows: Sequence[int]) -> Tensor:
         """A cross-attention layer sees nothing but images: all mass is there, from the first image on.
 
         What precedes every image sees none. (transformers then averages over whatever images the batch has.)
@@ -153,7 +152,7 @@ class Observation:
             positions = torch.tensor([seen + row for row in rows])
             roles = _extended(self._known_roles(), int(positions[-1]) + 1)
             sees = (roles.mask(Role.IMAGE).cumsum(1) > 0)[:, positions]
-            masses[..., self.groups.index("image")] = sees[:, None].to(masses)
+            masses[..., self.groups.index("image")] = sees[:, None].to(masses) * call.total(rows)
         return masses
 
     def _plan(self, seen: int, length: int, keys: int, query: Tensor) -> _Plan | None:
@@ -182,14 +181,14 @@ class _Watch:
         self._model = model
         self._observation = observation
         self._implementation: str = model.config.get_text_config()._attn_implementation
-        self._modules = _attention_modules(model)
+        self._modules = attention_modules(model)
         self._captured: dict[int, bool] = {}  # layer -> whether its masses can be recomputed for their gradient
         self._open = True
 
     def wants(self, module: Any) -> bool:
         return module.layer_idx in self._observation.layers and (self._open or _in_backward())
 
-    def attended(self, call: AttentionCall) -> None:
+    def attended(self, call: Attended) -> None:
         layer = call.module.layer_idx
         if not _in_backward():
             masses = self._observation._capture(call, record=True)
@@ -260,14 +259,6 @@ def key_groups(roles: TokenRoles, groups: Sequence[str] = GROUPS) -> Bool[Tensor
     return torch.stack(masks, dim=-1)
 
 
-def _attention_modules(model: Any) -> list[Any]:
-    config = model.config.get_text_config()
-    modules = [m for m in model.modules() if getattr(m, "config", None) is config and hasattr(m, "layer_idx")]
-    if not modules:
-        raise ObserveError(f"{type(model).__name__} has no decoder layers that can be observed")
-    return modules
-
-
 def _refuse_reentrant_checkpointing(model: Any) -> None:
     for module in model.modules():
         function = getattr(module, "_gradient_checkpointing_func", None)
@@ -276,19 +267,6 @@ def _refuse_reentrant_checkpointing(model: Any) -> None:
                 "reentrant gradient checkpointing hides the masses from the gradient: "
                 'use gradient_checkpointing_kwargs={"use_reentrant": False}'
             )
-
-
-def _masses_of(call: AttentionCall, rows: Sequence[int], groups: KeyGroups) -> Tensor:
-    return attention_mass(
-        call.query,
-        call.key,
-        groups,
-        call.visibility,
-        scaling=call.scaling,
-        rows=rows,
-        lse=call.lse,
-        softcap=call.softcap,
-    )
 
 
 def _extended(roles: TokenRoles, width: int) -> TokenRoles:

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from avar_eval.attention import interface
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import AttentionCall
-from avar_eval.attention.mass import attention_mass
-from avar_eval.attention.observe import _attention_modules
+from avar_eval.attention.interface import Attended
 
 _KEYS_AT_ONCE = 512
 _ELEMENTS_AT_ONCE = 1 << 24
@@ -32,14 +30,14 @@ class _ImageKeys(Generic[Name]):
     def wants(self, module: Any) -> bool:
         return True
 
-    def attended(self, call: AttentionCall) -> None:
+    def attended(self, call: Attended) -> None:
         self.layers += 1
         for start in range(0, len(self.keys), _KEYS_AT_ONCE):
             part = slice(start, start + _KEYS_AT_ONCE)
             groups = _one_by_one(self.keys[part], call.key.shape[2]).to(call.query.device)
             for name, rows in self.queries.items():
                 for some in _batches(rows, call.query.shape[1]):
-                    self.totals[name][part] += _mass(call, groups, some).sum(1).mean(0).double().cpu() / len(rows)
+                    self.totals[name][part] += call.masses(groups, some)[0].sum(1).mean(0).double().cpu() / len(rows)
 
 
 @torch.inference_mode()
@@ -57,7 +55,7 @@ def attention_on_image_tokens(
     """
     listener = _ImageKeys(image_keys, queries)
     implementation = model.config.get_text_config()._attn_implementation
-    modules = _attention_modules(model)
+    modules = interface.attention_modules(model)
     interface.watch(implementation, modules, listener)
     try:
         model(**inputs, use_cache=False, logits_to_keep=1)
@@ -76,16 +74,3 @@ def _batches(rows: Sequence[int], heads: int) -> Iterator[Sequence[int]]:
     size = max(1, _ELEMENTS_AT_ONCE // (heads * _KEYS_AT_ONCE))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def _mass(call: AttentionCall, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "heads rows keys"]:
-    return attention_mass(
-        call.query,
-        call.key,
-        groups,
-        call.visibility,
-        scaling=call.scaling,
-        rows=rows,
-        lse=call.lse,
-        softcap=call.softcap,
-    )[0]

@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from avar_eval.answers import FinishReason
 from avar_eval.attention.record import ATTENTION_NAME, append_lines
+from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.checkpoint import resolve_checkpoint, weights_sha256
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import find_model
@@ -60,7 +61,7 @@ class Avar(lmms):  # type: ignore[misc]
 
     pretrained: registered name, local folder or hub repository. output: folder of the record book. decoding: as in
     `avar_eval.models.decoding`; given one by one for lmms-eval's --model_args. attention_samples: rows a task whose
-    attention is measured, 0 for none.
+    attention is measured, 0 for none. steering: or its text, such as a preset's name.
     """
 
     is_simple = False
@@ -80,11 +81,13 @@ class Avar(lmms):  # type: ignore[misc]
         seed: int = 0,
         samples: int = 1,
         max_batch_size: int | None = None,
+        steering: Steering | str | None = None,
     ) -> None:
         super().__init__()
         entry = find_model(pretrained)
         self.checkpoint = resolve_checkpoint(pretrained)
-        self.backend = TransformersBackend(self.checkpoint, device, dtype)
+        steering = parse_steering(steering) if isinstance(steering, str) else steering
+        self.backend = TransformersBackend(self.checkpoint, device, dtype, steering)
         self.weights = weights_sha256(self.checkpoint.path)
         default_system = entry.system_prompt if entry else None
         self.system_prompt = default_system if system_prompt is None else system_prompt
@@ -132,6 +135,10 @@ class Avar(lmms):  # type: ignore[misc]
         for record in records:
             self.asked.setdefault(record.task, []).append(record)
         return [Response(record) for record in records]
+
+    def steering_identity(self) -> dict[str, Any] | None:
+        """What the model is steered by, as it stands in record keys and in the protocol."""
+        return None if self.backend.steering is None else self.backend.steering.identity()
 
     def _recorded(self, question: Question) -> Record:
         record = self.book.get(question.key)
@@ -183,7 +190,7 @@ class Avar(lmms):  # type: ignore[misc]
             weights=self.weights,
             dtype=self.backend.dtype,
             decoding=self.decoding.identity(),
-            steering=None,
+            steering=self.steering_identity(),
         )
         return Question(
             key=key,

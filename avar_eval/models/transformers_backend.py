@@ -19,6 +19,8 @@ from transformers import (
 from avar_eval.attention.measure import measure_batch
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import ChatMarkup
+from avar_eval.attention.steer import check_steering, steer
+from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
@@ -42,10 +44,20 @@ class Generation:
 
 
 class TransformersBackend:
-    """A processor and a model. The model is loaded when it is first needed: rendering prompts does not need it."""
+    """A processor and a model. The model is loaded when it is first needed: rendering prompts does not need it.
 
-    def __init__(self, checkpoint: Checkpoint, device: str | None = None, dtype: str | None = None) -> None:
+    steering: what the model is steered by when it answers and when it is measured; it may be set anew at any time.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | None = None,
+        dtype: str | None = None,
+        steering: Steering | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
+        self.steering = steering
         self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
         try:
@@ -80,6 +92,7 @@ class TransformersBackend:
                 f"the weights of {self.checkpoint.name} are not complete: {len(missing)} tensors are missing, such as "
                 f"{missing[0]}; fetch the files in {self.checkpoint.path} again"
             )
+        check_steering(model.config.get_text_config(), self.steering or UNSTEERED)
         model.generation_config = self._terminators(model.generation_config)
         self._model = model
 
@@ -144,12 +157,14 @@ class TransformersBackend:
             stop_strings=list(decoding.stop) or None,
             use_cache=True,
         )
-        sequences = self.model.generate(
-            **inputs,
-            generation_config=config,
-            logits_processor=_sampling(decoding, streams),
-            tokenizer=self.processor.tokenizer if decoding.stop else None,
-        )
+        roles = self.markup.roles(inputs["input_ids"], inputs["attention_mask"])
+        with steer(self.model, self.steering or UNSTEERED, roles):
+            sequences = self.model.generate(
+                **inputs,
+                generation_config=config,
+                logits_processor=_sampling(decoding, streams),
+                tokenizer=self.processor.tokenizer if decoding.stop else None,
+            )
         width = inputs["input_ids"].shape[1]
         prompts = _without_padding(inputs["input_ids"], inputs["attention_mask"])
         return [
@@ -174,7 +189,7 @@ class TransformersBackend:
 
     def measure(self, inputs: Any, responses: Sequence[Sequence[int]]) -> list[AttentionRecord]:
         """Where the model looked: one teacher-forced pass over each encoded prompt with its response's token ids."""
-        records = measure_batch(self.model, self.markup, inputs, responses)
+        records = measure_batch(self.model, self.markup, inputs, responses, self.steering or UNSTEERED)
         if not all(bool(mass.isfinite().all()) for record in records for mass in record.mass.values()):
             raise BackendError(
                 f"{self.checkpoint.name} computes values that are not numbers: its weights are damaged, or they "

@@ -1,5 +1,25 @@
 """One thread: these models are so small that threads only wait for each other, many times as long on a busy machine."""
 
+from typing import Any
+
+import pytest
 import torch
+from family_models import FAMILIES, lively_model
+
+from avar_eval.models.checkpoint import Checkpoint, resolve_checkpoint
+from avar_eval.models.transformers_backend import TransformersBackend
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def backend(request: Any, tmp_path_factory: Any) -> TransformersBackend:
+    """The family's model and processor, saved and loaded as a checkpoint is."""
+    family, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
+    processor = family.processor()
+    lively_model(family.config(processor.tokenizer)).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    assert resolve_checkpoint(str(folder)).path == folder
+    backend = TransformersBackend(Checkpoint(request.param, folder, None, None), "cpu")
+    backend.load()
+    return backend

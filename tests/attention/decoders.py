@@ -123,3 +123,23 @@ def labels_of(inputs: dict[str, Tensor]) -> Tensor:
     """Every token but a sequence's first is to be predicted."""
     present = inputs["attention_mask"].bool()
     return inputs["input_ids"].masked_fill(~present | (present.cumsum(1) == 1), -100)
+
+
+def flash_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """What transformers' flash_attention_2 computes, with its arguments: there is no such kernel for a CPU."""
+    own = torch.arange(query.shape[2])[:, None] + key.shape[2] - query.shape[2]
+    keys = torch.arange(key.shape[2])[None]
+    visible = (keys <= own)[None]
+    if kwargs.get("sliding_window") is not None:
+        visible = visible & (keys > own - kwargs["sliding_window"])
+    if attention_mask is not None:
+        visible = visible & attention_mask.bool()[:, None]
+    if (positions := kwargs.get("position_ids")) is not None and len(query) == 1 and query.shape[2] == key.shape[2]:
+        numbers = (positions == 0).cumsum(-1)
+        visible = visible & (numbers[:, :, None] == numbers[:, None])
+    repeated = [states.repeat_interleave(query.shape[1] // key.shape[1], 1) for states in (key, value)]
+    scores = query @ repeated[0].transpose(-1, -2) * kwargs["scaling"]
+    attention = scores.masked_fill(~visible[:, None], torch.finfo(scores.dtype).min).softmax(-1)
+    return (attention @ repeated[1]).transpose(1, 2).contiguous(), None

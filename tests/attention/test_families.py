@@ -4,15 +4,13 @@ The reference runs one sequence at a time, unpadded, in float64 under eager atte
 attention modules return.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from eager_reference import eager_maps, group_masses, in_eager_float64
-from family_models import FAMILIES, lively_model
-from PIL import Image
+from family_batches import POOLED, QUESTIONS, Batch, batch, batches, picture
+from family_models import FAMILIES
 from torch import Tensor
 
 from avar_eval.attention import interface
@@ -22,77 +20,14 @@ from avar_eval.attention.observe import GROUPS, observe
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role, batch_roles
 from avar_eval.attention.score import pooled
-from avar_eval.models.checkpoint import SUPPORTED_ARCHITECTURES, Checkpoint, resolve_checkpoint
+from avar_eval.models.checkpoint import SUPPORTED_ARCHITECTURES
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.lmms_wrapper import Avar, Question
 from avar_eval.models.transformers_backend import BackendError, TransformersBackend
 
-QUESTIONS = ["What is this?", "How many are there in one, and how many in two? Count them one by one.", "Why?"]
-RESPONSES = [[65, 66, 67, 68], [70], [80, 81, 82, 83, 84, 85, 86]]
-SIZES = [(40, 30), (30, 60), (64, 28)]
-POOLED = ("gemma3", "mllama")
-EQUAL = ("mllama",)
-"""Families whose batches need equal numbers of images."""
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def backend(request: Any, tmp_path_factory: Any) -> TransformersBackend:
-    """The family's model and processor, saved and loaded as a checkpoint is."""
-    family, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
-    processor = family.processor()
-    lively_model(family.config(processor.tokenizer)).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    assert resolve_checkpoint(str(folder)).path == folder
-    backend = TransformersBackend(Checkpoint(request.param, folder, None, None), "cpu")
-    backend.load()
-    return backend
-
 
 def test_every_supported_architecture_is_proven_here() -> None:
     assert {family.model_type for family in FAMILIES.values()} == set(SUPPORTED_ARCHITECTURES)
-
-
-def picture(seed: int) -> Image.Image:
-    generator = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (4, 4, 3), generator=generator, dtype=torch.uint8)
-    return Image.fromarray(pixels.numpy()).resize(SIZES[seed % 3], Image.Resampling.NEAREST)
-
-
-@dataclass
-class Batch:
-    """Prompts with their images and responses."""
-
-    prompts: list[str]
-    images: list[list[Image.Image]]
-    responses: list[list[int]]
-
-    def encoded(self, backend: TransformersBackend) -> Any:
-        return backend.encode(self.prompts, self.images)
-
-    def rows(self) -> "list[Batch]":
-        """Batches of one."""
-        parts = zip(self.prompts, self.images, self.responses, strict=True)
-        return [Batch([prompt], [images], [response]) for prompt, images, response in parts]
-
-
-def batch(backend: TransformersBackend, counts: Sequence[int]) -> Batch:
-    """One prompt for each number of images, with images before, between and after the words."""
-    system = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}]
-    prompts = []
-    for count, question in zip(counts, QUESTIONS, strict=False):
-        half = len(question) // 2
-        words = [{"type": "text", "text": part} for part in (question[:half], question[half:])]
-        pictures = [{"type": "image"}] * count
-        content = [*pictures[:1], words[0], *pictures[1:], words[1]]
-        turns = [{"role": "user", "content": content}]
-        prompts.append(backend.render([*(system if FAMILIES[backend.checkpoint.name].system else []), *turns]))
-    images = [[picture(3 * row + i) for i in range(count)] for row, count in enumerate(counts)]
-    return Batch(prompts, images, RESPONSES[: len(counts)])
-
-
-def batches(backend: TransformersBackend) -> list[Batch]:
-    name = backend.checkpoint.name
-    return [batch(backend, counts) for counts in ([(1, 1, 1), (2, 2), (0, 0)] if name in EQUAL else [(1, 2, 0)])]
 
 
 def reference_of(reference: Any, backend: TransformersBackend, one: Batch) -> tuple[dict[str, Tensor], Tensor]:

@@ -1,0 +1,285 @@
+"""Steer a transformers model: `with steer(model, Steering(image=0.15, system=0.4), roles):`.
+
+The model runs under its own kernels, in one pass, in chunks or in generation with a cache, and its outputs are those
+of the formula (`avar_eval.attention.steering`) up to rounding; strengths of 0 leave every bit as it is. In a cache,
+keys (mode `logit`) or values (`prob`) are scaled in place once, when the first steered query has come, so that decoding
+costs nothing. A cache that was filled under steering belongs to that steering: begin others with an empty one.
+
+Cost beyond the plain model: a prefill whose first queries are not steered runs attention a second time, over these
+(under SDPA) or over all (other kernels); `heads` runs it twice in every pass; `log` adds a bias in every pass; `abs`
+computes its queries in blocks outside of the kernel. Caches whose tensors cannot be changed in place (quantized,
+offloaded, static with a sliding window) are read through a scaled copy in every pass.
+
+Llama-3.2-Vision: the keys of its cross-attention layers are images, so all of them have the image's strength there
+(`logit` sharpens attention within the images, `log` changes nothing, `prob` makes their part larger), and so have the
+`<|image|>` tokens in its other layers.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from avar_eval.attention import interface
+from avar_eval.attention.interface import Kernel, SteerError, attention_modules
+from avar_eval.attention.roles import Role, TokenRoles
+from avar_eval.attention.steered_attention import (
+    Result,
+    SteeredKeys,
+    biased,
+    check_softcap,
+    magnified,
+    merged,
+    scaled,
+    weighted,
+)
+from avar_eval.attention.steering import Rows, Steering
+
+__all__ = ["SteerError", "SteeredModel", "check_steering", "first_steered", "steer"]
+
+
+class _Filled(NamedTuple):
+    """What of a cache layer is scaled.
+
+    Its first `keys` keys, in the sequences whose first steered query came before position `end`. complete: nothing is
+    left to scale, for only response tokens follow.
+    """
+
+    steering: Steering
+    end: int
+    keys: int
+    complete: bool
+
+
+_filled: "WeakKeyDictionary[Any, _Filled]" = WeakKeyDictionary()
+
+
+class _Plan(NamedTuple):
+    """One pass through layers of one kind.
+
+    pending: strengths of the keys that are not scaled in the cache yet, if there are any. plain: how many queries, from
+    the first on, hold all that are not steered.
+    """
+
+    keys: SteeredKeys
+    pending: Float[Tensor, "batch keys"] | None
+    plain: int
+
+
+class SteeredModel:
+    """The handle that `steer` gives: `start(roles)` before a batch of other roles."""
+
+    def __init__(self, steering: Steering, config: Any) -> None:
+        self.steering = steering
+        self.cross_layers = frozenset(config.to_dict().get("cross_attention_layers") or ())
+        self._layers = frozenset(range(config.num_hidden_layers) if steering.layers is None else steering.layers)
+        heads = torch.arange(config.num_attention_heads)
+        self._heads = None if steering.heads is None else torch.isin(heads, torch.tensor(steering.heads))
+        self._strengths: Float[Tensor, "batch sequence"] | None = None
+        self._first: Int[Tensor, " batch"] = torch.zeros(0, dtype=torch.long)
+        self._cache: Any = None
+        self._seen = 0
+        self._plans: dict[Any, _Plan | None] = {}
+
+    def start(self, roles: TokenRoles) -> None:
+        """Begin a new batch with these roles; what follows them is response."""
+        if roles.segments is not None:
+            raise SteerError("packed sequences cannot be steered: give each sequence a row of its own")
+        codes = roles.codes.cpu()
+        of_image, of_system = (codes == Role.IMAGE).float(), (codes == Role.SYSTEM).float()
+        self._strengths = of_image * self.steering.image - of_system * self.steering.system
+        self._first = first_steered(self.steering.rows, codes)
+        self._plans.clear()
+
+    def _begin_pass(self, module: Any, positional: Any, named: dict[str, Any]) -> None:
+        """A hook before the first attention module: where this pass begins."""
+        self._cache = named.get("past_key_values")
+        self._seen = 0 if self._cache is None else int(self._cache.get_seq_length(module.layer_idx))
+        self._plans.clear()
+
+    def attend(self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Result:
+        """See `avar_eval.attention.interface.Intervention`."""
+        layer: int = kernel.module.layer_idx
+        if layer not in self._layers:
+            return kernel(query, key, value, mask)
+        cross = layer in self.cross_layers
+        store = None if self._cache is None else self._cache.layers[layer]
+        filled = self._filled_of(store)
+        mode = self.steering.mode
+        if filled is not None and filled.complete and not (kernel.listening and mode == "prob"):
+            return kernel(query, key, value, mask)
+        plan = self._plan(cross, query, key.shape[2], filled)
+        if plan is None:
+            return kernel(query, key, value, mask)
+        if mode != "prob":
+            check_softcap(kernel)
+        if mode in ("logit", "prob"):
+            return self._scaled(plan, kernel, (query, key, value, mask), store, cross)
+        if mode == "log":
+            return biased(plan.keys, kernel, query, key, value, mask)
+        changed = magnified(plan.keys, kernel, query, key, value, mask)
+        return merged(plan.keys.steered, kernel(query, key, value, mask), changed) if plan.plain else changed
+
+    def _scaled(
+        self, plan: _Plan, kernel: Kernel, states: tuple[Tensor, Tensor, Tensor, Any], store: Any, cross: bool
+    ) -> Result:
+        """Modes `logit` and `prob`."""
+        query, key, value, mask = states
+        prob = self.steering.mode == "prob"
+        target = value if prob else key
+        in_place = self._heads is None and store is not None and _is_in(store, target, prob)
+        plain = None
+        if plan.plain:
+            # what a listener keeps must not change with the cache
+            unscaled = key.clone() if kernel.listening and in_place and not prob else key
+            shorten = kernel.implementation == "sdpa" and self._seen == 0 and not (kernel.listening or cross)
+            plain = kernel(*_first_queries(query, unscaled, value, mask, plan.plain if shorten else None))
+        if not in_place and store not in _filled:
+            target = scaled(target, plan.keys.strengths)
+        elif plan.pending is not None:
+            if not in_place:
+                raise SteerError("this cache has moved its tensors while it was being filled: use another cache")
+            target.mul_((1 + plan.pending)[:, None, :, None])
+            _filled[store] = self._now_filled(query.shape[2], key.shape[2] if cross else None)
+        changed: Result = kernel(query, key, target, mask) if prob else kernel(query, target, value, mask)
+        if prob:
+            changed = weighted(changed, plan.keys.strengths)
+        return changed if plain is None else merged(plan.keys.steered, plain, changed)
+
+    def _now_filled(self, queries: int, cross_keys: int | None) -> _Filled:
+        end = self._seen + queries
+        complete = end > int(self._first.max()) and end >= self._known_strengths().shape[1]
+        return _Filled(self.steering, end, end if cross_keys is None else cross_keys, complete and cross_keys is None)
+
+    def _filled_of(self, store: Any) -> _Filled | None:
+        """What is scaled in a cache layer already."""
+        if store is None:
+            return None
+        if self._seen == 0:
+            _filled.pop(store, None)
+        filled = _filled.get(store)
+        if filled is not None and (filled.steering != self.steering or filled.end > self._seen):
+            raise SteerError("this cache was filled under other steering, or cut back: begin with an empty one")
+        return filled
+
+    def _plan(self, cross: bool, query: Tensor, keys: int, filled: _Filled | None) -> _Plan | None:
+        """What to do in a pass, the same for many layers; None if nothing changes."""
+        known = self._known_strengths()
+        place = (cross, query.shape[2], keys, filled, query.device)
+        if place not in self._plans:
+            if len(known) != len(query):
+                raise SteerError(f"roles of {len(known)} sequences were given, but the model runs {len(query)}")
+            if self._cache is None and not cross and query.shape[2] != keys:
+                raise SteerError("this model hides its cache from its attention layers: run it with use_cache=False")
+            self._plans[place] = self._new_plan(cross, query, keys, filled)
+        return self._plans[place]
+
+    def _new_plan(self, cross: bool, query: Tensor, keys: int, filled: _Filled | None) -> _Plan | None:
+        known, end = self._known_strengths(), self._seen + query.shape[2]
+        # a sliding cache keeps the last keys, a static one has room after them
+        offset = 0 if cross else max(0, end - keys)
+        strengths = known.new_zeros(len(known), keys)
+        if cross:
+            strengths += self.steering.image
+        else:
+            part = known[:, offset : offset + keys]
+            strengths[:, : part.shape[1]] = part
+        strengths[self._first >= end] = 0
+        if not strengths.any():
+            return None
+        pending = strengths.clone()
+        if filled is not None:
+            scaled_before = max(0, filled.keys - offset)
+            pending[self._first < filled.end, :scaled_before] = 0
+        of_rows = torch.arange(self._seen, end) >= self._first[:, None]
+        everywhere = bool(of_rows.all())
+        steered = of_rows[:, None]
+        plain = 0 if everywhere else min(int(self._first.max()), end) - self._seen
+        if self._heads is not None:
+            steered, plain = steered & self._heads[None, :, None], query.shape[2]
+        device = query.device
+        keys_of = SteeredKeys(strengths.to(device), steered.to(device))
+        return _Plan(keys_of, pending.to(device) if pending.any() else None, plain)
+
+    def _known_strengths(self) -> Float[Tensor, "batch sequence"]:
+        if self._strengths is None:
+            raise SteerError("the roles of this batch are not known: give them to steer() or start()")
+        return self._strengths
+
+
+def first_steered(rows: Rows, codes: Int[Tensor, "batch sequence"]) -> Int[Tensor, " batch"]:
+    """The first position of each sequence whose query is steered; all after it are.
+
+    `last` is the position before the last run of response tokens, or the last position if there is none.
+    """
+    positions = torch.arange(codes.shape[1])
+    if rows == "all":
+        return torch.zeros(len(codes), dtype=torch.long)
+    if rows == "after-image":
+        return torch.where(codes == Role.IMAGE, positions + 1, 0).amax(1)
+    others = (codes != Role.PADDING) & (codes != Role.RESPONSE)
+    return torch.where(others, positions, 0).amax(1)
+
+
+def check_steering(config: Any, steering: Steering) -> None:
+    """Raise SteerError if a model of this (text) configuration lacks a layer or head that is to be steered."""
+    asked = (
+        ("layers", steering.layers, config.num_hidden_layers),
+        ("heads", steering.heads, config.num_attention_heads),
+    )
+    for name, numbers, count in asked:
+        if numbers is not None and numbers[-1] >= count:
+            raise SteerError(f"steering asks for {name} up to {numbers[-1]}, but the model's are 0 to {count - 1}")
+
+
+@contextmanager
+def steer(model: Any, steering: Steering, roles: TokenRoles | None = None) -> Iterator[SteeredModel]:
+    """Steer `model` (a native transformers decoder, with or without a vision tower) within this context.
+
+    roles: of the batch that will run; `SteeredModel.start` gives those of the next. Generation must begin inside the
+    context, with an empty cache. `observe` sees the steered attention, inside or outside of this context. Raises
+    SteerError for what cannot be steered exactly. On leaving, also on error, transformers and the model are as they
+    were.
+    """
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    config = inner.config.get_text_config()
+    check_steering(config, steering)
+    steered = SteeredModel(steering, config)
+    if roles is not None:
+        steered.start(roles)
+    if not steering.active:
+        yield steered
+        return
+    modules = attention_modules(inner)
+    first = min((m for m in modules if m.layer_idx not in steered.cross_layers), key=lambda m: int(m.layer_idx))
+    implementation: str = config._attn_implementation
+    interface.intervene(implementation, modules, steered)
+    begin = torch.compiler.disable(steered._begin_pass)  # type: ignore[no-untyped-call]
+    hook = first.register_forward_pre_hook(begin, with_kwargs=True)
+    try:
+        yield steered
+    finally:
+        hook.remove()
+        interface.withdraw(implementation, modules)
+
+
+def _is_in(store: Any, states: Tensor, values: bool) -> bool:
+    """Whether changing these states changes the cache layer that they came from, and nothing else."""
+    kept = store.values if values else store.keys
+    same = kept is not None and kept.untyped_storage().data_ptr() == states.untyped_storage().data_ptr()
+    return same and not states.requires_grad
+
+
+def _first_queries(
+    query: Tensor, key: Tensor, value: Tensor, mask: Any, count: int | None
+) -> tuple[Tensor, Tensor, Tensor, Any]:
+    """The first queries of a prefill with the keys that causality lets them see; None is all."""
+    if count is None:
+        return query, key, value, mask
+    shorter = mask[..., :count, :count] if isinstance(mask, Tensor) else mask
+    return query[:, :, :count], key[:, :, :count], value[:, :, :count], shorter

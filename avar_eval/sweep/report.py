@@ -1,0 +1,51 @@
+"""A sweep as a table for the terminal."""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from avar_eval.report import number, percent
+from avar_eval.results import Metric
+from avar_eval.sweep.compare import Comparison, Sweep
+
+
+def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
+    """One row a steering for each task, the unsteered model first."""
+    console = Console()
+    for task, result in sweep.unsteered.items():
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{sweep.protocol['model']} on {task}")
+        table.title_justify = "left"
+        table.add_column("steering", overflow="fold", min_width=12)
+        for heading in ("n", "accuracy %", "difference\n(points)", "p", "p (Holm)", "VAS"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        metrics = result.metrics
+        n = str(metrics["accuracy"].n)
+        table.add_row("unsteered", n, percent(metrics["accuracy"]), "", "", "", number(metrics["vas"]))
+        for comparison in sweep.comparisons:
+            if comparison.task == task:
+                table.add_row(*_cells(comparison))
+        console.print(table)
+    console.print("below each number: its 95 % interval; differences are paired with the unsteered model's answers")
+    console.print(f"records, {picture.name} and sweep.json: {output}", highlight=False, soft_wrap=True)
+
+
+def _cells(of: Comparison) -> tuple[str, ...]:
+    return (
+        str(of.steering),
+        str(of.accuracy.n),
+        percent(of.accuracy),
+        _points(of.difference),
+        f"{of.p:.3f}",
+        f"{of.p_holm:.3f}",
+        number(of.vas),
+    )
+
+
+def _points(difference: Metric) -> str:
+    """A difference of shares in percentage points, signed, its interval on a second line."""
+    if difference.value is None:
+        return "–"
+    low_high = "" if difference.ci95 is None else "\n" + " … ".join(f"{100 * end:+.1f}" for end in difference.ci95)
+    return f"{100 * difference.value:+.1f}{low_high}"

@@ -1,0 +1,186 @@
+"""`avar-eval --steer` and `avar-eval sweep` on the embedded model: identities, pairing, resuming and the picture."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from runs import MODEL, Finished, records_of
+
+from avar_eval.attention.steering import Steering
+from avar_eval.errors import UsageError
+from avar_eval.records import JudgementRecord, Record
+from avar_eval.results import task_result
+from avar_eval.stats import mcnemar
+from avar_eval.sweep.compare import Sweep, adjusted, compare
+from avar_eval.sweep.figure import draw_sweep
+from avar_eval.sweep.grid import steering_grid
+
+Run = Callable[..., Finished]
+SHORT = ("--tasks", "shapes", "--limit", "4", "--max-new-tokens", "8")
+STRONG = "image=0.15,system=0.4,mode=prob,layers=0"
+
+
+def succeeded(finished: Finished) -> None:
+    assert finished.code == 0, finished.stderr
+
+
+@pytest.fixture(scope="module")
+def plain(avar_eval: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without steering; never to be changed."""
+    folder = tmp_path_factory.mktemp("plain")
+    succeeded(avar_eval("--model", MODEL, *SHORT, "--output", str(folder)))
+    return folder
+
+
+def test_a_steered_run_says_so_everywhere_and_reuses_nothing(avar_eval: Run, plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_bytes((plain / "records.jsonl").read_bytes())
+    done = avar_eval("--model", MODEL, *SHORT, "--output", str(tmp_path), "--steer", STRONG)
+    succeeded(done)
+    assert f"steered: {STRONG}" in " ".join(done.stdout.split())
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert Steering(**results["protocol"]["steering"]) == Steering(image=0.15, system=0.4, mode="prob", layers=[0])
+    unsteered = json.loads((plain / "results.json").read_text())
+    assert unsteered["protocol"]["steering"] is None
+    assert results["run_id"] != unsteered["run_id"]
+    records = records_of(tmp_path)
+    assert records[:4] == records_of(plain)
+    assert len({record["key"] for record in records}) == 8
+    first, steered = (
+        {record["row_id"]: record["attention"]["user"]["vas_by_layer"][0] for record in of}
+        for of in (records[:4], records[4:])
+    )
+    assert steered == pytest.approx({row: vas * 1.15 / 0.6 for row, vas in first.items()}, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("steer", "expected"),
+    [
+        ("avr", "unknown steering 'avr': did you mean avar"),
+        ("image=2000", "--steer: image takes a number from -1 to 100, not 2000.0"),
+        ("", "--steer is empty"),
+    ],
+)
+def test_a_wrong_steering_gets_one_message(avar_eval: Run, steer: str, expected: str) -> None:
+    done = avar_eval("--model", MODEL, *SHORT, "--steer", steer)
+    assert done.code == 2
+    assert re.search(expected, done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_layers_that_the_model_lacks_end_in_one_message(avar_eval: Run, tmp_path: Path) -> None:
+    done = avar_eval("--model", MODEL, *SHORT, "--steer", "vaf", "--output", str(tmp_path))
+    assert done.code == 1
+    assert "steering asks for layers up to 14, but the model's are 0 to 4" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+GRID = ("sweep", MODEL, *SHORT, "--system", "0,0.4", "--image", "0,0.15", "--mode", "prob")
+
+
+@pytest.fixture(scope="module")
+def swept(avar_eval: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path]:
+    """A finished sweep of three points; never to be changed."""
+    folder = tmp_path_factory.mktemp("sweep") / "run"
+    done = avar_eval(*GRID, "--output", str(folder))
+    succeeded(done)
+    return done, folder
+
+
+def test_a_sweep_pairs_every_point_with_the_unsteered_run(swept: tuple[Finished, Path], plain: Path) -> None:
+    done, folder = swept
+    found: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
+    assert found["unsteered"] == json.loads((plain / "results.json").read_text())["tasks"]
+    assert [of["steering"]["system"] for of in found["comparisons"]] == [0.4, 0.0, 0.4]
+    assert len(records_of(folder)) == 4 * 4
+    assert records_of(folder)[:4] == records_of(plain)
+    for of in found["comparisons"]:
+        expected = of["accuracy"]["value"] - found["unsteered"]["shapes"]["metrics"]["accuracy"]["value"]
+        assert of["difference"]["value"] == pytest.approx(expected)
+        assert of["difference"]["n"] == of["accuracy"]["n"] == 4
+        assert of["p"] <= of["p_holm"] <= 1
+    for heading in ("unsteered", "accuracy %", "difference", "p (Holm)", "VAS", "image=0.15"):
+        assert heading in done.stdout
+
+
+def test_a_sweep_draws_its_picture(swept: tuple[Finished, Path]) -> None:
+    with Image.open(swept[1] / "sweep.png") as picture:
+        assert picture.width > 400
+        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
+
+
+def test_a_killed_sweep_goes_on_where_it_was(avar_eval: Run, swept: tuple[Finished, Path], tmp_path: Path) -> None:
+    whole = (swept[1] / "records.jsonl").read_bytes()
+    (tmp_path / "records.jsonl").write_bytes(whole[: int(0.6 * len(whole))])
+    succeeded(avar_eval(*GRID, "--output", str(tmp_path)))
+    assert (tmp_path / "sweep.json").read_bytes() == (swept[1] / "sweep.json").read_bytes()
+    assert sorted((tmp_path / "records.jsonl").read_bytes().split(b"\n")) == sorted(whole.split(b"\n"))
+
+
+def record(row: int, correct: bool, sample: int = 0) -> Record:
+    judgement = JudgementRecord(state="scored", extracted="1", correct=correct, grader="test")
+    return Record(
+        key=f"{row}-{sample}-{correct}",
+        task="shapes",
+        row_id=str(row),
+        sample=sample,
+        prompt="Why?",
+        prompt_token_ids=[1],
+        response_token_ids=[2],
+        response="1",
+        finish_reason="stop",
+        judgement=judgement,
+    )
+
+
+def test_pairs_are_formed_by_row_and_sample_whatever_their_order() -> None:
+    right = [row % 3 == 0 for row in range(30)]
+    steered = [record(row, not right[row] if row % 5 == 0 else right[row]) for row in range(30)]
+    unsteered = [record(row, right[row]) for row in reversed(range(30))]
+    found = compare(Steering(system=0.4), "shapes", task_result(steered, []), steered, unsteered, 0)
+    assert found.test == "mcnemar"
+    assert found.p == mcnemar([of.judgement.correct for of in steered if of.judgement], right)
+    assert found.difference.value == pytest.approx((4 - 2) / 30)
+    assert [of.p_holm for of in adjusted([found, found])] == [min(1.0, 2 * found.p)] * 2
+
+
+def test_several_samples_of_a_row_are_exchanged_together() -> None:
+    steered = [record(row, True, sample) for row in range(5) for sample in range(4)]
+    unsteered = [record(row, False, sample) for row in range(5) for sample in range(4)]
+    found = compare(Steering(system=0.4), "shapes", task_result(steered, []), steered, unsteered, 0)
+    assert (found.test, found.p) == ("permutation", 2 / 2**5)
+
+
+def test_a_picture_of_several_lines_and_tasks(tmp_path: Path) -> None:
+    records = [record(row, row % 2 == 0) for row in range(20)]
+    result = task_result(records, [])
+    grid = steering_grid("0,0.05,0.4,0.6", "0.15", "logit,prob", layers=["all", "1-3"])
+    comparisons = [compare(of, task, result, records, records, 0) for of in grid for task in ("a", "b")]
+    sweep = Sweep(unsteered={"a": result, "b": result}, comparisons=comparisons, protocol={"model": "avar-tiny"})
+    assert draw_sweep(sweep, tmp_path / "sweep.png").stat().st_size > 10_000
+
+
+def test_a_grid_holds_every_combination_once_and_nothing_unsteered() -> None:
+    grid = steering_grid("0,0.4", "0,0.15", "logit,prob", layers=["all", "1-2"])
+    assert len(grid) == len(set(grid)) == 2 * 2 * 3
+    assert all(of.active for of in grid)
+    assert Steering(image=0.15, system=0.4, mode="prob", layers=[1, 2]) in grid
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("0", "0"), "nothing is steered"),
+        (("0.4,", "0"), "--system takes different values"),
+        (("0.4,0.4", "0"), "--system takes different values"),
+        (("much", "0"), "system takes a number"),
+        (("0.4", "0", "prob,sqrt"), "mode takes"),
+        ((",".join(str(i / 999) for i in range(201)), "0"), "201 points"),
+    ],
+)
+def test_a_wrong_grid_gets_one_message(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        steering_grid(*arguments)
