@@ -73,8 +73,17 @@ class JudgementRecord(BaseModel):
     grader: str
 
 
+class Usage(BaseModel):
+    """Tokens that an API counted for one response, those of its prompt with images included."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class Record(BaseModel):
-    """One response and all that is known of it."""
+    """One response and all that is known of it. usage: where an API answered, which tells no token ids."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,6 +98,7 @@ class Record(BaseModel):
     finish_reason: Literal["stop", "length"]
     judgement: JudgementRecord | None = None
     attention: AttentionSummary | None = None
+    usage: Usage | None = None
 
 
 def record_key(**parts: Any) -> str:
