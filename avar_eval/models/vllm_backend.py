@@ -17,6 +17,7 @@ from avar_eval.models.backend import BackendError, Generation, Prompt
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend, end_tokens
+from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
 
 _NEVER = -100.0
 """The lowest logit bias that vLLM takes: a token with it is drawn with a probability below 1e-40."""
@@ -46,13 +47,18 @@ class VllmBackend:
     """A vLLM engine for one checkpoint, started when it is first needed.
 
     observer: the same checkpoint in transformers. It renders and decodes, so that both backends ask and read alike.
+    steering: see `avar_eval.models.vllm_steering`. Raises BackendError where vLLM cannot steer this architecture.
     """
 
     name: Literal["vllm"] = "vllm"
 
-    def __init__(self, observer: TransformersBackend, options: VllmOptions) -> None:
+    def __init__(
+        self, observer: TransformersBackend, options: VllmOptions, steering: VllmSteering | None = None
+    ) -> None:
         self.observer = observer
         self.options = options
+        self.steering = steering
+        self._steered: dict[str, Any] = {} if steering is None else _steered(observer, steering)
         self.dtype: str = observer.dtype
         self._engine: Any = None
         self._runner: asyncio.Runner | None = None
@@ -94,6 +100,7 @@ class VllmBackend:
             enforce_eager=self.options.eager,
             limit_mm_per_prompt={"video": 0},
             generation_config="vllm",  # the checkpoint's own sampling defaults give way to ours
+            **self._steered,
         )
 
         async def start() -> Any:
@@ -177,6 +184,18 @@ def _published(observer: TransformersBackend) -> GenerationConfig:
         return GenerationConfig.from_pretrained(path)
     except OSError:  # it has no generation_config.json
         return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
+
+
+def _steered(observer: TransformersBackend, steering: VllmSteering) -> dict[str, Any]:
+    """Engine arguments that put the steered class in the place of the stock one."""
+    architecture = AutoConfig.from_pretrained(observer.checkpoint.path).model_type
+    if architecture not in STEERED:
+        raise BackendError(f"vLLM can steer {', '.join(STEERED)}, not {architecture}: use --backend transformers")
+    return {
+        "hf_overrides": {"architectures": [STEERED[architecture]]},
+        "model_impl": "vllm",  # or vLLM would run a class it does not know through transformers, unsteered
+        "additional_config": {CONFIG_KEY: steering.model_dump()},
+    }
 
 
 def _said(error: BaseException) -> str:
