@@ -101,7 +101,9 @@ def print_model(entry: ModelEntry, as_json: bool) -> None:
         return
     if entry.repository is not None and entry.revision is None:
         fields["revision"] = "main, not pinned: a run records the commit that it used"
-    _print_table(("field", "value"), [(name, _shown(value)) for name, value in fields.items() if value not in (None, [])])
+    _print_table(
+        ("field", "value"), [(name, _shown(value)) for name, value in fields.items() if value not in (None, [])]
+    )
 
 
 def _shown(value: object) -> str:
