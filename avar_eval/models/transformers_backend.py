@@ -1,5 +1,6 @@
 """Ask a model through transformers: batched generation under one decoding specification, and where it looked."""
 
+import bisect
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -152,7 +153,8 @@ class TransformersBackend:
         ]
 
     def finished(self, prompt: list[int], response: list[int], decoding: Decoding, ends: set[int]) -> Generation:
-        """The response that token ids make: cut after the first of `ends`, and why it ended."""
+        """The response that token ids make: cut after the first of `ends` or stop string, and why it ended."""
+        response = response[: self._stop_string_end(response, decoding.stop)]
         stop = next((i for i, token in enumerate(response) if token in ends), None)
         token_ids = response if stop is None else response[: stop + 1]
         # Special tokens are kept: some checkpoints declare <think> or <answer> special, and judging needs them.
@@ -161,6 +163,16 @@ class TransformersBackend:
         )
         stopped = stop is not None or any(string in text for string in decoding.stop)
         return Generation(prompt, token_ids, text, "stop" if stopped else "length")
+
+    def _stop_string_end(self, response: list[int], strings: Sequence[str]) -> int:
+        """How many tokens there are up to the end of the first stop string: padding of the batch follows it."""
+        decode = self.processor.tokenizer.decode
+
+        def is_held(tokens: int) -> bool:
+            text = decode(response[:tokens], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            return any(string in text for string in strings)
+
+        return bisect.bisect_left(range(len(response)), True, key=is_held) if strings else len(response)
 
     def measure(self, inputs: Any, responses: Sequence[Sequence[int]]) -> list[AttentionRecord]:
         """Where the model looked: one teacher-forced pass over each encoded prompt with its response's token ids."""

@@ -27,16 +27,16 @@ class VllmOptions(BaseModel):
     """How the engine is laid out.
 
     tensor_parallel: GPUs that share one copy of the weights. data_parallel: copies. distributed: what runs the workers,
-    `ray` for several nodes (None: vLLM's choice). max_model_len: tokens of prompt and response (None: what the model
-    was made for). gpu_memory: share of each GPU's memory. in_flight: questions in the engine at a time; the engine
-    batches as many of them as fit. eager: without torch.compile and CUDA graphs.
+    `ray` for several nodes, `uni` the engine's own process (None: vLLM's choice). max_model_len: tokens of prompt and
+    response (None: what the model was made for). gpu_memory: share of each GPU's memory. in_flight: questions in the
+    engine at a time; it batches as many of them as fit. eager: without torch.compile and CUDA graphs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tensor_parallel: int = Field(1, ge=1)
     data_parallel: int = Field(1, ge=1)
-    distributed: Literal["mp", "ray"] | None = None
+    distributed: Literal["uni", "mp", "ray"] | None = None
     max_model_len: int | None = Field(None, ge=1)
     gpu_memory: float = Field(0.9, gt=0, le=1)
     in_flight: int = Field(512, ge=1)

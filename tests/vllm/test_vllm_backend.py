@@ -48,7 +48,7 @@ def transformers() -> TransformersBackend:
 
 @pytest.fixture(scope="module")
 def vllm(transformers: TransformersBackend) -> Iterator[VllmBackend]:
-    backend = VllmBackend(transformers, VllmOptions(max_model_len=1024, eager=True, in_flight=8))
+    backend = VllmBackend(transformers, VllmOptions(max_model_len=1024, eager=True, in_flight=8, distributed="uni"))
     yield backend
     backend.release()
 
