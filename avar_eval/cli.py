@@ -47,8 +47,16 @@ def evaluate(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.")] = 1.0,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="0 is greedy.", show_default="the model's")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.", show_default="the model's")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=0, help="Draw from the K likeliest tokens, 0: all.", show_default="the model's")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(min=0.01, max=100.0, help="1 is none.", show_default="the model's")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Responses to each question.")] = 1,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling.")] = 0,
     system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
@@ -69,6 +77,28 @@ def evaluate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
     ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="transformers, vllm or api.", show_default="the model's, mostly transformers")
+    ] = None,
+    api_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint, up to and with /v1.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with its key.", show_default="OPENAI_API_KEY")
+    ] = None,
+    api_concurrency: Annotated[int | None, typer.Option(min=1, help="Requests at a time.", show_default="16")] = None,
+    api_requests_per_minute: Annotated[
+        float | None, typer.Option(min=0.001, help="Begin no more requests than this.", show_default="no limit")
+    ] = None,
+    api_price: Annotated[
+        str | None, typer.Option(help="PROMPT,RESPONSE: dollars a million tokens.", show_default="not counted")
+    ] = None,
+    api_cost_limit: Annotated[
+        float | None, typer.Option(min=0.0, help="Dollars after which nothing is asked.", show_default="no limit")
+    ] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(min=1, help="GPUs a copy (vllm).", show_default="1")] = None,
+    data_parallel: Annotated[int | None, typer.Option(min=1, help="Copies (vllm).", show_default="1")] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of prompt and response (vllm).", show_default="the model's")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json and nothing else.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -82,6 +112,7 @@ def evaluate(
     output = output or Path("avar-runs") / Path(model).name.lower()
     _check_choice("--attention", attention, ("on", "off"))
     _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    _check_choice("--backend", backend, ("transformers", "vllm", "api", None))
     if temperature and not 1e-6 <= temperature <= 1e6:  # beyond, float32 logits overflow
         raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
     if top_p == 0:
@@ -103,6 +134,8 @@ def evaluate(
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 top_p=top_p,
+                top_k=top_k,
+                repetition_penalty=repetition_penalty,
                 samples=samples,
                 system_prompt=system_prompt,
                 data_dir=data_dir,
@@ -110,6 +143,18 @@ def evaluate(
                 dtype=dtype,
                 attention_samples=0 if attention == "off" else attention_samples,
                 steering=steering,
+                backend=backend,
+                backend_options=_given(
+                    url=api_url,
+                    key_env=api_key_env,
+                    concurrency=api_concurrency,
+                    requests_per_minute=api_requests_per_minute,
+                    price=api_price,
+                    cost_limit=api_cost_limit,
+                    tensor_parallel=tensor_parallel,
+                    data_parallel=data_parallel,
+                    max_model_len=max_model_len,
+                ),
                 command=_command(sys.argv[1:]),
             )
         )
@@ -146,6 +191,11 @@ def _interruptible() -> Iterator[None]:
 def _check_choice(option: str, value: str | None, known: tuple[str | None, ...]) -> None:
     if value not in known:
         raise UsageError(f"{option} takes {', '.join(name for name in known if name)}, not {value!r}")
+
+
+def _given(**options: object) -> dict[str, object]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _command(arguments: list[str]) -> str:

@@ -75,8 +75,17 @@ class JudgementRecord(BaseModel):
     official: bool | None = None
 
 
+class Usage(BaseModel):
+    """Tokens that an API counted for one response, those of its prompt with images included."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class Record(BaseModel):
-    """One response and all that is known of it."""
+    """One response and all that is known of it. usage: where an API answered, which tells no token ids."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -91,6 +100,7 @@ class Record(BaseModel):
     finish_reason: Literal["stop", "length"]
     judgement: JudgementRecord | None = None
     attention: AttentionSummary | None = None
+    usage: Usage | None = None
 
 
 def record_key(**parts: Any) -> str:

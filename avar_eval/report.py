@@ -41,6 +41,10 @@ def print_results(results: Results, output: Path) -> None:
     console = Console()
     console.print(table)
     console.print("below each number: its 95 % interval")
+    if results.protocol["backend"]["backend"] == "api":
+        console.print("VAS is not available through an API: it shows no attention")
+    for name in results.protocol["trained_on"]:
+        console.print(f"{name}: in the training data of {results.protocol['model']}, so no measure of its ability")
     for name, task in results.tasks.items():
         if task.left_out.n:
             console.print(f"{name}: {task.left_out.n} rows left out, {task.left_out.reason}")
@@ -84,8 +88,16 @@ def print_models(entries: Sequence[ModelEntry], as_json: bool) -> None:
         return
     _print_table(
         ("model", "source", "description"),
-        [(entry.name, entry.repository or "embedded", entry.description) for entry in entries],
+        [(entry.name, _source(entry), entry.description) for entry in entries],
     )
+
+
+def _source(entry: ModelEntry) -> str:
+    """Where the model comes from, in a word."""
+    if entry.bundled is not None:
+        return "embedded"
+    served = entry.api.url if entry.api else ""
+    return entry.repository or str(entry.folder or served)
 
 
 def print_model(entry: ModelEntry, as_json: bool) -> None:
@@ -94,7 +106,18 @@ def print_model(entry: ModelEntry, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(fields, indent=2))
         return
-    _print_table(("field", "value"), [(name, str(value)) for name, value in fields.items() if value is not None])
+    if entry.repository is not None and entry.revision is None:
+        fields["revision"] = "main, not pinned: a run records the commit that it used"
+    _print_table(
+        ("field", "value"), [(name, _shown(value)) for name, value in fields.items() if value not in (None, [])]
+    )
+
+
+def _shown(value: object) -> str:
+    """A field's value in the words of the YAML file."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items() if part is not None)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _model(entry: ModelEntry) -> dict[str, object]:

@@ -4,9 +4,9 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ import tqdm.std
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.checkpoint import check_model_name
+from avar_eval.models.decoding import decoding_for
+from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.results import Results, prompt_sha256, run_id, task_result
 from avar_eval.tasks.catalog import TASKS_FOLDER, TaskEntry, find_tasks
 
@@ -28,7 +30,8 @@ class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
     attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
-    by, if anything. command: how the run was started, for the protocol.
+    by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`. command: how the run was started, for
+    the protocol.
     """
 
     model: str
@@ -38,8 +41,10 @@ class RunConfig:
     batch_size: int | None = None
     seed: int = 0
     max_new_tokens: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
     samples: int = 1
     system_prompt: str | None = None
     data_dir: Path | None = None
@@ -47,6 +52,8 @@ class RunConfig:
     dtype: str | None = None
     attention_samples: int | None = 200
     steering: Steering | None = None
+    backend: BackendName | None = None
+    backend_options: Mapping[str, object] = field(default_factory=dict)
     command: str = ""
 
 
@@ -66,9 +73,9 @@ def evaluate(config: RunConfig) -> Results:
 def check_config(config: RunConfig) -> list[TaskEntry]:
     """The tasks to run. Raises UsageError for what can be known to be wrong before anything heavy is loaded."""
     tasks = find_tasks(config.tasks)
-    check_model_name(config.model)
-    if config.samples > 1 and config.temperature == 0:
-        raise UsageError("--samples above 1 needs --temperature above 0: greedy samples are all the same")
+    if choose_backend(config.model, config.backend) != "api":  # an endpoint may know any name
+        check_model_name(config.model)
+    decoding_for(find_model(config.model), temperature=config.temperature, samples=config.samples)
     if config.system_prompt is not None and any("\ud800" <= letter <= "\udfff" for letter in config.system_prompt):
         raise UsageError("--system-prompt is not valid UTF-8")
     if config.data_dir is not None:
@@ -100,10 +107,14 @@ def open_model(config: RunConfig) -> "Avar":
         attention_samples=config.attention_samples,
         temperature=config.temperature,
         top_p=config.top_p,
+        top_k=config.top_k,
+        repetition_penalty=config.repetition_penalty,
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         samples=config.samples,
         steering=config.steering,
+        backend=config.backend,
+        **config.backend_options,
     )
 
 
@@ -161,12 +172,15 @@ def _without_other_bars() -> Iterator[None]:
 def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
     """Everything that decided the numbers."""
     asked = {task.name: lm.asked[task.name] for task in tasks}
+    entry = find_model(config.model)
     return {
         "model": lm.checkpoint.name,
         "revision": lm.checkpoint.revision,
         "weights_sha256": lm.weights,
         "dtype": lm.backend.dtype,
+        "backend": {"backend": lm.backend.name} | lm.backend.identity(),
         "system_prompt": lm.system_prompt,
+        "instruction": lm.instruction,
         "decoding": lm.decoding.model_dump(mode="json"),
         "steering": lm.steering_identity(),
         "tasks": {
@@ -184,13 +198,14 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
             name: sorted({record.judgement.grader for record in records if record.judgement})
             for name, records in asked.items()
         },
-        "attention": {"samples": config.attention_samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
+        "trained_on": [task.name for task in tasks if entry and entry.trained_on_task(task.name)],
+        "attention": {"samples": lm.attention.samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
         "seed": config.seed,
-        "versions": _versions(),
+        "versions": _versions(lm.backend.name),
         "command": config.command,
     }
 
 
-def _versions() -> dict[str, str]:
-    packages = ("avar-eval", "lmms-eval", "torch", "transformers", "datasets")
+def _versions(backend: BackendName) -> dict[str, str]:
+    packages = ["avar-eval", "lmms-eval", "torch", "transformers", "datasets", *(["vllm"] if backend == "vllm" else [])]
     return {"python": platform.python_version()} | {package: version(package) for package in packages}

@@ -17,12 +17,11 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
 from avar_eval.models.checkpoint import check_model_name, resolve_checkpoint
-from avar_eval.models.decoding import Decoding
+from avar_eval.models.decoding import DEFAULT_MAX_NEW_TOKENS, Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.pictures import whole_pictures_only
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
-_DEFAULT_MAX_NEW_TOKENS = 4096
 
 
 class LookError(AvarError):
@@ -162,7 +161,7 @@ def _response(
         token_ids = backend.processor.tokenizer.encode(conversation.response, add_special_tokens=False)
         return token_ids, conversation.response, "given"
     entry = backend.checkpoint.entry
-    registered = _DEFAULT_MAX_NEW_TOKENS if entry is None else entry.max_new_tokens
+    registered = DEFAULT_MAX_NEW_TOKENS if entry is None else entry.max_new_tokens
     decoding = Decoding(max_new_tokens=conversation.max_new_tokens or registered)
     (generation,) = backend.generate(inputs, decoding, ["0"])
     return generation.token_ids, generation.text, generation.finish_reason

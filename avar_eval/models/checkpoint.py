@@ -60,7 +60,9 @@ def _locate(model: str) -> Checkpoint:
     if entry is not None and entry.path is not None:
         return Checkpoint(entry.name, entry.path, None, entry)
     if entry is not None:
-        path = _from_hub(str(entry.repository), entry.revision)
+        if entry.repository is None:
+            raise UsageError(f"{entry.name} has no weights to load: it is only served, run it with --backend api")
+        path = _from_hub(entry.repository, entry.revision)
         return Checkpoint(entry.name, path, path.name, entry)
     if Path(model).is_dir():
         return Checkpoint(model, Path(model).resolve(), None, None)

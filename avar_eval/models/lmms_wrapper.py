@@ -1,4 +1,4 @@
-"""Our lmms-eval model: asks the record book first, generates what is missing, and appends each batch as it is done."""
+"""Our lmms-eval model: asks the record book first, and appends what is missing as soon as a backend has answered it."""
 
 import hashlib
 from collections import Counter
@@ -16,10 +16,14 @@ from PIL.Image import Image
 from avar_eval.answers import FinishReason
 from avar_eval.attention.record import ATTENTION_NAME, append_lines
 from avar_eval.attention.steering import Steering, parse_steering
-from avar_eval.models.checkpoint import resolve_checkpoint, weights_sha256
-from avar_eval.models.decoding import Decoding
-from avar_eval.models.registry import find_model
-from avar_eval.models.transformers_backend import Generation, TransformersBackend
+from avar_eval.models.answer_format import instruction_for, with_instruction
+from avar_eval.models.api_backend import ApiBackend
+from avar_eval.models.backend import Generation
+from avar_eval.models.checkpoint import Checkpoint, weights_sha256
+from avar_eval.models.decoding import decoding_for
+from avar_eval.models.open_backend import open_backend
+from avar_eval.models.registry import BackendName, choose_backend, find_model
+from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.progress import Bar
 from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
 from avar_eval.tasks.catalog import catalog, judge_of
@@ -59,9 +63,11 @@ class AttentionSampling:
 class Avar(lmms):  # type: ignore[misc]
     """`lmms-eval --model avar --model_args pretrained=avar-tiny`, and the model that `avar-eval` runs.
 
-    pretrained: registered name, local folder or hub repository. output: folder of the record book. decoding: as in
+    pretrained: registered name, local folder or hub repository, or the name that an endpoint knows. backend: see
+    `avar_eval.models.backend`; by default the model's. output: folder of the record book. decoding: as in
     `avar_eval.models.decoding`; given one by one for lmms-eval's --model_args. attention_samples: rows a task whose
-    attention is measured, 0 for none. steering: or its text, such as a preset's name.
+    attention is measured, 0 for none. steering: or its text, such as a preset's name. backend_options: the fields of
+    `ApiOptions` or `VllmOptions`.
     """
 
     is_simple = False
@@ -75,37 +81,48 @@ class Avar(lmms):  # type: ignore[misc]
         system_prompt: str | None = None,
         output: str | None = None,
         attention_samples: int | None = 200,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        repetition_penalty: float | None = None,
         max_new_tokens: int | None = None,
         seed: int = 0,
         samples: int = 1,
         max_batch_size: int | None = None,
         steering: Steering | str | None = None,
+        backend: BackendName | None = None,
+        **backend_options: Any,
     ) -> None:
         super().__init__()
         entry = find_model(pretrained)
-        self.checkpoint = resolve_checkpoint(pretrained)
         steering = parse_steering(steering) if isinstance(steering, str) else steering
-        self.backend = TransformersBackend(self.checkpoint, device, dtype, steering)
-        self.weights = weights_sha256(self.checkpoint.path)
+        name = choose_backend(pretrained, backend)
+        opened = open_backend(name, pretrained, device, dtype, steering, backend_options)
+        self.checkpoint, self.backend, self.observer = opened
+        self.weights = weights_sha256(self.checkpoint.path) if isinstance(self.checkpoint, Checkpoint) else None
+        self.instruction = instruction_for(entry)
         default_system = entry.system_prompt if entry else None
         self.system_prompt = default_system if system_prompt is None else system_prompt
         self.batch_size = int(batch_size or (entry.batch_size if entry else 16))
         if max_batch_size is not None:
             self.batch_size = min(self.batch_size, int(max_batch_size))
-        self.decoding = Decoding(
+        self.decoding = decoding_for(
+            entry,
             temperature=temperature,
             top_p=top_p,
-            max_new_tokens=max_new_tokens or (entry.max_new_tokens if entry else 4096),
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            max_new_tokens=max_new_tokens,
             seed=seed,
             samples=samples,
         )
-        self.attention = AttentionSampling(attention_samples, seed)
+        self.attention = AttentionSampling(attention_samples if self.observer else 0, seed)
         self.asked: dict[str, list[Record]] = {}
         self._plain_rows: dict[str, Any] = {}
         # Last, so that an error before it leaves no folder locked.
         self.book = RecordBook(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
+        if isinstance(self.backend, ApiBackend):
+            self.backend.recall(record.usage for record in self.book if record.usage)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise NotImplementedError("avar answers with generated text: choose a task of output_type generate_until")
@@ -117,15 +134,15 @@ class Avar(lmms):  # type: ignore[misc]
         """The responses to all requests, in their order; each is in the record book by then."""
         questions = self._questions(requests)
         missing = [question for question in questions if self.book.get(question.key) is None]
-        unmeasured = [question for question in questions if question.measured and self._lacks_attention(question)]
-        if missing or unmeasured:
+        if missing:
             self.backend.load()  # before the clock of the bar starts
         with Bar("questions", len(questions), len(questions) - len(missing)) as bar:
-            for batch in self._batches_to_answer(questions):
-                records = [record for record in self._answer(batch) if self.book.get(record.key) is None]
+            for records in self._answered(questions, missing):
                 self.book.append(records)
                 bar.advance(len(records))
+        unmeasured = [question for question in questions if question.measured and self._lacks_attention(question)]
         if unmeasured:
+            self._observer().load()
             with Bar("attention of earlier responses", len(unmeasured)) as bar:
                 for batch in self._batches(unmeasured):
                     self.book.append(self._measure_again(batch))
@@ -138,7 +155,23 @@ class Avar(lmms):  # type: ignore[misc]
 
     def steering_identity(self) -> dict[str, Any] | None:
         """What the model is steered by, as it stands in record keys and in the protocol."""
-        return None if self.backend.steering is None else self.backend.steering.identity()
+        steering = self.observer.steering if self.observer else None
+        return None if steering is None else steering.identity()
+
+    def _answered(self, questions: Sequence[Question], missing: Sequence[Question]) -> Iterator[list[Record]]:
+        """New records, as they are finished: batches with their attention, or one by one, to be measured later."""
+        if isinstance(self.backend, TransformersBackend):
+            for batch in self._batches_to_answer(questions):
+                yield [record for record in self._answer(self.backend, batch) if self.book.get(record.key) is None]
+        elif missing:
+            for number, generation in self.backend.answer(missing, self.decoding):
+                yield [_record(missing[number], generation, None)]
+            self.backend.release()
+
+    def _observer(self) -> TransformersBackend:
+        if self.observer is None:
+            raise ValueError("attention is to be measured, and nothing can measure it")
+        return self.observer
 
     def _recorded(self, question: Question) -> Record:
         record = self.book.get(question.key)
@@ -177,7 +210,7 @@ class Avar(lmms):  # type: ignore[misc]
         rows = self.task_dict[task][split]
         row = rows[doc_id]
         entry = catalog().get(task)
-        chat = _chat(doc_to_messages(row), self.system_prompt)
+        chat = _chat(doc_to_messages(row), self.system_prompt, self.instruction)
         images, _, _ = chat.extract_media()
         prompt = self.backend.render(chat.to_hf_messages())
         row_id = entry.row_id(row) if entry else str(doc_id)
@@ -191,6 +224,7 @@ class Avar(lmms):  # type: ignore[misc]
             dtype=self.backend.dtype,
             decoding=self.decoding.identity(),
             steering=self.steering_identity(),
+            **self.backend.identity(),
         )
         return Question(
             key=key,
@@ -236,12 +270,12 @@ class Avar(lmms):  # type: ignore[misc]
 
     def _kind(self, question: Question) -> tuple[bool, int]:
         """What the questions of a batch share: whether they are measured and, if need be, how many images they have."""
-        even = self.backend.markup.format.cross_attention
+        even = self._observer().markup.format.cross_attention
         return not question.measured, question.image_count if even else 0
 
-    def _answer(self, batch: Sequence[Question]) -> list[Record]:
+    def _answer(self, backend: TransformersBackend, batch: Sequence[Question]) -> list[Record]:
         inputs = self._encode(batch)
-        generations = self.backend.generate(inputs, self.decoding, [question.key for question in batch])
+        generations = backend.generate(inputs, self.decoding, [question.key for question in batch])
         attention: Sequence[AttentionSummary | None] = [None] * len(batch)
         if batch[0].measured:
             attention = self._measured(batch, inputs, [generation.token_ids for generation in generations])
@@ -258,7 +292,7 @@ class Avar(lmms):  # type: ignore[misc]
         self, batch: Sequence[Question], inputs: Any, responses: Sequence[Sequence[int]]
     ) -> list[AttentionSummary]:
         """Measure a batch: the details go to attention.jsonl, the summaries into the records."""
-        measured = self.backend.measure(inputs, responses)
+        measured = self._observer().measure(inputs, responses)
         folder = self.book.path.parent
         try:
             append_lines(folder, [question.key for question in batch], measured)
@@ -278,10 +312,14 @@ class Avar(lmms):  # type: ignore[misc]
             self.book.append(changed)
 
     def _encode(self, batch: Sequence[Question]) -> Any:
-        return self.backend.encode([question.prompt for question in batch], [question.images() for question in batch])
+        prompts, images = [question.prompt for question in batch], [question.images() for question in batch]
+        return self._observer().encode(prompts, images)
 
 
-def _chat(messages: list[dict[str, Any]], system_prompt: str | None) -> ChatMessages:
+def _chat(messages: list[dict[str, Any]], system_prompt: str | None, instruction: str | None = None) -> ChatMessages:
+    """lmms-eval's messages under a system prompt, the task's answer instruction replaced by the model's own."""
+    if instruction is not None:
+        messages = [with_instruction(message, instruction) for message in messages]
     if system_prompt is not None and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}, *messages]
     return ChatMessages(messages=messages)
@@ -304,6 +342,7 @@ def _record(question: Question, generation: Generation, attention: AttentionSumm
         finish_reason=generation.finish_reason,
         judgement=_judge(question, generation.text, generation.finish_reason),
         attention=attention,
+        usage=generation.usage,
     )
 
 

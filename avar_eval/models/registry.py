@@ -1,20 +1,80 @@
-"""The model registry: what a short name stands for. Light: knows no torch and no transformers."""
+"""The model registry: what a short name stands for. Light: knows no torch and no transformers.
 
+`registry.yaml` describes the models of the paper. A user's own entries stand in a file of the same form, by default
+`models.yaml` in the user's configuration folder (Linux: ~/.config/avar-eval), or the file that $AVAR_MODELS names.
+"""
+
+import os
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
+import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import unknown_name
 
 _HERE = Path(__file__).parent
+
+BackendName = Literal["transformers", "vllm", "api"]
+AnswerFormat = Literal["thinking", "boxed", "direct"]
+
+
+class RegistryError(AvarError):
+    """The user's file of models cannot be used."""
+
+
+class RecommendedDecoding(BaseModel):
+    """What the model's authors decode with, by default greedily; the fields are those of `Decoding`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    repetition_penalty: float = Field(1.0, gt=0)
+
+
+class ApiSource(BaseModel):
+    """Where a model is served. model: its name there. key_env: the environment variable that holds the key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    url: str
+    key_env: str = "OPENAI_API_KEY"
+
+
+class Published(BaseModel):
+    """Reference numbers as the paper (arXiv 2603.03825) prints them: accuracies in percent by benchmark, and VAS.
+
+    `average` is the printed one, which does not always equal the mean of the printed accuracies.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    mathvista: float | None = None
+    mathvision: float | None = None
+    mathverse_vision_only: float | None = None
+    mmmu_val: float | None = None
+    mmmu_pro: float | None = None
+    mmstar: float | None = None
+    hallusionbench: float | None = None
+    average: float | None = None
+    vas: float | None = None
 
 
 class ModelEntry(BaseModel):
     """One registered model: where its weights are, and how it wants to be asked by default.
 
-    system_prompt None leaves it to the model's chat template. batch_size is for the transformers backend.
+    Weights: `bundled` in this package, a `folder` of this disk, or a hub `repository` at a `revision` (None: not
+    pinned, the newest of its main branch). None of them for a model that is only served, at `api`.
+    system_prompt None leaves it to the model's chat template. answer_format: how its answers end; `instruction` is the
+    sentence that asks for it where the authors published one of their own. trained_on: data sets known to be in its
+    training data, benchmarks by their task's name; a set that is not listed may be in it all the same. runs_on: the
+    backends that can run it, the usual one first. batch_size is for the transformers backend.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -22,31 +82,98 @@ class ModelEntry(BaseModel):
     name: str
     aliases: list[str] = []
     bundled: str | None = None
+    folder: Path | None = None
     repository: str | None = None
     revision: str | None = None
-    architecture: str
+    api: ApiSource | None = None
+    architecture: str | None = None
+    runs_on: list[BackendName] = Field(["transformers", "vllm", "api"], min_length=1)
     system_prompt: str | None = None
-    max_new_tokens: int
-    batch_size: int = 16
+    answer_format: AnswerFormat = "thinking"
+    instruction: str | None = None
+    decoding: RecommendedDecoding = RecommendedDecoding()
+    max_new_tokens: int = Field(ge=1)
+    batch_size: int = Field(16, ge=1)
+    trained_on: list[str] = []
+    published: Published | None = None
     description: str
 
     @model_validator(mode="after")
     def _one_source(self) -> "ModelEntry":
-        if (self.bundled is None) == (self.repository is None):
-            raise ValueError(f"{self.name}: give either `bundled` or `repository`")
+        sources = [source for source in (self.bundled, self.folder, self.repository) if source is not None]
+        if len(sources) > 1:
+            raise ValueError("give one of `folder` and `repository`")
+        if not sources and (self.api is None or self.runs_on != ["api"]):
+            raise ValueError("give `folder` or `repository`, or else `api` and `runs_on: [api]`")
+        if sources and self.architecture is None:
+            raise ValueError("give the `architecture`: `model_type` of its config.json")
         return self
 
     @property
     def path(self) -> Path | None:
-        """Where the weights are on this disk, None for a hub model."""
-        return None if self.bundled is None else _HERE / self.bundled
+        """Where the weights are on this disk, None for a hub model or a served one."""
+        if self.bundled is not None:
+            return _HERE / self.bundled
+        return None if self.folder is None else self.folder.expanduser()
+
+    def trained_on_task(self, task: str) -> bool:
+        """Whether a task's data set is known to be in the training data: its score is then no measure of ability."""
+        return any(task == name or task.startswith(f"{name}_") for name in self.trained_on)
+
+
+def user_models_path() -> Path:
+    """The user's file of models: $AVAR_MODELS, or models.yaml in the user's configuration folder."""
+    named = os.environ.get("AVAR_MODELS")
+    return Path(named) if named else platformdirs.user_config_path("avar-eval") / "models.yaml"
 
 
 @cache
 def registry() -> dict[str, ModelEntry]:
-    """All registered models by name."""
-    data = yaml.safe_load((_HERE / "registry.yaml").read_text(encoding="utf-8"))
-    return {name: ModelEntry(name=name, **fields) for name, fields in data.items()}
+    """All registered models by name, the user's after the package's. Raises RegistryError for a bad user's file."""
+    shipped = yaml.safe_load((_HERE / "registry.yaml").read_text(encoding="utf-8"))
+    entries = {name: ModelEntry(name=name, **fields) for name, fields in shipped.items()}
+    path = user_models_path()
+    for name, fields in _user_models(path).items():
+        entry = _user_entry(path, name, fields)
+        taken = {known for other in entries.values() for known in (other.name, *other.aliases)}
+        if double := taken & {entry.name, *entry.aliases}:
+            raise RegistryError(f"{path}, model {name}: {min(double)!r} is already registered, choose another name")
+        entries[entry.name] = entry
+    return entries
+
+
+def _user_models(path: Path) -> dict[str, Any]:
+    """Name -> fields of the user's file; nothing where there is none and none was asked for."""
+    if not path.exists() and "AVAR_MODELS" not in os.environ:
+        return {}
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RegistryError(f"AVAR_MODELS names {path}, and there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RegistryError(f"the models in {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise RegistryError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict | None):
+        raise RegistryError(f"{path} must map names of models to their fields")
+    return data or {}
+
+
+def _user_entry(path: Path, name: object, fields: object) -> ModelEntry:
+    where = f"{path}, model {name}"
+    if not isinstance(name, str) or name != name.lower() or "/" in name:
+        raise RegistryError(f"{where}: a model's name is lower case, without a slash")
+    if not isinstance(fields, dict) or {"bundled", "name"} & set(fields):
+        raise RegistryError(
+            f"{where}: give its fields, such as `folder` or `repository`, `architecture`, `description`"
+        )
+    try:
+        return ModelEntry(name=name, **{str(field): value for field, value in fields.items()})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        raise RegistryError(f"{where}: {f'{field}: ' if field else ''}{message}") from error
 
 
 def find_model(name: str) -> ModelEntry | None:
@@ -65,3 +192,16 @@ def get_model(name: str) -> ModelEntry:
         known = [known for entry in registry().values() for known in (entry.name, *entry.aliases)]
         raise unknown_name("model", name, known, "(a local folder or a hub repository owner/name is taken as well)")
     return entry
+
+
+def choose_backend(model: str, backend: BackendName | None) -> BackendName:
+    """The backend to run a model with: the given one, or the usual one of its entry.
+
+    Raises UsageError if its entry says that this backend cannot run it.
+    """
+    entry = find_model(model)
+    if entry is None:
+        return backend or "transformers"
+    if backend is not None and backend not in entry.runs_on:
+        raise UsageError(f"{entry.name} runs with --backend {' or '.join(entry.runs_on)}, not with {backend}")
+    return backend or entry.runs_on[0]

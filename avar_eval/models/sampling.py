@@ -24,3 +24,24 @@ class SeededSampling(LogitsProcessor):  # type: ignore[misc]
         cumulative = scores.double().softmax(-1).cumsum(-1)
         drawn = torch.searchsorted(cumulative, uniform.double() * cumulative[:, -1:], right=True)
         return torch.full_like(scores, float("-inf")).scatter_(1, drawn.clamp_max(scores.shape[1] - 1), 0.0)
+
+
+class RepetitionPenalty(LogitsProcessor):  # type: ignore[misc]
+    """Penalises the tokens that a sequence holds, its padding not among them (arXiv 1909.05858, Section 4.1).
+
+    transformers' own processor counts padding as a token of the sequence, and for some models padding is an end of
+    turn: its responses would depend on the batch. attention_mask: of the left-padded prompts.
+    """
+
+    def __init__(self, penalty: float, attention_mask: Int[Tensor, "batch prompt"]) -> None:
+        self._penalty = penalty
+        self._present = attention_mask.bool()
+
+    def __call__(
+        self, input_ids: Int[Tensor, "batch length"], scores: Float[Tensor, "batch vocabulary"]
+    ) -> Float[Tensor, "batch vocabulary"]:
+        held = torch.zeros_like(scores)
+        responses = self._present.new_ones(len(input_ids), input_ids.shape[1] - self._present.shape[1])
+        held.scatter_add_(1, input_ids, torch.cat([self._present, responses], 1).to(scores))
+        penalised = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
+        return torch.where(held > 0, penalised, scores)

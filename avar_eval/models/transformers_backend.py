@@ -1,7 +1,7 @@
 """Ask a model through transformers: batched generation under one decoding specification, and where it looked."""
 
+import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessorList,
     TemperatureLogitsWarper,
+    TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
@@ -21,26 +22,13 @@ from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import ChatMarkup
 from avar_eval.attention.steer import check_steering, steer
 from avar_eval.attention.steering import UNSTEERED, Steering
-from avar_eval.errors import AvarError, UsageError
+from avar_eval.errors import UsageError
+from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.sampling import SeededSampling
+from avar_eval.models.sampling import RepetitionPenalty, SeededSampling
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class BackendError(AvarError):
-    """The model cannot be loaded or run."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One response. token_ids contains the end-of-turn token, text does not; `length`: the token limit cut it."""
-
-    prompt_token_ids: list[int]
-    token_ids: list[int]
-    text: str
-    finish_reason: Literal["stop", "length"]
 
 
 class TransformersBackend:
@@ -48,6 +36,8 @@ class TransformersBackend:
 
     steering: what the model is steered by when it answers and when it is measured; it may be set anew at any time.
     """
+
+    name: Literal["transformers"] = "transformers"
 
     def __init__(
         self,
@@ -59,7 +49,7 @@ class TransformersBackend:
         self.checkpoint = checkpoint
         self.steering = steering
         self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
+        self.dtype: str = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
         try:
             self.processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
         except Exception as error:  # a damaged file makes the libraries below raise anything, KeyError and their own
@@ -71,6 +61,10 @@ class TransformersBackend:
         self.processor.tokenizer.padding_side = "left"
         self.markup = ChatMarkup(self.processor)
         self._model: Any = None
+
+    def identity(self) -> dict[str, str]:
+        """Nothing: weights, dtype and decoding decide a response."""
+        return {}
 
     def load(self) -> None:
         """Load the weights, if they are not yet; the checkpoint's generation defaults give way to ours."""
@@ -93,7 +87,7 @@ class TransformersBackend:
                 f"{missing[0]}; fetch the files in {self.checkpoint.path} again"
             )
         check_steering(model.config.get_text_config(), self.steering or UNSTEERED)
-        model.generation_config = self._terminators(model.generation_config)
+        model.generation_config = self.terminators(model.generation_config)
         self._model = model
 
     @property
@@ -102,7 +96,7 @@ class TransformersBackend:
         self.load()
         return self._model
 
-    def _terminators(self, published: GenerationConfig) -> GenerationConfig:
+    def terminators(self, published: GenerationConfig) -> GenerationConfig:
         """Of a checkpoint's generation defaults keep what ends and pads a response, nothing that changes its text."""
         tokenizer = self.processor.tokenizer
         end = published.eos_token_id if published.eos_token_id is not None else tokenizer.eos_token_id
@@ -162,18 +156,20 @@ class TransformersBackend:
             sequences = self.model.generate(
                 **inputs,
                 generation_config=config,
-                logits_processor=_sampling(decoding, streams),
+                logits_processor=_sampling(decoding, streams, inputs["attention_mask"]),
                 tokenizer=self.processor.tokenizer if decoding.stop else None,
             )
         width = inputs["input_ids"].shape[1]
         prompts = _without_padding(inputs["input_ids"], inputs["attention_mask"])
+        ends = end_tokens(self.model.generation_config)
         return [
-            self._finished(prompt, response, decoding)
+            self.finished(prompt, response, decoding, ends)
             for prompt, response in zip(prompts, sequences[:, width:].tolist(), strict=True)
         ]
 
-    def _finished(self, prompt: list[int], response: list[int], decoding: Decoding) -> Generation:
-        ends = self._end_tokens()
+    def finished(self, prompt: list[int], response: list[int], decoding: Decoding, ends: set[int]) -> Generation:
+        """The response that token ids make: cut after the first of `ends` or stop string, and why it ended."""
+        response = response[: self._stop_string_end(response, decoding.stop)]
         stop = next((i for i, token in enumerate(response) if token in ends), None)
         token_ids = response if stop is None else response[: stop + 1]
         # Special tokens are kept: some checkpoints declare <think> or <answer> special, and judging needs them.
@@ -183,9 +179,15 @@ class TransformersBackend:
         stopped = stop is not None or any(string in text for string in decoding.stop)
         return Generation(prompt, token_ids, text, "stop" if stopped else "length")
 
-    def _end_tokens(self) -> set[int]:
-        end = self.model.generation_config.eos_token_id
-        return {end} if isinstance(end, int) else set(end)
+    def _stop_string_end(self, response: list[int], strings: Sequence[str]) -> int:
+        """How many tokens there are up to the end of the first stop string: padding of the batch follows it."""
+        decode = self.processor.tokenizer.decode
+
+        def is_held(tokens: int) -> bool:
+            text = decode(response[:tokens], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            return any(string in text for string in strings)
+
+        return bisect.bisect_left(range(len(response)), True, key=is_held) if strings else len(response)
 
     def measure(self, inputs: Any, responses: Sequence[Sequence[int]]) -> list[AttentionRecord]:
         """Where the model looked: one teacher-forced pass over each encoded prompt with its response's token ids."""
@@ -209,13 +211,27 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _sampling(decoding: Decoding, streams: Sequence[str]) -> LogitsProcessorList:
+def end_tokens(config: GenerationConfig) -> set[int]:
+    """The tokens that end a response."""
+    end = config.eos_token_id
+    return {end} if isinstance(end, int) else set(end)
+
+
+def _sampling(decoding: Decoding, streams: Sequence[str], attention_mask: torch.Tensor) -> LogitsProcessorList:
+    """Penalty, temperature, top-k and top-p in the order of vLLM and transformers, then the draw."""
+    processors = LogitsProcessorList()
+    if decoding.repetition_penalty != 1:
+        processors.append(RepetitionPenalty(decoding.repetition_penalty, attention_mask))
     if decoding.greedy:
-        return LogitsProcessorList()
-    warpers = [TemperatureLogitsWarper(decoding.temperature)] if decoding.temperature != 1 else []
+        return processors
+    if decoding.temperature != 1:
+        processors.append(TemperatureLogitsWarper(decoding.temperature))
+    if decoding.top_k:
+        processors.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p < 1:
-        warpers.append(TopPLogitsWarper(decoding.top_p))
-    return LogitsProcessorList([*warpers, SeededSampling(list(streams))])
+        processors.append(TopPLogitsWarper(decoding.top_p))
+    processors.append(SeededSampling(list(streams)))
+    return processors
 
 
 def _without_padding(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

@@ -7,6 +7,8 @@ grows asks for its new points only.
 from collections.abc import Sequence
 
 from avar_eval.attention.steering import Steering
+from avar_eval.errors import UsageError
+from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.run import RunConfig, ask, check_config, open_model
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
 
@@ -18,6 +20,8 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     """
     tasks = check_config(config)
     lm = open_model(config)
+    if not isinstance(lm.backend, TransformersBackend):
+        raise UsageError("a sweep changes steering between questions: only --backend transformers can do that")
     with lm.book:
         lm.backend.steering = None
         unsteered = ask(lm, tasks, config)

@@ -1,0 +1,63 @@
+"""Open a model with the backend that a run asks for, its options checked."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from avar_eval.attention.steering import Steering
+from avar_eval.errors import UsageError
+from avar_eval.models.api_backend import ApiBackend, ApiOptions, ServedModel, served_model
+from avar_eval.models.backend import StreamingBackend
+from avar_eval.models.checkpoint import Checkpoint, resolve_checkpoint
+from avar_eval.models.registry import BackendName, find_model
+from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.models.vllm_plugin import VllmSteering
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+def open_backend(
+    name: BackendName,
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    steering: Steering | None,
+    options: Mapping[str, Any],
+) -> tuple[Checkpoint | ServedModel, TransformersBackend | StreamingBackend, TransformersBackend | None]:
+    """A model with its backend, and what can measure its attention, if anything can.
+
+    options: the fields of `ApiOptions` or `VllmOptions`. Raises UsageError where one is unknown or out of range, and
+    where the backend cannot steer as it is asked to.
+    """
+    if name == "api":
+        if steering is not None:
+            raise UsageError("--backend api cannot steer: an endpoint gives no access to attention")
+        entry = find_model(model)
+        registered = {"url": entry.api.url, "key_env": entry.api.key_env} if entry and entry.api else {}
+        served = served_model(model, entry)
+        return served, ApiBackend(served, _validated(ApiOptions, registered | dict(options))), None
+    checkpoint = resolve_checkpoint(model)
+    if name == "vllm":
+        from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
+
+        vllm_options = _validated(VllmOptions, options)
+        observer = TransformersBackend(checkpoint, device, dtype, steering)
+        steered = None if steering is None else VllmSteering.of(steering)
+        return checkpoint, VllmBackend(observer, vllm_options, steered), observer
+    if options:
+        raise UsageError(f"--backend transformers takes no option {min(options)}")
+    observer = TransformersBackend(checkpoint, device, dtype, steering)
+    return checkpoint, observer, observer
+
+
+def _validated(kind: type[Options], options: Mapping[str, Any]) -> Options:
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = "_".join(str(part) for part in problem["loc"])
+        if field == "url" and problem["type"] == "missing":
+            raise UsageError("--backend api needs --api-url, such as http://localhost:8000/v1") from error
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{f'option {field}: ' if field else ''}{message}") from error

@@ -1,0 +1,203 @@
+"""Ask a model through vLLM: all questions go to one engine, which batches them continuously.
+
+Token ids of prompt and response are kept, so that a teacher-forced pass in transformers can measure where the model
+looked (see `avar_eval.attention.measure`), after the engine has given back its memory. The engine runs in processes of
+its own: they, and what they hold, are gone after `release()`.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import AutoConfig, GenerationConfig
+
+from avar_eval.models.backend import BackendError, Generation, Prompt
+from avar_eval.models.concurrency import answer_as_they_finish
+from avar_eval.models.decoding import Decoding
+from avar_eval.models.transformers_backend import TransformersBackend, end_tokens
+from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
+
+_NEVER = -100.0
+"""The lowest logit bias that vLLM takes: a token with it is drawn with a probability below 1e-40."""
+
+
+class VllmOptions(BaseModel):
+    """How the engine is laid out.
+
+    tensor_parallel: GPUs that share one copy of the weights. data_parallel: copies. distributed: what runs the workers,
+    `ray` for several nodes, `uni` the engine's own process (None: vLLM's choice). max_model_len: tokens of prompt and
+    response (None: what the model was made for). gpu_memory: share of each GPU's memory. in_flight: questions in the
+    engine at a time; it batches as many of them as fit. eager: without torch.compile and CUDA graphs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tensor_parallel: int = Field(1, ge=1)
+    data_parallel: int = Field(1, ge=1)
+    distributed: Literal["uni", "mp", "ray"] | None = None
+    max_model_len: int | None = Field(None, ge=1)
+    gpu_memory: float = Field(0.9, gt=0, le=1)
+    in_flight: int = Field(512, ge=1)
+    eager: bool = False
+
+
+class VllmBackend:
+    """A vLLM engine for one checkpoint, started when it is first needed.
+
+    observer: the same checkpoint in transformers. It renders and decodes, so that both backends ask and read alike.
+    steering: see `avar_eval.models.vllm_steering`. Raises BackendError where vLLM cannot steer this architecture.
+    """
+
+    name: Literal["vllm"] = "vllm"
+
+    def __init__(
+        self, observer: TransformersBackend, options: VllmOptions, steering: VllmSteering | None = None
+    ) -> None:
+        self.observer = observer
+        self.options = options
+        self.steering = steering
+        self._steered: dict[str, Any] = {} if steering is None else _steered(observer, steering)
+        self.dtype: str = observer.dtype
+        self._engine: Any = None
+        self._runner: asyncio.Runner | None = None
+        self._ends = end_tokens(observer.terminators(_published(observer)))
+
+    def identity(self) -> dict[str, str]:
+        """vLLM's kernels round otherwise than those of transformers do: its responses are its own."""
+        return {"backend": "vllm"}
+
+    def render(self, messages: Sequence[dict[str, Any]]) -> str:
+        """The same prompt as for transformers."""
+        return self.observer.render(messages)
+
+    def load(self) -> None:
+        """Start the engine, if it is not running. Raises BackendError if vLLM is missing or cannot run the model."""
+        if self._engine is not None:
+            return
+        # Read when vLLM is imported: its processes' messages belong to standard error, and nobody is told of this run.
+        # A process forked from one that has used torch may hang in its first computation: they are started afresh.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        try:
+            from vllm import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise BackendError(
+                f"--backend vllm needs vLLM, and it cannot be imported ({error}): pip install 'avar-eval[vllm]'"
+            ) from error
+        arguments = AsyncEngineArgs(
+            model=str(self.observer.checkpoint.path),
+            dtype=self.dtype,
+            tensor_parallel_size=self.options.tensor_parallel,
+            data_parallel_size=self.options.data_parallel,
+            distributed_executor_backend=self.options.distributed,
+            max_model_len=self.options.max_model_len,
+            gpu_memory_utilization=self.options.gpu_memory,
+            enforce_eager=self.options.eager,
+            limit_mm_per_prompt={"video": 0},
+            generation_config="vllm",  # the checkpoint's own sampling defaults give way to ours
+            **self._steered,
+        )
+
+        async def start() -> Any:
+            return AsyncLLM.from_engine_args(arguments)
+
+        runner = asyncio.Runner()
+        try:
+            self._engine = runner.run(start())
+        except Exception as error:  # the engine's processes raise anything
+            runner.close()
+            raise BackendError(f"vLLM cannot run {self.observer.checkpoint.name}: {_said(error)}") from error
+        self._runner = runner
+
+    def release(self) -> None:
+        """Stop the engine: its memory is free for the pass that measures attention."""
+        if self._engine is not None and self._runner is not None:
+            self._engine.shutdown()
+            self._runner.close()
+            self._engine = self._runner = None
+
+    def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
+        """Number and response of each prompt, as they finish.
+
+        Raises BackendError, after all that was under way, if a prompt cannot be read or the engine fails.
+        """
+        self.load()
+        assert self._runner is not None
+        try:
+            yield from answer_as_they_finish(
+                self._runner,
+                prompts,
+                lambda number, prompt: self._ask(number, prompt, decoding),
+                self.options.in_flight,
+            )
+        except BaseException:
+            self.release()  # also when the run is interrupted: no engine must stay behind
+            raise
+
+    async def _ask(self, number: int, prompt: Prompt, decoding: Decoding) -> Generation:
+        tokenizer, markup = self.observer.processor.tokenizer, self.observer.markup
+        # Not the text: vLLM would put a second begin-of-sequence token before the template's own.
+        token_ids = tokenizer.encode(prompt.prompt, add_special_tokens=markup.needs_beginning(prompt.prompt))
+        request: dict[str, Any] = {"prompt_token_ids": token_ids}
+        if images := prompt.images():
+            request["multi_modal_data"] = {"image": images}
+        sampling = self._sampling(prompt, decoding)
+        try:
+            outputs = [output async for output in self._engine.generate(request, sampling, f"{number}-{prompt.key}")]
+        except Exception as error:  # of the engine's processes; a prompt that is too long is a ValueError
+            raise BackendError(f"vLLM cannot answer a question: {_said(error)}") from error
+        (output,) = outputs
+        response = list(output.outputs[0].token_ids)
+        return self.observer.finished(list(output.prompt_token_ids), response, decoding, self._ends)
+
+    def _sampling(self, prompt: Prompt, decoding: Decoding) -> Any:
+        """The decoding specification in vLLM's words."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        drawn = {} if decoding.greedy else {"top_p": decoding.top_p, "top_k": decoding.top_k}
+        return SamplingParams(
+            temperature=decoding.temperature,
+            repetition_penalty=decoding.repetition_penalty,
+            max_tokens=decoding.max_new_tokens,
+            seed=int(prompt.key[:15], 16),  # the question's own stream, whatever is batched with it
+            stop=list(decoding.stop),
+            include_stop_str_in_output=True,
+            stop_token_ids=sorted(self._ends),
+            # a generated placeholder would stand for an image that is not there
+            logit_bias=dict.fromkeys(self.observer.markup.placeholders, _NEVER),
+            skip_special_tokens=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            **drawn,
+        )
+
+
+def _published(observer: TransformersBackend) -> GenerationConfig:
+    """The checkpoint's generation defaults, as transformers finds them when it loads the weights."""
+    path = observer.checkpoint.path
+    try:
+        return GenerationConfig.from_pretrained(path)
+    except OSError:  # it has no generation_config.json
+        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
+
+
+def _steered(observer: TransformersBackend, steering: VllmSteering) -> dict[str, Any]:
+    """Engine arguments that put the steered class in the place of the stock one."""
+    architecture = AutoConfig.from_pretrained(observer.checkpoint.path).model_type
+    if architecture not in STEERED:
+        raise BackendError(f"vLLM can steer {', '.join(STEERED)}, not {architecture}: use --backend transformers")
+    return {
+        "hf_overrides": {"architectures": [STEERED[architecture]]},
+        "model_impl": "vllm",  # or vLLM would run a class it does not know through transformers, unsteered
+        "additional_config": {CONFIG_KEY: steering.model_dump()},
+    }
+
+
+def _said(error: BaseException) -> str:
+    """The message of an error, or of what caused one without a message."""
+    return " ".join(str(error).split())[:300] or (_said(error.__cause__) if error.__cause__ else type(error).__name__)

@@ -1,0 +1,51 @@
+"""What vLLM loads in each of its processes through the entry-point group `vllm.general_plugins`. Light.
+
+It makes the steered model classes known under names of their own, which only a steered engine asks for: whoever uses
+vLLM in the same environment keeps the stock ones.
+"""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from avar_eval.attention.steering import Steering
+from avar_eval.errors import UsageError
+
+CONFIG_KEY: Final = "avar_steering"
+"""Where a steered engine's `additional_config` holds its strengths."""
+
+STEERED: Final = {"qwen2_5_vl": "AvarSteeredQwen2_5_VL"}
+"""`model_type` of a checkpoint -> the name of its steered class."""
+
+
+class VllmSteering(BaseModel):
+    """Strengths: image tokens gain `image`, system tokens lose `system`. layers: decoder layers, None is all.
+
+    For every query (rows `all`). Modes and rows that scaling keys or values cannot express are left to transformers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: float = 0.0
+    system: float = 0.0
+    mode: Literal["logit", "prob"] = "logit"
+    layers: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, steering: Steering) -> "VllmSteering":
+        """Raises UsageError for what scaled keys or values in a cache cannot express."""
+        if steering.mode not in ("logit", "prob") or steering.rows != "all" or steering.heads is not None:
+            raise UsageError(
+                "vLLM steers modes logit and prob, for all rows and heads, because what it scales stays in its cache: "
+                "add rows=all to --steer, or use --backend transformers"
+            )
+        return cls(image=steering.image, system=steering.system, mode=steering.mode, layers=steering.layers)
+
+
+def register() -> None:
+    """Register the steered classes, by their paths: vLLM imports one when an engine needs it."""
+    from vllm import ModelRegistry
+
+    for name in STEERED.values():
+        if name not in ModelRegistry.get_supported_archs():
+            ModelRegistry.register_model(name, f"avar_eval.models.vllm_steering:{name}")

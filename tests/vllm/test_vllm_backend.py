@@ -1,0 +1,159 @@
+"""vLLM and transformers follow one decoding specification, and a killed run with vLLM asks nothing twice."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from runs import MODEL, records_of, wait_for_records
+
+if importlib.util.find_spec("vllm") is None:
+    pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)
+
+from avar_eval.models.backend import BackendError, Generation
+from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.models.decoding import Decoding
+from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
+from avar_eval.records import record_key
+from avar_eval.tasks.shapes.dataset import prompt, rows
+
+N = 20
+GREEDY = Decoding(max_new_tokens=64)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A rendered question of `shapes`."""
+
+    key: str
+    prompt: str
+    picture: Image.Image
+
+    def images(self) -> list[Image.Image]:
+        return [self.picture]
+
+
+@pytest.fixture(scope="module")
+def transformers() -> TransformersBackend:
+    return TransformersBackend(resolve_checkpoint(MODEL), "cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def vllm(transformers: TransformersBackend) -> Iterator[VllmBackend]:
+    backend = VllmBackend(transformers, VllmOptions(max_model_len=1024, eager=True, in_flight=8, distributed="uni"))
+    yield backend
+    backend.release()
+
+
+@pytest.fixture(scope="module")
+def questions(transformers: TransformersBackend) -> list[Question]:
+    """The first questions of the test split, of all kinds."""
+    chosen = list(rows("test"))[:: 500 // N][:N]
+    rendered = []
+    for row in chosen:
+        content = [{"type": "image"}, {"type": "text", "text": prompt(row)}]
+        text = transformers.render([{"role": "user", "content": content}])
+        rendered.append(Question(record_key(question=text, row=row["id"]), text, row["image"].convert("RGB")))
+    assert len({question.prompt for question in rendered}) > 5
+    return rendered
+
+
+def by_transformers(
+    backend: TransformersBackend, questions: list[Question], decoding: Decoding, batch: int = N
+) -> list[Generation]:
+    answers = []
+    for start in range(0, len(questions), batch):
+        part = questions[start : start + batch]
+        inputs = backend.encode([q.prompt for q in part], [q.images() for q in part])
+        answers += backend.generate(inputs, decoding, [q.key for q in part])
+    return answers
+
+
+def by_vllm(backend: VllmBackend, questions: list[Question], decoding: Decoding) -> list[Generation]:
+    answers = dict(backend.answer(questions, decoding))
+    return [answers[number] for number in range(len(questions))]
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        GREEDY,
+        Decoding(max_new_tokens=64, repetition_penalty=1.3),
+        Decoding(max_new_tokens=64, stop=("<answer>", "so ")),
+        Decoding(max_new_tokens=5),
+        Decoding(max_new_tokens=64, temperature=0.7, top_k=1),
+    ],
+    ids=["greedy", "repetition penalty", "stop strings", "token limit", "top-k 1"],
+)
+def test_both_backends_answer_alike_token_by_token(
+    transformers: TransformersBackend, vllm: VllmBackend, questions: list[Question], decoding: Decoding
+) -> None:
+    ours, theirs = by_transformers(transformers, questions, decoding), by_vllm(vllm, questions, decoding)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == other
+
+
+def test_the_settings_under_test_change_something(
+    transformers: TransformersBackend, vllm: VllmBackend, questions: list[Question]
+) -> None:
+    greedy = by_vllm(vllm, questions, GREEDY)
+    assert {answer.finish_reason for answer in greedy} >= {"stop"}
+    assert len({answer.text for answer in greedy}) > N // 2
+    penalised = by_vllm(vllm, questions, GREEDY.model_copy(update={"repetition_penalty": 1.3}))
+    assert [answer.text for answer in penalised] != [answer.text for answer in greedy]
+    short = by_vllm(vllm, questions, Decoding(max_new_tokens=5))
+    assert {answer.finish_reason for answer in short} == {"length"}
+    stopped = by_vllm(vllm, questions, Decoding(max_new_tokens=64, stop=("<answer>",)))
+    assert any(answer.text.endswith("<answer>") and answer.finish_reason == "stop" for answer in stopped)
+
+
+def test_a_penalty_does_not_depend_on_the_batch(transformers: TransformersBackend, questions: list[Question]) -> None:
+    decoding = Decoding(max_new_tokens=64, repetition_penalty=1.3)
+    together, alone = (by_transformers(transformers, questions, decoding, batch) for batch in (N, 1))
+    assert together == alone
+
+
+def test_a_question_draws_from_its_own_stream(vllm: VllmBackend, questions: list[Question]) -> None:
+    decoding = Decoding(max_new_tokens=64, temperature=1.5)
+    together = by_vllm(vllm, questions, decoding)
+    assert by_vllm(vllm, questions[::-1], decoding) == together[::-1]
+    other = [Question(record_key(other=question.key), question.prompt, question.picture) for question in questions]
+    assert by_vllm(vllm, other, decoding) != together
+
+
+def test_a_prompt_that_is_too_long_is_named(vllm: VllmBackend, questions: list[Question]) -> None:
+    long = Question("00" * 32, questions[0].prompt.replace("user\n", "user\n" + "red " * 2000, 1), questions[0].picture)
+    with pytest.raises(BackendError, match="vLLM cannot answer a question"):
+        list(vllm.answer([long], GREEDY))
+
+
+def test_a_killed_run_asks_nothing_twice_and_is_measured_in_the_end(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    options = ["--model", MODEL, "--backend", "vllm", "--max-model-len", "1024", "--tasks", "shapes", "--limit", "200"]
+    options += ["--attention-samples", "12", "--output", str(output)]
+    program = "import sys; from avar_eval.cli import main\nsys.argv = ['avar-eval', *sys.argv[1:]]\nmain()"
+    command = [sys.executable, "-c", program, *options]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as run:
+        wait_for_records(output, 20, seconds=600)
+        os.killpg(run.pid, signal.SIGKILL)
+    before = records_of(output)
+    assert 20 <= len(before) < 200
+    assert all(record["attention"] is None for record in before)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records = {record["key"]: record for record in records_of(output)}
+    assert len(records) == len(records_of(output)) == 200
+    for record in before:
+        assert records[record["key"]] | {"attention": None} == record
+    results = json.loads((output / "results.json").read_text())
+    assert results["tasks"]["shapes"]["metrics"]["vas"]["n"] == 12
+    assert results["protocol"]["backend"] == {"backend": "vllm"}
+    assert set(results["protocol"]["versions"]) >= {"vllm", "transformers"}
