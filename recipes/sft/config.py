@@ -1,4 +1,4 @@
-"""The options of AVAR's cold-start fine-tuning: TRL's, and five of AGTO."""
+"""The options of AVAR's cold-start fine-tuning: TRL's, and those of AGTO."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,12 +23,22 @@ class AvarSFTConfig(SFTConfig):  # type: ignore[misc] # TRL is untyped here
     )
     attention_epsilon: float = field(default=EPSILON, metadata={"help": "The epsilon of Eq. 6."})
 
+    normalize_over_step: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Divide the language loss by the tokens of the whole step. Without it transformers averages the "
+            "means of micro-batches for most vision-language models. By default on if alpha or beta is not 0."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.alpha < 0 or self.beta < 0:
             raise UsageError(f"alpha and beta (Eq. 4) must not be negative, got {self.alpha} and {self.beta}")
         if self.attention_epsilon <= 0:
             raise UsageError(f"attention_epsilon (Eq. 6) must be above 0, got {self.attention_epsilon}")
+        if self.load_best_model_at_end:
+            raise UsageError("load_best_model_at_end is not supported: score the checkpoints and keep the best")
         if not (self.alpha or self.beta):
             return
         for option in ("packing", "padding_free", "label_smoothing_factor"):

@@ -2,7 +2,7 @@
 
 The attention losses of a step are the mean over its sequences, taken after the logarithms, however the step is cut:
 each micro-batch on each process adds its sequences' sum, divided by the number of sequences that have the term in the
-whole step. TRL divides the language loss by the step's number of tokens in the same way, so that batch 1 with 4
+whole step. The language loss is divided by the step's number of tokens in the same way, so that batch 1 with 4
 accumulation steps, batch 4, and 2 processes with batch 2 train alike. A sequence without an image has no image term.
 """
 
@@ -26,6 +26,7 @@ from avar_eval.recipes.attention_terms import (
     looks,
     prepared_markup,
 )
+from avar_eval.recipes.resume import ResumableTrainer
 from avar_eval.recipes.sft.config import AvarSFTConfig
 
 _ROLES = "token_roles"
@@ -43,7 +44,7 @@ class _Share(NamedTuple):
     scaled: bool
 
 
-class AvarSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped here
+class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL is untyped here
     """TRL's SFTTrainer with the two attention losses of AGTO; with alpha = beta = 0 it is TRL's, bit by bit.
 
     Attention is measured in the forward pass that is trained on, in memory linear in the length of the sequence, with
@@ -60,6 +61,9 @@ class AvarSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped here
         if self._trains_attention and kwargs.get("compute_loss_func") is not None:
             raise UsageError("compute_loss_func makes a second pass, in which attention has no gradient: leave it out")
         super().__init__(model, args, **kwargs)
+        if self._trains_attention if args.normalize_over_step is None else args.normalize_over_step:
+            # transformers would not count tokens for most vision-language models, whose own loss cannot use the count
+            self.model_accepts_loss_kwargs = True
         if self._trains_attention:
             self._markup = prepared_markup(self, args.attention_layers)
             self._check_first_row()
