@@ -57,8 +57,7 @@ def captured(observation: Observation, roles: TokenRoles) -> Masses:
 
 def mean_over_queries(values: Float[Tensor, "layers batch heads queries"], queries: Tensor) -> Float[Tensor, " batch"]:
     """The mean of each sequence over layers, heads and its queries; nan for a sequence without any."""
-    mean = values.mean((0, 2)).masked_fill(~queries, 0.0).sum(-1) / queries.sum(-1)
-    return mean
+    return values.mean((0, 2)).masked_fill(~queries, 0.0).sum(-1) / queries.sum(-1)
 
 
 @torch.no_grad()

@@ -37,7 +37,12 @@ def check_source(source: str) -> None:
     if source == "shapes" or Path(source).exists():
         return
     owner, _, name = source.partition("@")[0].partition("/")
-    if not (owner and name) or "/" in name or owner.startswith((".", "~")) or Path(source).suffix in (".json", ".jsonl"):
+    if (
+        not (owner and name)
+        or "/" in name
+        or owner.startswith((".", "~"))
+        or Path(source).suffix in (".json", ".jsonl")
+    ):
         raise UsageError(
             f"there is no training data {source!r}: give `shapes`, a .json or .jsonl file, a folder that holds one of "
             f"{', '.join(_FILES)}, or a hub data set owner/name@revision"
@@ -234,7 +239,7 @@ def _message(turn: Any) -> Message:
     if speaker not in _SPEAKERS:
         raise TrainingDataError(f"a turn's speaker must be one of {', '.join(_SPEAKERS)}, not {speaker!r}")
     if isinstance(content, str):
-        parts = [part for part in re.split(r"(<image>)\n?", content) if part]
+        parts = [part for part in re.split(r"(<image>)", content) if part]
         content = [{"type": "image"} if part == "<image>" else {"type": "text", "text": part} for part in parts]
     if not isinstance(content, list) or any(part.get("type") not in ("text", "image") for part in content):
         raise TrainingDataError(f"a turn's content must be text, or parts of type text and image, not {content!r}")

@@ -109,7 +109,9 @@ def test_without_weights_it_is_trl_bit_by_bit(tmp_path: Path) -> None:
         trainer.train()
         kept.append(trainer)
     ours, theirs = kept
-    assert [log["loss"] for log in ours.state.log_history[:20]] == [log["loss"] for log in theirs.state.log_history[:20]]
+    assert [log["loss"] for log in ours.state.log_history[:20]] == [
+        log["loss"] for log in theirs.state.log_history[:20]
+    ]
     first = runs.model().state_dict()
     for name, value in theirs.model.state_dict().items():
         assert torch.equal(ours.model.state_dict()[name], value), name
