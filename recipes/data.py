@@ -6,9 +6,9 @@ either `completion` (fine-tuning) or `answer`, `answer_type` and `choices` (rein
 Accepted rows of a file or hub data set:
 
     {"conversations": [{"from": "human", "value": "<image>How many?"}, {"from": "gpt", "value": "Two."}],
-     "images": ["scenes/1.png"]}                                       sharegpt; "messages" with role and content as well
-    {"prompt": [{"role": "user", "content": "How many?"}], "completion": [...], "images": [...]}          TRL, fine-tuning
-    {"prompt": [...] or "<image>How many?", "answer": "2", "answer_type": "integer", "images": [...]}     TRL, GRPO
+     "images": ["scenes/1.png"]}                                   sharegpt; "messages" with role and content as well
+    {"prompt": [{"role": "user", "content": "How many?"}], "completion": [...], "images": [...]}     TRL, fine-tuning
+    {"prompt": [...] or "<image>How many?", "answer": "2", "answer_type": "integer", "images": [...]}       TRL, GRPO
 
 A conversation of several turns becomes one row for each answer, with what precedes it as the prompt.
 """

@@ -186,8 +186,8 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
             return
         self._warned = True
         warnings.warn(
-            f"r_visual makes up {share:.0%} of the total reward: among right answers the model is then trained to look, "
-            "whatever it says. Eq. 7 has no upper bound: set visual_cap, or lower visual_weight "
+            f"r_visual makes up {share:.0%} of the total reward: among right answers the model is then trained to "
+            "look, whatever it says. Eq. 7 has no upper bound: set visual_cap, or lower visual_weight "
             f"(now {self.args.visual_weight})",
             stacklevel=2,
         )

@@ -15,7 +15,6 @@ from family_models import FAMILIES, lively_model
 
 from avar_eval.recipes.sft import AvarSFTConfig, AvarSFTTrainer
 
-SYSTEM = {"role": "system", "content": "Be brief."}
 WORDS = ("What is this?", "one two three", "four\n\nfive", "help me", "this?", "a you are", "What?", "is two")
 
 
@@ -49,8 +48,10 @@ def rows(counts: tuple[int, ...] = (1, 2, 0, 1), responses: tuple[int, ...] = (3
         made.append(
             {
                 "images": [picture(7 * index + image) for image in range(images)],
-                "prompt": [SYSTEM | {"content": [{"type": "text", "text": SYSTEM["content"]}]}]
-                + [{"role": "user", "content": question}],
+                "prompt": [
+                    {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+                    {"role": "user", "content": question},
+                ],
                 "completion": [{"role": "assistant", "content": [{"type": "text", "text": answer}]}],
             }
         )
