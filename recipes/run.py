@@ -78,6 +78,8 @@ def run(recipe: Recipe) -> Path:
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(checkpoint.path)
+    if recipe.card.method == "grpo":
+        _prepare_generation(training, processor)
     rows = _rows(recipe, data, training, processor)
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {
         "attn_implementation": model.attn_implementation or "sdpa",
@@ -98,6 +100,23 @@ def run(recipe: Recipe) -> Path:
     if trainer.is_world_process_zero():
         processor.save_pretrained(training.output_dir)
     return Path(training.output_dir)
+
+
+def _prepare_generation(training: Any, processor: Any) -> None:
+    """Pad prompts on the left, and let no response hold a placeholder: it would stand for an image that is not there.
+
+    One of them in one response ends a run, for the model's pass over it finds no picture.
+    """
+    from avar_eval.attention.roles import ChatMarkup
+
+    processor.tokenizer.padding_side = "left"
+    placeholders = ChatMarkup(processor).placeholders
+    kept_out: dict[str, Any] = (
+        {"logit_bias": dict.fromkeys(placeholders, -100.0)}
+        if training.use_vllm
+        else {"suppress_tokens": list(placeholders)}
+    )
+    training.generation_kwargs = kept_out | (training.generation_kwargs or {})
 
 
 def _trainer(recipe: Recipe) -> Callable[..., Any]:

@@ -1,11 +1,12 @@
 """The options of AVAR's cold-start fine-tuning: TRL's, and those of AGTO."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from trl import SFTConfig
 
 from avar_eval.attention.objectives import EPSILON
+from avar_eval.attention.observe import QuerySet
 from avar_eval.errors import UsageError
 
 
@@ -35,6 +36,10 @@ class AvarSFTConfig(SFTConfig):  # type: ignore[misc] # TRL is untyped here
         super().__post_init__()
         if self.alpha < 0 or self.beta < 0:
             raise UsageError(f"alpha and beta (Eq. 4) must not be negative, got {self.alpha} and {self.beta}")
+        if self.attention_queries not in get_args(QuerySet):  # TRL's parser lets any word through
+            raise UsageError(
+                f"attention_queries must be one of {', '.join(get_args(QuerySet))}, not {self.attention_queries!r}"
+            )
         if self.attention_epsilon <= 0:
             raise UsageError(f"attention_epsilon (Eq. 6) must be above 0, got {self.attention_epsilon}")
         if self.load_best_model_at_end:

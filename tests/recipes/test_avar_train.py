@@ -65,7 +65,7 @@ def written(folder: Path, **changes: Any) -> str:
         ({"recipe": {"method": "ppo"}}, "method: input should be 'sft' or 'grpo'"),
         ({"alpha": -1}, "must not be negative"),
         ({"packing": True}, "packing cannot be combined"),
-        ({"attention_queries": "image"}, "a value cannot be read|attention_queries"),
+        ({"attention_queries": "image"}, "attention_queries must be one of user, response, both"),
         ({"learning_rate": "fast"}, "a value cannot be read"),
     ],
 )

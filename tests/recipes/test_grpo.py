@@ -25,6 +25,13 @@ RIGHT = "<think>one two</think><answer>7</answer>"
 COLUMNS = {"answer": "7", "answer_type": "integer", "choices": []}
 
 
+def processor() -> Any:
+    """As TRL loads one."""
+    made = runs.processor()
+    made.tokenizer.padding_side = "left"
+    return made
+
+
 def rows(counts: Sequence[int] = (1, 2, 1, 1)) -> Dataset:
     made = runs.dataset(runs.rows(tuple(counts), (1,) * len(counts)))
     made = made.remove_columns("completion")
@@ -56,9 +63,7 @@ def config(folder: Path, kind: Any = AvarGRPOConfig, **options: Any) -> Any:
 
 def start(folder: Path, made: Dataset | None = None, **options: Any) -> AvarGRPOTrainer:
     data = rows() if made is None else made
-    return AvarGRPOTrainer(
-        runs.model(), config(folder, **options), train_dataset=data, processing_class=runs.processor()
-    )
+    return AvarGRPOTrainer(runs.model(), config(folder, **options), train_dataset=data, processing_class=processor())
 
 
 def encoded(trainer: Any, *responses: str) -> list[list[int]]:
@@ -142,7 +147,7 @@ def test_without_weights_it_is_trl_with_the_accuracy_reward_bit_by_bit(
 ) -> None:
     monkeypatch.setattr(grpo_trainer, "judge", coin)
     ours_config = config(tmp_path, visual_weight=0.0, format_weight=0.0, max_steps=5)
-    ours = AvarGRPOTrainer(runs.model(), ours_config, train_dataset=rows(), processing_class=runs.processor())
+    ours = AvarGRPOTrainer(runs.model(), ours_config, train_dataset=rows(), processing_class=processor())
 
     def accuracy(completion_ids: list[list[int]], **_: Any) -> list[float]:
         return [float(coin({}, *ours._response(ids)).correct) for ids in completion_ids]
@@ -152,7 +157,7 @@ def test_without_weights_it_is_trl_with_the_accuracy_reward_bit_by_bit(
         accuracy,
         config(tmp_path, GRPOConfig, loss_type="grpo", max_steps=5),
         train_dataset=rows(),
-        processing_class=runs.processor(),
+        processing_class=processor(),
     )
     for trainer in (ours, theirs):
         trainer.train()
@@ -234,7 +239,7 @@ def test_it_does_not_start_where_attention_cannot_be_measured(tmp_path: Path) ->
         start(tmp_path, attention_layers=[7])
     with pytest.raises(UsageError, match="reward_funcs cannot be given"):
         AvarGRPOTrainer(
-            runs.model(), config(tmp_path), reward_funcs=len, train_dataset=rows(), processing_class=runs.processor()
+            runs.model(), config(tmp_path), reward_funcs=len, train_dataset=rows(), processing_class=processor()
         )
     text, tokenizer = rows().remove_columns("images"), runs.processor().tokenizer
     with pytest.raises(AttentionTrainingError, match="no processor of a vision-language model"):
