@@ -158,8 +158,9 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
             messages,
             tokenize=True,
             return_dict=True,
+            return_tensors="pt",
             add_generation_prompt=True,
-            processor_kwargs={"return_tensors": "pt", "padding": True, "padding_side": "left"},
+            processor_kwargs={"padding": True, "padding_side": "left", "add_special_tokens": False},
             **self.chat_template_kwargs,
         ).to(self.accelerator.device)
         ids = [

@@ -28,6 +28,7 @@ def train(rank: int, kind: str, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     options = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "gradient_checkpointing": True}
     trainer = runs.trained(Path(folder) / str(rank), ROWS, ddp_backend="gloo", **options, **OPTIONS[kind])
+    assert any(isinstance(of, DTensor) for of in trainer.kept[0].values()) == (kind == "fsdp2")
     gradients = {
         name.removeprefix("module."): of.full_tensor() if isinstance(of, DTensor) else of
         for name, of in trainer.kept[0].items()

@@ -264,8 +264,10 @@ def test_it_does_not_start_where_attention_cannot_be_measured(tmp_path: Path) ->
     with pytest.raises(UsageError, match="compute_loss_func makes a second pass"):
         start(tmp_path, compute_loss_func=lambda *_, **__: None)
     text = [{name: row[name] for name in ("prompt", "completion")} for row in runs.rows((0, 0), (3, 5))]
+    tokenizer = runs.processor().tokenizer
+    tokenizer.chat_template = runs.processor().chat_template
     with pytest.raises(AttentionTrainingError, match="no processor of a vision-language model"):
-        start(tmp_path, made=Dataset.from_list(text), processing_class=runs.processor().tokenizer)
+        start(tmp_path, made=Dataset.from_list(text), processing_class=tokenizer)
     unknown = runs.model()
     unknown.config.get_text_config()._attn_implementation = "paged"
     with pytest.raises(ObserveError, match="'paged' cannot be observed"):
