@@ -77,16 +77,17 @@ class AttentionCall:
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
         """See `Attended`."""
-        return attention_mass(
-            self.query,
-            self.key,
-            groups,
-            self.visibility,
-            scaling=self.scaling,
-            rows=rows,
-            lse=self.lse,
-            softcap=self.softcap,
-        )
+        with torch.autocast(self.query.device.type, enabled=False):  # it would round float32 sums to bfloat16
+            return attention_mass(
+                self.query,
+                self.key,
+                groups,
+                self.visibility,
+                scaling=self.scaling,
+                rows=rows,
+                lse=self.lse,
+                softcap=self.softcap,
+            )
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
         """See `Attended`."""

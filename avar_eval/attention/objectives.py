@@ -17,6 +17,13 @@ class AttentionLosses(NamedTuple):
     suppress_system: Float[Tensor, ""]
 
 
+class SequenceLosses(NamedTuple):
+    """Eq. 5 and Eq. 6 of each sequence, before the mean over the batch; 0 where a sequence has no such term."""
+
+    enhance_image: Float[Tensor, " batch"]
+    suppress_system: Float[Tensor, " batch"]
+
+
 def attention_losses(
     image: Float[Tensor, "layers batch heads queries"],
     system: Float[Tensor, "layers batch heads queries"],
@@ -33,17 +40,33 @@ def attention_losses(
     queries, image keys and system keys; without any, both losses are 0.
     """
     usable = queries.any(-1) & (image_keys > 0) & (system_keys > 0)
-    if not bool(usable.any()):
-        return AttentionLosses(image.sum() * 0, system.sum() * 0)
-    chosen = queries[usable][:, None].to(image.dtype)
-    count = chosen.sum(-1)
+    losses = sequence_losses(image, system, queries, image_keys * usable, system_keys * usable)
+    count = usable.sum().clamp(min=1)
+    return AttentionLosses(losses.enhance_image.sum() / count, losses.suppress_system.sum() / count)
 
-    def density(mass: Tensor, keys: Tensor) -> Float[Tensor, "layers batch heads"]:
-        return (mass[:, usable] * chosen).sum(-1) / count / keys[usable, None]
 
-    return AttentionLosses(
-        -density(image, image_keys).log().mean(), (density(system, system_keys) + EPSILON).log().mean()
-    )
+def sequence_losses(
+    image: Float[Tensor, "layers batch heads queries"],
+    system: Float[Tensor, "layers batch heads queries"],
+    queries: Bool[Tensor, "batch queries"],
+    image_keys: Int[Tensor, " batch"],
+    system_keys: Int[Tensor, " batch"],
+    epsilon: float = EPSILON,
+) -> SequenceLosses:
+    """AGTO's losses of every sequence of a batch (see `attention_losses`).
+
+    A sequence has a term if it has queries and keys of that kind: one without images has no image term. A head whose
+    image mass underflows float32 counts as the smallest normal number and has no gradient: Eq. 5 has no ε.
+    """
+
+    def mean_log_density(mass: Tensor, keys: Tensor, add: float) -> Float[Tensor, " batch"]:
+        present = queries.any(-1) & (keys > 0)
+        chosen = queries[present][:, None].to(mass.dtype)
+        density = (mass[:, present] * chosen).sum(-1) / chosen.sum(-1) / keys[present, None]
+        logs = (density + add).clamp(min=torch.finfo(mass.dtype).tiny).log().mean((0, 2))
+        return mass.new_zeros(len(keys)).masked_scatter(present, logs)
+
+    return SequenceLosses(-mean_log_density(image, image_keys, 0.0), mean_log_density(system, system_keys, epsilon))
 
 
 def visual_ratio(

@@ -18,17 +18,18 @@ from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.interface import Attended, ObserveError, attention_modules
 from avar_eval.attention.roles import Role, TokenRoles
 
-__all__ = ["GROUPS", "Observation", "ObserveError", "QuerySet", "observe"]
+__all__ = ["GROUPS", "ROLES_OF", "Observation", "ObserveError", "QuerySet", "observe"]
 
 GROUPS = ("sink", "system", "image", "user", "response", "template")
 """Key groups: `system` contains `sink` (position 0), the other five partition a sequence."""
 
 QuerySet = Literal["user", "response", "both"]
-_ROLES_OF: dict[QuerySet, tuple[Role, ...]] = {
+ROLES_OF: dict[QuerySet, tuple[Role, ...]] = {
     "user": (Role.USER,),
     "response": (Role.RESPONSE,),
     "both": (Role.USER, Role.RESPONSE),
 }
+"""The roles of each query set."""
 
 
 class _Plan(NamedTuple):
@@ -163,7 +164,7 @@ class Observation:
             codes = roles.codes
             if len(codes) != len(query):
                 raise ObserveError(f"roles of {len(codes)} sequences were given, but the model runs {len(query)}")
-            wanted = torch.isin(codes[:, seen : seen + length], torch.tensor(_ROLES_OF[self.queries]))
+            wanted = torch.isin(codes[:, seen : seen + length], torch.tensor(ROLES_OF[self.queries]))
             rows = wanted.any(0).nonzero().flatten().tolist()
             membership = key_groups(roles, self.groups)
             # a sliding cache keeps the last keys, a static one has room after them

@@ -1,0 +1,270 @@
+"""Training rows: TRL's conversational vision format, sharegpt with `<image>` (LLaMA-Factory), and `shapes`.
+
+Every source becomes the same table: `images`, `prompt` (messages with an `{"type": "image"}` part for each image) and
+either `completion` (fine-tuning) or `answer`, `answer_type` and `choices` (reinforcement learning).
+
+Accepted rows of a file or hub data set:
+
+    {"conversations": [{"from": "human", "value": "<image>How many?"}, {"from": "gpt", "value": "Two."}],
+     "images": ["scenes/1.png"]}                                   sharegpt; "messages" with role and content as well
+    {"prompt": [{"role": "user", "content": "How many?"}], "completion": [...], "images": [...]}     TRL, fine-tuning
+    {"prompt": [...] or "<image>How many?", "answer": "2", "answer_type": "integer", "images": [...]}       TRL, GRPO
+
+A conversation of several turns becomes one row for each answer, with what precedes it as the prompt.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from avar_eval.errors import AvarError, UsageError
+
+Method = Literal["sft", "grpo"]
+Message = dict[str, Any]
+
+_SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_FILES = ("rows.jsonl", "train.jsonl", "train.json", "data.json")
+
+
+class TrainingDataError(AvarError):
+    """Rows that cannot be trained on, with the number of the first one."""
+
+
+def check_source(source: str) -> None:
+    """Raise UsageError at once if a data source is neither `shapes` nor a file or folder nor a hub data set's name."""
+    if source == "shapes" or Path(source).exists():
+        return
+    owner, _, name = source.partition("@")[0].partition("/")
+    if (
+        not (owner and name)
+        or "/" in name
+        or owner.startswith((".", "~"))
+        or Path(source).suffix in (".json", ".jsonl")
+    ):
+        raise UsageError(
+            f"there is no training data {source!r}: give `shapes`, a .json or .jsonl file, a folder that holds one of "
+            f"{', '.join(_FILES)}, or a hub data set owner/name@revision"
+        )
+
+
+def load(
+    source: str,
+    method: Method,
+    *,
+    system_prompt: str | None,
+    limit: int | None = None,
+    split: str = "train",
+    anchors: bool = True,
+    seed: int = 0,
+) -> Any:
+    """A `datasets.Dataset` of the rows of a source.
+
+    limit: the first so many rows (of `shapes`, which has no end, 5,000 by default). system_prompt: put before
+    conversations that have none. anchors, seed: of `shapes`.
+    Raises TrainingDataError, naming the row, for one that cannot be read or whose images do not match.
+    """
+    if source == "shapes":
+        found: Iterator[tuple[Mapping[str, Any], Path | None]] = (
+            (row, None) for row in _shapes(split, limit or 5000, anchors, seed)
+        )
+    elif Path(source).exists():
+        file = _file(Path(source))
+        found = ((row, file.parent) for row in _lines(file))
+    else:
+        found = ((row, None) for row in _from_hub(source, split))
+    table = []
+    for number, (row, folder) in enumerate(found):
+        if limit is not None and number >= limit:
+            break
+        try:
+            table += _rows(row, folder, method, system_prompt)
+        except TrainingDataError as error:
+            raise TrainingDataError(f"row {number} of {source}: {error}") from error
+    if not table:
+        raise TrainingDataError(f"{source} holds no rows")
+    return _dataset(table, method)
+
+
+def drop_too_long(dataset: Any, processor: Any, max_length: int, processes: int | None = None) -> Any:
+    """The rows that fit into `max_length` tokens, image tokens counted by the processor itself.
+
+    A longer row is left out whole: cut, it would lose image tokens or its answer. Print how many; raise
+    TrainingDataError if none is left.
+    """
+
+    def fits(row: Mapping[str, Any]) -> bool:
+        return _length(row, processor) <= max_length
+
+    kept = dataset.filter(fits, num_proc=processes, desc=f"Rows of at most {max_length} tokens")
+    if not len(kept):
+        raise TrainingDataError(f"all {len(dataset)} rows have more than {max_length} tokens: raise max_length")
+    print(f"{len(dataset) - len(kept)} of {len(dataset)} rows have more than {max_length} tokens and are left out")
+    return kept
+
+
+def _length(row: Mapping[str, Any], processor: Any) -> int:
+    from trl.data_utils import prepare_multimodal_messages
+
+    messages = prepare_multimodal_messages(row["prompt"] + row.get("completion", []), images=row["images"])
+    inputs = processor.apply_chat_template([messages], tokenize=True, return_dict=True)
+    return len(inputs["input_ids"][0])
+
+
+def _shapes(split: str, count: int, anchors: bool, seed: int) -> Iterator[dict[str, Any]]:
+    from avar_eval.tasks.shapes.dataset import prompt, rows
+
+    if split not in ("train", "validation"):
+        raise UsageError(f"shapes is trained on its train or validation split, not on {split!r}")
+    kinds = {"choice": "choice", "number": "integer", "word": "text"}
+    for row in rows(split, count, seed=seed, anchors=anchors):  # type: ignore[arg-type] # checked above
+        yield {
+            "images": [row["image"]],
+            "prompt": f"<image>{prompt(row)}",
+            "completion": f"<think>{row['solution']}</think><answer>{row['answer']}</answer>",
+            "answer": row["answer"],
+            "answer_type": kinds[row["answer_type"]],
+            "choices": row["choices"],
+        }
+
+
+def _file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = next((path / name for name in _FILES if (path / name).is_file()), None)
+    if found is None:
+        raise TrainingDataError(f"the folder {path} holds none of {', '.join(_FILES)}")
+    return found
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise TrainingDataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(rows, list):
+        raise TrainingDataError(f"{path} holds no list of rows")
+    yield from rows
+
+
+def _from_hub(source: str, split: str) -> Iterator[Mapping[str, Any]]:
+    from datasets import load_dataset
+
+    name, _, revision = source.partition("@")
+    try:
+        yield from load_dataset(name, split=split, revision=revision or None)
+    except Exception as error:  # the hub's client raises dozens of kinds
+        raise TrainingDataError(
+            f"the data set {name} cannot be had from the Hugging Face hub ({error}); download it and give its folder"
+        ) from error
+
+
+def _rows(row: Mapping[str, Any], folder: Path | None, method: Method, system_prompt: str | None) -> list[Message]:
+    if not isinstance(row, dict):
+        raise TrainingDataError("it is no JSON object")
+    images = [_image(image, folder) for image in _images(row)]
+    turns = _conversation(row, len(images), system_prompt)
+    _check_images(turns, len(images))
+    if method == "grpo":
+        if "answer" not in row:
+            raise TrainingDataError("it has no `answer` to judge a response against")
+        while turns and turns[-1]["role"] == "assistant":
+            turns.pop()
+        judged = {
+            "answer": str(row["answer"]),
+            "answer_type": row.get("answer_type") or "text",
+            "choices": list(row.get("choices") or []),
+        }
+        return [{"images": images, "prompt": turns} | judged]
+    answers = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+    if not answers:
+        raise TrainingDataError("there is no turn of the assistant to train on")
+    return [_example(turns[:place], turns[place], images) for place in answers]
+
+
+def _example(prompt: list[Message], answer: Message, images: list[Any]) -> Message:
+    shown = sum(part["type"] == "image" for turn in prompt for part in turn["content"])
+    return {"images": images[:shown], "prompt": prompt, "completion": [answer]}
+
+
+def _images(row: Mapping[str, Any]) -> list[Any]:
+    images = row.get("images")
+    if images is None:
+        images = row.get("image")
+    if images is None:
+        return []
+    return list(images) if isinstance(images, (list, tuple)) else [images]
+
+
+def _image(image: Any, folder: Path | None) -> Any:
+    """A path as an existing file's; anything else (a picture, `datasets`' bytes) as it is."""
+    if not isinstance(image, str):
+        return image
+    path = Path(image) if folder is None else folder / image
+    if not path.is_file():
+        raise TrainingDataError(f"its image {path} does not exist")
+    return str(path)
+
+
+def _conversation(row: Mapping[str, Any], images: int, system_prompt: str | None) -> list[Message]:
+    """All turns, content as parts. Where no turn says where the images stand, they begin the first user turn."""
+    said = row.get("conversations") or row.get("messages") or _turns(row.get("prompt"), "user")
+    said = [*said, *_turns(row.get("completion"), "assistant")]
+    if not said:
+        raise TrainingDataError("it has none of `conversations`, `messages` and `prompt`")
+    turns = [_message(turn) for turn in said]
+    system = row.get("system") or system_prompt
+    if system and turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    if not any(part["type"] == "image" for turn in turns for part in turn["content"]):
+        first = next((turn for turn in turns if turn["role"] == "user"), None)
+        if first is None:
+            raise TrainingDataError("it has no turn of the user")
+        first["content"] = [{"type": "image", "text": None}] * images + first["content"]
+    return turns
+
+
+def _turns(content: Any, role: str) -> Sequence[Any]:
+    if content is None:
+        return []
+    return [{"role": role, "content": content}] if isinstance(content, str) else list(content)
+
+
+def _message(turn: Any) -> Message:
+    if not isinstance(turn, dict):
+        raise TrainingDataError(f"a turn is no object: {turn!r}")
+    speaker, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    if speaker not in _SPEAKERS:
+        raise TrainingDataError(f"a turn's speaker must be one of {', '.join(_SPEAKERS)}, not {speaker!r}")
+    if isinstance(content, str):
+        parts = [part for part in re.split(r"(<image>)", content) if part]
+        content = [{"type": "image"} if part == "<image>" else {"type": "text", "text": part} for part in parts]
+    if not isinstance(content, list) or any(part.get("type") not in ("text", "image") for part in content):
+        raise TrainingDataError(f"a turn's content must be text, or parts of type text and image, not {content!r}")
+    return {
+        "role": _SPEAKERS[speaker],
+        "content": [{"type": part["type"], "text": part.get("text")} for part in content],
+    }
+
+
+def _check_images(turns: Sequence[Message], images: int) -> None:
+    places = sum(part["type"] == "image" for turn in turns for part in turn["content"])
+    if places != images:
+        raise TrainingDataError(f"it has {images} images and {places} places for them (`<image>` or an image part)")
+    if any(part["type"] == "image" for turn in turns if turn["role"] != "user" for part in turn["content"]):
+        raise TrainingDataError("an image stands in a turn that is not the user's")
+
+
+def _dataset(table: Sequence[Mapping[str, Any]], method: Method) -> Any:
+    from datasets import Dataset, Features, Image, List, Value
+
+    text = Value("string")
+    messages = List({"role": text, "content": List({"type": text, "text": text})})
+    features = {"images": List(Image()), "prompt": messages}
+    if method == "sft":
+        features["completion"] = messages
+    else:
+        features |= {"answer": text, "answer_type": text, "choices": List(text)}
+    return Dataset.from_list([dict(row) for row in table], features=Features(features))

@@ -1,0 +1,17 @@
+#!/bin/bash
+#SBATCH --job-name=avar-train
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --time=48:00:00
+#SBATCH --requeue
+# sbatch slurm_16gpu.sh sft avar_sft_qwen2_5_vl_7b [--key value ...]
+# A requeued job goes on from its last complete checkpoint. CONFIG: an accelerate configuration beside this script.
+set -euo pipefail
+config=${CONFIG:-$(dirname "$(realpath "$0")")/fsdp2_16gpu.yaml}
+head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+srun --kill-on-bad-exit=1 bash -c '
+  accelerate launch --config_file "$0" --machine_rank "$SLURM_NODEID" \
+    --main_process_ip "$1" --main_process_port 29500 -m avar_eval.recipes.cli "${@:2}"
+' "$config" "$head_node" "$@"

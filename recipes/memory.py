@@ -1,0 +1,63 @@
+"""How much memory a training step needs on each GPU, from the shape of a model: an estimate to choose a card by."""
+
+from pydantic import BaseModel, ConfigDict
+
+GIGABYTE = 1e9
+_WORKSPACE = 1.5e9  # CUDA context, kernels' workspaces, fragmentation
+
+
+class Architecture(BaseModel):
+    """A decoder's published shape; parameters: of the whole model, in numbers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    parameters: float
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+
+    def lora_parameters(self, rank: int) -> int:
+        """Parameters of adapters on every linear map of the decoder's layers."""
+        key_value = self.hidden // self.heads * self.kv_heads
+        attention = 2 * (self.hidden + self.hidden) + 2 * (self.hidden + key_value)
+        feed_forward = 3 * (self.hidden + self.intermediate)
+        return rank * self.layers * (attention + feed_forward)
+
+
+class Memory(BaseModel):
+    """Bytes on one GPU."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    workspace: float = _WORKSPACE
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.workspace
+
+
+def estimate(architecture: Architecture, tokens: int, *, lora_rank: int | None, shards: int = 1) -> Memory:
+    """Memory of a training step on `tokens` tokens a GPU with AdamW under bfloat16 autocast, with checkpointing.
+
+    All weights trained: they, gradients and the two moments are float32. Adapters of `lora_rank`: these alone are
+    float32, and the model's weights are bfloat16. shards: over how many GPUs all that is spread (FSDP2, ZeRO-3).
+    Checkpointing keeps each layer's input (2 bytes a number) and one layer's inner activations: 34 bytes a number of
+    the hidden size with a feed-forward of 4 times that (Korthikanti et al., arXiv 2205.05198, Eq. 2, without attention
+    maps). The workspace holds the losses' tiles, for no logits of the whole sequence are made. Vision tower and, in
+    GRPO, vLLM or the cache of generation come on top.
+    """
+    whole = lora_rank is None
+    trained = architecture.parameters if lora_rank is None else architecture.lora_parameters(lora_rank)
+    kept = 2.0 * tokens * architecture.hidden * architecture.layers
+    inner = tokens * architecture.hidden * (18 + 4 * architecture.intermediate / architecture.hidden)
+    return Memory(
+        weights=architecture.parameters * (4 if whole else 2) / shards,
+        gradients=trained * 4 / shards,
+        optimizer=trained * 8 / shards,
+        activations=kept + inner,
+    )

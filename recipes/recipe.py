@@ -1,0 +1,136 @@
+"""Recipes: YAML files of TRL's and our options, with a card that says what they are and is checked first.
+
+Light: a recipe's file, its data and its arithmetic are checked before torch is imported.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from avar_eval.errors import UsageError
+from avar_eval.models.checkpoint import check_model_name
+from avar_eval.names import unknown_name
+from avar_eval.recipes.data import check_source
+from avar_eval.recipes.memory import Architecture
+
+SHIPPED = Path(__file__).parent / "configs"
+
+
+class Expected(BaseModel):
+    """What the paper prints for the finished model; absent where it prints nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    vas: float | None = None
+    average: float | None = None
+    source: str
+
+
+class Card(BaseModel):
+    """processes: GPUs of all nodes. global_batch_size: sequences (GRPO: responses) of one optimizer step."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: Literal["sft", "grpo"]
+    description: str
+    processes: int = Field(default=1, ge=1)
+    global_batch_size: int = Field(ge=1)
+    sharded: bool = False
+    architecture: Architecture | None = None
+    expected: Expected | None = None
+
+
+class Recipe(BaseModel):
+    """options: what TRL's parser gets, already merged with the command line's."""
+
+    name: str
+    card: Card
+    options: dict[str, Any]
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes of this package by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe or a file, with `--key value` arguments of the command line put over it.
+
+    Raises UsageError if there is no such recipe, or it or the arguments cannot be read.
+    """
+    path = shipped().get(name, Path(name))
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml"):
+            raise UsageError(f"there is no recipe file {name!r}")
+        raise unknown_name("recipe", name, shipped(), "(a YAML file is taken as well)")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
+        raise UsageError(f"{path} is no recipe: it needs a mapping `recipe` with method and global_batch_size")
+    card = content.pop("recipe")
+    options = content | _overrides(arguments)
+    card |= {key: options.pop(key) for key in ("processes", "global_batch_size") if key in options}
+    try:
+        return Recipe(name=path.stem, card=Card.model_validate(card), options=options)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        raise UsageError(f"{path}, `recipe`: {problems}") from error
+
+
+def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """`--key value`, `--key=value` and `--flag`, values read as YAML."""
+    given: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UsageError(f"{word!r} is no option: give --key value")
+        key, has_value, value = word[2:].partition("=")
+        if not has_value:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        given[key.replace("-", "_")] = yaml.safe_load(value)
+    return given
+
+
+def check_files(recipe: Recipe) -> None:
+    """Model and data are names that can be had. Raises UsageError."""
+    for key in ("model_name_or_path", "train_data", "output_dir"):
+        if not recipe.options.get(key):
+            raise UsageError(f"the recipe {recipe.name} has no {key}")
+    check_model_name(str(recipe.options["model_name_or_path"]))
+    check_source(str(recipe.options["train_data"]))
+    if recipe.options.get("eval_data"):
+        check_source(str(recipe.options["eval_data"]))
+
+
+def check_keys(recipe: Recipe, known: Mapping[str, Any]) -> None:
+    """Every option is one of `known`. Raises UsageError with the nearest name."""
+    for key in recipe.options:
+        if key not in known:
+            raise unknown_name("option", key, known, f"(recipe {recipe.name})")
+
+
+def check_batch(card: Card, per_device: int, accumulation: int, generations: int | None, processes: int) -> None:
+    """The step is as large as the recipe says, and holds whole groups. Raises UsageError.
+
+    processes: how many run. A recipe for several needs a launcher.
+    """
+    if processes == 1 < card.processes:
+        raise UsageError(
+            f"this recipe is for {card.processes} processes: start it with accelerate launch (see recipes/launch), or "
+            "give --processes 1 and a --gradient_accumulation_steps that keeps global_batch_size"
+        )
+    size = per_device * accumulation * processes
+    if size != card.global_batch_size:
+        raise UsageError(
+            f"{processes} processes x per_device_train_batch_size {per_device} x gradient_accumulation_steps "
+            f"{accumulation} = {size}, and the recipe's global_batch_size is {card.global_batch_size}: change one of "
+            "them"
+        )
+    if generations is not None and size % generations:
+        raise UsageError(f"a step of {size} responses is no multiple of num_generations {generations}")

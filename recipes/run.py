@@ -1,0 +1,172 @@
+"""One training run: a checked recipe, its model and rows, a trainer, and checkpoints to resume from."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.recipes.data import drop_too_long, load
+from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
+
+
+@dataclass
+class DataArguments:
+    """What is trained on."""
+
+    train_data: str = field(metadata={"help": "`shapes`, a .json or .jsonl file, a folder, or owner/name@revision."})
+    eval_data: str | None = field(default=None, metadata={"help": "The same, for evaluation while training."})
+    train_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows."})
+    eval_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows of eval_data."})
+    train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
+    eval_split: str = field(default="validation", metadata={"help": "Split of a hub data set."})
+    system_prompt: str | None = field(default=None, metadata={"help": "Put before conversations that have none."})
+    anchors: bool = field(default=True, metadata={"help": "shapes: solutions with visual anchors."})
+    data_seed_of_shapes: int = field(default=0, metadata={"help": "shapes: seed of the scenes."})
+    max_prompt_tokens: int | None = field(
+        default=None, metadata={"help": "GRPO: leave out rows whose prompt is longer; SFT has max_length."}
+    )
+
+
+class Parsed(NamedTuple):
+    """A recipe as TRL's dataclasses."""
+
+    data: DataArguments
+    training: Any
+    model: Any
+
+
+def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
+    """Check a recipe and read it with TRL's parser, before model or data are touched. Raises UsageError.
+
+    launched: whether this is the run itself, which needs as many processes as the recipe says.
+    """
+    check_files(recipe)
+    if recipe.card.method == "sft":
+        from avar_eval.recipes.sft.config import AvarSFTConfig as Config
+    else:
+        from avar_eval.recipes.grpo.config import AvarGRPOConfig as Config
+    kinds = (DataArguments, Config, ModelConfig)
+    check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
+    parser = TrlParser(kinds)
+    parser.set_defaults_with_config(**recipe.options)
+    try:
+        data, training, model = parser.parse_args_into_dataclasses(args=[])
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"recipe {recipe.name}: {error}") from error
+    except SystemExit as error:  # argparse has printed which value it cannot read
+        raise UsageError(f"recipe {recipe.name}: a value cannot be read, see above") from error
+    check_batch(
+        recipe.card,
+        training.per_device_train_batch_size,
+        training.gradient_accumulation_steps,
+        training.num_generations if recipe.card.method == "grpo" else None,
+        int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes,
+    )
+    return Parsed(data, training, model)
+
+
+def run(recipe: Recipe) -> Path:
+    """Train; a run that was interrupted goes on from its last checkpoint. Returns the folder of the trained model."""
+    data, training, model = parse(recipe)
+    checkpoint = resolve_checkpoint(model.model_name_or_path)
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(checkpoint.path)
+    if recipe.card.method == "grpo":
+        _prepare_generation(training, processor)
+    rows = _rows(recipe, data, training, processor)
+    training.model_init_kwargs = (training.model_init_kwargs or {}) | {
+        "attn_implementation": model.attn_implementation or "sdpa",
+        "dtype": model.dtype or ("bfloat16" if model.use_peft else "float32"),
+    }
+    trainer = _trainer(recipe)(
+        str(checkpoint.path),
+        training,
+        train_dataset=rows[0],
+        eval_dataset=rows[1],
+        processing_class=processor,
+        peft_config=get_peft_config(model),
+        quantization_config=get_quantization_config(model),
+    )
+    with _named(recipe.name):
+        trainer.train(resume_from_checkpoint=_last_checkpoint(training))
+        trainer.save_model(training.output_dir)
+    if trainer.is_world_process_zero():
+        processor.save_pretrained(training.output_dir)
+    return Path(training.output_dir)
+
+
+def _prepare_generation(training: Any, processor: Any) -> None:
+    """Pad prompts on the left, and let no response hold a placeholder: it would stand for an image that is not there.
+
+    One of them in one response ends a run, for the model's pass over it finds no picture.
+    """
+    from avar_eval.attention.roles import ChatMarkup
+
+    processor.tokenizer.padding_side = "left"
+    placeholders = ChatMarkup(processor).placeholders
+    kept_out: dict[str, Any] = (
+        {"logit_bias": dict.fromkeys(placeholders, -100.0)}
+        if training.use_vllm
+        else {"suppress_tokens": list(placeholders)}
+    )
+    training.generation_kwargs = kept_out | (training.generation_kwargs or {})
+
+
+def _trainer(recipe: Recipe) -> Callable[..., Any]:
+    if recipe.card.method == "sft":
+        from avar_eval.recipes.sft import AvarSFTTrainer
+
+        return AvarSFTTrainer
+    from avar_eval.recipes.grpo import AvarGRPOTrainer
+
+    return AvarGRPOTrainer
+
+
+def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) -> tuple[Any, Any]:
+    sources = [(data.train_data, data.train_rows, data.train_split), (data.eval_data, data.eval_rows, data.eval_split)]
+    method = recipe.card.method
+    limit = training.max_length if method == "sft" else data.max_prompt_tokens
+    loaded = []
+    for source, count, split in sources:
+        if source is None:
+            loaded.append(None)
+            continue
+        options = {"anchors": data.anchors, "seed": data.data_seed_of_shapes, "split": split, "limit": count}
+        rows = load(source, method, system_prompt=data.system_prompt, **options)
+        loaded.append(rows if limit is None else drop_too_long(rows, processor, limit, training.dataset_num_proc))
+    if method == "sft":
+        training.max_length = None  # what is left fits, and TRL would cut through an image
+    return loaded[0], loaded[1]
+
+
+def _last_checkpoint(training: Any) -> str | None:
+    """The last checkpoint that was written to its end: the Trainer's state is what it writes last."""
+    if training.resume_from_checkpoint:
+        given: str = training.resume_from_checkpoint
+        return given
+    folders = Path(training.output_dir).glob("checkpoint-*")
+    complete = [folder for folder in folders if (folder / "trainer_state.json").is_file()]
+    return str(max(complete, key=lambda folder: int(folder.name.split("-")[1]))) if complete else None
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors that users meet in training as one message."""
+    try:
+        yield
+    except AvarError:
+        raise
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        raise AvarError(
+            f"recipe {name}: out of memory; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
+            "lower max_length, or shard over more GPUs"
+        ) from error

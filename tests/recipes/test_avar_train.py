@@ -1,0 +1,171 @@
+"""`avar-train`: every shipped recipe is read by TRL's parser, and a wrong one is refused before anything loads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from avar_eval.cli import run_app
+from avar_eval.errors import UsageError
+from avar_eval.recipes.cli import app
+from avar_eval.recipes.memory import Architecture, estimate
+from avar_eval.recipes.recipe import Card, check_batch, check_files, read_recipe, shipped
+from avar_eval.recipes.run import parse
+
+ON_CPU = ("--use_cpu", "--bf16", "false", "--use_vllm", "false")
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_shipped_recipe_is_one_that_trl_reads(name: str) -> None:
+    recipe = read_recipe(name, ON_CPU)
+    read = parse(recipe, launched=False)
+    assert read.training.output_dir == f"avar-runs/{name}"
+    assert read.model.model_name_or_path == recipe.options["model_name_or_path"]
+    if recipe.card.method == "grpo":
+        assert (read.training.loss_type, read.training.beta, read.training.epsilon) == ("grpo", 0.0, 0.2)
+        assert read.training.num_generations == 8
+
+
+def test_the_paper_s_recipes_have_its_table_6() -> None:
+    sft, grpo = (
+        parse(read_recipe(f"avar_{of}_qwen2_5_vl_7b", ON_CPU), launched=False).training for of in ("sft", "grpo")
+    )
+    assert (sft.max_length, sft.num_train_epochs, sft.learning_rate, sft.warmup_steps) == (30000, 20, 5e-6, 0.1)
+    assert (sft.alpha, sft.beta, sft.lr_scheduler_type) == (0.15, 0.15, "cosine")
+    assert sft.per_device_train_batch_size * sft.gradient_accumulation_steps * 16 == 512
+    assert (grpo.max_completion_length, grpo.num_train_epochs, grpo.learning_rate) == (30000, 4, 1e-6)
+    assert (grpo.warmup_steps, grpo.weight_decay, grpo.temperature) == (0.03, 0.01, 0.8)
+    assert (grpo.visual_weight, grpo.format_weight) == (0.3, 0.1)
+    assert grpo.per_device_train_batch_size * grpo.gradient_accumulation_steps * 16 == 256
+
+
+def written(folder: Path, **changes: Any) -> str:
+    content = yaml.safe_load(shipped()["tiny_agto_sft"].read_text())
+    content["recipe"] |= changes.pop("recipe", {})
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in (content | changes).items() if value != "absent"}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learnig_rate": 1e-3}, "unknown option 'learnig_rate': did you mean learning_rate"),
+        ({"train_data": "nowhere.jsonl"}, "there is no training data 'nowhere.jsonl'"),
+        ({"train_data": "absent"}, "has no train_data"),
+        ({"model_name_or_path": "avar-tinny"}, "did you mean avar-tiny"),
+        ({"gradient_accumulation_steps": 3}, "1 processes x .* 16 x .* 3 = 48, and .* 16"),
+        ({"recipe": {"processes": 2}}, "start it with accelerate launch"),
+        ({"recipe": {"procesess": 2}}, "`recipe`: procesess: extra inputs"),
+        ({"recipe": {"method": "ppo"}}, "method: input should be 'sft' or 'grpo'"),
+        ({"alpha": -1}, "must not be negative"),
+        ({"packing": True}, "packing cannot be combined"),
+        ({"attention_queries": "image"}, "attention_queries must be one of user, response, both"),
+        ({"learning_rate": "fast"}, "a value cannot be read"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(read_recipe(written(tmp_path, **changes)))
+
+
+def test_recipes_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown recipe 'tiny_agto': did you mean tiny_agto_sft"):
+        read_recipe("tiny_agto")
+    with pytest.raises(UsageError, match="there is no recipe file"):
+        read_recipe("mine.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_recipe(str(tmp_path / "broken.yaml"))
+    (tmp_path / "plain.yaml").write_text("alpha: 1")
+    with pytest.raises(UsageError, match="needs a mapping `recipe`"):
+        read_recipe(str(tmp_path / "plain.yaml"))
+    with pytest.raises(UsageError, match="'alpha' is no option"):
+        read_recipe("tiny_agto_sft", ["alpha", "1"])
+
+
+def test_the_command_line_stands_above_the_recipe() -> None:
+    recipe = read_recipe(
+        "tiny_agto_sft", ["--alpha", "0.5", "--attention-layers=[0, 1]", "--seed", "3", "--logging_first_step"]
+    )
+    read = parse(recipe).training
+    assert (read.alpha, read.beta, read.attention_layers, read.seed) == (0.5, 0.15, [0, 1], 3)
+    assert read.logging_first_step is True
+    one = read_recipe("avar_sft_qwen2_5_vl_7b", ["--processes", "1", "--gradient_accumulation_steps", "512"])
+    check_files(one)
+    check_batch(one.card, 1, 512, None, 1)
+
+
+def test_groups_are_whole() -> None:
+    card = Card(method="grpo", description="", global_batch_size=12)
+    with pytest.raises(UsageError, match="12 responses is no multiple of num_generations 8"):
+        check_batch(card, 12, 1, 8, 1)
+
+
+def test_memory_is_that_of_the_published_shapes() -> None:
+    """Adapters of rank 16 on Qwen2.5-VL-3B's decoder: 29.9 M parameters; 16 bytes for each weight that is trained."""
+    shape = Architecture(parameters=3.75e9, layers=36, hidden=2048, intermediate=11008, heads=16, kv_heads=2)
+    assert shape.lora_parameters(16) == 36 * 16 * (4096 + 2304 + 2304 + 4096 + 3 * 13056)
+    whole = estimate(shape, 0, lora_rank=None)
+    assert whole.total - whole.workspace == pytest.approx(16 * 3.75e9)
+    spread = estimate(shape, 0, lora_rank=None, shards=16)
+    assert spread.total - spread.workspace == pytest.approx(3.75e9)
+    for size in (24, 80):
+        options = read_recipe(f"avar_sft_qwen2_5_vl_3b_lora_{size}gb").options
+        tokens = options["per_device_train_batch_size"] * options["max_length"]
+        assert estimate(shape, tokens, lora_rank=options["lora_r"]).total < 0.8 * size * 1e9
+
+
+def test_commands_list_and_check_recipes() -> None:
+    runner = CliRunner()
+    listed = runner.invoke(app, ["recipes"]).output
+    assert all(name in listed for name in shipped())
+    checked = runner.invoke(app, ["check", "avar_sft_qwen2_5_vl_3b_lora_24gb", *ON_CPU])
+    assert "1 GPU x 1 x 64 accumulated = 64" in checked.output
+    assert "GB a GPU, estimated: weights 7.5 + " in checked.output
+    wrong = runner.invoke(app, ["grpo", "tiny_agto_sft"])
+    assert isinstance(wrong.exception, UsageError)
+    assert "avar-train sft tiny_agto_sft" in str(wrong.exception)
+
+
+def test_an_error_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["avar-train", "sft", "tiny_agto"])
+    with pytest.raises(SystemExit) as stopped:
+        run_app(app, "avar-train")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("avar-train: unknown recipe 'tiny_agto'")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, json\n"
+        "from typer.testing import CliRunner\n"
+        "from avar_eval.recipes.cli import app\n"
+        "assert 'avar-train' in CliRunner().invoke(app, ['--help'], prog_name='avar-train').output\n"
+        "print(json.dumps([name for name in ('torch', 'transformers', 'trl', 'datasets') if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_a_tiny_run_trains_and_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The embedded world, three steps: data, model, trainer, checkpoint and result in one command, then two more."""
+    common = [
+        "--train_rows", "8", "--output_dir", str(tmp_path / "out"), "--global_batch_size", "2",
+        "--per_device_train_batch_size", "2", "--save_steps", "1", "--lr_scheduler_type", "constant",
+    ]  # fmt: skip
+    for steps in (2, 3):
+        monkey = ["avar-train", "sft", "tiny_agto_sft", *common, "--max_steps", str(steps)]
+        result = CliRunner().invoke(app, monkey[1:], catch_exceptions=False)
+        assert result.exit_code == 0
+    state = json.loads((tmp_path / "out" / "checkpoint-3" / "trainer_state.json").read_text())
+    assert state["global_step"] == 3
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert (tmp_path / "out" / "checkpoint-1").is_dir()

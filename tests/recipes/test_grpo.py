@@ -1,0 +1,246 @@
+"""AvarGRPOTrainer: Eq. 7 against eager float64 maps, Eq. 8-9 by hand, and TRL's own trainer where the weights are 0."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import training as runs
+from datasets import Dataset
+from eager_reference import eager_maps, group_masses, in_eager_float64
+from trl import GRPOConfig, GRPOTrainer
+
+from avar_eval.answers import GRADER, Judgement
+from avar_eval.attention.chat_formats import Role
+from avar_eval.attention.interface import ObserveError
+from avar_eval.attention.measure import with_responses
+from avar_eval.errors import UsageError
+from avar_eval.recipes.attention_terms import AttentionTrainingError
+from avar_eval.recipes.grpo import AvarGRPOConfig, AvarGRPOTrainer
+from avar_eval.recipes.grpo import trainer as grpo_trainer
+from avar_eval.recipes.grpo.rewards import RewardDataError, format_reward, judge
+
+RIGHT = "<think>one two</think><answer>7</answer>"
+COLUMNS = {"answer": "7", "answer_type": "integer", "choices": []}
+
+
+def processor() -> Any:
+    """As TRL loads one."""
+    made = runs.processor()
+    made.tokenizer.padding_side = "left"
+    return made
+
+
+def rows(counts: Sequence[int] = (1, 2, 1, 1)) -> Dataset:
+    made = runs.dataset(runs.rows(tuple(counts), (1,) * len(counts)))
+    made = made.remove_columns("completion")
+    for name, value in COLUMNS.items():
+        made = made.add_column(name, [value] * len(counts))
+    return made
+
+
+def config(folder: Path, kind: Any = AvarGRPOConfig, **options: Any) -> Any:
+    placeholders = runs.processor().tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"])
+    given: dict[str, Any] = {
+        "per_device_train_batch_size": 4,
+        "num_generations": 2,
+        "max_completion_length": 8,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": [],
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "max_steps": 1,
+        "learning_rate": 1e-3,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "generation_kwargs": {"suppress_tokens": placeholders},
+    }
+    return kind(output_dir=str(folder), **(given | options))
+
+
+def start(folder: Path, made: Dataset | None = None, **options: Any) -> AvarGRPOTrainer:
+    data = rows() if made is None else made
+    return AvarGRPOTrainer(runs.model(), config(folder, **options), train_dataset=data, processing_class=processor())
+
+
+def encoded(trainer: Any, *responses: str) -> list[list[int]]:
+    return [trainer._tokenizer.encode(response, add_special_tokens=False) for response in responses]
+
+
+def rewards(trainer: Any, made: Dataset, responses: list[list[int]]) -> torch.Tensor:
+    """The table of rewards, as TRL asks for it after generation."""
+    inputs = [dict(row) for row in made]
+    prompts = [row["prompt"] for row in inputs]
+    texts = [[{"role": "assistant", "content": trainer._tokenizer.decode(ids)}] for ids in responses]
+    seen = [grpo_trainer._with_images(row) for row in inputs] if "images" in made.column_names else prompts
+    table: torch.Tensor = trainer._calculate_rewards(inputs, seen, texts, responses)
+    return table
+
+
+@pytest.mark.parametrize("layers", [None, [0, 2]])
+def test_r_visual_is_eq_7_over_the_response_alone(tmp_path: Path, layers: list[int] | None) -> None:
+    made = rows((1, 2, 1, 1))
+    trainer = start(tmp_path, made, attention_layers=layers, per_device_train_batch_size=2)
+    end = [trainer._tokenizer.eos_token_id]
+    right, wrong, cut, short = encoded(trainer, RIGHT, RIGHT.replace("7", "8"), "<think>one", "<answer>7</answer>")
+    responses = [right + end, wrong + end, cut, short + end]
+    measured = rewards(trainer, made, responses)[:, 1]
+
+    reference = in_eager_float64(runs.model())
+    expected = []
+    for row, response in zip(made, responses, strict=True):
+        inputs, prompts = trainer._encoded([row])
+        roles = torch.tensor([*trainer._markup.prompt_roles(prompts[0]), *[Role.RESPONSE] * len(response)])
+        with torch.no_grad():
+            masses = group_masses(eager_maps(reference, with_responses(inputs, [response])), roles)
+        chosen = layers if layers is not None else slice(None)
+        image, system = (masses[name][chosen][..., -len(response) :].mean(1) for name in ("image", "system"))
+        expected.append((image / (system + 1e-6)).mean().item())
+    assert measured.tolist() == pytest.approx([expected[0], 0.0, 0.0, expected[3]], rel=1e-5)
+    assert min(expected) > 0
+
+
+def test_the_total_reward_is_eq_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = start(tmp_path, visual_cap=3.0)
+    end = [trainer._tokenizer.eos_token_id]
+    responses = encoded(trainer, RIGHT, "<answer>7</answer>", RIGHT.replace("7", "8"), "<think>7 is")
+    responses = [*(ids + end for ids in responses[:3]), responses[3]]
+    monkeypatch.setattr(trainer, "_visual_ratios", lambda *_: torch.tensor([2.0, 5.0, 4.0, 1.0]))
+    table = rewards(trainer, rows(), responses)
+    assert table.tolist() == [[1.0, 2.0, 1.0], [1.0, 3.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    total = (table * trainer.reward_weights).sum(1)
+    assert total.tolist() == pytest.approx([1 + 0.3 * 2 + 0.1, 1 + 0.3 * 3, 0.1, 0.0])
+    shares = {name: trainer._metrics["train"][f"reward_share/{name}"][0] for name in ("accuracy", "visual", "format")}
+    assert shares == pytest.approx({"accuracy": 2 / 3.7, "visual": 1.5 / 3.7, "format": 0.2 / 3.7})
+
+
+def test_a_dominant_visual_reward_is_warned_about_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = start(tmp_path)
+    end = [trainer._tokenizer.eos_token_id]
+    responses = [ids + end for ids in encoded(trainer, *[RIGHT] * 4)]
+    monkeypatch.setattr(trainer, "_visual_ratios", lambda *_: torch.full((4,), 50.0))
+    with pytest.warns(UserWarning, match=r"r_visual makes up 93% of the total reward.*set visual_cap"):
+        rewards(trainer, rows(), responses)
+    before = trainer._warned
+    rewards(trainer, rows(), responses)
+    assert before is True
+
+
+def test_a_prompt_without_an_image_has_no_visual_reward(tmp_path: Path) -> None:
+    made = rows((1, 0, 1, 0))
+    trainer = start(tmp_path, made, per_device_train_batch_size=4)
+    responses = [[*ids, trainer._tokenizer.eos_token_id] for ids in encoded(trainer, *[RIGHT] * 4)]
+    visual = rewards(trainer, made, responses)[:, 1]
+    assert visual.isnan().tolist() == [False, True, False, True]
+
+
+def coin(row: Any, response: str, finish_reason: Any) -> Judgement:
+    """A judgement that a random model meets half of the time."""
+    return Judgement("scored", response, sum(map(ord, response)) % 2 == 0, GRADER)
+
+
+def test_without_weights_it_is_trl_with_the_accuracy_reward_bit_by_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpo_trainer, "judge", coin)
+    ours_config = config(tmp_path, visual_weight=0.0, format_weight=0.0, max_steps=5)
+    ours = AvarGRPOTrainer(runs.model(), ours_config, train_dataset=rows(), processing_class=processor())
+    ours.train()
+
+    def accuracy(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(coin({}, *ours._response(ids)).correct) for ids in completion_ids]
+
+    theirs = GRPOTrainer(
+        runs.model(),
+        accuracy,
+        config(tmp_path, GRPOConfig, loss_type="grpo", max_steps=5),
+        train_dataset=rows(),
+        processing_class=processor(),
+    )
+    theirs.train()
+    names = ("loss", "reward", "grad_norm", "completions/mean_length")
+    logs = [[[log[name] for name in names] for log in of.state.log_history[:5]] for of in (ours, theirs)]
+    assert logs[0] == logs[1]
+    assert any(log["reward_std"] > 0 for log in ours.state.log_history[:5])
+    start_weights = runs.model().state_dict()
+    for name, value in theirs.model.state_dict().items():
+        assert torch.equal(ours.model.state_dict()[name], value), name
+    assert not torch.equal(start_weights["lm_head.weight"], theirs.model.state_dict()["lm_head.weight"])
+
+
+def test_a_run_logs_each_reward_and_changes_no_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpo_trainer, "judge", coin)
+    trainer = start(tmp_path, max_steps=2, gradient_checkpointing=True, gradient_accumulation_steps=2)
+    trainer.train()
+    plain = start(tmp_path, max_steps=2, gradient_checkpointing=True, gradient_accumulation_steps=2, visual_weight=0.0)
+    plain.train()
+    log, other = trainer.state.log_history[0], plain.state.log_history[0]
+    for name in ("rewards/accuracy/mean", "completions/mean_length", "rewards/format/mean"):
+        assert log[name] == other[name]
+    assert log["rewards/visual/mean"] > 0
+    assert log["visual_ratio"] > log["rewards/visual/mean"]
+    assert 0 < log["reward_share/visual"] < 1
+    expected = log["rewards/accuracy/mean"] + 0.3 * log["rewards/visual/mean"] + 0.1 * log["rewards/format/mean"]
+    assert log["reward"] == pytest.approx(expected, rel=1e-5)
+    assert trainer.model.training
+
+
+@pytest.mark.parametrize(
+    ("response", "reward"),
+    [
+        (RIGHT, 1.0),
+        (f"\n{RIGHT}\n", 1.0),
+        ("<think>a\nb</think>\n\n<answer>\n7\n</answer>", 1.0),
+        ("<answer>7</answer>", 0.0),
+        (f"Well. {RIGHT}", 0.0),
+        (f"{RIGHT} That is it.", 0.0),
+        ("<think>a</think><answer>7", 0.0),
+        ("<think>a</think><answer> </answer>", 0.0),
+        ("<think>a</think><think>b</think><answer>7</answer>", 0.0),
+        ("<answer>7</answer><think>a</think>", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_the_format_is_thought_then_answer(response: str, reward: float) -> None:
+    assert format_reward(response) == reward
+
+
+def test_accuracy_is_the_evaluation_s_judgement() -> None:
+    assert judge(COLUMNS, RIGHT, "stop").correct
+    assert judge(
+        {"answer": "B", "answer_type": "choice", "choices": ["red", "blue"]}, "<answer>blue</answer>", "stop"
+    ).correct
+    assert judge(COLUMNS, "<think>it is 7", "length").state == "truncated"
+    with pytest.raises(RewardDataError, match="is not of its type 'integer'"):
+        judge(COLUMNS | {"answer": "seven and a bit"}, RIGHT, "stop")
+    with pytest.raises(RewardDataError, match="answer_type must be one of choice"):
+        judge(COLUMNS | {"answer_type": "essay"}, RIGHT, "stop")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"visual_weight": -1.0}, "must not be negative"),
+        ({"visual_cap": 0.0}, "visual_cap must be above 0"),
+        ({"reward_weights": [1.0]}, "set visual_weight and format_weight"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "Eq. 9"),
+    ],
+)
+def test_options_that_are_not_those_of_eq_8_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        config(tmp_path, **options)
+
+
+def test_it_does_not_start_where_attention_cannot_be_measured(tmp_path: Path) -> None:
+    with pytest.raises(ObserveError, match="layers must be among 0 to 2"):
+        start(tmp_path, attention_layers=[7])
+    with pytest.raises(UsageError, match="reward_funcs cannot be given"):
+        AvarGRPOTrainer(
+            runs.model(), config(tmp_path), reward_funcs=len, train_dataset=rows(), processing_class=processor()
+        )
+    text, tokenizer = rows().remove_columns("images"), runs.processor().tokenizer
+    with pytest.raises(AttentionTrainingError, match="no processor of a vision-language model"):
+        AvarGRPOTrainer(runs.model(), config(tmp_path), train_dataset=text, processing_class=tokenizer)
