@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-_MARKS: Final = ";/[]\"{}()=+\\_-><@`,?!"
+_MARKS: Final = ';/[]"{}()=+\\_-><@`,?!'
 _NUMBER_WITH_COMMA: Final = re.compile(r"\d,\d")
 _STOP: Final = re.compile(r"\.(?!\d)")
 _STOPS_REMOVED: Final = 32

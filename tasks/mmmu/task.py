@@ -69,9 +69,7 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     return replace(strict, official=open_right(response, golds))
 
 
-def judge_choice(
-    row: Row, response: str, finish_reason: FinishReason | None, *, official: bool | None
-) -> Judgement:
+def judge_choice(row: Row, response: str, finish_reason: FinishReason | None, *, official: bool | None) -> Judgement:
     """The strict judgement of a row with options and a gold letter, with the `official` verdict beside it."""
     options = options_of(row)
     gold = options[LETTERS.index(row["answer"])]

@@ -1,4 +1,4 @@
-"""MMStar's published rule: eval/vlmeval/evaluate/mmstar.py of MMStar-Benchmark/MMStar. It reads the first characters."""
+"""MMStar's published rule: eval/vlmeval/evaluate/mmstar.py of MMStar-Benchmark/MMStar. First characters decide."""
 
 from typing import Final
 

@@ -73,7 +73,9 @@ def test_plain_lmms_eval_asks_and_judges(
     kept = (GOLDEN / f"{name}.thinking.txt").read_text(encoding="utf-8")
     first = task.instances[0].args[1](rows[0])
     assert kept.startswith(shown(first[0])), "without settings it is the thinking style"
-    right = [task.process_results(row, [f"<answer>{gold}</answer>"]) for row, gold in zip(rows, GOLDS[name], strict=True)]
+    right = [
+        task.process_results(row, [f"<answer>{gold}</answer>"]) for row, gold in zip(rows, GOLDS[name], strict=True)
+    ]
     assert [result["accuracy"] for result in right] == [1.0] * len(rows)
     nothing = [task.process_results(row, ["I am not able to see what this picture shows."]) for row in rows]
     assert [(result["accuracy"], result["unparsed"]) for result in nothing] == [(0.0, 1.0)] * len(rows)

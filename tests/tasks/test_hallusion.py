@@ -69,7 +69,7 @@ def share(counts: dict[str, Any]) -> float:
         ("Yes", "Yes"),
         ("no.", "No"),
         ("Yes, it is.", "Yes"),
-        ("**No**, it is not", "**"),
+        ("**No**, it is not", None),
         ("No,it is not", "No"),
         ("The answer is: [no]", "No"),
         ("Yes, although no leaf is seen", None),
@@ -85,7 +85,7 @@ def share(counts: dict[str, Any]) -> float:
     ],
 )
 def test_which_answer_a_response_gives(response: str, answer: str | None) -> None:
-    assert yes_or_no(response) == (None if answer == "**" else answer)
+    assert yes_or_no(response) == answer
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_which_answer_a_response_gives(response: str, answer: str | None) -> Non
         ("0", "1", "It is hard to say whether it is one.", "unparsed", False, True),
         ("0", "1", "No", "scored", False, False),
         ("0", "1", "Yes", "scored", True, True),
-        ("1", "1", "<think>Yes", "truncated", False, False),
+        ("1", "1", "<think>Yes", "truncated", False, True),
     ],
 )
 def test_judgements(figure: str, gold: str, response: str, state: str, correct: bool, said: bool) -> None:
