@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from avar_eval.answers import FinishReason, Judgement, judge_answer
+from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
@@ -110,5 +110,5 @@ def _judge_open(gold: str, response: str, finish_reason: FinishReason | None) ->
         # Rounded, 1/64 would be 0.02.
         precision = None if "/" in gold else _DECIMALS
         return judge_answer(response, answer=gold, kind="float", precision=precision, finish_reason=finish_reason)
-    kind = "choice" if len(gold) == 1 and gold in LETTERS else "text"
-    return judge_answer(response, answer=gold, kind=kind, finish_reason=finish_reason)  # type: ignore[arg-type]
+    kind: Kind = "choice" if len(gold) == 1 and gold in LETTERS else "text"
+    return judge_answer(response, answer=gold, kind=kind, finish_reason=finish_reason)

@@ -163,6 +163,10 @@ def test_a_vision_rows_options_name_no_pictures() -> None:
         ({}, "It could be Autumn, it could be Winter.", "unparsed", False, False),
         ({}, "<think>It is (C)", "truncated", False, True),
         ({"options": "['<image 1>', '<image 2>', 'none']"}, "C", "scored", True, True),
+        ({"options": "['s', 's+', 's*', 'ss']"}, "<answer>A</answer>", "scored", False, None),
+        ({"options": "['s', 's+', 's*', 'ss']"}, "<answer>C</answer>", "scored", True, None),
+        ({"options": "['s', 's+', 's', 'ss']"}, "<answer>A</answer>", "scored", True, None),
+        ({}, "Not (A), nor (B).\n\\[\n\\text{Answer: C}\n\\]", "scored", True, False),
         ({"options": "['<image 1>', '<image 2>', 'none']"}, "<answer>(A)</answer>", "scored", False, False),
     ],
 )
