@@ -24,8 +24,8 @@ class TaskEntry(BaseModel):
     """One task.
 
     folder: the benchmark's module. data: its folder in a data folder (default: `folder`). id: names a row, a column or
-    a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values that tell the task's
-    rows from others of the same dataset. headline: the metric that is the benchmark's score.
+    a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values (one, or a list of
+    them) that tell the task's rows from others of the same dataset. headline: the metric that is the benchmark's score.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +40,7 @@ class TaskEntry(BaseModel):
     description: str
     id: str
     images: list[str]
-    where: dict[str, str | int] = {}
+    where: dict[str, str | int | list[str]] = {}
     headline: str = "accuracy"
     aliases: list[str] = []
 
@@ -55,7 +55,10 @@ class TaskEntry(BaseModel):
 
     def selects(self, row: Mapping[str, Any]) -> bool:
         """Whether a row of the dataset belongs to the task."""
-        return all(row[column] == value for column, value in self.where.items())
+        return all(
+            row[column] in value if isinstance(value, list) else row[column] == value
+            for column, value in self.where.items()
+        )
 
 
 class _TaskLoader(yaml.SafeLoader):

@@ -144,8 +144,15 @@ def _last_phrase(text: str) -> tuple[str, bool] | None:
         return None
     line, newline, _ = text[ends[-1] :].lstrip()[: MAX_LENGTH + 1].partition("\n")
     sentence = _first_sentence(line).strip()
-    answer = plain(sentence)
+    answer = _without_stray_braces(plain(sentence))
     return (answer, not newline and sentence == line.strip()) if answer else None
+
+
+def _without_stray_braces(text: str) -> str:
+    """What `\\text{Answer: D}` leaves after its phrase, "D}", without the brace that was opened before."""
+    for _ in range(text.count("}") - text.count("{")):
+        text = text.removesuffix("}").rstrip()
+    return text
 
 
 def _first_sentence(line: str) -> str:

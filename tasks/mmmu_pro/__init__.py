@@ -1,0 +1,30 @@
+"""MMMU-Pro: MMMU's questions made harder to guess (Yue et al., ACL 2025, arXiv:2409.02813).
+
+Dataset: MMMU/MMMU_Pro, split test, three configurations of the same 1,730 questions: "standard (4 options)" (2 to 9
+of them), "standard (10 options)" (2 to 12) and "vision", where question and options stand in a screenshot or photo.
+The dataset's revision is not pinned: no published one could be confirmed. Rows (values invented):
+
+    {                                                         # mmmu_pro_standard4, mmmu_pro_standard10
+        "id": "test_Botany_7",
+        "question": "Which leaf belongs to the tree in <image 1>?",
+        "options": "['<image 3>', '<image 2>', 'neither']",    # numbers name columns; they come in any order
+        "answer": "B",
+        "subject": "Botany", "img_type": "['Photographs']", "topic_difficulty": "Easy",
+        "image_1": <PIL image>, …, "image_7": None,            # in a data folder: path or null
+    }
+    {                                                         # mmmu_pro_vision
+        "id": "test_Botany_7", "image": <PIL image>,
+        "options": "['<image 3>', '<image 2>', 'neither']", "answer": "B", "subject": "Botany",
+    }
+
+Metric: accuracy over all rows; its interval is clustered by subject. The published score of a model is the mean of
+standard10 and vision. Official script: mmmu-pro/evaluate.py of MMMU-Benchmark/MMMU; see official.py. Where it draws a
+letter at random (unseeded) the official verdict is None.
+
+Verified against
+- the published verdicts on 500 outputs of GPT-4o with chain of thought, standard10 (952 of 1,730 right): the same on
+  499. The other, validation_Accounting_29, ends in "Answer: C", its gold is C, and the script reads C; the published
+  file has A and wrong there.
+- the official script's verdicts on 500 outputs of InternVL2-8B, vision (337 of 1,730 right): the same on all 491 rows
+  on which that script did not guess, and no verdict on the nine on which it did.
+"""
