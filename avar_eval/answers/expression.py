@@ -58,12 +58,14 @@ def expression_equal(answer: str, gold: str, *, precision: int | None = None) ->
     if not wanted:
         raise ValueError(f"gold {gold!r} is not an expression")
     found = canonical(answer)
-    if _spelling(found) == _spelling(wanted):
-        return True
-    gold_number = read_quantity(wanted)
-    number = read_quantity(found) or (stated_quantity(answer) if gold_number is not None else None)
+    gold_number = read_quantity(gold) or read_quantity(wanted)
+    number = read_quantity(answer) or read_quantity(found)
+    if number is None and gold_number is not None:
+        number = stated_quantity(answer)
     if number is not None and gold_number is not None:
         return same_number(number, gold_number, precision)
+    if _spelling(found) == _spelling(wanted):
+        return True
     if not (is_expression(found) and is_expression(wanted)) or not _may_be_equal(found, wanted):
         return False
     return _ask_same(found, wanted, precision)
@@ -72,10 +74,12 @@ def expression_equal(answer: str, gold: str, *, precision: int | None = None) ->
 def expression_option(answer: str, choices: Sequence[str]) -> int | None:
     """The index of the one option that the answer equals as an expression; None for none or several.
 
+    Not for numbers, which `named_option` has compared, with their units.
+
     Raises WorkLimitError if the comparison takes more time or memory than it may.
     """
     found, options = canonical(answer), [canonical(choice) for choice in choices]
-    if not is_expression(found):
+    if not is_expression(found) or read_quantity(answer) is not None:
         return None
     equal = [index for index, option in enumerate(options) if _spelling(option) == _spelling(found)]
     symbolic = any("\\" in option or "^" in option or "/" in option for option in (found, *options))

@@ -37,13 +37,13 @@ class RefusedError(Exception):
 def serve(cpu_seconds: float, memory_bytes: int) -> None:
     """Answer questions from standard input until it closes."""
     questions, answers = sys.stdin.buffer, os.dup(sys.stdout.fileno())
+    logging.disable(logging.CRITICAL)
     from avar_eval.answers import symbolic
 
     symbolic.warm_up()
     # The parsers print warnings; a traceback of a start that failed has been seen by now.
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -21,8 +21,11 @@ def same_expression(answer: str, gold: str, precision: int | None) -> bool:
     """Whether two expressions are equal: as math-verify says, or as numbers rounded to `precision` decimals."""
     found, wanted = _items(answer), _items(gold)
     if found is not None and wanted is not None:
-        return len(found) == len(wanted) and all(
-            same_expression(one, other, precision) for one, other in zip(found, wanted, strict=True)
+        # The brackets count: (1, 2) may be an open interval and [1, 2] a closed one.
+        return (
+            answer[0] == gold[0]
+            and len(found) == len(wanted)
+            and all(same_expression(one, other, precision) for one, other in zip(found, wanted, strict=True))
         )
     return _equal(_parsed(answer), _parsed(gold), precision)
 
@@ -44,8 +47,7 @@ def _items(text: str) -> list[str] | None:
         if depth == 1 and character == ",":
             items.append(text[start:index])
             start = index + 1
-    # The brackets are an item too: (1, 2) may be an open interval.
-    return [text[0], *items, text[start:-1]] if items else None
+    return [*items, text[start:-1]] if items else None
 
 
 @lru_cache(maxsize=4096)

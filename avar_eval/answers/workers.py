@@ -72,7 +72,7 @@ class Workers:
         """
         question = {"module": function.__module__, "function": function.__qualname__, "arguments": arguments}
         with self._places:
-            worker = self._idle.pop() if self._idle else _Worker(*self._limits)
+            worker = self._take()
             try:
                 answer = worker.ask(question)
             except BaseException:
@@ -82,6 +82,17 @@ class Workers:
         if "error" in answer:
             raise WorkerError(f"{function.__qualname__} failed: {answer['error']}")
         return answer["result"]
+
+    def _take(self) -> "_Worker":
+        """An idle worker that is alive, or a new one."""
+        while True:
+            try:
+                worker = self._idle.pop()
+            except IndexError:
+                return _Worker(*self._limits)
+            if worker.is_alive():
+                return worker
+            worker.kill()
 
     def close(self) -> None:
         """End the idle workers; the next question starts new ones."""
@@ -114,7 +125,7 @@ class _Worker:
         deadline = time.monotonic() + self._wall_seconds
         try:
             _write_all(self._questions.fileno(), json.dumps(question).encode() + b"\n")
-        except BrokenPipeError:  # it died since its last answer
+        except BrokenPipeError:
             raise WorkLimitError from None
         answer: dict[str, Any] = json.loads(self._read_line(deadline))
         if answer.get("limit"):
@@ -135,6 +146,9 @@ class _Worker:
                     raise WorkLimitError
                 line += part
         return line
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         self._process.kill()

@@ -32,11 +32,16 @@ _SECOND_REPLACEMENTS: Final = (
 )  # fmt: skip
 _INTEGER_RATIO: Final = re.compile(r"(-?(?:0|[1-9][0-9]*))/(-?(?:0|[1-9][0-9]*))", re.ASCII)
 _PLAIN_NUMBER: Final = re.compile(r"-?(?:[0-9]{1,12}(?:\.[0-9]{1,12})?|\.[0-9]{1,12})", re.ASCII)
-# Texts that the parser refuses, or in which it finds a letter first: gcd, lcm, floor, ceil and ar… are functions.
+# Words that end an expression as a full stop does: "2 triangles" has the value 2, since "tr" is one of them.
+_END_WORDS: Final = (
+    "cols|diag|eig|eye|hstack|norm|nullspace|ones|rank|rows|rref|svd|trace|transpose|tr|vstack|zeros"
+    "|gcd|lcm|floor|ceil|arc?(?:sin|cos|tan)h|[pbv]?matrix"
+)
+# Texts that the parser refuses at once, or in which it finds a letter before anything can end the expression.
 _WITHOUT_VALUE: Final = re.compile(
-    r"(?!gcd|lcm|floor|ceil|ar[sct])(?:[a-df-z]|e[a-df-z])[^=]*|[*#%?@`\"\u3000-\u9fff\uff01-\uffef].*"
-    r"|-?[0-9]+(?:\.[0-9]+)?[bhijkmnopqstuvwxyz][^=]*",
-    re.DOTALL | re.ASCII,
+    r"(?:[a-df-z]|e[a-z])[^=]*|[*#%?@`\"\u3000-\u9fff\uff01-\uffef].*"
+    rf"|-?[0-9]+(?:\.[0-9]+)?(?!{_END_WORDS})[a-df-z][^=]*",
+    re.DOTALL,
 )
 
 
@@ -109,7 +114,7 @@ def _mathematics(text: str) -> str:
     """find_math_answer(): what stands in the box, without units, degrees and LaTeX that does not change a value."""
     text = text.lower().replace("{}", "")
     start, end = text.find(_BOX), text.rfind("}")
-    if 0 <= start and start + len(_BOX) <= end:
+    if start >= 0 and start + len(_BOX) <= end:
         text = text[start + len(_BOX) : end]
     closing, opening = text.find("}"), text.find("{")
     if closing != -1 and (opening == -1 or closing < opening):

@@ -6,15 +6,20 @@ Runs in a worker process only: latex2sympy2 and sympy may compute for ever.
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
 from avar_eval.answers.sandbox import READ_ONLY
 
-# latex2sympy2 1.9, which the published verdicts come from, makes spaces of these; 1.5, the last version that runs beside
-# math-verify, has the same grammar but refuses them.
+# The published verdicts come from latex2sympy2 1.9. It cannot be installed beside math-verify, but 1.5 can, and reads
+# the same once these are spaces,
 _SPACES: Final = (r"\displaystyle", r"\quad", r"\qquad", r"\,", "~", "$")
+# the letters r and c are not rows and columns, and these words end an expression, as "&" does ("2 triangles" is 2).
+_WORDS: Final = "cols|diag|eig|eye|hstack|norm|nullspace|ones|rank|rows|rref|svd|trace|transpose|tr|vstack|zeros"
+_TOKEN: Final = re.compile(rf"(\\[a-z]+|floor|ceil|arc?(?:sin|cos|tan)h|lcm|gcd|[pbv]?matrix)|({_WORDS})|[rc]")
+_ASSIGNED: Final = re.compile(r"\s*(?:[a-z]|\\[a-z]+)\s*")
 _LARGEST_POWER_BITS: Final = 100_000
 # The published module does `from math import *`.
 _NAMES: Final = {name: value for name, value in vars(math).items() if not name.startswith("_")}
@@ -57,6 +62,10 @@ def _rounded(text: str) -> int | float:
 
     for command in _SPACES:
         text = text.replace(command, " ")
+    left, equation, _ = text.partition("=")
+    if equation and not _ASSIGNED.fullmatch(left):
+        raise NoValueError("equation")
+    text = _TOKEN.sub(lambda token: token[1] or ("&" if token[2] else "q"), text)
     printed = str(latex2sympy(text))
     tree = compile(printed, READ_ONLY, "eval", ast.PyCF_ONLY_AST)
     value: int | float = round(_evaluate(tree.body), 2)
