@@ -1,4 +1,4 @@
-"""Find the final answer in a response and decide whether it is right. Pure functions; no torch, no network.
+"""Find the final answer in a response and decide whether it is right. No torch, no network.
 
 The same code serves evaluation and the RL reward. `judge_answer` is the door; the rest is exported for those who need
 a step of it.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
+from avar_eval.answers.expression import expression_option
 from avar_eval.answers.markup import MAX_LENGTH, plain
 from avar_eval.answers.options import letter_alone, named_option, yes_or_no
 from avar_eval.answers.quantity import read_quantity, stated_quantity
@@ -15,16 +16,18 @@ _SEPARATOR: Final = re.compile(r"\s?[,;、，]\s?(?:and\s)?|\sand\s")
 
 
 def option_equal(answer: str, gold: str, choices: Sequence[str]) -> bool:
-    """Whether the answer names the gold option, by letter or text. `gold` may be either; a choice's text goes first.
+    """Whether the answer names the gold option, by letter, text or value. `gold` is a letter or a choice's text.
 
-    Two letters whose options have the same text are the same answer. Without choices (the options stand in the
-    picture) letters are compared.
+    A choice's text goes first. An answer that names none may be equal to one as an expression. Two letters whose options have the same text are the same answer. Without choices (the options stand in the
+    picture) letters are compared. Raises WorkLimitError as `expression_option` does.
     """
     if not choices:
         letters = "ABCDEFGHIJ"
         found = letter_alone(answer, letters)
         return found is not None and found == letter_alone(gold, letters)
     named = named_option(answer, choices)
+    if named is None:
+        named = expression_option(answer, choices)
     right = list(choices).index(gold) if gold in choices else named_option(gold, choices)
     if right is None:
         raise ValueError(f"gold {gold!r} is none of the choices {list(choices)!r}")

@@ -11,8 +11,8 @@ class Judgement:
     """One response judged against its row.
 
     state: `scored` if an answer was found; `truncated` if the response ended before one (an unclosed `<think>`, or
-    cut by the token limit); `unparsed` if a finished response holds no answer; `timeout` if comparing took longer than
-    allowed; `judge_error` if an external judge failed. Only a `scored` response can be correct.
+    cut by the token limit); `unparsed` if a finished response holds no answer; `timeout` if comparing took more time or
+    memory than allowed; `judge_error` if an external judge failed. Only a `scored` response can be correct.
     extracted: the answer as found in the response, None if none was.
     correct: whether the extracted answer equals the row's.
     grader: name and version of the rule, so that a stored judgement is known to be stale when the rule changes.

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from typing import Final, Literal, assert_never
 
 from avar_eval.answers.equal import float_equal, integer_equal, list_equal, option_equal, read_list, text_equal
+from avar_eval.answers.expression import canonical, expression_equal, expression_option, is_expression
 from avar_eval.answers.extract import Extraction, FinishReason, final_answer
 from avar_eval.answers.judgement import Judgement
 from avar_eval.answers.markup import plain
 from avar_eval.answers.options import letter_alone, named_option
 from avar_eval.answers.quantity import stated_quantity
+from avar_eval.answers.workers import WorkLimitError
 
-GRADER: Final = "strict-1"
+GRADER: Final = "strict-2"
 """Name and version of the rule. A change that can change any judgement changes the version."""
 
-Kind = Literal["choice", "integer", "float", "list", "text"]
+Kind = Literal["choice", "integer", "float", "list", "text", "expression"]
 
 _REPLY_WORDS: Final = 5
 
@@ -31,16 +33,21 @@ def judge_answer(
 
     answer: the row's answer; of kind "choice" an option's text or letter.
     choices: the options' texts in the order of their letters.
-    precision: of kind "float", the decimals to which both numbers are rounded.
+    precision: of kinds "float" and "expression", the decimals to which both numbers are rounded.
     finish_reason: see `final_answer`.
+
+    A comparison that takes more time or memory than it may is a judgement of state "timeout".
 
     Raises ValueError if `answer` is not of its kind: the row is at fault, not the response.
     """
     extraction = final_answer(response, choices=choices if kind == "choice" else (), finish_reason=finish_reason)
-    if extraction.text is None or _is_mere_remark(extraction, kind, choices):
-        state = "unparsed" if extraction.state == "scored" else extraction.state
-        return Judgement(state=state, extracted=None, correct=False, grader=GRADER)
-    correct = _equal(extraction.text, answer, kind, choices, precision)
+    try:
+        if extraction.text is None or _is_mere_remark(extraction, kind, choices):
+            state = "unparsed" if extraction.state == "scored" else extraction.state
+            return Judgement(state=state, extracted=None, correct=False, grader=GRADER)
+        correct = _equal(extraction.text, answer, kind, choices, precision)
+    except WorkLimitError:
+        return Judgement(state="timeout", extracted=extraction.text, correct=False, grader=GRADER)
     return Judgement(state="scored", extracted=extraction.text, correct=correct, grader=GRADER)
 
 
@@ -56,6 +63,8 @@ def _equal(text: str, answer: str, kind: Kind, choices: Sequence[str], precision
             return list_equal(text, answer)
         case "text":
             return text_equal(text, answer)
+        case "expression":
+            return expression_equal(text, answer, precision=precision)
     assert_never(kind)
 
 
@@ -66,11 +75,15 @@ def _is_mere_remark(extraction: Extraction, kind: Kind, choices: Sequence[str]) 
     text = extraction.text
     match kind:
         case "choice":
-            return (named_option(text, choices) if choices else letter_alone(text, "ABCDEFGHIJ")) is None
+            if not choices:
+                return letter_alone(text, "ABCDEFGHIJ") is None
+            return named_option(text, choices) is None and expression_option(text, choices) is None
         case "integer" | "float":
             return stated_quantity(text) is None
         case "list":
             return read_list(text) is None
         case "text":
             return len(plain(text).split()) > _REPLY_WORDS
+        case "expression":
+            return stated_quantity(text) is None and not is_expression(canonical(text))
     assert_never(kind)

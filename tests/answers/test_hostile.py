@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from avar_eval.answers import Judgement, Kind, judge_answer
 
 KINDS = get_args(Kind)
-GOLDS = {"choice": "4 cm", "integer": "4", "float": "4.5", "list": "[1, 2]", "text": "blue"}
+GOLDS = {"choice": "4 cm", "integer": "4", "float": "4.5", "list": "[1, 2]", "text": "blue", "expression": r"2\sqrt{3}"}
 CHOICES = ("3 cm", "4 cm", "blue", "Yes")
 SECONDS = 1.0
 

@@ -1,0 +1,91 @@
+"""How fast responses are judged: `python tests/benchmarks/judging_speed.py DATA_DIR [--official-rows N]`.
+
+Judges the published MathVision responses of `DATA_DIR/mathvision` by both rules (`strict` and `official`) in this
+process with its workers, start-up excluded, as often as `--repeat` says; no verdict is kept from one pass to the next.
+In the same run, on the same rows, it times the published evaluator's `is_equal`, as lmms-eval ships it
+(lmms_eval/tasks/mathvision/eval_utils.py, a copy of evaluation/utils.py of mathllm/MATH-V), on the answers that the
+published rule extracts. That function gives model text to `eval`: run this on responses that you trust.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from avar_eval.answers import expression
+from avar_eval.tasks.catalog import find_tasks
+from avar_eval.tasks.files import read_rows
+from avar_eval.tasks.mathvision import official
+from avar_eval.tasks.mathvision.task import judge
+
+Pair = tuple[dict[str, Any], str]
+
+
+def read_pairs(data_dir: Path) -> list[Pair]:
+    """The rows with their published responses, of all models."""
+    (entry,) = find_tasks(["mathvision"])
+    rows = {entry.row_id(row): row for row in read_rows(entry, data_dir)}
+    lines = [
+        json.loads(line)
+        for path in sorted((data_dir / entry.data / "responses").glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    return [(rows[line["id"]], line["response"]) for line in lines if line["id"] in rows]
+
+
+def forget() -> None:
+    """Drop what this process remembers of answers that it has asked its workers about."""
+    for remembered in (expression._ask_same, expression._ask_options, official._asked_value, official._tuple):
+        remembered.cache_clear()
+
+
+def seconds_of_ours(pairs: list[Pair]) -> tuple[float, float]:
+    """Seconds of the clock, and of this process's processor, to judge all pairs."""
+    forget()
+    clock, processor = time.perf_counter(), time.process_time()
+    for row, response in pairs:
+        judge(row, response)
+    return time.perf_counter() - clock, time.process_time() - processor
+
+
+def seconds_of_published(pairs: list[Pair]) -> float:
+    """Seconds of this process's processor for the published `is_equal` on the same answers."""
+    from lmms_eval.tasks.mathvision.eval_utils import is_equal
+
+    answers = [(row, official.official_answer(response)) for row, response in pairs]
+    processor = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        for row, answer in answers:
+            gold, options = row["answer"], row["options"]
+            is_equal(gold, answer) or is_equal(options[ord(gold) - ord("A")] if options else "", answer)
+    return time.process_time() - processor
+
+
+def main() -> None:
+    """The command line of this benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("--official-rows", type=int, default=200, help="rows for the published is_equal")
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    pairs = read_pairs(arguments.data_dir)
+    judge(*pairs[0])
+    official._asked_value(r"2\sqrt{3}")  # starts a worker
+    passes = [seconds_of_ours(pairs) for _ in range(arguments.repeat)]
+    clock, processor = min(passes)
+    print(f"strict and official: {len(pairs) / clock:,.0f} responses/s ({len(pairs)} responses, best of {len(passes)})")
+    print(f"  processor time of this process, without its workers': {len(pairs) / processor:,.0f} responses/s")
+    sample = pairs[:: max(1, len(pairs) // arguments.official_rows)][: arguments.official_rows]
+    published = seconds_of_published(sample)
+    print(
+        f"published is_equal alone: {len(sample) / published:,.0f} responses/s of processor time ({len(sample)} rows)"
+    )
+    ours = seconds_of_ours(sample)
+    print(f"strict and official on these rows: {len(sample) / ours[0]:,.0f} responses/s")
+
+
+if __name__ == "__main__":
+    main()
