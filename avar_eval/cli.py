@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from avar_eval import __version__
+from avar_eval.data_cli import data_app
 from avar_eval.errors import AvarError, UsageError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Score vision-language reasoning models, and measure where they look.",
 )
+app.add_typer(data_app, name="data")
 
 
 def _version(wanted: bool) -> None:

@@ -8,12 +8,12 @@ from avar_eval.answers.extract import Extraction, FinishReason, final_answer
 from avar_eval.answers.judgement import Judgement
 from avar_eval.answers.markup import plain
 from avar_eval.answers.options import letter_alone, named_option
-from avar_eval.answers.quantity import stated_quantity
+from avar_eval.answers.quantity import read_quantity, stated_quantity
 
 GRADER: Final = "strict-1"
 """Name and version of the rule. A change that can change any judgement changes the version."""
 
-Kind = Literal["choice", "integer", "float", "list", "text"]
+Kind = Literal["choice", "integer", "float", "list", "expression", "text"]
 
 _REPLY_WORDS: Final = 5
 
@@ -54,6 +54,9 @@ def _equal(text: str, answer: str, kind: Kind, choices: Sequence[str], precision
             return float_equal(text, answer, precision=precision)
         case "list":
             return list_equal(text, answer)
+        case "expression":
+            same_number = read_quantity(answer) is not None and float_equal(text, answer)
+            return same_number or text_equal(text, answer)
         case "text":
             return text_equal(text, answer)
     assert_never(kind)
@@ -71,6 +74,6 @@ def _is_mere_remark(extraction: Extraction, kind: Kind, choices: Sequence[str]) 
             return stated_quantity(text) is None
         case "list":
             return read_list(text) is None
-        case "text":
+        case "expression" | "text":
             return len(plain(text).split()) > _REPLY_WORDS
     assert_never(kind)

@@ -1,11 +1,14 @@
 """MathVista: how a row becomes a prompt, and how a response is judged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
+from avar_eval.tasks.breakdown import share_by
+from avar_eval.tasks.mathvista.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
 
 Row = Mapping[str, Any]
@@ -42,9 +45,13 @@ def doc_to_target(row: Row) -> str:
 
 
 def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:
-    """Judge a response by the row's question type, answer type, choices and precision."""
+    """Judge a response by the row's question type, answer type, choices and precision.
+
+    `official` is the published normalisation of the answer that our extraction found: the published extraction is a
+    language model's.
+    """
     precision = row["precision"]
-    return judge_answer(
+    judgement = judge_answer(
         response,
         answer=doc_to_target(row),
         kind=_kind(row),
@@ -52,6 +59,13 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
         precision=None if precision is None else int(precision),
         finish_reason=finish_reason,
     )
+    return replace(judgement, official=official_verdict(row, judgement.extracted))
+
+
+def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
+    """Accuracy by task and by skill (a row has one task and one or more skills), as calculate_score.py prints them."""
+    by_task = share_by("task", [[row["metadata"]["task"]] for row in rows], correct)
+    return by_task | share_by("skill", [row["metadata"]["skills"] for row in rows], correct)
 
 
 def _kind(row: Row) -> Kind:
