@@ -5,6 +5,9 @@ from typing import Final
 
 from avar_eval.answers.options import LETTERS
 
+PICTURED: Final = ("A", "B", "C", "D", "E", "F")
+"""The options of a question whose options stand in the picture: their letters are all that is known of them."""
+
 _IN_BRACKETS: Final = re.compile(r"\(([A-Z])\)")
 _AT_LINE_START: Final = re.compile(r"^([A-Z])[.:]", re.MULTILINE)
 

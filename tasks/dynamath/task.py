@@ -14,7 +14,7 @@ from avar_eval.answers.equal import read_list
 from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.tasks.breakdown import share_by
-from avar_eval.tasks.choices import choices_in
+from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
 
@@ -116,8 +116,8 @@ def _strict(row: Row, response: str, finish_reason: FinishReason | None) -> Judg
     if short is not None:
         response, finish_reason = f"<answer>{short}</answer>", "stop"
     if row["answer_type"] == "multiple choice":
-        choices = choices_in(row["question"])
-        answer = choices[LETTERS.index(gold)] if choices else gold
+        choices = choices_in(row["question"]) or PICTURED
+        answer = choices[LETTERS.index(gold)]
         return judge_answer(response, answer=answer, kind="choice", choices=choices, finish_reason=finish_reason)
     if row["answer_type"] == "text":
         judgement = judge_answer(response, answer=gold, kind=_text_kind(gold), finish_reason=finish_reason)

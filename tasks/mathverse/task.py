@@ -10,7 +10,7 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.tasks.breakdown import share_by
-from avar_eval.tasks.choices import choices_in
+from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.mathverse.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
 
@@ -98,8 +98,8 @@ def _strict(row: Row, response: str, finish_reason: FinishReason | None) -> Judg
         return judge_answer(response, answer=answer, kind="choice", choices=choices, finish_reason=finish_reason)
     if golds[0] in choices:
         return judge_answer(response, answer=golds[0], kind="choice", choices=choices, finish_reason=finish_reason)
-    if _is_letter(letter):
-        return judge_answer(response, answer=letter, kind="choice", finish_reason=finish_reason)
+    if letter in PICTURED:
+        return judge_answer(response, answer=letter, kind="choice", choices=PICTURED, finish_reason=finish_reason)
     return judge_answer(response, answer=golds[0], kind="expression", finish_reason=finish_reason)
 
 

@@ -21,7 +21,7 @@ def official_verdict(row: Mapping[str, Any], extraction: str | None) -> bool:
     """
     if extraction is None or not extraction.strip():
         return False
-    return _normalised(row, extraction) == row["answer"]
+    return _normalised(row, extraction) == str(row["answer"])
 
 
 def _normalised(row: Mapping[str, Any], extraction: str) -> str | None:

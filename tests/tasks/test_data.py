@@ -229,7 +229,7 @@ def test_a_second_fetch_at_the_same_time_is_refused(hub: dict[str, TaskEntry], t
 
 def test_a_folder_that_cannot_be_written_is_named(hub: dict[str, TaskEntry], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write to .*file"):
+    with pytest.raises(DataError, match=r"cannot write to .*file"):
         fetched(hub, "mathvista", tmp_path / "file")
 
 
