@@ -35,7 +35,9 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Registered name, local folder or hub repository.")
     ] = None,
-    tasks: Annotated[str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for records and results.", show_default="avar-runs/MODEL")
     ] = None,
@@ -165,11 +167,12 @@ def models(
 def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the tasks."""
+    """List the tasks and groups of tasks."""
     from avar_eval.report import print_tasks
     from avar_eval.tasks.catalog import catalog
+    from avar_eval.tasks.groups import groups
 
-    print_tasks(list(catalog().values()), as_json)
+    print_tasks(list(catalog().values()), list(groups().values()), as_json)
 
 
 @app.command()

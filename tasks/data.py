@@ -89,8 +89,8 @@ def verify(entry: TaskEntry, data_dir: Path) -> Checked:
     checked.rows = len(rows)
     checked.problems += [*_problems_of_ids(entry, rows), *_problems_of_manifest(entry, folder, len(rows))]
     hashes = _known_hashes(folder)
+    checked.problems += _problems_of_missing(entry, rows)
     for row in rows:
-        checked.problems += _missing(entry, row)
         for path in filter(None, (row[column] for column in entry.images)):
             checked.pictures += 1
             checked.problems += _problems_of_picture(folder, path, hashes.get(path))
@@ -232,9 +232,16 @@ def _problems_of_manifest(entry: TaskEntry, folder: Path, count: int) -> list[st
     return problems
 
 
-def _missing(entry: TaskEntry, row: Row) -> list[str]:
-    needed = pictures_of(entry, row)
-    return [f"row {entry.row_id(row)} names no picture in `{column}`" for column in needed if not row[column]]
+def _problems_of_missing(entry: TaskEntry, rows: Sequence[Row]) -> list[str]:
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        for column in pictures_of(entry, row):
+            if not row[column]:
+                missing.setdefault(column, []).append(entry.row_id(row))
+    return [
+        f"{len(ids)} rows name no picture in `{column}`: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"
+        for column, ids in missing.items()
+    ]
 
 
 def _problems_of_picture(folder: Path, path: str, sha256: str | None) -> list[str]:

@@ -273,11 +273,11 @@ def test_fewer_rows_than_published_are_a_problem(hub: dict[str, TaskEntry], tmp_
     assert verify(published, tmp_path).problems == ["6 rows, of 1000 that the benchmark has"]
 
 
-def test_a_row_that_names_no_picture_is_a_problem(hub: dict[str, TaskEntry], mathvista: Path) -> None:
+def test_rows_that_name_no_picture_are_a_problem(hub: dict[str, TaskEntry], mathvista: Path) -> None:
     rows = lines(mathvista / "mathvista")
     text = "".join(json.dumps(row | {"image": None}) + "\n" for row in rows)
     (mathvista / "mathvista" / "rows.jsonl").write_text(text)
-    assert "row 1 names no picture in `image`" in verify(hub["mathvista"], mathvista).problems
+    assert "4 rows name no picture in `image`: 1, 2, 3, 4" in verify(hub["mathvista"], mathvista).problems
 
 
 @pytest.mark.parametrize(
