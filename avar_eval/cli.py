@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avar_eval import __version__
+from avar_eval.data_cli import data_app
 from avar_eval.errors import AvarError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Score vision-language reasoning models, and measure where they look.",
 )
+app.add_typer(data_app, name="data")
 
 
 def _version(wanted: bool) -> None:
@@ -36,7 +38,9 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Registered name, local folder or hub repository.")
     ] = None,
-    tasks: Annotated[str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for records and results.", show_default="avar-runs/MODEL")
     ] = None,
@@ -231,11 +235,12 @@ def models(
 def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the tasks."""
+    """List the tasks and groups of tasks."""
     from avar_eval.report import print_tasks
     from avar_eval.tasks.catalog import catalog
+    from avar_eval.tasks.groups import groups
 
-    print_tasks(list(catalog().values()), as_json)
+    print_tasks(list(catalog().values()), list(groups().values()), as_json)
 
 
 @app.command()

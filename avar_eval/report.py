@@ -13,6 +13,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
 from avar_eval.tasks.catalog import TaskEntry
+from avar_eval.tasks.groups import Group
 
 
 def print_results(results: Results, output: Path) -> None:
@@ -124,13 +125,17 @@ def _model(entry: ModelEntry) -> dict[str, object]:
     return entry.model_dump(mode="json") | {"path": None if entry.path is None else str(entry.path)}
 
 
-def print_tasks(entries: Sequence[TaskEntry], as_json: bool) -> None:
-    """All tasks."""
+def print_tasks(entries: Sequence[TaskEntry], groups: Sequence[Group], as_json: bool) -> None:
+    """All tasks and, unless as JSON, the groups of them."""
     if as_json:
         typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
         return
     _print_table(
         ("task", "dataset", "description"), [(entry.name, entry.dataset, entry.description) for entry in entries]
+    )
+    _print_table(
+        ("group", "tasks", "description"),
+        [(group.name, ", ".join(group.task_names()), group.description) for group in groups],
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.errors import UsageError
 from avar_eval.names import unknown_name
+from avar_eval.tasks.groups import groups
 
 TASKS_FOLDER = Path(__file__).parent
 
@@ -23,9 +24,12 @@ Judge = Callable[[Mapping[str, Any], str, FinishReason | None], Judgement]
 class TaskEntry(BaseModel):
     """One task.
 
-    folder: the benchmark's module. data: its folder in a data folder (default: `folder`). id: names a row, a column or
-    a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values (one, or a list of
-    them) that tell the task's rows from others of the same dataset. headline: the metric that is the benchmark's score.
+    folder: the benchmark's module. data: its folder in a data folder (default: `folder`). configs: the hub dataset's
+    configurations, one after the other; [None] for one without. split: one split of the hub, or several ("a+b").
+    process_docs: the function in `folder` that gives the hub's rows the form of a data folder. id: names a row, a
+    column or a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values (one, or a
+    list of them) that tell the task's rows from others of the same dataset. rows: how many the benchmark's authors
+    publish. headline: the metric that is the benchmark's score.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -35,12 +39,15 @@ class TaskEntry(BaseModel):
     data: str
     dataset: str
     revision: str | None
+    configs: list[str | None]
     split: str
+    process_docs: str | None
     version: float
     description: str
     id: str
     images: list[str]
     where: dict[str, str | int | list[str]] = {}
+    rows: int | None = None
     headline: str = "accuracy"
     aliases: list[str] = []
 
@@ -94,20 +101,25 @@ def _read(path: Path) -> TaskEntry:
         folder=path.parent.name,
         dataset=config["dataset_path"],
         revision=config["dataset_kwargs"].get("revision"),
+        configs=config["dataset_kwargs"].get("configs", [None]),
         split=config["test_split"],
+        process_docs=config.get("process_docs"),
         **{"data": path.parent.name} | config["metadata"],
     )
 
 
 def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
-    """The entries of task names or aliases, in the order asked for, each once. Raises UsageError (none, unknown)."""
-    known = {alias: entry for entry in catalog().values() for alias in (entry.name, *entry.aliases)}
+    """The entries of names of tasks and groups or aliases of tasks, in the order asked for, each once.
+
+    Raises UsageError (none, unknown).
+    """
+    known = {alias: [entry.name] for entry in catalog().values() for alias in (entry.name, *entry.aliases)}
+    known |= {name: group.task_names() for name, group in groups().items()}
     found: dict[str, TaskEntry] = {}
     for name in names:
         if name.lower() not in known:
             raise unknown_name("task", name, known)
-        entry = known[name.lower()]
-        found[entry.name] = entry
+        found |= {task: catalog()[task] for task in known[name.lower()]}
     if not found:
         raise UsageError(f"name at least one task of: {', '.join(sorted(known))}")
     return list(found.values())

@@ -41,7 +41,7 @@ def with_pictures(entry: TaskEntry, data_dir: Path) -> tuple[list[Row], list[str
         paths = {column: row[column] and str(folder / row[column]) for column in entry.images}
         if all(paths[column] and Path(paths[column]).is_file() for column in pictures_of(entry, row)):
             for path in filter(None, paths.values()):
-                _check_picture(Path(path))
+                check_picture(Path(path))
             complete.append(row | paths)
         else:
             left_out.append(entry.row_id(row))
@@ -77,7 +77,8 @@ def _read_lines(path: Path, entry: TaskEntry) -> list[Row]:
     return rows
 
 
-def _check_picture(path: Path) -> None:
+def check_picture(path: Path) -> None:
+    """Read a picture to its end. Raises DataError if it is broken."""
     try:
         with whole_pictures_only(), Image.open(path) as picture:
             picture.load()

@@ -11,6 +11,7 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from avar_eval.records import Response
 from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, judge_of
 from avar_eval.tasks.files import DataError, with_pictures
+from avar_eval.tasks.hub import rows_from_hub
 
 DATA_DIR_VARIABLE = "AVAR_DATA_DIR"
 """Environment variable with the folder of prepared benchmarks (`--data-dir`): plain lmms-eval follows it too."""
@@ -40,7 +41,7 @@ class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
         elif data_dir:
             rows, self.left_out = rows_from_folder(Path(data_dir), entry)
         else:
-            rows = _rows_from_hub(entry, kwargs.get("configs", [None]), self.config.process_docs)
+            rows = rows_from_hub(entry)
         self.dataset = datasets.DatasetDict({entry.split: rows})
         self.dataset_no_image = datasets.DatasetDict({entry.split: rows.remove_columns(entry.images)})
 
@@ -55,29 +56,6 @@ def rows_from_folder(data_dir: Path, entry: TaskEntry) -> tuple[datasets.Dataset
     for column in entry.images:
         dataset = dataset.cast_column(column, datasets.Image())
     return dataset, left_out
-
-
-def _rows_from_hub(
-    entry: TaskEntry,
-    configs: Sequence[str | None],
-    process: Callable[[datasets.Dataset], datasets.Dataset] | None,
-) -> datasets.Dataset:
-    """The task's rows of the dataset's configurations, one after the other."""
-    try:
-        parts = [
-            datasets.load_dataset(entry.dataset, config, split=entry.split, revision=entry.revision)
-            for config in configs
-        ]
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"the dataset {entry.dataset} is neither in the cache nor can the Hugging Face hub be reached: "
-            f"give --data-dir a folder with {entry.data}/rows.jsonl in it ({type(error).__name__})"
-        ) from error
-    rows = datasets.concatenate_datasets(parts)
-    if entry.where:
-        plain = rows.select_columns(list(entry.where))
-        rows = rows.select([index for index, row in enumerate(plain) if entry.selects(row)])
-    return process(rows) if process else rows
 
 
 def response_metrics(judge: Judge) -> Callable[[Mapping[str, Any], Sequence[str]], dict[str, float | None]]:

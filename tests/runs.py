@@ -170,6 +170,6 @@ def mathvista_row(pid: str) -> dict[str, Any]:
         "answer": "7",
         "question_type": "free_form",
         "answer_type": "integer",
-        "metadata": {"split": "testmini"},
+        "metadata": {"split": "testmini", "task": "visual question answering", "skills": ["arithmetic reasoning"]},
         "query": f"{hint}\nQuestion: {question}",
     }

@@ -19,14 +19,21 @@ Dataset: AI4Math/MathVista, split testmini, 1,000 rows: 540 multiple choice, 418
                  "1, 2, 3, at the end.\\nQuestion: How many of the shelves hold more than 3 jars?",
     }
 
-Metric: accuracy over all rows. Official script: evaluation/extract_answer.py and calculate_score.py of
-lupantech/MathVista: a language model extracts the answer, which is then normalised; an extraction that is no option
-becomes the option at the smallest Levenshtein distance, so that an empty one can be credited. Here the answer is found
-by rule and never guessed (avar_eval/answers, grader in the judgement).
+Metric: accuracy over all rows; beside it by task and by skill, of which a row has one or more. Official script:
+evaluation/extract_answer.py and calculate_score.py of lupantech/MathVista: a language model extracts the answer, which
+is then normalised (official.py); an extraction that is no option becomes the option at the smallest Levenshtein
+distance. `official` is that normalisation of what our extraction found (the option or number alone, where the answer
+names one); an empty extraction is not credited with the nearest option. `strict` never guesses: an answer that is no
+option is wrong.
 
 Verified against the published extractions and verdicts of two models (Bard, LLaVAR; 500 rows of testmini each): the
-extractions in `<answer>` tags get the published verdict on 986 of 1,000. Of the 14 others the official rule credits 11
-that are no option (refusals, "N/A", a letter or number that was not offered) by the nearest text, one that names two
-options, and 1.5 for the integer 1; and where the options are themselves "(c)", "(d)", "(a)", "(b)" it reads the answer
-"(b)" as the second option, ours as the option that says "(b)".
+normalisation gives the published verdict on all 1,000, also where `judge` finds them in `<answer>` tags. On the raw
+responses, without a language model, `official` agrees on 886 and `strict` on 887: a language model finds an answer in
+101 responses that have none by our rules ("Therefore, the velocity is -130 km/h. I hope this helps!"), some of which
+do not answer the question at all.
+
+`strict` gives the published verdict on 986 of the 1,000 extractions in `<answer>` tags. Of the 14 others the official
+rule credits 11 that are no option (refusals, "N/A", a letter or number that was not offered) by the nearest text, one
+that names two options, and 1.5 for the integer 1; and where the options are themselves "(c)", "(d)", "(a)", "(b)" it
+reads the answer "(b)" as the second option, ours as the option that says "(b)".
 """

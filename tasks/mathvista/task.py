@@ -1,11 +1,17 @@
 """MathVista: how a row becomes a prompt, and how a response is judged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Final
 
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
+from avar_eval.answers.options import LETTERS, named_option
+from avar_eval.answers.quantity import stated_quantity
+from avar_eval.tasks.breakdown import share_by
+from avar_eval.tasks.mathvista.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
 
 Row = Mapping[str, Any]
@@ -42,9 +48,13 @@ def doc_to_target(row: Row) -> str:
 
 
 def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:
-    """Judge a response by the row's question type, answer type, choices and precision."""
+    """Judge a response by the row's question type, answer type, choices and precision.
+
+    `official` is the published normalisation of what our extraction found: published extractions are a language
+    model's, which writes the option or number alone.
+    """
     precision = row["precision"]
-    return judge_answer(
+    judgement = judge_answer(
         response,
         answer=doc_to_target(row),
         kind=_kind(row),
@@ -52,6 +62,24 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
         precision=None if precision is None else int(precision),
         finish_reason=finish_reason,
     )
+    return replace(judgement, official=official_verdict(row, _answer_alone(row, judgement.extracted)))
+
+
+def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
+    """Accuracy by task and by skill (a row has one task and one or more skills), as calculate_score.py prints them."""
+    by_task = share_by("task", [[row["metadata"]["task"]] for row in rows], correct)
+    return by_task | share_by("skill", [row["metadata"]["skills"] for row in rows], correct)
+
+
+def _answer_alone(row: Row, extracted: str | None) -> str | None:
+    """The letter of the option that an answer names or the number that it states; without one, the answer as it is."""
+    if extracted is None or len(extracted) <= len("(A)"):  # a letter is read by the rule itself
+        return extracted
+    if row["question_type"] == "multi_choice":
+        option = named_option(extracted, row["choices"])
+        return extracted if option is None else LETTERS[option]
+    stated = stated_quantity(extracted) if row["answer_type"] in ("integer", "float") else None
+    return extracted if stated is None else str(Decimal(stated.value.numerator) / Decimal(stated.value.denominator))
 
 
 def _kind(row: Row) -> Kind:

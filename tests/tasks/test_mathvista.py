@@ -3,10 +3,14 @@
 from typing import Any
 
 import pytest
+from golden_files import check_golden
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from avar_eval.tasks.mathvista.task import doc_to_target, doc_to_text, doc_to_visual, judge
-from avar_eval.tasks.prompts import THINKING
+from avar_eval.tasks.mathvista.official import edit_distance, official_verdict
+from avar_eval.tasks.mathvista.task import doc_to_target, doc_to_text, doc_to_visual, judge, metrics
+from avar_eval.tasks.prompts import STYLES, THINKING
 
 HINTS = {
     "choice": "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",
@@ -106,3 +110,86 @@ def test_judgement(doc: dict[str, Any], response: str, state: str, correct: bool
 def test_the_finish_reason_reaches_the_grader() -> None:
     assert judge(row(), "I count them: 1, 2, 3", "length").state == "truncated"
     assert judge(row(), "I count them: 1, 2, 3", "stop").state == "unparsed"
+
+
+def naive_distance(a: str, b: str) -> int:
+    """The textbook table (Wagner and Fischer 1974)."""
+    above = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        line = [i]
+        for j, y in enumerate(b, start=1):
+            line.append(min(above[j] + 1, line[-1] + 1, above[j - 1] + (x != y)))
+        above = line
+    return above[-1]
+
+
+@given(st.text("abcß", max_size=12), st.text("abcß", max_size=12))
+def test_the_edit_distance_is_the_textbooks(a: str, b: str) -> None:
+    assert edit_distance(a, b) == naive_distance(a, b)
+
+
+FLOAT = row(answer_type="float", precision=1.0, answer="0.5")
+PAIR = choice_row() | {"choices": ["4 cm", "5 cm"], "answer": "5 cm"}
+
+
+@pytest.mark.parametrize(
+    ("doc", "extraction", "expected"),
+    [
+        (row(), "7", True),
+        (row(), "7.0", True),
+        (row(), "7.9", True),  # truncated
+        (row(), " 7 ", True),
+        (row(), "7 jars", False),
+        (row(), "1e999", False),
+        (row(), "nan", False),
+        (FLOAT, "0.52", True),
+        (FLOAT, "0.56", False),
+        (FLOAT, "1/2", False),
+        (row(answer_type="list", answer="[3, 5]"), "[3, 5]", True),
+        (row(answer_type="list", answer="[3, 5]"), "[3,5]", False),
+        (PAIR, "B", True),
+        (PAIR, "b", False),  # no option's letter, and the first of two that are equally near
+        (PAIR, "the answer (b), not (a)", True),
+        (PAIR, "(A) 5 cm", False),
+        (PAIR, "5cm", True),
+        (PAIR, "about 5 cm", True),
+        (PAIR, "E", False),
+        (PAIR, "x" * 3000 + "5 cm", False),
+        (PAIR, "", False),
+        (PAIR, "  ", False),
+        (PAIR, None, False),
+        (row(), None, False),
+    ],
+)
+def test_the_official_rule_on_extractions(doc: dict[str, Any], extraction: str | None, expected: bool) -> None:
+    assert official_verdict(doc, extraction) is expected
+
+
+def test_the_official_rule_judges_what_was_extracted() -> None:
+    judgement = judge(choice_row(), "<think>blue</think><answer>blu one</answer>")
+    assert (judgement.correct, judgement.official) == (False, True), "the nearest option"
+    sentence = "The taller one of these two jars is the blue one."
+    assert judge(choice_row(), f"<answer>{sentence}</answer>").official is True, "the option that it names"
+    assert judge(row(), "<answer>There are 7 jars.</answer>").official is True, "the number that it states"
+    odd = choice_row() | {"choices": ["(b)", "(a)"], "answer": "(a)"}
+    assert judge(odd, "<answer>(b)</answer>").official is True, "read by the rule as the second option"
+    assert judge(choice_row(), "I cannot see it, sorry; it is a long and winding story.").official is False
+    assert judge(row(), "<think>seven").official is False
+
+
+def test_accuracy_by_task_and_skill() -> None:
+    docs = [
+        row(metadata={"task": "figure question answering", "skills": ["arithmetic reasoning"]}),
+        row(metadata={"task": "math word problem", "skills": ["arithmetic reasoning", "logical reasoning"]}),
+    ]
+    assert metrics(docs, [True, False]) == {
+        "task/figure question answering": 1.0,
+        "task/math word problem": 0.0,
+        "skill/arithmetic reasoning": 0.5,
+        "skill/logical reasoning": 0.0,
+    }
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_prompts_are_as_recorded(style: str) -> None:
+    check_golden(f"mathvista.{style}", [doc_to_text(doc, {"prompt_style": style}) for doc in (row(), choice_row())])

@@ -164,13 +164,20 @@ def test_a_response_is_judged_anew_with_its_finish_reason(
     text: str, finish_reason: str, accuracy: float, truncated: float, unparsed: float
 ) -> None:
     metrics = response_metrics(judge_of("mathvista"))(mathvista_row("1"), [response(text, finish_reason)])
-    expected = {"accuracy": accuracy, "truncated": truncated, "unparsed": unparsed, "vas": None, "vas_response": None}
-    assert metrics == expected
+    assert metrics == {
+        "accuracy": accuracy,
+        "official": accuracy,
+        "truncated": truncated,
+        "unparsed": unparsed,
+        "vas": None,
+        "vas_response": None,
+    }
 
 
 def test_a_plain_models_text_is_judged_without_attention() -> None:
     metrics = response_metrics(judge_of("mathvista"))(mathvista_row("1"), ["<answer>7</answer>"])
-    assert metrics == {"accuracy": 1.0, "truncated": 0.0, "unparsed": 0.0, "vas": None, "vas_response": None}
+    expected = {"accuracy": 1.0, "official": 1.0, "truncated": 0.0, "unparsed": 0.0, "vas": None, "vas_response": None}
+    assert metrics == expected
 
 
 def test_the_mean_leaves_out_what_is_unknown() -> None:

@@ -1,0 +1,68 @@
+"""`avar-eval data`: benchmarks on disk, for machines without a network."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Download benchmarks into folders that --data-dir takes, and check them.",
+)
+
+Tasks = Annotated[str, typer.Argument(help="Names of tasks or groups, separated by commas.")]
+DataDir = Annotated[Path, typer.Option(envvar="AVAR_DATA_DIR", help="Folder with one sub-folder a benchmark.")]
+
+_SHOWN_PROBLEMS = 20
+
+
+@data_app.command("fetch")
+def fetch_command(tasks: Tasks, data_dir: DataDir) -> None:
+    """Download the rows and pictures of TASKS at their pinned revisions. Run again to resume."""
+    with contextlib.redirect_stdout(sys.stderr):  # libraries print
+        from avar_eval.tasks.catalog import find_tasks
+        from avar_eval.tasks.data import EMBEDDED, fetch
+
+        entries = find_tasks(_names(tasks))
+        for entry in entries:
+            if entry.dataset == EMBEDDED:
+                typer.echo(f"{entry.name}: a part of the package, nothing to fetch", err=True)
+        for folder, manifest in fetch(entries, data_dir):
+            source = manifest.revision or ", ".join(manifest.commits) or "no revision known"
+            typer.echo(f"{folder}: {manifest.rows} rows, {len(manifest.pictures)} pictures, {source}", err=True)
+
+
+@data_app.command("verify")
+def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
+    """Check that the folders of TASKS are complete and undamaged. Exit code 1 if one is not."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from avar_eval.progress import Bar
+    from avar_eval.tasks.catalog import find_tasks
+    from avar_eval.tasks.data import EMBEDDED, verify
+
+    entries = [entry for entry in find_tasks(_names(tasks)) if entry.dataset != EMBEDDED]
+    checked = []
+    with Bar("checking tasks", len(entries)) as bar:
+        for entry in entries:
+            checked.append(verify(entry, data_dir))
+            bar.advance(1)
+    table = Table("task", "rows", "pictures", "problems")
+    for one in checked:
+        table.add_row(one.task, str(one.rows), str(one.pictures), str(len(one.problems) or "none"))
+    Console().print(table)
+    for one in checked:
+        for problem in one.problems[:_SHOWN_PROBLEMS]:
+            typer.echo(f"{one.task}: {problem}", err=True)
+        if len(one.problems) > _SHOWN_PROBLEMS:
+            typer.echo(f"{one.task}: and {len(one.problems) - _SHOWN_PROBLEMS} more", err=True)
+    if any(one.problems for one in checked):
+        raise typer.Exit(1)
+
+
+def _names(tasks: str) -> list[str]:
+    return [name.strip() for name in tasks.split(",") if name.strip()]

@@ -1,0 +1,160 @@
+"""DynaMath: how a row becomes a prompt, and how a response is judged."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, Final
+
+from PIL import Image
+
+from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
+from avar_eval.answers.equal import read_list
+from avar_eval.answers.options import LETTERS
+from avar_eval.answers.quantity import read_quantity, stated_quantity
+from avar_eval.tasks.breakdown import share_by
+from avar_eval.tasks.choices import PICTURED, choices_in
+from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
+from avar_eval.tasks.prompts import instruction, style_of
+
+Row = Mapping[str, Any]
+
+VARIANTS: Final = 10
+"""Variants of a question; the worst case takes all of them."""
+
+# As published, spelling included: a prompt is a part of the measurement.
+_GUIDE: Final = (
+    "## Answer Instruction Please provide an answer to the question outlined above. Your response should adhere to the "
+    "following JSON format, which includes two keys: 'solution' and 'short answer'. The 'solution' key can contain "
+    "detailed steps needed to solve the question, and the 'short answer' key should provide a concise response. {hint}"
+    "\n\nExample of expected JSON response format:\n\n"
+)
+_EXAMPLE: Final = json.dumps(
+    {"solution": "[Detailed step-by-step explanation]", "short answer": "[Concise Answer]"}, indent=4
+)
+_JSON_HINTS: Final = {
+    "multiple choice": (
+        "Provide the corresponing choice option in the 'short answer' key, such as 'A', 'B', 'C', or 'D'."
+    ),
+    "float": "Format the answer as a three-digit floating-point number and provide it in the 'short answer' key.",
+    "text": "Float numbers in the answer should be formatted as three-digit floating-point numbers.",
+}
+_HINTS: Final = {
+    "multiple choice": "Provide the corresponding choice option, such as A, B, C, or D.",
+    "float": "Format the answer as a three-digit floating-point number.",
+    "text": _JSON_HINTS["text"],
+}
+_SHORT_ANSWER: Final = re.compile(r'"short answer"\s*:\s*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+)', re.DOTALL)
+_MONTHS: Final = (
+    "january", "february", "march", "april", "may", "june",
+    "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
+
+
+def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
+    """The user turn. In direct style it is the published prompt, which asks for a JSON object.
+
+    In the other styles the question is followed by the published hint on the form of the answer, without the JSON.
+    """
+    style = style_of(settings)
+    answer_type = row["answer_type"]
+    if style == "direct":
+        return f"## Question\n {row['question']}\n{_GUIDE.format(hint=_JSON_HINTS[answer_type])}{_EXAMPLE}"
+    return "\n".join([f"Question: {row['question'].strip()}", _HINTS[answer_type], instruction(style, "")])
+
+
+def doc_to_visual(row: Row) -> list[Image.Image]:
+    """The row's one picture, RGB."""
+    picture = row["image"]
+    if not isinstance(picture, Image.Image):
+        raise ValueError(f"DynaMath row {row['id']}, variant {row['variant']} has no picture")
+    return [picture.convert("RGB")]
+
+
+def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:
+    """Judge a response by the row's answer type: a letter, a number to within 0.001, or a text.
+
+    `official` is the published rule; see `official.py` for what stands in for its language model.
+    """
+    judgement = _strict(row, response, finish_reason)
+    return replace(judgement, official=official_verdict(row, response, judgement.extracted))
+
+
+def cluster(row: Row) -> str:
+    """The question: its ten variants are not independent."""
+    return str(row["id"])
+
+
+def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
+    """The average case, the worst case, and the average case by subject and knowledge level.
+
+    average: share of right rows, published as the mean of 5,010. worst: share of questions of which all ten variants
+    are right; a variant that is missing is not right. None where no question has all its variants: such a run has not
+    measured it.
+    """
+    subjects = share_by("subject", [[row["subject"]] for row in rows], correct)
+    levels = share_by("level", [[row["knowledge_level"]] for row in rows], correct)
+    average = sum(correct) / len(rows) if rows else None
+    return {"average": average, "worst": _worst_case(rows, correct)} | subjects | levels
+
+
+def _worst_case(rows: Sequence[Row], correct: Sequence[bool]) -> float | None:
+    asked: dict[str, set[int]] = {}
+    wrong: set[str] = set()
+    for row, right in zip(rows, correct, strict=True):
+        asked.setdefault(cluster(row), set()).add(row["variant"])
+        if not right:
+            wrong.add(cluster(row))
+    complete = {question for question, variants in asked.items() if len(variants) == VARIANTS}
+    return len(complete - wrong) / len(asked) if complete else None
+
+
+def _strict(row: Row, response: str, finish_reason: FinishReason | None) -> Judgement:
+    gold = row["ground_truth"]
+    short = _short_answer(response)
+    if short is not None:
+        response, finish_reason = f"<answer>{short}</answer>", "stop"
+    if row["answer_type"] == "multiple choice":
+        choices = choices_in(row["question"]) or PICTURED
+        answer = choices[LETTERS.index(gold)]
+        return judge_answer(response, answer=answer, kind="choice", choices=choices, finish_reason=finish_reason)
+    if row["answer_type"] == "text":
+        judgement = judge_answer(response, answer=gold, kind=_text_kind(gold), finish_reason=finish_reason)
+        return replace(judgement, correct=judgement.correct or _same_month(judgement.extracted, gold))
+    judgement = judge_answer(response, answer=gold, kind="float", finish_reason=finish_reason)
+    return replace(judgement, correct=judgement.extracted is not None and _close(judgement.extracted, gold))
+
+
+def _short_answer(response: str) -> str | None:
+    """The last "short answer" of a JSON object outside the thought; None without one.
+
+    By its key alone: the LaTeX in such objects makes most of them invalid JSON.
+    """
+    visible = response.rpartition("</think>")[2]
+    matches = [] if "<think>" in visible else _SHORT_ANSWER.findall(visible)
+    if not matches:
+        return None
+    try:
+        return str(json.loads(matches[-1], strict=False)).strip() or None
+    except ValueError:
+        return str(matches[-1]).strip('"').strip() or None
+
+
+def _text_kind(gold: str) -> Kind:
+    """Coordinates, codes and lists of numbers as lists; equations as expressions; the rest as text."""
+    items = read_list(gold)
+    if items is not None and len(items) > 1 and all(read_quantity(item) for item in items):
+        return "list"
+    return "expression" if "=" in gold else "text"
+
+
+def _close(answer: str, gold: str) -> bool:
+    stated = stated_quantity(answer)
+    return stated is not None and abs(stated.value - Fraction(gold)) <= Fraction(str(TOLERANCE))
+
+
+def _same_month(answer: str | None, gold: str) -> bool:
+    """Whether the answer is the whole name of the month that the gold abbreviates: diagrams write "Sep"."""
+    month = (answer or "").strip().casefold()
+    return month in _MONTHS and month[:3] == gold.casefold()
