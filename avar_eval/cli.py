@@ -5,12 +5,15 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from avar_eval import __version__
 from avar_eval.errors import AvarError, UsageError
+
+if TYPE_CHECKING:
+    from avar_eval.models.registry import BackendName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,7 +134,7 @@ def evaluate(
                 device=device,
                 dtype=dtype,
                 attention_samples=0 if attention == "off" else attention_samples,
-                backend=backend,
+                backend=cast("BackendName | None", backend),
                 backend_options=_given(
                     url=api_url,
                     key_env=api_key_env,

@@ -47,7 +47,7 @@ class RunConfig:
     dtype: str | None = None
     attention_samples: int | None = 200
     backend: BackendName | None = None
-    backend_options: Mapping[str, object] = field(default_factory=dict)
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
 
 
