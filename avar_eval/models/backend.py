@@ -12,6 +12,7 @@ from PIL.Image import Image
 
 from avar_eval.errors import AvarError
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.registry import BackendName
 from avar_eval.records import Usage
 
 
@@ -47,8 +48,10 @@ class Prompt(Protocol):
 class Backend(Protocol):
     """A way to ask a model."""
 
-    name: Literal["transformers", "vllm", "api"]
-    dtype: str | None
+    @property
+    def name(self) -> BackendName: ...
+    @property
+    def dtype(self) -> str | None: ...
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The prompt's text, one placeholder an image. It is what a record shows and what its key is made from."""

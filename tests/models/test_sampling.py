@@ -65,3 +65,15 @@ def test_the_likeliest_token_alone_is_greedy(backend: TransformersBackend, quest
     hot = Decoding(max_new_tokens=24, temperature=2)
     assert texts(backend, questions, hot.model_copy(update={"top_k": 1})) == greedy
     assert texts(backend, questions, hot.model_copy(update={"top_k": 3})) != greedy
+
+
+def test_a_stop_string_ends_a_response_with_its_tokens(backend: TransformersBackend, questions: Any) -> None:
+    decoding = Decoding(max_new_tokens=64, stop=("is", "<answer>"))
+    together = backend.generate(backend.encode(*questions), decoding, ["0"] * QUESTIONS)
+    assert len({len(answer.token_ids) for answer in together}) > 1, "some are padded in the batch"
+    for answer, text, pictures in zip(together, *questions, strict=True):
+        (alone,) = backend.generate(backend.encode([text], [pictures]), decoding, ["0"])
+        assert answer == alone
+        assert answer.finish_reason == "stop"
+        before = backend.processor.tokenizer.decode(answer.token_ids[:-1], skip_special_tokens=False)
+        assert any(string in answer.text and string not in before for string in decoding.stop)
