@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from avar_eval.attention.mass import attention_mass
 from avar_eval.attention.normaliser import NormaliserTap
 from avar_eval.attention.objectives import attention_losses
 from avar_eval.attention.observe import GROUPS, ObserveError, key_groups, observe
@@ -328,3 +329,21 @@ def test_groups_partition_a_sequence() -> None:
     present = ROLES.codes != Role.PADDING
     assert torch.equal(membership[..., 1:].sum(-1).bool(), present)
     assert int(membership[..., GROUPS.index("sink")].sum()) == 3
+
+
+def test_autocast_does_not_round_the_masses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is computed under bfloat16 autocast, as in training, is what the same queries and keys give without it."""
+    computed: list[tuple[Any, Any, Any]] = []
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        masses = attention_mass(*arguments, **options)
+        computed.append((arguments, options, masses))
+        return masses
+
+    monkeypatch.setattr("avar_eval.attention.observe.attention_mass", spy)
+    model = qwen()
+    with torch.autocast("cpu", dtype=torch.bfloat16), observe(model, PLAIN):
+        model(**batch(PLAIN), use_cache=False)
+    assert len(computed) == LAYERS
+    for arguments, options, masses in computed:
+        assert torch.equal(masses, attention_mass(*arguments, **options))
