@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from avar_eval.answers.arithmetic import arithmetic_value
 from avar_eval.answers.markup import boxed, plain
 from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
 from avar_eval.answers.symbolic import equal_options, same_expression
@@ -42,6 +43,7 @@ _TRAILING_UNIT: Final = re.compile(
 _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
 _WORD: Final = re.compile(r"[^\W\d_]{3,}|[\u0080-\uffff]")
 _FUNCTIONS: Final = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan"})
+_LETTER: Final = re.compile(r"\(?[A-Za-z]\)?")
 _TWO_NUMBERS: Final = re.compile(r"[0-9.]\s+[0-9.]")
 _PAIRS: Final = {")": "([", "]": "([", "}": "{"}
 
@@ -68,6 +70,10 @@ def expression_equal(answer: str, gold: str, *, precision: int | None = None) ->
         return True
     if not (is_expression(found) and is_expression(wanted)) or not _may_be_equal(found, wanted):
         return False
+    value, wanted_value = arithmetic_value(found), arithmetic_value(wanted)
+    if value is not None and wanted_value is not None:
+        decimals = _DECIMALS if precision is None else precision
+        return round(float(value), decimals) == round(float(wanted_value), decimals)
     return _ask_same(found, wanted, precision)
 
 
@@ -82,9 +88,14 @@ def expression_option(answer: str, choices: Sequence[str]) -> int | None:
     if not is_expression(found) or read_quantity(answer) is not None:
         return None
     equal = [index for index, option in enumerate(options) if _spelling(option) == _spelling(found)]
-    symbolic = any("\\" in option or "^" in option or "/" in option for option in (found, *options))
+    symbolic = any("\\" in option or "^" in option or "/" in option for option in options)
     if not equal and symbolic:
         asked = [index for index, option in enumerate(options) if is_expression(option)]
+        values = [arithmetic_value(text) for text in (found, *(options[index] for index in asked))]
+        if None not in values:
+            number, *others = [round(float(value), _DECIMALS) for value in values if value is not None]
+            near = [asked[index] for index, other in enumerate(others) if other == number]
+            return near[0] if len(near) == 1 else None
         equal = [asked[index] for index in _ask_options(found, tuple(options[index] for index in asked))]
     return equal[0] if len(equal) == 1 else None
 
@@ -131,8 +142,8 @@ def is_expression(text: str) -> bool:
 
 
 def _may_be_equal(found: str, wanted: str) -> bool:
-    """Cheap signs that two expressions are not: one holds a digit or command and the other a lone letter."""
-    return not any(len(text) == 1 and text.isalpha() for text in (found, wanted))
+    """Whether neither is a lone letter, an option's: only the same letter equals one."""
+    return not any(_LETTER.fullmatch(text) for text in (found, wanted))
 
 
 def _spelling(text: str) -> str:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
+from avar_eval.answers.arithmetic import arithmetic_value
 from avar_eval.answers.workers import WORKERS
 from avar_eval.tasks.mathvision.official_value import official_tuple, official_value
 
@@ -39,8 +40,8 @@ _END_WORDS: Final = (
 )
 # Texts that the parser refuses at once, or in which it finds a letter before anything can end the expression.
 _WITHOUT_VALUE: Final = re.compile(
-    r"(?:[a-df-z]|e[a-z])[^=]*|[*#%?@`\"\u3000-\u9fff\uff01-\uffef].*"
-    rf"|-?[0-9]+(?:\.[0-9]+)?(?!{_END_WORDS})[a-df-z][^=]*",
+    r"[({]*(?:[a-df-z]|e[a-z])[^=]*|\\text.*|[*#%?@`\"\u3000-\u9fff\uff01-\uffef].*"
+    rf"|-?[0-9]+(?:\.[0-9]+)? *(?:(?!{_END_WORDS})[a-df-z][^=]*|\\mathrm[^=]*|\\text[^=]*|\^\{{?\\circ[^=]*)",
     re.DOTALL,
 )
 
@@ -173,7 +174,10 @@ def _value(text: str) -> Number | None:
     if _PLAIN_NUMBER.fullmatch(text):
         number = Fraction(text)
         return round(int(number) if number.denominator == 1 else float(number), 2)
-    return None if _WITHOUT_VALUE.fullmatch(text) else _asked_value(text)
+    if _WITHOUT_VALUE.fullmatch(text):
+        return None
+    value = None if text.startswith("-") or "--" in text else arithmetic_value(text)
+    return _asked_value(text) if value is None else round(float(value), 2)
 
 
 @lru_cache(maxsize=65536)

@@ -18,8 +18,8 @@ from avar_eval.answers.workers import CPU_SECONDS
 from avar_eval.tasks.mathvision.task import judge
 
 COMMANDS = (
-    r"\frac{ \sqrt{ \sqrt[3]{ ^{ _{ \pi \infty \cdot \times \left( \right) \le \cup \{ \} \text{ \boxed{ \binom{ \sum_{n=1}^{"
-    r" \int_{0}^{ \lim_{x\to \begin{pmatrix} \end{pmatrix} & \\ \sin \log_{ \operatorname{ \mathit{ ! % \% $ ° √ π ² × ∞"
+    r"\frac{ \sqrt{ \sqrt[3]{ ^{ _{ \pi \infty \cdot \times \left( \right) \le \cup \{ \} \text{ \boxed{ \binom{"
+    r" \sum_{n=1}^{ \int_{0}^{ \lim_{x\to \begin{pmatrix} \end{pmatrix} & \\ \sin \log_{ \mathit{ ! % \% $ ° √ π ² × ∞"
 )
 PYTHON = (
     "__import__('os') eval( exec( open('/etc/passwd') lambda: () .__class__ [x for x in range(9**9)] ** // % == or not"

@@ -1,4 +1,4 @@
-"""Workers answer, are killed at their limits and come back, in threads and after a fork; a text can do nothing there."""
+"""Workers answer, are killed at their limits and come back, in threads and after a fork; a text can do nothing."""
 
 import os
 import time
