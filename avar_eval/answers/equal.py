@@ -18,8 +18,9 @@ _SEPARATOR: Final = re.compile(r"\s?[,;、，]\s?(?:and\s)?|\sand\s")
 def option_equal(answer: str, gold: str, choices: Sequence[str]) -> bool:
     """Whether the answer names the gold option, by letter, text or value. `gold` is a letter or a choice's text.
 
-    A choice's text goes first. An answer that names none may be equal to one as an expression. Two letters whose options have the same text are the same answer. Without choices (the options stand in the
-    picture) letters are compared. Raises WorkLimitError as `expression_option` does.
+    A choice's text goes first; an answer that names no choice may still equal one as an expression. Two letters whose
+    options have the same text are the same answer. Without choices (the options stand in the picture) letters are
+    compared. Raises WorkLimitError as `expression_option` does.
     """
     if not choices:
         letters = "ABCDEFGHIJ"

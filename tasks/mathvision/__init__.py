@@ -9,8 +9,8 @@ be consulted names a revision of the hub dataset, so none is pinned. A row (valu
         "question": "How many of the jars are taller than 5 cm?\\n<image1>",
         "image": "images/9001.jpg",      # path; the picture itself is in `decoded_image`
         "decoded_image": <PIL image>,    # hub form only; in a data folder `image` is the picture
-        "options": [],                   # or five: ["$\\\\frac{1}{2}$", …], ["A", …, "E"] where they stand in the picture
-        "answer": "7",                   # a letter where there are options; free-form also "$2 \\\\sqrt{3}$", "1:2", "(3,-4)"
+        "options": [],                   # or five; ["A", …, "E"] where they stand in the picture
+        "answer": "7",                   # a letter where there are options; else also "2\\\\sqrt{3}", "1:2", "(3,-4)"
         "solution": None,
         "level": 3,                      # 1 to 5
         "subject": "counting",           # one of 16
