@@ -44,6 +44,8 @@ _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
 _WORD: Final = re.compile(r"[^\W\d_]{3,}|[\u0080-\uffff]")
 _FUNCTIONS: Final = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan"})
 _LETTER: Final = re.compile(r"\(?[A-Za-z]\)?")
+# Not e and i, which are numbers, nor the names of functions.
+_VARIABLE: Final = re.compile(r"(?<![A-Za-z])[A-DF-HJ-Za-df-hj-z](?![a-z]{2})")
 _TWO_NUMBERS: Final = re.compile(r"[0-9.]\s+[0-9.]")
 _PAIRS: Final = {")": "([", "]": "([", "}": "{"}
 
@@ -74,6 +76,8 @@ def expression_equal(answer: str, gold: str, *, precision: int | None = None) ->
     if value is not None and wanted_value is not None:
         decimals = _DECIMALS if precision is None else precision
         return round(float(value), decimals) == round(float(wanted_value), decimals)
+    if wanted_value is not None and _VARIABLE.search(_COMMAND.sub(" ", found)):
+        return False  # a number is not what depends on a variable
     return _ask_same(found, wanted, precision)
 
 
@@ -136,7 +140,7 @@ def canonical(text: str) -> str:
 
 def is_expression(text: str) -> bool:
     """Whether a canonical text can be mathematics: short, without words, its brackets balanced."""
-    if not text or len(text) > MAX_EXPRESSION or not _is_balanced(text) or _TWO_NUMBERS.search(text):
+    if not text or len(text) > MAX_EXPRESSION or not is_balanced(text) or _TWO_NUMBERS.search(text):
         return False
     return all(word in _FUNCTIONS for word in _WORD.findall(_COMMAND.sub(" ", text)))
 
@@ -158,7 +162,7 @@ def _last_of_chain(text: str) -> str:
     return parts[-1].strip() or text
 
 
-def _is_balanced(text: str) -> bool:
+def is_balanced(text: str) -> bool:
     """Whether brackets close; ( and [ may close each other, as in an interval."""
     open_brackets: list[str] = []
     for character in text:

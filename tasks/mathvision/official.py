@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from avar_eval.answers.arithmetic import arithmetic_value
+from avar_eval.answers.expression import MAX_EXPRESSION, is_balanced
 from avar_eval.answers.workers import WORKERS
 from avar_eval.tasks.mathvision.official_value import official_tuple, official_value
 
@@ -40,10 +41,18 @@ _END_WORDS: Final = (
 )
 # Texts that the parser refuses at once, or in which it finds a letter before anything can end the expression.
 _WITHOUT_VALUE: Final = re.compile(
-    r"[({]*(?:[a-df-z]|e[a-z])[^=]*|\\text.*|[*#%?@`\"\u3000-\u9fff\uff01-\uffef].*"
-    rf"|-?[0-9]+(?:\.[0-9]+)? *(?:(?!{_END_WORDS})[a-df-z][^=]*|\\mathrm[^=]*|\\text[^=]*|\^\{{?\\circ[^=]*)",
+    r"[({]*(?:[a-df-z]|e[a-z])[^=]*|\(?e\)?|\\(?:text|boxed).*|[<>*#%?@`\"\u3000-\u9fff\uff01-\uffef].*"
+    rf"|-?[0-9]+(?:\.[0-9]+)? *(?:(?!{_END_WORDS})[a-df-z][^=]*|\\mathrm[^=]*|\\text[^=]*|\^\{{?\\circ[^=]*)"
+    r"|-?[0-9]+(?:\.[0-9]+)?[%?°√π].*",
     re.DOTALL,
 )
+
+# Letters in an expression that ends where the text ends: an undefined name, wherever they stand.
+_SYMBOLIC: Final = re.compile(
+    r"(?:\\(?:frac|sqrt|pi|cdot|times|sin|cos|tan|alpha|beta|theta|lambda|mathrm)(?![a-z])"
+    r"|[0-9]+\.[0-9]+|[-0-9a-z+*/(){}^~ ])+"
+)
+_COMMAND: Final = re.compile(r"\\[a-z]+")
 
 
 def official_correct(response: str, gold: str, options: Sequence[str]) -> bool:
@@ -174,10 +183,17 @@ def _value(text: str) -> Number | None:
     if _PLAIN_NUMBER.fullmatch(text):
         number = Fraction(text)
         return round(int(number) if number.denominator == 1 else float(number), 2)
-    if _WITHOUT_VALUE.fullmatch(text):
+    if _WITHOUT_VALUE.fullmatch(text) or _is_symbolic(text):
         return None
     value = None if text.startswith("-") or "--" in text else arithmetic_value(text)
     return _asked_value(text) if value is None else round(float(value), 2)
+
+
+def _is_symbolic(text: str) -> bool:
+    if len(text) > MAX_EXPRESSION or not _SYMBOLIC.fullmatch(text) or not is_balanced(text):
+        return False
+    letters = _COMMAND.sub(" ", text)
+    return bool(re.search("[a-df-z]", letters)) and not re.search(_END_WORDS, letters)
 
 
 @lru_cache(maxsize=65536)

@@ -67,7 +67,7 @@ def _rounded(text: str) -> int | float:
         raise NoValueError("equation")
     text = _TOKEN.sub(lambda token: token[1] or ("&" if token[2] else "q"), text)
     printed = str(latex2sympy(text))
-    tree = compile(printed, READ_ONLY, "eval", ast.PyCF_ONLY_AST)
+    tree: ast.Expression = compile(printed, READ_ONLY, "eval", ast.PyCF_ONLY_AST)  # type: ignore[assignment]
     value: int | float = round(_evaluate(tree.body), 2)
     return value
 
