@@ -26,8 +26,9 @@ takes the answer from its tag, box or phrase and compares with the same rounding
 
 Verified against the published verdicts on 1,000 responses (Gemini-Pro-CoT and LLaVA-v1.5-13B, 500 rows of test each):
 `official` reads the published answer off every response and gives the published verdict on 1,000 of 1,000, so that the
-accuracies are equal (16.80 and 9.80 on these rows). Values of 3,178 options and answers agree with latex2sympy2 1.9.1,
-from which the published verdicts come, except those of equations (`y = 12`), which there depend on the texts before.
+accuracies are equal (16.80 and 9.80 on these rows). Of 3,178 options and answers 3,175 have the value that latex2sympy2
+1.9.1 gives, from which the published verdicts come; the others are two equations (`y = 12`), whose value there depends
+on the texts before, and a sentence after a number and an apostrophe.
 `strict` gives the published verdict on 999: the other response is "(A) triangle", a right letter followed by a word,
 which the published rule reads as "atriangle".
 """
