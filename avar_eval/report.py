@@ -11,11 +11,12 @@ from rich.table import Table
 
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
+from avar_eval.tables import print_details
 from avar_eval.tasks.catalog import TaskEntry
 
 
 def print_results(results: Results, output: Path) -> None:
-    """One row a task: n, accuracy, VAS with band, VAS of response tokens, truncated and unparsed shares."""
+    """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares."""
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -24,7 +25,7 @@ def print_results(results: Results, output: Path) -> None:
         title_justify="left",
     )
     table.add_column("task", overflow="fold", min_width=8)
-    for heading in ("n", "accuracy %", "VAS", "VAS\n(response)", "truncated\n%", "unparsed\n%"):
+    for heading in ("n", "accuracy\n%", "official\n%", "VAS", "VAS\n(response)", "truncated\n%", "unparsed\n%"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, task in results.tasks.items():
         metrics = task.metrics
@@ -32,6 +33,7 @@ def print_results(results: Results, output: Path) -> None:
             name,
             str(metrics["accuracy"].n),
             _percent(metrics["accuracy"]),
+            _percent(metrics["official"]),
             _number(metrics["vas"], task.vas_band or ""),
             _number(metrics["vas_response"]),
             _percent(metrics["truncated"]),
@@ -39,7 +41,8 @@ def print_results(results: Results, output: Path) -> None:
         )
     console = Console()
     console.print(table)
-    console.print("below each number: its 95 % interval")
+    console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
+    print_details(console, results.tasks)
     for name, task in results.tasks.items():
         if task.left_out.n:
             console.print(f"{name}: {task.left_out.n} rows left out, {task.left_out.reason}")
@@ -55,11 +58,11 @@ def _percent(metric: Metric) -> str:
 
 
 def _number(metric: Metric, band: str = "") -> str:
-    """A score with its band, its interval on a second line."""
+    """A score, its interval on a second line, its band on a third."""
     if metric.value is None:
         return "–"
     interval = "" if metric.ci95 is None else f"\n{_short(metric.ci95[0])}–{_short(metric.ci95[1])}"
-    return f"{_short(metric.value)} {band}".rstrip() + interval
+    return _short(metric.value) + interval + (f"\n{band}" if band else "")
 
 
 def _short(score: float) -> str:

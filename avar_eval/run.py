@@ -3,8 +3,7 @@
 import argparse
 import os
 import platform
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,17 +13,32 @@ from typing import Any
 import tqdm.std
 
 from avar_eval.errors import UsageError
+from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
+from avar_eval.metrics import Benchmark
 from avar_eval.models.checkpoint import check_model_name
-from avar_eval.results import Results, prompt_sha256, run_id, task_result
+from avar_eval.models.registry import find_model
+from avar_eval.outcomes import JudgeOutcome
+from avar_eval.results import (
+    Asked,
+    Results,
+    attention_metrics,
+    left_out_rows,
+    prompt_sha256,
+    publish,
+    run_id,
+    task_result,
+    write_asked,
+)
 from avar_eval.tasks.catalog import TASKS_FOLDER, TaskEntry, find_tasks
+from avar_eval.tasks.prompts import Style
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
-    attention_samples: rows a task whose attention is measured (None: all, 0: none). command: how the run was started,
-    for the protocol.
+    attention_samples: rows a task whose attention is measured (None: all, 0: none). judge: a model that
+    judges beside the rules. command: how the run was started, for the protocol.
     """
 
     model: str
@@ -38,10 +52,12 @@ class RunConfig:
     top_p: float = 1.0
     samples: int = 1
     system_prompt: str | None = None
+    prompt_style: Style | None = None
     data_dir: Path | None = None
     device: str | None = None
     dtype: str | None = None
     attention_samples: int | None = 200
+    judge: JudgeModel | None = None
     command: str = ""
 
 
@@ -56,24 +72,31 @@ def evaluate(config: RunConfig) -> Results:
         raise UsageError("--samples above 1 needs --temperature above 0: greedy samples are all the same")
     if config.system_prompt is not None and any("\ud800" <= letter <= "\udfff" for letter in config.system_prompt):
         raise UsageError("--system-prompt is not valid UTF-8")
-    if config.data_dir is not None:
-        os.environ["AVAR_DATA_DIR"] = str(config.data_dir)
-    results = _evaluate(config, tasks)
-    _publish(results.write(config.output))
+    with _data_dir(config.data_dir):
+        results, asked = _evaluate(config, tasks)
+    write_asked(config.output, asked)
+    publish(results.write(config.output))
     return results
 
 
-def _publish(results_path: Path) -> None:
-    """Add the run to the leaderboard. The run is complete without: a store that cannot be written is a warning."""
-    from avar_eval.leaderboard.store import Store, StoreError, default_store
-
+@contextmanager
+def _data_dir(folder: Path | None) -> Iterator[None]:
+    """Tell lmms-eval's tasks where the rows are, by the variable that they follow; afterwards it is as it was."""
+    name = "AVAR_DATA_DIR"
+    before = os.environ.get(name)
+    if folder is not None:
+        os.environ[name] = str(folder)
     try:
-        Store(default_store()).add(results_path)
-    except StoreError as error:
-        print(f"warning: the run is not in the leaderboard: {error}", file=sys.stderr)
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
-def _evaluate(config: RunConfig, tasks: Sequence[TaskEntry]) -> Results:
+def _evaluate(config: RunConfig, tasks: Sequence[TaskEntry]) -> tuple[Results, dict[str, Asked]]:
+    """The results, and which records of each task they are of."""
     from avar_eval.models.lmms_wrapper import Avar
 
     lm = Avar(
@@ -92,12 +115,51 @@ def _evaluate(config: RunConfig, tasks: Sequence[TaskEntry]) -> Results:
     )
     with lm.book:
         task_objects = _drive_lmms_eval(lm, tasks, config)
+        benchmarks = {
+            task.name: Benchmark(task, _rows(task, task_objects[task.name].dataset_no_image[task.split]))
+            for task in tasks
+        }
+        judged = _ask_judge(config, lm, benchmarks)
     protocol = _protocol(lm, tasks, config)
-    return Results(
-        run_id=run_id(protocol),
-        tasks={task.name: task_result(lm.asked[task.name], task_objects[task.name].left_out) for task in tasks},
-        protocol=protocol,
-    )
+    results = {
+        name: task_result(
+            benchmark,
+            [record.outcome(judged.get(record.key)) for record in lm.asked[name] if record.judgement],
+            attention_metrics([record.attention for record in lm.asked[name] if record.attention]),
+            left_out_rows(task_objects[name].left_out),
+        )
+        for name, benchmark in benchmarks.items()
+    }
+    asked = {
+        name: Asked(
+            keys=[record.key for record in lm.asked[name]],
+            clusters=[benchmark.cluster(record.row_id) for record in lm.asked[name]],
+        )
+        for name, benchmark in benchmarks.items()
+    }
+    return Results(run_id=run_id(protocol), tasks=results, protocol=protocol), asked
+
+
+def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
+    """The rows of a task by id; `rows` are a dataset's, without pictures."""
+    return {task.row_id(row): row for row in rows}
+
+
+def _ask_judge(config: RunConfig, lm: Any, benchmarks: Mapping[str, Benchmark]) -> dict[str, JudgeOutcome]:
+    """The judge model's outcomes by record key, if one is configured; they are written into the record book, too."""
+    if config.judge is None:
+        return {}
+    from avar_eval.judge.verdict import Question, judge_responses
+
+    records = [record for name in benchmarks for record in lm.asked[name] if record.judgement]
+    questions = [
+        Question.of(record.task, benchmarks[record.task].rows[record.row_id], record.response, record.judgement.state)
+        for record in records
+    ]
+    outcomes = judge_responses(questions, config.judge, config.output / JUDGE_CACHE_NAME)
+    by_key = {record.key: outcome for record, outcome in zip(records, outcomes, strict=True)}
+    lm.book.add_judged(by_key, config.judge.model)
+    return by_key
 
 
 def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
@@ -107,6 +169,8 @@ def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> 
 
     manager = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False)
     objects = manager.load_task_or_group([task.name for task in tasks], task_type="chat")
+    for task in objects.values():
+        task.lmms_eval_specific_kwargs = {"prompt_style": prompt_style(config)}
     with _without_other_bars():
         simple_evaluate(
             model=lm,
@@ -139,6 +203,14 @@ def _without_other_bars() -> Iterator[None]:
         tqdm.std.tqdm.__init__ = original  # type: ignore[method-assign]
 
 
+def prompt_style(config: RunConfig) -> Style:
+    """How the model is told to answer: as asked for, else as its registry entry says, else to think first."""
+    if config.prompt_style is not None:
+        return config.prompt_style
+    entry = find_model(config.model)
+    return entry.answer_format if entry else "thinking"
+
+
 def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
     """Everything that decided the numbers."""
     asked = {task.name: lm.asked[task.name] for task in tasks}
@@ -148,6 +220,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
         "weights_sha256": lm.weights,
         "dtype": lm.backend.dtype,
         "system_prompt": lm.system_prompt,
+        "prompt_style": prompt_style(config),
         "decoding": lm.decoding.model_dump(mode="json"),
         "steering": None,
         "tasks": {
@@ -165,6 +238,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
             name: sorted({record.judgement.grader for record in records if record.judgement})
             for name, records in asked.items()
         },
+        "judge": None if config.judge is None else config.judge.identity(),
         "attention": {"samples": config.attention_samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
         "seed": config.seed,
         "versions": _versions(),

@@ -1,12 +1,12 @@
-"""Estimates with 95 % intervals: proportions, means, and proportions over clustered responses.
+"""Estimates with 95 % intervals: proportions, means, clustered responses; paired differences and their tests.
 
 Everything here is a pure function of its arguments; the bootstrap draws from a fixed seed. Units are those of
 the input: a proportion is a fraction 0..1, never a percentage.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import comb, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -16,7 +16,16 @@ BOOTSTRAP_SEED = 0
 BOOTSTRAP_BLOCK = 1_000_000
 """Values drawn at a time: bounds the bootstrap's memory near 16 MB whatever the number of values."""
 
+JACKKNIFE_GROUPS = 200
+"""Groups that clusters are dealt to: bounds how often a statistic is computed; its error's own error is then 5 %."""
+
+PERMUTATIONS = 10_000
+"""Sign changes drawn by `paired_permutation`; all of them are tried where there are fewer."""
+
 Z_95 = NormalDist().inv_cdf(0.975)
+
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,11 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(value, (float(low), float(high)), n)
 
 
-def clustered_proportion(values: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate:
+def clustered_proportion(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
     """Share of true values (fraction 0..1) of responses in clusters: samples of a question, questions of an image.
+
+    A value may itself be a share, 0..1, as a question's probability of being answered: it varies less than a coin, for
+    which the interval is made, so the interval is then too wide rather than too narrow.
 
     The standard error is the cluster-robust sandwich of an intercept-only regression with the factor G / (G − 1)
     for G clusters, as in statsmodels' `cov_type="cluster"`. Its square over that of n independent responses is the
@@ -86,29 +98,183 @@ def clustered_proportion(values: Sequence[bool], clusters: Sequence[Hashable]) -
     n = len(values)
     if n != len(clusters):
         raise ValueError(f"{n} values but {len(clusters)} clusters")
+    if n == 0:
+        return Estimate(None, None, 0)
+    share = sum(values) / n
     if len(set(clusters)) == n:
-        return proportion(values)
-    share = sum(map(bool, values)) / n
+        return Estimate(share, _wilson(share, n), n)
     size = _effective_size(values, clusters, share)
     return Estimate(share, None if size is None else _wilson(share, size), n)
 
 
-def clustered_standard_error(values: Sequence[bool], clusters: Sequence[Hashable]) -> float | None:
-    """Cluster-robust standard error of the share of true values (fraction 0..1); None with fewer than two clusters.
+def clustered_standard_error(values: Sequence[float], clusters: Sequence[Hashable]) -> float | None:
+    """Cluster-robust standard error of the mean of the values, in their unit; None with fewer than two clusters.
 
     sqrt(G / (G − 1) · Σ_g (Σ_{i in g} (x_i − x̄))²) / n, the sandwich of `clustered_proportion`.
     """
-    share = sum(map(bool, values)) / len(values) if values else 0.0
+    average = sum(values) / len(values) if values else 0.0
     residuals: dict[Hashable, float] = {}
     for value, cluster in zip(values, clusters, strict=True):
-        residuals[cluster] = residuals.get(cluster, 0.0) + bool(value) - share
+        residuals[cluster] = residuals.get(cluster, 0.0) + value - average
     count = len(residuals)
     if count < 2:
         return None
     return sqrt(count / (count - 1) * sum(residual**2 for residual in residuals.values())) / len(values)
 
 
-def _effective_size(values: Sequence[bool], clusters: Sequence[Hashable], share: float) -> float | None:
+def jackknifed_shares(
+    statistics: Callable[[Sequence[int], Sequence[bool]], Mapping[str, float | None]],
+    values: Sequence[bool],
+    clusters: Sequence[Hashable],
+) -> dict[str, Estimate]:
+    """Shares (0..1) that are any function of clustered responses, such as the questions answered right in all variants.
+
+    statistics: (places of responses, their values) -> the shares by name, None for one of nothing. It is called on all
+    responses and on what is left without a group of clusters: the clusters are dealt from a fixed seed to at most 200
+    groups. From these comes the standard error (delete-a-group jackknife, Kott 2001; with one cluster a group the
+    delete-one-cluster jackknife), and from it Wilson's interval at the size of equal error, at most the number of
+    responses. Not the bootstrap: a cluster drawn twice would be one question with twice the variants.
+
+    A share of 0 or 1 has no error to measure; its size is then the number of groups that could have changed it.
+    `n` is the number of responses.
+    """
+    places = range(len(values))
+    whole = statistics(places, values)
+    groups = _groups(clusters)
+    if len(groups) < 2:
+        return {name: Estimate(share, None, len(values)) for name, share in whole.items()}
+    without = []
+    for group in groups:
+        left = [place for place in places if place not in group]
+        without.append(statistics(left, [values[place] for place in left]))
+    changeable = dict.fromkeys(whole, 0)
+    if any(share in (0, 1) for share in whole.values()):
+        for group in groups:
+            turned = statistics(places, [value != (place in group) for place, value in enumerate(values)])
+            for name, share in whole.items():
+                changeable[name] += turned.get(name) != share
+    return {
+        name: _jackknifed(share, [part.get(name) for part in without], changeable[name], len(values))
+        for name, share in whole.items()
+    }
+
+
+def _groups(clusters: Sequence[Hashable]) -> list[set[int]]:
+    """The places of values, by cluster, dealt at random to at most JACKKNIFE_GROUPS groups."""
+    places: dict[Hashable, list[int]] = {}
+    for place, cluster in enumerate(clusters):
+        places.setdefault(cluster, []).append(place)
+    order = np.random.default_rng(BOOTSTRAP_SEED).permutation(len(places))
+    members = list(places.values())
+    count = min(len(members), JACKKNIFE_GROUPS)
+    return [{place for cluster in order[group::count] for place in members[cluster]} for group in range(count)]
+
+
+def _jackknifed(share: float | None, without: Sequence[float | None], changeable: int, n: int) -> Estimate:
+    known = [part for part in without if part is not None]
+    if share is None or len(known) < 2:
+        return Estimate(share, None, n)
+    average = sum(known) / len(known)
+    variance = (len(known) - 1) / len(known) * sum((part - average) ** 2 for part in known)
+    size = min(n, share * (1 - share) / variance) if variance else changeable
+    return Estimate(share, _wilson(share, size) if size else None, n)
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """Mean of a − b (unit of the values) over pairs of observations of the same thing, `n` the number of pairs.
+
+    The interval is value ± t · standard error, cluster-robust as in `clustered_standard_error`, with Student's t of
+    G − 1 degrees of freedom for G clusters; without `clusters` every pair is one, and it is the paired t interval. Of
+    fewer than two clusters, or where all differences are equal, which says nothing of their spread, there is none.
+    Raises ValueError when lengths differ.
+    """
+    from scipy.special import stdtrit
+
+    differences = _differences(a, b)
+    n = differences.size
+    if n == 0:
+        return Estimate(None, None, 0)
+    value = float(differences.mean())
+    sums = _cluster_sums(differences - value, clusters)
+    if sums.size < 2 or bool((differences == differences[0]).all()):
+        return Estimate(value, None, n)
+    error = sqrt(sums.size / (sums.size - 1) * float(sums @ sums)) / n
+    half = float(stdtrit(sums.size - 1, 0.975)) * error
+    return Estimate(value, (value - half, value + half), n)
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Two-sided p of McNemar's exact test that pairs change as often from true to false as from false to true.
+
+    Binomial over the pairs that differ; 1 where none does. Pairs must be independent. Raises ValueError when lengths
+    differ.
+    """
+    pairs = [(bool(x), bool(y)) for x, y in zip(a, b, strict=True)]
+    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    n = only_a + only_b
+    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def paired_permutation(
+    a: Sequence[float], b: Sequence[float], seed: int = 0, clusters: Sequence[Hashable] | None = None
+) -> float:
+    """Two-sided p of the paired permutation (sign-flip) test that a and b may be exchanged in every pair.
+
+    The statistic is the absolute mean difference; the pairs of a cluster are exchanged together. Exact where there are
+    at most PERMUTATIONS exchanges, else over as many drawn from `seed`, with the observed one counted among them, so
+    that p is never 0. 1 for no pairs. Raises ValueError when lengths differ.
+    """
+    sums = _cluster_sums(_differences(a, b), clusters)
+    sums = sums[sums != 0]
+    observed = abs(float(sums.sum())) * (1 - 1e-12)  # sums in another order differ in the last digits
+    if 2**sums.size <= PERMUTATIONS:
+        signs = 1 - 2 * (np.arange(2**sums.size)[:, None] >> np.arange(sums.size) & 1)
+        return float((abs(signs @ sums) >= observed).mean())
+    generator, extreme = np.random.default_rng(seed), 1
+    block = max(1, BOOTSTRAP_BLOCK // sums.size)
+    for start in range(0, PERMUTATIONS, block):
+        drawn = generator.integers(2, size=(min(block, PERMUTATIONS - start), sums.size), dtype=np.int8)
+        extreme += int((abs((1 - 2 * drawn) @ sums) >= observed).sum())
+    return extreme / (PERMUTATIONS + 1)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values of several tests, adjusted by Holm's step-down method (1979), in their order."""
+    adjusted, greatest = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
+        greatest = max(greatest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = greatest
+    return adjusted
+
+
+def pass_at_k(right: int, drawn: int, k: int) -> float:
+    """Probability (0..1) that one of k responses is right, estimated without bias from `right` of `drawn` >= k.
+
+    1 − C(drawn − right, k) / C(drawn, k), Eq. 1 of arXiv 2107.03374. Raises ValueError unless 1 <= k <= drawn.
+    """
+    if not 1 <= k <= drawn:
+        raise ValueError(f"pass@{k} cannot be had from {drawn} responses")
+    return 1 - comb(drawn - right, k) / comb(drawn, k)
+
+
+def _differences(a: Sequence[float], b: Sequence[float]) -> Array:
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} values are not paired with {len(b)}")
+    return np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+
+
+def _cluster_sums(values: Array, clusters: Sequence[Hashable] | None) -> Array:
+    """The sum of each cluster's values, in the order in which clusters first appear."""
+    if clusters is None:
+        return values
+    sums: dict[Hashable, float] = {}
+    for value, cluster in zip(values.tolist(), clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value
+    return np.array(list(sums.values()))
+
+
+def _effective_size(values: Sequence[float], clusters: Sequence[Hashable], share: float) -> float | None:
     """How many independent responses would give the clustered standard error; None with fewer than two clusters."""
     error = clustered_standard_error(values, clusters)
     if error is None:
@@ -130,7 +296,7 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
     return low, high
 
 
-def _resampled_means(observed: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray:
+def _resampled_means(observed: Array) -> Array:
     """Means of resamples with replacement, drawn in blocks so that memory does not grow with the number of values."""
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     block = max(1, BOOTSTRAP_BLOCK // observed.size)

@@ -25,7 +25,9 @@ class TaskEntry(BaseModel):
 
     folder: the benchmark's module. data: its folder in a data folder (default: `folder`). id: names a row, a column or
     a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values that tell the task's
-    rows from others of the same dataset. headline: the metric that is the benchmark's score.
+    rows from others of the same dataset. headline: the metric that is the benchmark's score. missing_is_wrong: the
+    benchmark counts a row without a response as not right, where others leave it out. embedded, target: the functions
+    (`module.name` in the folder) that make the rows and read a row's answer; target may be a column instead.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,6 +44,9 @@ class TaskEntry(BaseModel):
     images: list[str]
     where: dict[str, str | int] = {}
     headline: str = "accuracy"
+    missing_is_wrong: bool = False
+    embedded: str | None = None
+    target: str
     aliases: list[str] = []
 
     @property
@@ -92,6 +97,8 @@ def _read(path: Path) -> TaskEntry:
         dataset=config["dataset_path"],
         revision=config["dataset_kwargs"].get("revision"),
         split=config["test_split"],
+        embedded=config["dataset_kwargs"].get("embedded"),
+        target=config["doc_to_target"],
         **{"data": path.parent.name} | config["metadata"],
     )
 
@@ -119,6 +126,21 @@ def hooks_of(task: str) -> Any:
     metrics(rows, correct) -> {name: share or None}      optional: the benchmark's own metrics, by its own rules
     """
     return importlib.import_module(f"avar_eval.tasks.{catalog()[task].folder}.task")
+
+
+def function_of(entry: TaskEntry, name: str) -> Callable[..., Any]:
+    """A function that a task's YAML names as `module.name`."""
+    module, _, function = name.rpartition(".")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"avar_eval.tasks.{entry.folder}.{module}"), function)
+    return found
+
+
+def question_and_target(task: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    """A row's question with its options, as the benchmark words it, and its gold answer."""
+    entry = catalog()[task]
+    question = hooks_of(task).doc_to_text(row, {"prompt_style": "direct"})
+    target = function_of(entry, entry.target)(row) if "." in entry.target else row[entry.target]
+    return str(question), str(target)
 
 
 def judge_of(task: str) -> Judge:

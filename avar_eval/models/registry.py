@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -14,7 +15,8 @@ _HERE = Path(__file__).parent
 class ModelEntry(BaseModel):
     """One registered model: where its weights are, and how it wants to be asked by default.
 
-    system_prompt None leaves it to the model's chat template. batch_size is for the transformers backend.
+    system_prompt None leaves it to the model's chat template. answer_format: the style of prompt that it is asked in,
+    unless another is asked for. batch_size is for the transformers backend.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -26,6 +28,7 @@ class ModelEntry(BaseModel):
     revision: str | None = None
     architecture: str
     system_prompt: str | None = None
+    answer_format: Literal["thinking", "direct", "boxed"] = "thinking"
     max_new_tokens: int
     batch_size: int = 16
     description: str
