@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -18,6 +18,9 @@ from avar_eval.judge.model import judge_from_options
 
 if TYPE_CHECKING:
     from avar_eval.tasks.prompts import Style
+
+
+_CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def new_app(help: str) -> typer.Typer:
@@ -325,21 +328,14 @@ def run_app(app: typer.Typer, name: str) -> None:
         typer.echo(f"{name}: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        if not _discard_output():
+        # Our own files' errors have names by now, and other people's name their file.
+        if error.filename is not None or error.errno not in _CANNOT_WRITE:
             raise
         if error.errno != errno.EPIPE:
             typer.echo(f"{name}: cannot write to standard output: {error.strerror}", err=True)
-        sys.exit(1)
-
-
-def _discard_output() -> bool:
-    """Whether standard output cannot be written; what is still in its buffer, which would fail at exit, is dropped."""
-    try:
-        sys.stdout.flush()
-    except OSError:
+        # What is still in the buffer would fail once more at exit, with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        sys.exit(1)
 
 
 def main() -> None:

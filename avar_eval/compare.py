@@ -31,7 +31,7 @@ class Comparison:
 
     a, b: shares of the two runs (0..1) on the rows on which both have the verdict. difference: b − a with the paired,
     clustered interval. mcnemar_p: exact, None with several samples a row. permutation_p: over clusters.
-    permutation_p_holm: adjusted for the number of tasks compared. gained, lost: ids of rows on which b is better, worse.
+    permutation_p_holm: adjusted for the number of tasks compared. gained, lost: rows on which b is better, worse.
     """
 
     task: str

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,14 +12,16 @@ from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
 from avar_eval.tables import print_details
 from avar_eval.tasks.catalog import TaskEntry
+from avar_eval.terminal import wide_console
 
 
 def print_results(results: Results, output: Path) -> None:
     """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares."""
     table = Table(
-        box=box.SIMPLE_HEAD,
+        box=None,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
-        collapse_padding=True,
+        header_style="bold",
         title=f"{results.protocol['model']}",
         title_justify="left",
     )
@@ -39,7 +40,7 @@ def print_results(results: Results, output: Path) -> None:
             _percent(metrics["truncated"]),
             _percent(metrics["unparsed"]),
         )
-    console = Console()
+    console = wide_console()
     console.print(table)
     console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
     print_details(console, results.tasks)

@@ -10,6 +10,7 @@ from avar_eval.compare import Comparison
 from avar_eval.outcomes import Verdict
 from avar_eval.results import Metric, TaskResult
 from avar_eval.score.responses import ScoredModel, some
+from avar_eval.terminal import wide_console
 
 VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 UNKNOWN = "–"
@@ -29,7 +30,7 @@ def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
 
 def print_scores(task: str, scored: Sequence[ScoredModel], output: Path | None) -> None:
     """A table a model: accuracy and the benchmark's own metrics under each verdict, and what was not scored."""
-    console = Console()
+    console = wide_console()
     for one in scored:
         metrics = one.result.metrics
         table = _table("metric", *_headings([one.result]))
@@ -61,7 +62,7 @@ def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> No
             _interval(difference, signed=True),
             *(UNKNOWN if p is None else _p(p) for p in (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
         )
-    console = Console()
+    console = wide_console()
     console.print(f"A: {a}\nB: {b}", highlight=False, soft_wrap=True)
     console.print(table)
     for one in comparisons:

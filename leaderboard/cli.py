@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 app = new_app("Finished runs side by side: accuracy and Visual Attention Score.")
 
 
-UNFOLDED = 10_000
-"""Columns, more than any table is wide."""
-
-
 class ExportFormat(StrEnum):
     """For people: md. For programs, with shares as fractions 0..1: csv, json."""
 
@@ -139,14 +135,10 @@ def _check_names(rows: "list[Row]", task: str | None, model: str | None) -> None
 
 
 def _print_table(rows: "list[Row]") -> None:
-    from rich.console import Console
-
     from avar_eval.leaderboard.table import terminal_table
+    from avar_eval.terminal import wide_console
 
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width: do not fold cells into its imagined 80 columns
-        console.width = UNFOLDED
-    console.print(terminal_table(rows))
+    wide_console().print(terminal_table(rows))
 
 
 def _report_skipped(skipped: "list[SkippedFile]") -> None:

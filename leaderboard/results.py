@@ -47,7 +47,7 @@ class Share(Metric):
 
 
 class Metrics(_Part):
-    """Accuracy (strict), official, judge and the other shares are fractions 0..1; VAS is a ratio of attention masses (Eq. 2), without unit."""
+    """Accuracy (strict), official, judge and the other shares are fractions 0..1; VAS is a ratio (Eq. 2), no unit."""
 
     accuracy: Share
     official: Share = Share()

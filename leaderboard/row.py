@@ -15,8 +15,8 @@ class Row:
     `score` is the benchmark's own score, the metric `score_name`, by the strict verdict; `official` and `judge` are the
     same by the published rule's and a judge model's. `accuracy` is the share of responses that are right by the strict
     verdict. They, the ends of their intervals, `truncated`, `unparsed`, `timeout` and `judge_error` are fractions 0..1;
-    VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted keys, the hashes
-    are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
+    VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted
+    keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
     """
 
     run_id: str

@@ -20,14 +20,14 @@ from avar_eval.leaderboard.row import Row
 
 UNKNOWN = "–"
 TEXT_HEADINGS = ("task", "model", "run")
-NUMBER_HEADINGS = ("n", "score %", "official %", "VAS", "resp. VAS", "truncated %", "unparsed %")
+NUMBER_HEADINGS = ("n", "score %", "official %", "VAS", "truncated %", "unparsed %")
 FOLDING = ("n", "score %", "official %", "VAS")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def terminal_table(rows: Iterable[Row]) -> Table:
     """A rich table, whole from 80 columns on; rows of a task stand together under its name, in the order given."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("run", no_wrap=True)
     for heading in NUMBER_HEADINGS:
@@ -76,7 +76,6 @@ def _cells(row: Row) -> Sequence[str]:
         _percent(row.score, row.score_low, row.score_high),
         _percent(row.official, row.official_low, row.official_high),
         vas if row.vas is None or row.vas_band is None else f"{vas} {row.vas_band}",
-        _number(row.vas_response),
         _percent(row.truncated),
         _percent(row.unparsed),
     )

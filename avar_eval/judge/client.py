@@ -6,6 +6,7 @@ from typing import Final
 
 import openai
 import tenacity
+from openai.types.chat import ChatCompletion
 
 from avar_eval.judge.model import JudgeModel
 
@@ -27,6 +28,10 @@ _PASSING: Final = (
 
 class JudgeCallError(Exception):
     """A question got no reply."""
+
+
+class NoCompletionError(openai.OpenAIError):
+    """The server replied with something else."""
 
 
 class JudgeClient:
@@ -52,7 +57,7 @@ class JudgeClient:
         )
         try:
             reply = attempts(self._attempt, prompt)
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not JSON
             with self._lock:
                 self._failed_in_a_row += 1
                 self.last_error = " ".join(str(error).split())[:300]
@@ -69,8 +74,10 @@ class JudgeClient:
             temperature=0,
             max_tokens=REPLY_TOKENS,
         )
-        choices = completion.choices or []  # servers that are no chat model reply without any
-        return (choices[0].message.content if choices else None) or ""
+        # The client checks nothing: of a server that is no chat model it may be text, None or without any choice.
+        if not isinstance(completion, ChatCompletion) or not completion.choices or not completion.choices[0].message:
+            raise NoCompletionError(f"{self._judge.url} gave no chat completion: is it an OpenAI-compatible endpoint?")
+        return completion.choices[0].message.content or ""
 
     def _pace(self) -> None:
         """Wait for this request's turn: their starts are at least 1 / rate seconds apart."""

@@ -53,7 +53,8 @@ def score_responses(
 
     Input lines: id (the row's), response, optionally model and finish_reason (stop, length). Output lines add
     extracted, state, correct (strict) and official; with a judge, judge_state, judge_extracted and
-    judge_correct. The judge's replies are kept beside the output, or beside the responses, in a file that ends in `.judge.jsonl`.
+    judge_correct. The judge's replies are kept beside the output, else beside the responses, in a file that ends in
+    `.judge.jsonl`.
 
     Raises ResponsesError for a damaged line, an unknown row or a row answered twice, DataError for the rows.
     """

@@ -85,11 +85,11 @@ def cells(*shown: Row) -> list[list[str]]:
 def test_shares_are_percent_with_one_decimal_and_vas_has_its_band() -> None:
     (row,) = cells(FULL)
     assert row[:4] == ["shapes", "avar-tiny", "00aa11bb", "500"]
-    assert row[4:] == ["91.0 [88.2, 93.2]", "87.5 [84.0, 90.3]", "12.35 [11.50, 13.25] wide", "8.50", "0.4", "0.0"]
+    assert row[4:] == ["91.0 [88.2, 93.2]", "87.5 [84.0, 90.3]", "12.35 [11.50, 13.25] wide", "0.4", "0.0"]
 
 
 def test_unknown_is_a_dash_and_zero_is_zero() -> None:
-    assert cells(UNKNOWN)[0][3:] == ["500", "–", "–", "–", "–", "–", "–"]
+    assert cells(UNKNOWN)[0][3:] == ["500", "–", "–", "–", "–", "–"]
     zero = replace(FULL, score=0.0, score_low=None, score_high=None, vas=0.0, vas_low=None, vas_high=None)
     assert cells(zero)[0][4:7:2] == ["0.0", "0.00 wide"]
 
@@ -136,7 +136,6 @@ def test_eighty_columns_hold_every_value() -> None:
         "[84.0,",
         "[11.50,",
         "panoramic",
-        "8.50",
         "0.4",
         "12.3",
     } <= {*words}
