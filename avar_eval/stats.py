@@ -148,11 +148,13 @@ def jackknifed_shares(
         left = [place for place in places if place not in group]
         without.append(statistics(left, [values[place] for place in left]))
     changeable = dict.fromkeys(whole, 0)
-    if any(share in (0, 1) for share in whole.values()):
+    for extreme in {share for share in whole.values() if share in (0, 1)}:
         for group in groups:
-            turned = statistics(places, [value != (place in group) for place, value in enumerate(values)])
+            turned = statistics(
+                places, [not extreme if place in group else value for place, value in enumerate(values)]
+            )
             for name, share in whole.items():
-                changeable[name] += turned.get(name) != share
+                changeable[name] += share == extreme != turned.get(name)
     return {
         name: _jackknifed(share, [part.get(name) for part in without], changeable[name], len(values))
         for name, share in whole.items()

@@ -111,9 +111,10 @@ def test_a_jackknifed_share_has_the_bootstraps_interval() -> None:
 
 def test_samples_give_their_mean_pass_and_majority(hooked: Any) -> None:
     outcomes = [
-        *(outcome("a0", right, i, extracted=text) for i, (right, text) in enumerate([(True, "7"), (False, "8"), (True, " 7 ")])),
-        *(outcome("b0", right, i, extracted=text) for i, (right, text) in enumerate([(False, "1"), (False, "1"), (True, "7")])),
-    ]  # fmt: skip
+        outcome(row, text.strip() == "7", sample, extracted=text)
+        for row, texts in {"a0": ["7", "8", " 7 "], "b0": ["1", "1", "7"]}.items()
+        for sample, text in enumerate(texts)
+    ]
     found = response_metrics(hooked(), outcomes)
     assert found["accuracy"].value == 0.5
     assert found["pass@2"].value == pytest.approx((1 + 2 / 3) / 2)
