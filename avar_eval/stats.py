@@ -215,7 +215,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
     n = only_a + only_b
     tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, float(2 * tail / 2**n))
 
 
 def paired_permutation(
