@@ -125,8 +125,8 @@ def hooks_of(task: str) -> Any:
     cluster(row) -> str                                  optional: rows that are not independent; without: the row's id
     metrics(rows, correct) -> {name: share or None}      optional: the benchmark's own metrics, by its own rules
 
-    All but `needed_pictures` get rows without the columns of pictures. `metrics` is called on parts of the rows, too, for
-    intervals.
+    All but `needed_pictures` get rows without the columns of pictures. `metrics` is also called on parts of the rows,
+    for intervals.
     """
     return importlib.import_module(f"avar_eval.tasks.{catalog()[task].folder}.task")
 
