@@ -99,7 +99,12 @@ def read_stored(path: Path) -> dict[str, StoredResponse]:
         try:
             record = json.loads(line)
             response = StoredResponse(
-                *(record[name] for name in ("key", "task", "row_id", "sample", "response", "finish_reason")),
+                key=record["key"],
+                task=record["task"],
+                row_id=record["row_id"],
+                sample=record["sample"],
+                response=record["response"],
+                finish_reason=record["finish_reason"],
                 judgement=record.get("judgement"),
                 judge=record.get("judge"),
             )
