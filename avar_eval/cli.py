@@ -1,30 +1,56 @@
 """`avar-eval`: the command line. Thin; nothing heavy is imported before a command needs it."""
 
 import contextlib
+import errno
+import io
+import os
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
 from avar_eval import __version__
 from avar_eval.data_cli import data_app
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.judge.model import judge_from_options
 
 if TYPE_CHECKING:
     from avar_eval.attention.steering import Steering
     from avar_eval.models.registry import BackendName
+    from avar_eval.tasks.prompts import Style
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Score vision-language reasoning models, and measure where they look.",
-)
+
+_CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def new_app(help: str) -> typer.Typer:
+    """A command line of ours: plain help, and errors for `run_app` to print."""
+    return typer.Typer(
+        no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=help
+    )
+
+
+app = new_app("Score vision-language reasoning models, and measure where they look.")
 app.add_typer(data_app, name="data")
+
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
+]
+JudgeOption = Annotated[
+    str | None, typer.Option("--judge", help="A model that judges beside the rules, by its name at --judge-url.")
+]
+JudgeUrlOption = Annotated[
+    str | None, typer.Option(help="Its OpenAI-compatible endpoint, such as http://localhost:8000/v1.")
+]
+JudgeKeyOption = Annotated[
+    str | None, typer.Option(help="Environment variable with its key.", show_default="OPENAI_API_KEY, if it is set")
+]
+JudgeRateOption = Annotated[float, typer.Option(min=0.01, help="Requests a second to the judge, at most.")]
 
 
 def _version(wanted: bool) -> None:
@@ -65,6 +91,9 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, help="Responses to each question.")] = 1,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling.")] = 0,
     system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
+    prompt_style: Annotated[
+        str | None, typer.Option(help="thinking, direct or boxed.", show_default="the model's")
+    ] = None,
     attention: Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")] = "on",
     attention_samples: Annotated[int, typer.Option(min=1, help="Questions a task whose attention is measured.")] = 200,
     steer: Annotated[
@@ -74,10 +103,11 @@ def evaluate(
             "[,rows=after-image|all|last][,layers=8-14][,heads=0+3]."
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
-    ] = None,
+    data_dir: DataDirOption = None,
+    judge: JudgeOption = None,
+    judge_url: JudgeUrlOption = None,
+    judge_key_env: JudgeKeyOption = None,
+    judge_rate: JudgeRateOption = 10.0,
     device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
@@ -118,6 +148,8 @@ def evaluate(
     _check_choice("--attention", attention, ("on", "off"))
     _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
     _check_choice("--backend", backend, ("transformers", "vllm", "api", None))
+    _check_choice("--prompt-style", prompt_style, ("thinking", "direct", "boxed", None))
+    judge_model = judge_from_options(judge, judge_url, judge_key_env, judge_rate)
     if temperature and not 1e-6 <= temperature <= 1e6:  # beyond, float32 logits overflow
         raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
     if top_p == 0:
@@ -143,6 +175,8 @@ def evaluate(
                 repetition_penalty=repetition_penalty,
                 samples=samples,
                 system_prompt=system_prompt,
+                prompt_style=cast("Style | None", prompt_style),
+                judge=judge_model,
                 data_dir=data_dir,
                 device=device,
                 dtype=dtype,
@@ -307,10 +341,7 @@ def sweep(
         int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
     ] = None,
     attention_samples: Annotated[int, typer.Option(min=0, help="Questions a task whose attention is measured.")] = 200,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
-    ] = None,
+    data_dir: DataDirOption = None,
     device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
@@ -353,13 +384,95 @@ def sweep(
     print_sweep(found, picture, output)
 
 
+@app.command()
+def score(
+    run_dir: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task of --responses.")] = None,
+    responses: Annotated[
+        Path | None, typer.Option(help="JSON Lines: id, response, optionally model and finish_reason.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the judged responses go, as JSON Lines.")] = None,
+    data_dir: DataDirOption = None,
+    judge: JudgeOption = None,
+    judge_url: JudgeUrlOption = None,
+    judge_key_env: JudgeKeyOption = None,
+    judge_rate: JudgeRateOption = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,
+) -> None:
+    """Judge responses without generating: a run's again, or those of a file."""
+    judge_model = judge_from_options(judge, judge_url, judge_key_env, judge_rate)
+    if run_dir is not None:
+        if task or responses or output:
+            raise UsageError("give either RUN_DIR or --task and --responses: a run's own files are rewritten")
+        from avar_eval.report import print_results
+        from avar_eval.score.records import score_run
+
+        with _interruptible():
+            results = score_run(run_dir, data_dir, judge_model)
+        if as_json:
+            typer.echo(results.to_json(), nl=False)
+        else:
+            print_results(results, run_dir)
+        return
+    if not task or not responses:
+        raise UsageError("give the folder of a finished run, or --task NAME and --responses FILE")
+    from avar_eval.score.responses import score_responses, scores_to_json
+    from avar_eval.tables import print_scores
+    from avar_eval.tasks.catalog import find_tasks
+
+    entries = find_tasks(task.split(","))
+    if len(entries) > 1:
+        raise UsageError("--task takes one task: its --responses are those of one benchmark")
+    with _interruptible():
+        scored = score_responses(entries[0], responses, data_dir, output, judge_model)
+    if as_json:
+        typer.echo(scores_to_json(scored))
+    else:
+        print_scores(entries[0].name, scored, output)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run_b: Annotated[Path, typer.Argument(help="Folder of another one, on the same rows.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON and nothing else.")] = False,
+) -> None:
+    """Compare two runs row by row: difference, interval, p values, and the rows that changed."""
+    from avar_eval.compare import compare as compare_runs
+    from avar_eval.compare import comparisons_to_json
+    from avar_eval.tables import print_comparisons
+
+    comparisons = compare_runs(run_a, run_b)
+    if as_json:
+        typer.echo(comparisons_to_json(comparisons))
+    else:
+        print_comparisons(run_a, run_b, comparisons)
+
+
 def run_app(app: typer.Typer, name: str) -> None:
-    """Run a typer app; an AvarError becomes one message on standard error and its exit code."""
+    """Run a typer app; an AvarError becomes one message on standard error and its exit code.
+
+    So does a full disk behind standard output; a pipe that nobody reads any more ends the program quietly.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII shows "?" for "–"
     try:
-        app(prog_name=name)
+        try:
+            app(prog_name=name)
+        finally:
+            sys.stdout.flush()  # here, not at exit, where an error would print a traceback
     except AvarError as error:
         typer.echo(f"{name}: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Our own files' errors have names by now, and other people's name their file.
+        if error.filename is not None or error.errno not in _CANNOT_WRITE:
+            raise
+        if error.errno != errno.EPIPE:
+            typer.echo(f"{name}: cannot write to standard output: {error.strerror}", err=True)
+        # What is still in the buffer would fail once more at exit, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,9 @@ import filelock
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from avar_eval.answers import State
+from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError
+from avar_eval.outcomes import JudgeOutcome, Outcome
 
 RECORDS_NAME = "records.jsonl"
 
@@ -84,6 +87,17 @@ class Usage(BaseModel):
     completion_tokens: int
 
 
+class JudgeRecord(BaseModel):
+    """What the judge model `model` found; see `avar_eval.outcomes.JudgeOutcome`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    state: State
+    extracted: str | None
+    correct: bool | None
+
+
 class Record(BaseModel):
     """One response and all that is known of it. usage: where an API answered, which tells no token ids."""
 
@@ -101,6 +115,22 @@ class Record(BaseModel):
     judgement: JudgementRecord | None = None
     attention: AttentionSummary | None = None
     usage: Usage | None = None
+    judge: JudgeRecord | None = None
+
+    def outcome(self, judge: JudgeOutcome | None = None) -> Outcome:
+        """The judgements alone, with those of the run's judge model. Raises ValueError for a record without any."""
+        if self.judgement is None:
+            raise ValueError(f"record {self.key} is not judged")
+        return Outcome(
+            row_id=self.row_id,
+            sample=self.sample,
+            state=self.judgement.state,
+            extracted=self.judgement.extracted,
+            correct=self.judgement.correct,
+            official=self.judgement.official,
+            cut=self.finish_reason == "length",
+            judge=judge,
+        )
 
 
 def record_key(**parts: Any) -> str:
@@ -169,6 +199,16 @@ class RecordBook:
         self._records.update((record.key, record) for record in records)
         self._lines += len(records)
 
+    def add_judged(self, outcomes: Mapping[str, JudgeOutcome], model: str) -> None:
+        """Write what a judge model found, by key, into the records, where it is not there yet."""
+        changed = []
+        for key, outcome in outcomes.items():
+            judge = JudgeRecord(model=model, **asdict(outcome))
+            if self._records[key].judge != judge:
+                changed.append(self._records[key].model_copy(update={"judge": judge}))
+        if changed:
+            self.append(changed)
+
     def cannot_append(self, path: Path, error: OSError) -> RecordBookError:
         """What to tell the user when `path`, this book or a file beside it, cannot be appended to."""
         return RecordBookError(
@@ -218,23 +258,6 @@ def _write_all(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
-
-
-def write_atomically(path: Path, lines: Iterable[str]) -> None:
-    """Write text so that `path` holds either its old content or all of the new one, also after a crash.
-
-    Raises RecordBookError if the disk is full or the folder cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RecordBookError(f"cannot write {path}: {error.strerror}") from error
 
 
 class Response(str):

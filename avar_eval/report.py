@@ -5,28 +5,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from avar_eval.attention.steering import Steering
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
+from avar_eval.tables import print_details
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.groups import Group
+from avar_eval.terminal import wide_console
 
 
 def print_results(results: Results, output: Path) -> None:
-    """One row a task: n, accuracy, VAS with band, VAS of response tokens, truncated and unparsed shares."""
+    """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares."""
     table = Table(
-        box=box.SIMPLE_HEAD,
+        box=None,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
-        collapse_padding=True,
+        header_style="bold",
         title=_title(results),
         title_justify="left",
     )
     table.add_column("task", overflow="fold", min_width=8)
-    for heading in ("n", "accuracy %", "VAS", "VAS\n(response)", "truncated\n%", "unparsed\n%"):
+    for heading in ("n", "accuracy\n%", "official\n%", "VAS", "VAS\n(response)", "truncated\n%", "unparsed\n%"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, task in results.tasks.items():
         metrics = task.metrics
@@ -34,18 +36,20 @@ def print_results(results: Results, output: Path) -> None:
             name,
             str(metrics["accuracy"].n),
             percent(metrics["accuracy"]),
+            percent(metrics["official"]),
             number(metrics["vas"], task.vas_band or ""),
             number(metrics["vas_response"]),
             percent(metrics["truncated"]),
             percent(metrics["unparsed"]),
         )
-    console = Console()
+    console = wide_console()
     console.print(table)
-    console.print("below each number: its 95 % interval")
+    console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
     if results.protocol["backend"]["backend"] == "api":
         console.print("VAS is not available through an API: it shows no attention")
     for name in results.protocol["trained_on"]:
         console.print(f"{name}: in the training data of {results.protocol['model']}, so no measure of its ability")
+    print_details(console, results.tasks)
     for name, task in results.tasks.items():
         if task.left_out.n:
             console.print(f"{name}: {task.left_out.n} rows left out, {task.left_out.reason}")
@@ -67,11 +71,11 @@ def percent(metric: Metric) -> str:
 
 
 def number(metric: Metric, band: str = "") -> str:
-    """A score with its band, its interval on a second line."""
+    """A score, its interval on a second line, its band on a third."""
     if metric.value is None:
         return "–"
     interval = "" if metric.ci95 is None else f"\n{_short(metric.ci95[0])}–{_short(metric.ci95[1])}"
-    return f"{_short(metric.value)} {band}".rstrip() + interval
+    return _short(metric.value) + interval + (f"\n{band}" if band else "")
 
 
 def _short(score: float) -> str:

@@ -6,17 +6,28 @@ the same file as one that was not.
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from avar_eval.atomic import write_atomically
 from avar_eval.attention.bands import Band, vas_band
-from avar_eval.records import Record, write_atomically
-from avar_eval.stats import Estimate, clustered_proportion, mean
+from avar_eval.errors import AvarError
+from avar_eval.metrics import Benchmark, benchmark_metrics, response_metrics
+from avar_eval.outcomes import Outcome, Verdict
+from avar_eval.records import AttentionSummary, Record
+from avar_eval.stats import Estimate, mean
 
 RESULTS_NAME = "results.json"
+ASKED_NAME = "asked.json"
+"""Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
+
+
+class ResultsError(AvarError):
+    """A run's results cannot be read."""
 
 
 class Metric(BaseModel):
@@ -32,6 +43,13 @@ class Metric(BaseModel):
         return cls(value=estimate.value, ci95=estimate.ci95, n=estimate.n)
 
 
+class Headline(BaseModel):
+    """The number that is the benchmark's score, by its name, under each verdict that there is."""
+
+    name: str
+    values: dict[Verdict, Metric]
+
+
 class LeftOut(BaseModel):
     """Rows that were not asked, and why."""
 
@@ -40,10 +58,26 @@ class LeftOut(BaseModel):
     reason: str
 
 
+class Asked(BaseModel):
+    """A task's records in the order asked: their keys, and the cluster that each one's row belongs to."""
+
+    keys: list[str]
+    clusters: list[str]
+
+
 class TaskResult(BaseModel):
-    """One task's numbers. metrics: accuracy, truncated, unparsed (shares, 0..1), vas and vas_response (Eq. 2)."""
+    """One task's numbers.
+
+    metrics: shares 0..1 of responses: accuracy (strict verdict), official (the published rule's, of the responses on
+    which it has one), truncated, unparsed, timeout; with a judge model judge (of the responses that it could judge) and
+    judge_error; with several samples pass@k and majority. Also vas and vas_response (Eq. 2).
+    benchmark: the benchmark's own metrics by verdict (strict, official, judge); its n counts responses.
+    headline: the benchmark's score; None in files of before there was one.
+    """
 
     metrics: dict[str, Metric]
+    benchmark: dict[Verdict, dict[str, Metric]] = {}
+    headline: Headline | None = None
     vas_band: Band | None
     left_out: LeftOut
 
@@ -69,31 +103,64 @@ class Results(BaseModel):
         return path
 
 
-def task_result(records: Sequence[Record], left_out: Sequence[str]) -> TaskResult:
-    """A task's numbers from its records; shares are clustered by row, which several samples have in common."""
+def read_results(folder: Path) -> Results:
+    """The results of a finished run in its folder. Raises ResultsError."""
+    path = folder / RESULTS_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Results.model_validate({"schema_version": data.pop("schema"), **data})
+    except FileNotFoundError:
+        raise ResultsError(f"{folder} holds no finished run: it has no {RESULTS_NAME}") from None
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, AttributeError, KeyError, TypeError, ValidationError) as error:
+        raise ResultsError(
+            f"{path} is not a results.json of this version of avar-eval: run the evaluation again"
+        ) from error
 
-    def share(values: Sequence[bool]) -> Estimate:
-        return clustered_proportion(values, [record.row_id for record in records])
 
-    judgements = [record.judgement for record in records if record.judgement]
-    truncated = [
-        record.finish_reason == "length" or (record.judgement is not None and record.judgement.state == "truncated")
-        for record in records
-    ]
-    attention = [record.attention for record in records if record.attention]
-    metrics = {
-        "accuracy": share([judgement.correct for judgement in judgements]),
+def task_result(
+    benchmark: Benchmark,
+    outcomes: Sequence[Outcome],
+    attention: Mapping[str, Metric],
+    left_out: LeftOut,
+) -> TaskResult:
+    """A task's numbers from its judged responses; `attention` is what `attention_metrics` gives, or nothing."""
+    metrics = {name: Metric.of(estimate) for name, estimate in response_metrics(benchmark, outcomes).items()}
+    own: dict[Verdict, dict[str, Metric]] = {
+        verdict: {name: Metric.of(estimate) for name, estimate in estimates.items()}
+        for verdict, estimates in benchmark_metrics(benchmark, outcomes).items()
+    }
+    vas = attention["vas"].value if "vas" in attention else None
+    return TaskResult(
+        metrics={"accuracy": metrics["accuracy"], "official": metrics["official"], **attention} | metrics,
+        benchmark=own,
+        headline=_headline(benchmark.entry.headline, metrics, own),
+        vas_band=None if vas is None else vas_band(vas),
+        left_out=left_out,
+    )
+
+
+def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric]:
+    """vas and vas_response (Eq. 2, over the question's and the response's tokens), means over what was measured."""
+    estimates = {
         "vas": mean([a.user.vas for a in attention if a.user and a.user.vas is not None]),
         "vas_response": mean([a.response.vas for a in attention if a.response and a.response.vas is not None]),
-        "truncated": share(truncated),
-        "unparsed": share([judgement.state == "unparsed" for judgement in judgements]),
     }
-    vas = metrics["vas"].value
-    return TaskResult(
-        metrics={name: Metric.of(estimate) for name, estimate in metrics.items()},
-        vas_band=None if vas is None else vas_band(vas),
-        left_out=LeftOut(n=len(left_out), ids=list(left_out), reason="its picture is missing" if left_out else ""),
-    )
+    return {name: Metric.of(estimate) for name, estimate in estimates.items()}
+
+
+def left_out_rows(ids: Sequence[str]) -> LeftOut:
+    """Rows that were not asked because their picture is missing."""
+    return LeftOut(n=len(ids), ids=list(ids), reason="its picture is missing" if ids else "")
+
+
+def _headline(name: str, metrics: Mapping[str, Metric], own: Mapping[Verdict, Mapping[str, Metric]]) -> Headline:
+    if name != "accuracy":
+        return Headline(name=name, values={verdict: of[name] for verdict, of in own.items() if name in of})
+    shares: dict[Verdict, str] = {"strict": "accuracy", "official": "official", "judge": "judge"}
+    values = {verdict: metrics[share] for verdict, share in shares.items() if share in metrics and metrics[share].n}
+    return Headline(name=name, values=values)
 
 
 def run_id(protocol: Mapping[str, Any]) -> str:
@@ -106,3 +173,32 @@ def prompt_sha256(records: Iterable[Record]) -> str:
     """One hash of all prompts of a task, whatever their order: equal hashes, equal questions."""
     lines = sorted(json.dumps([record.row_id, record.sample, record.prompt]) for record in records)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def write_asked(folder: Path, asked: Mapping[str, Asked]) -> None:
+    """Write which records belong to each task of the run, atomically."""
+    data = {task: one.model_dump() for task, one in asked.items()}
+    write_atomically(folder / ASKED_NAME, [json.dumps(data) + "\n"])
+
+
+def read_asked(folder: Path, tasks: Iterable[str]) -> dict[str, Asked]:
+    """Which records belong to each of the tasks. Raises ResultsError, also for a run of before that was written."""
+    path = folder / ASKED_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {task: Asked.model_validate(data[task]) for task in tasks}
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise ResultsError(
+            f"{path}, which says what the run asked, cannot be read ({type(error).__name__}): run the evaluation "
+            "again, it asks nothing twice"
+        ) from error
+
+
+def publish(results_path: Path) -> None:
+    """Add the run to the leaderboard. The run is complete without: a store that cannot be written is a warning."""
+    from avar_eval.leaderboard.store import Store, StoreError, default_store
+
+    try:
+        Store(default_store()).add(results_path)
+    except StoreError as error:
+        print(f"warning: the run is not in the leaderboard: {error}", file=sys.stderr)

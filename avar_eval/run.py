@@ -3,7 +3,6 @@
 import argparse
 import os
 import platform
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +14,25 @@ import tqdm.std
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
+from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
+from avar_eval.metrics import Benchmark
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.registry import BackendName, choose_backend, find_model
-from avar_eval.results import Results, prompt_sha256, run_id, task_result
+from avar_eval.outcomes import JudgeOutcome
+from avar_eval.results import (
+    Asked,
+    Results,
+    attention_metrics,
+    left_out_rows,
+    prompt_sha256,
+    publish,
+    run_id,
+    task_result,
+    write_asked,
+)
 from avar_eval.tasks.catalog import TASKS_FOLDER, TaskEntry, find_tasks
+from avar_eval.tasks.prompts import Style
 
 if TYPE_CHECKING:
     from avar_eval.models.lmms_wrapper import Avar
@@ -30,8 +43,8 @@ class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
     attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
-    by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`. command: how the run was started, for
-    the protocol.
+    by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`. judge: a model that judges beside the
+    rules. command: how the run was started, for the protocol.
     """
 
     model: str
@@ -47,6 +60,7 @@ class RunConfig:
     repetition_penalty: float | None = None
     samples: int = 1
     system_prompt: str | None = None
+    prompt_style: Style | None = None
     data_dir: Path | None = None
     device: str | None = None
     dtype: str | None = None
@@ -54,6 +68,7 @@ class RunConfig:
     steering: Steering | None = None
     backend: BackendName | None = None
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+    judge: JudgeModel | None = None
     command: str = ""
 
 
@@ -64,9 +79,10 @@ def evaluate(config: RunConfig) -> Results:
     """
     tasks = check_config(config)
     lm = open_model(config)
-    with lm.book:
-        results = ask(lm, tasks, config)
-    _publish(results.write(config.output))
+    with data_folder(config.data_dir), lm.book:
+        results, asked = ask(lm, tasks, config)
+    write_asked(config.output, asked)
+    publish(results.write(config.output))
     return results
 
 
@@ -78,19 +94,23 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
     decoding_for(find_model(config.model), temperature=config.temperature, samples=config.samples)
     if config.system_prompt is not None and any("\ud800" <= letter <= "\udfff" for letter in config.system_prompt):
         raise UsageError("--system-prompt is not valid UTF-8")
-    if config.data_dir is not None:
-        os.environ["AVAR_DATA_DIR"] = str(config.data_dir)
     return tasks
 
 
-def _publish(results_path: Path) -> None:
-    """Add the run to the leaderboard. The run is complete without: a store that cannot be written is a warning."""
-    from avar_eval.leaderboard.store import Store, StoreError, default_store
-
+@contextmanager
+def data_folder(folder: Path | None) -> Iterator[None]:
+    """Tell lmms-eval's tasks where the rows are, by the variable that they follow; afterwards it is as it was."""
+    name = "AVAR_DATA_DIR"
+    before = os.environ.get(name)
+    if folder is not None:
+        os.environ[name] = str(folder)
     try:
-        Store(default_store()).add(results_path)
-    except StoreError as error:
-        print(f"warning: the run is not in the leaderboard: {error}", file=sys.stderr)
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def open_model(config: RunConfig) -> "Avar":
@@ -118,16 +138,57 @@ def open_model(config: RunConfig) -> "Avar":
     )
 
 
-def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> Results:
-    """All questions of the tasks to a model, as it is steered now; `lm.asked` holds their records by task."""
+def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Results, dict[str, Asked]]:
+    """All questions of the tasks to a model, as it is steered now, and which records of each task the results are of.
+
+    `lm.asked` holds those records by task; the record book must be open.
+    """
     lm.asked.clear()
     task_objects = _drive_lmms_eval(lm, tasks, config)
+    benchmarks = {
+        task.name: Benchmark(task, _rows(task, task_objects[task.name].dataset_no_image[task.split])) for task in tasks
+    }
+    judged = _ask_judge(config, lm, benchmarks)
     protocol = _protocol(lm, tasks, config)
-    return Results(
-        run_id=run_id(protocol),
-        tasks={task.name: task_result(lm.asked[task.name], task_objects[task.name].left_out) for task in tasks},
-        protocol=protocol,
-    )
+    results = {
+        name: task_result(
+            benchmark,
+            [record.outcome(judged.get(record.key)) for record in lm.asked[name] if record.judgement],
+            attention_metrics([record.attention for record in lm.asked[name] if record.attention]),
+            left_out_rows(task_objects[name].left_out),
+        )
+        for name, benchmark in benchmarks.items()
+    }
+    asked = {
+        name: Asked(
+            keys=[record.key for record in lm.asked[name]],
+            clusters=[benchmark.cluster(record.row_id) for record in lm.asked[name]],
+        )
+        for name, benchmark in benchmarks.items()
+    }
+    return Results(run_id=run_id(protocol), tasks=results, protocol=protocol), asked
+
+
+def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
+    """The rows of a task by id; `rows` are a dataset's, without pictures."""
+    return {task.row_id(row): row for row in rows}
+
+
+def _ask_judge(config: RunConfig, lm: Any, benchmarks: Mapping[str, Benchmark]) -> dict[str, JudgeOutcome]:
+    """The judge model's outcomes by record key, if one is configured; they are written into the record book, too."""
+    if config.judge is None:
+        return {}
+    from avar_eval.judge.verdict import Question, judge_responses
+
+    records = [record for name in benchmarks for record in lm.asked[name] if record.judgement]
+    questions = [
+        Question.of(record.task, benchmarks[record.task].rows[record.row_id], record.response, record.judgement.state)
+        for record in records
+    ]
+    outcomes = judge_responses(questions, config.judge, config.output / JUDGE_CACHE_NAME)
+    by_key = {record.key: outcome for record, outcome in zip(records, outcomes, strict=True)}
+    lm.book.add_judged(by_key, config.judge.model)
+    return by_key
 
 
 def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
@@ -137,6 +198,8 @@ def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> 
 
     manager = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False)
     objects = manager.load_task_or_group([task.name for task in tasks], task_type="chat")
+    for task in objects.values():
+        task.lmms_eval_specific_kwargs = {"prompt_style": prompt_style(config)}
     with _without_other_bars():
         simple_evaluate(
             model=lm,
@@ -169,6 +232,14 @@ def _without_other_bars() -> Iterator[None]:
         tqdm.std.tqdm.__init__ = original  # type: ignore[method-assign]
 
 
+def prompt_style(config: RunConfig) -> Style:
+    """How the model is told to answer: as asked for, else as its registry entry says, else to think first."""
+    if config.prompt_style is not None:
+        return config.prompt_style
+    entry = find_model(config.model)
+    return entry.answer_format if entry else "thinking"
+
+
 def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
     """Everything that decided the numbers."""
     asked = {task.name: lm.asked[task.name] for task in tasks}
@@ -180,6 +251,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
         "dtype": lm.backend.dtype,
         "backend": {"backend": lm.backend.name} | lm.backend.identity(),
         "system_prompt": lm.system_prompt,
+        "prompt_style": prompt_style(config),
         "instruction": lm.instruction,
         "decoding": lm.decoding.model_dump(mode="json"),
         "steering": lm.steering_identity(),
@@ -199,6 +271,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
             for name, records in asked.items()
         },
         "trained_on": [task.name for task in tasks if entry and entry.trained_on_task(task.name)],
+        "judge": None if config.judge is None else config.judge.identity(),
         "attention": {"samples": lm.attention.samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
         "seed": config.seed,
         "versions": _versions(lm.backend.name),

@@ -4,7 +4,7 @@ Everything here is a pure function of its arguments; the bootstrap draws from a 
 the input: a proportion is a fraction 0..1, never a percentage.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
 from statistics import NormalDist
@@ -15,6 +15,9 @@ BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
 BOOTSTRAP_BLOCK = 1_000_000
 """Values drawn at a time: bounds the bootstrap's memory near 16 MB whatever the number of values."""
+
+JACKKNIFE_GROUPS = 200
+"""Groups that clusters are dealt to: bounds how often a statistic is computed; its error's own error is then 5 %."""
 
 PERMUTATIONS = 10_000
 """Sign changes drawn by `paired_permutation`; all of them are tried where there are fewer."""
@@ -76,8 +79,11 @@ def mean(values: Sequence[float]) -> Estimate:
     return Estimate(value, (float(low), float(high)), n)
 
 
-def clustered_proportion(values: Sequence[bool], clusters: Sequence[Hashable]) -> Estimate:
+def clustered_proportion(values: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
     """Share of true values (fraction 0..1) of responses in clusters: samples of a question, questions of an image.
+
+    A value may itself be a share, 0..1, as a question's probability of being answered: it varies less than a coin, for
+    which the interval is made, so the interval is then too wide rather than too narrow.
 
     The standard error is the cluster-robust sandwich of an intercept-only regression with the factor G / (G − 1)
     for G clusters, as in statsmodels' `cov_type="cluster"`. Its square over that of n independent responses is the
@@ -92,26 +98,88 @@ def clustered_proportion(values: Sequence[bool], clusters: Sequence[Hashable]) -
     n = len(values)
     if n != len(clusters):
         raise ValueError(f"{n} values but {len(clusters)} clusters")
+    if n == 0:
+        return Estimate(None, None, 0)
+    share = sum(values) / n
     if len(set(clusters)) == n:
-        return proportion(values)
-    share = sum(map(bool, values)) / n
+        return Estimate(share, _wilson(share, n), n)
     size = _effective_size(values, clusters, share)
     return Estimate(share, None if size is None else _wilson(share, size), n)
 
 
-def clustered_standard_error(values: Sequence[bool], clusters: Sequence[Hashable]) -> float | None:
-    """Cluster-robust standard error of the share of true values (fraction 0..1); None with fewer than two clusters.
+def clustered_standard_error(values: Sequence[float], clusters: Sequence[Hashable]) -> float | None:
+    """Cluster-robust standard error of the mean of the values, in their unit; None with fewer than two clusters.
 
     sqrt(G / (G − 1) · Σ_g (Σ_{i in g} (x_i − x̄))²) / n, the sandwich of `clustered_proportion`.
     """
-    share = sum(map(bool, values)) / len(values) if values else 0.0
+    average = sum(values) / len(values) if values else 0.0
     residuals: dict[Hashable, float] = {}
     for value, cluster in zip(values, clusters, strict=True):
-        residuals[cluster] = residuals.get(cluster, 0.0) + bool(value) - share
+        residuals[cluster] = residuals.get(cluster, 0.0) + value - average
     count = len(residuals)
     if count < 2:
         return None
     return sqrt(count / (count - 1) * sum(residual**2 for residual in residuals.values())) / len(values)
+
+
+def jackknifed_shares(
+    statistics: Callable[[Sequence[int], Sequence[bool]], Mapping[str, float | None]],
+    values: Sequence[bool],
+    clusters: Sequence[Hashable],
+) -> dict[str, Estimate]:
+    """Shares (0..1) that are any function of clustered responses, such as the questions answered right in all variants.
+
+    statistics: (places of responses, their values) -> the shares by name, None for one of nothing. It is called on all
+    responses and on what is left without a group of clusters: the clusters are dealt from a fixed seed to at most 200
+    groups. From these comes the standard error (delete-a-group jackknife, Kott 2001; with one cluster a group the
+    delete-one-cluster jackknife), and from it Wilson's interval at the size of equal error, at most the number of
+    responses. Not the bootstrap: a cluster drawn twice would be one question with twice the variants.
+
+    A share of 0 or 1 has no error to measure; its size is then the number of groups that could have changed it.
+    `n` is the number of responses.
+    """
+    places = range(len(values))
+    whole = statistics(places, values)
+    groups = _groups(clusters)
+    if len(groups) < 2:
+        return {name: Estimate(share, None, len(values)) for name, share in whole.items()}
+    without = []
+    for group in groups:
+        left = [place for place in places if place not in group]
+        without.append(statistics(left, [values[place] for place in left]))
+    changeable = dict.fromkeys(whole, 0)
+    for extreme in {share for share in whole.values() if share in (0, 1)}:
+        for group in groups:
+            turned = statistics(
+                places, [not extreme if place in group else value for place, value in enumerate(values)]
+            )
+            for name, share in whole.items():
+                changeable[name] += share == extreme != turned.get(name)
+    return {
+        name: _jackknifed(share, [part.get(name) for part in without], changeable[name], len(values))
+        for name, share in whole.items()
+    }
+
+
+def _groups(clusters: Sequence[Hashable]) -> list[set[int]]:
+    """The places of values, by cluster, dealt at random to at most JACKKNIFE_GROUPS groups."""
+    places: dict[Hashable, list[int]] = {}
+    for place, cluster in enumerate(clusters):
+        places.setdefault(cluster, []).append(place)
+    order = np.random.default_rng(BOOTSTRAP_SEED).permutation(len(places))
+    members = list(places.values())
+    count = min(len(members), JACKKNIFE_GROUPS)
+    return [{place for cluster in order[group::count] for place in members[cluster]} for group in range(count)]
+
+
+def _jackknifed(share: float | None, without: Sequence[float | None], changeable: int, n: int) -> Estimate:
+    known = [part for part in without if part is not None]
+    if share is None or len(known) < 2:
+        return Estimate(share, None, n)
+    average = sum(known) / len(known)
+    variance = (len(known) - 1) / len(known) * sum((part - average) ** 2 for part in known)
+    size = min(n, share * (1 - share) / variance) if variance else changeable
+    return Estimate(share, _wilson(share, size) if size else None, n)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
@@ -146,9 +214,8 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     pairs = [(bool(x), bool(y)) for x, y in zip(a, b, strict=True)]
     only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
     n = only_a + only_b
-    tail: int = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
-    p: float = 2 * tail / 2**n
-    return min(1.0, p)
+    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
+    return min(1.0, float(2 * tail / 2**n))
 
 
 def paired_permutation(
@@ -183,6 +250,16 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def pass_at_k(right: int, drawn: int, k: int) -> float:
+    """Probability (0..1) that one of k responses is right, estimated without bias from `right` of `drawn` >= k.
+
+    1 − C(drawn − right, k) / C(drawn, k), Eq. 1 of arXiv 2107.03374. Raises ValueError unless 1 <= k <= drawn.
+    """
+    if not 1 <= k <= drawn:
+        raise ValueError(f"pass@{k} cannot be had from {drawn} responses")
+    return 1 - comb(drawn - right, k) / comb(drawn, k)
+
+
 def _differences(a: Sequence[float], b: Sequence[float]) -> Array:
     if len(a) != len(b):
         raise ValueError(f"{len(a)} values are not paired with {len(b)}")
@@ -199,7 +276,7 @@ def _cluster_sums(values: Array, clusters: Sequence[Hashable] | None) -> Array:
     return np.array(list(sums.values()))
 
 
-def _effective_size(values: Sequence[bool], clusters: Sequence[Hashable], share: float) -> float | None:
+def _effective_size(values: Sequence[float], clusters: Sequence[Hashable], share: float) -> float | None:
     """How many independent responses would give the clustered standard error; None with fewer than two clusters."""
     error = clustered_standard_error(values, clusters)
     if error is None:

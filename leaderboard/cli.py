@@ -1,32 +1,19 @@
 """`avar-leaderboard`: show, export and mend the store of finished runs. Nothing heavy is imported for --help."""
 
-import io
-import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avar_eval.cli import run_app
+from avar_eval.cli import new_app, run_app
 from avar_eval.errors import AvarError
 
 if TYPE_CHECKING:
     from avar_eval.leaderboard.row import Row
     from avar_eval.leaderboard.store import SkippedFile, Store
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Finished runs side by side: accuracy and Visual Attention Score.",
-)
-
-
-UNFOLDED = 10_000
-"""Columns, more than any table is wide."""
+app = new_app("Finished runs side by side: accuracy and Visual Attention Score.")
 
 
 class ExportFormat(StrEnum):
@@ -49,9 +36,9 @@ def show(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Print the table, the best accuracy first.
+    """Print the table, the best score first.
 
-    It has a row for each task of every run; intervals are at 95 %.
+    It has a row for each task of every run. The score is strict, official the published rule's; intervals are at 95 %.
     """
     leaderboard = _open(store)
     rows = leaderboard.rows()
@@ -77,22 +64,19 @@ def export(
     store: StoreOption = None,
 ) -> None:
     """Write the whole leaderboard as Markdown, CSV or JSON."""
+    from avar_eval.atomic import write_atomically
     from avar_eval.leaderboard import table
-    from avar_eval.leaderboard.store import write_atomically
 
     leaderboard = _open(store)
     render = {ExportFormat.MD: table.markdown, ExportFormat.CSV: table.csv_text, ExportFormat.JSON: table.json_text}
-    data = render[form](leaderboard.rows()).encode()
+    text = render[form](leaderboard.rows())
     if output is None:
         # Bytes: the same file whatever the terminal's encoding. Flushed here, where typer minds a closed pipe.
         binary = typer.get_binary_stream("stdout")
-        binary.write(data)
+        binary.write(text.encode())
         binary.flush()
     else:
-        try:
-            write_atomically(output, data)
-        except OSError as error:
-            raise AvarError(f"cannot write {output}: {error.strerror}") from error
+        write_atomically(output, [text])
     _report_skipped(leaderboard.skipped())
 
 
@@ -151,14 +135,10 @@ def _check_names(rows: "list[Row]", task: str | None, model: str | None) -> None
 
 
 def _print_table(rows: "list[Row]") -> None:
-    from rich.console import Console
-
     from avar_eval.leaderboard.table import terminal_table
+    from avar_eval.terminal import wide_console
 
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width: do not fold cells into its imagined 80 columns
-        console.width = UNFOLDED
-    console.print(terminal_table(rows))
+    wide_console().print(terminal_table(rows))
 
 
 def _report_skipped(skipped: "list[SkippedFile]") -> None:
@@ -173,12 +153,4 @@ def _count(number: int, noun: str) -> str:
 
 def main() -> None:
     """Entry point of `avar-leaderboard`."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII shows "?" for "–"
-    try:
-        run_app(app, "avar-leaderboard")
-    except OSError as error:  # the store's own errors have names: this is `> file` on a full disk
-        typer.echo(f"avar-leaderboard: cannot write to standard output: {error.strerror}", err=True)
-        # What is still in the buffer would fail once more at exit, with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run_app(app, "avar-leaderboard")

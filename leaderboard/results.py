@@ -47,13 +47,32 @@ class Share(Metric):
 
 
 class Metrics(_Part):
-    """Accuracy and the shares are fractions 0..1; VAS is a ratio of attention masses (Eq. 2), without unit."""
+    """Accuracy (strict), official, judge and the other shares are fractions 0..1; VAS is a ratio (Eq. 2), no unit."""
 
     accuracy: Share
+    official: Share = Share()
+    judge: Share = Share()
+    judge_error: Share = Share()
     vas: Metric = Metric()
     vas_response: Metric = Metric()
     truncated: Share = Share()
     unparsed: Share = Share()
+    timeout: Share = Share()
+
+
+class HeadlineValues(_Part):
+    """The benchmark's score under each verdict."""
+
+    strict: Share = Share()
+    official: Share = Share()
+    judge: Share = Share()
+
+
+class Headline(_Part):
+    """The metric that is the benchmark's score."""
+
+    name: Name
+    values: HeadlineValues
 
 
 class LeftOut(_Part):
@@ -66,6 +85,7 @@ class TaskResults(_Part):
     """One task of a run."""
 
     metrics: Metrics
+    headline: Headline | None = None
     vas_band: Literal["narrow", "wide", "panoramic"] | None = None
     left_out: LeftOut = LeftOut()
 

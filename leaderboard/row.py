@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from avar_eval.leaderboard.results import Results, TaskResults
+from avar_eval.leaderboard.results import Headline, HeadlineValues, Metrics, Results, TaskResults
 
 
 @dataclass(frozen=True)
 class Row:
     """One task of one run.
 
-    `accuracy`, `truncated`, `unparsed` and the ends of the accuracy's interval are fractions 0..1; VAS is a ratio
-    (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted keys, the hashes
-    are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
+    `score` is the benchmark's own score, the metric `score_name`, by the strict verdict; `official` and `judge` are the
+    same by the published rule's and a judge model's. `accuracy` is the share of responses that are right by the strict
+    verdict. They, the ends of their intervals, `truncated`, `unparsed`, `timeout` and `judge_error` are fractions 0..1;
+    VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted
+    keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
     """
 
     run_id: str
@@ -23,6 +25,14 @@ class Row:
     revision: str | None
     n: int
     left_out: int
+    score_name: str
+    score: float | None
+    score_low: float | None
+    score_high: float | None
+    official: float | None
+    official_low: float | None
+    official_high: float | None
+    judge: float | None
     accuracy: float | None
     accuracy_low: float | None
     accuracy_high: float | None
@@ -34,6 +44,8 @@ class Row:
     vas_response: float | None
     truncated: float | None
     unparsed: float | None
+    timeout: float | None
+    judge_error: float | None
     steering: str | None
     limit: int | None
     system_prompt_sha256: str | None
@@ -49,6 +61,10 @@ def rows_of(results: Results, added: str) -> Iterator[Row]:
 
 def _row(results: Results, task: str, task_results: TaskResults, added: str) -> Row:
     protocol, metrics = results.protocol, task_results.metrics
+    headline = task_results.headline or _accuracy(metrics)
+    score, official = headline.values.strict, headline.values.official
+    score_low, score_high = score.ci95 or (None, None)
+    official_low, official_high = official.ci95 or (None, None)
     accuracy_low, accuracy_high = metrics.accuracy.ci95 or (None, None)
     vas_low, vas_high = metrics.vas.ci95 or (None, None)
     return Row(
@@ -58,6 +74,14 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         revision=protocol.revision,
         n=metrics.accuracy.n,
         left_out=task_results.left_out.n,
+        score_name=headline.name,
+        score=score.value,
+        score_low=score_low,
+        score_high=score_high,
+        official=official.value,
+        official_low=official_low,
+        official_high=official_high,
+        judge=headline.values.judge.value,
         accuracy=metrics.accuracy.value,
         accuracy_low=accuracy_low,
         accuracy_high=accuracy_high,
@@ -69,12 +93,19 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         vas_response=metrics.vas_response.value,
         truncated=metrics.truncated.value,
         unparsed=metrics.unparsed.value,
+        timeout=metrics.timeout.value,
+        judge_error=metrics.judge_error.value,
         steering=None if protocol.steering is None else json.dumps(protocol.steering, sort_keys=True),
         limit=protocol.limit,
         system_prompt_sha256=_sha256(protocol.system_prompt),
         prompt_sha256=protocol.prompt_sha256.get(task),
         added=added,
     )
+
+
+def _accuracy(metrics: Metrics) -> Headline:
+    """The headline of a run of before there was one."""
+    return Headline(name="accuracy", values=HeadlineValues(strict=metrics.accuracy))
 
 
 def _sha256(text: str | None) -> str | None:

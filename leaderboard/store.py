@@ -12,12 +12,12 @@ from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, TypeVar
 
 import platformdirs
 
 from avar_eval import __version__
+from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.leaderboard.results import Results, ResultsFileError, read_results
 from avar_eval.leaderboard.row import Row, rows_of
@@ -78,7 +78,9 @@ class Store:
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             if not target.exists() or target.read_bytes() != data:
-                write_atomically(target, data)
+                write_atomically(target, [data.decode()])
+        except WriteError as error:
+            raise self._cannot("write", error.reason) from error
         except OSError as error:
             raise self._cannot("write", error.strerror) from error
         self._with_index(lambda index: None)
@@ -91,15 +93,15 @@ class Store:
         return self.skipped()
 
     def rows(self, task: str | None = None, model: str | None = None) -> list[Row]:
-        """One row a task of every run, or of one task or model: tasks by name, in each the best accuracy first.
+        """One row a task of every run, or of one task or model: tasks by name, in each the best score first.
 
-        Rows of unknown accuracy come last; equal ones stand in the order they were added. Raises StoreError.
+        Rows of unknown score come last; equal ones stand in the order they were added. Raises StoreError.
         """
         return [
             Row(*record)
             for record in self._select(
                 f"SELECT {COLUMNS} FROM rows WHERE task = ifnull(?, task) AND model = ifnull(?, model) "
-                "ORDER BY task, accuracy DESC NULLS LAST, added, run_id",
+                "ORDER BY task, score DESC NULLS LAST, added, run_id",
                 (task, model),
             )
         ]
@@ -182,26 +184,6 @@ class Store:
             f"cannot {action} the leaderboard store {self.path}: {reason}; make room or give permission there, or "
             "choose another folder (AVAR_LEADERBOARD, --store), then `avar-leaderboard add RESULTS.json`"
         )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is seen by others whole or not at all and outlives a power cut. Raises OSError."""
-    # Not tempfile, whose files only their owner reads: this one follows the umask, so that a store can be shared.
-    temporary = path.with_name(f".{path.name}.{token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _version(index: sqlite3.Connection) -> int:

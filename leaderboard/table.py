@@ -1,6 +1,7 @@
 """Rows of the leaderboard as a table for the terminal, and as Markdown, CSV and JSON.
 
-For people (terminal, Markdown) shares are in percent, an unknown value is "–". For programs (CSV, JSON) a row has the
+For people (terminal, Markdown) shares are in percent, an unknown value is "–"; the score is by the strict verdict,
+official by the benchmark's published rule. For programs (CSV, JSON) a row has the
 fields and units of `Row`: shares are fractions 0..1 in full precision, an unknown value is empty or null.
 """
 
@@ -19,20 +20,20 @@ from avar_eval.leaderboard.row import Row
 
 UNKNOWN = "–"
 TEXT_HEADINGS = ("task", "model", "run")
-NUMBER_HEADINGS = ("n", "accuracy %", "VAS", "resp. VAS", "truncated %", "unparsed %")
-FOLDING = ("n", "accuracy %", "VAS")
+NUMBER_HEADINGS = ("n", "score %", "official %", "VAS", "truncated %", "unparsed %")
+FOLDING = ("n", "score %", "official %", "VAS")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def terminal_table(rows: Iterable[Row]) -> Table:
     """A rich table, whole from 80 columns on; rows of a task stand together under its name, in the order given."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold")
     table.add_column("run", no_wrap=True)
     for heading in NUMBER_HEADINGS:
         # A column that may not wrap keeps its width when the terminal is narrow: the others fold instead.
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=heading not in FOLDING)
-    for task, group in groupby(rows, key=lambda row: row.task):
+    for task, group in groupby(rows, key=_task):
         table.add_row()
         table.add_row(Text(task, style="bold"))
         for row in group:
@@ -68,16 +69,21 @@ def json_text(rows: Iterable[Row]) -> str:
 def _cells(row: Row) -> Sequence[str]:
     vas = _number(row.vas, row.vas_low, row.vas_high)
     return (
-        row.task,
+        _task(row),
         _model(row),
         row.run_id[:8],
         _questions(row),
-        _percent(row.accuracy, row.accuracy_low, row.accuracy_high),
+        _percent(row.score, row.score_low, row.score_high),
+        _percent(row.official, row.official_low, row.official_high),
         vas if row.vas is None or row.vas_band is None else f"{vas} {row.vas_band}",
-        _number(row.vas_response),
         _percent(row.truncated),
         _percent(row.unparsed),
     )
+
+
+def _task(row: Row) -> str:
+    """The task's name, with the metric that is its score where that is not the accuracy."""
+    return row.task if row.score_name == "accuracy" else f"{row.task} ({row.score_name})"
 
 
 def _model(row: Row) -> str:

@@ -29,7 +29,9 @@ class TaskEntry(BaseModel):
     process_docs: the function in `folder` that gives the hub's rows the form of a data folder. id: names a row, a
     column or a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values (one, or a
     list of them) that tell the task's rows from others of the same dataset. rows: how many the benchmark's authors
-    publish. headline: the metric that is the benchmark's score.
+    publish. headline: the metric that is the benchmark's score. missing_is_wrong: the benchmark counts a row without a
+    response as not right, where others leave it out. embedded, target: the functions (`module.name` in the folder) that
+    make the rows and read a row's answer; target may be a column instead.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -49,6 +51,9 @@ class TaskEntry(BaseModel):
     where: dict[str, str | int | list[str]] = {}
     rows: int | None = None
     headline: str = "accuracy"
+    missing_is_wrong: bool = False
+    embedded: str | None = None
+    target: str
     aliases: list[str] = []
 
     @property
@@ -104,6 +109,8 @@ def _read(path: Path) -> TaskEntry:
         configs=config["dataset_kwargs"].get("configs", [None]),
         split=config["test_split"],
         process_docs=config.get("process_docs"),
+        embedded=config["dataset_kwargs"].get("embedded"),
+        target=config["doc_to_target"],
         **{"data": path.parent.name} | config["metadata"],
     )
 
@@ -132,8 +139,26 @@ def hooks_of(task: str) -> Any:
     needed_pictures(row) -> columns                      optional; without: all of the entry's `images`
     cluster(row) -> str                                  optional: rows that are not independent; without: the row's id
     metrics(rows, correct) -> {name: share or None}      optional: the benchmark's own metrics, by its own rules
+
+    All but `needed_pictures` get rows without the columns of pictures. `metrics` is also called on parts of the rows,
+    for intervals.
     """
     return importlib.import_module(f"avar_eval.tasks.{catalog()[task].folder}.task")
+
+
+def function_of(entry: TaskEntry, name: str) -> Callable[..., Any]:
+    """A function that a task's YAML names as `module.name`."""
+    module, _, function = name.rpartition(".")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"avar_eval.tasks.{entry.folder}.{module}"), function)
+    return found
+
+
+def question_and_target(task: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    """A row's question with its options, as the benchmark words it, and its gold answer."""
+    entry = catalog()[task]
+    question = hooks_of(task).doc_to_text(row, {"prompt_style": "direct"})
+    target = function_of(entry, entry.target)(row) if "." in entry.target else row[entry.target]
+    return str(question), str(target)
 
 
 def judge_of(task: str) -> Judge:

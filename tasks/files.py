@@ -9,13 +9,24 @@ from PIL import Image
 
 from avar_eval.errors import AvarError
 from avar_eval.pictures import whole_pictures_only
-from avar_eval.tasks.catalog import TaskEntry, hooks_of
+from avar_eval.tasks.catalog import TaskEntry, function_of, hooks_of
 
 Row = dict[str, Any]
 
 
 class DataError(AvarError):
     """A benchmark's rows cannot be had or are damaged."""
+
+
+def rows_by_id(entry: TaskEntry, data_dir: Path | None) -> dict[str, Row]:
+    """The task's rows by id, without their pictures; of embedded tasks without `data_dir`. Raises DataError."""
+    if entry.embedded is not None:
+        rows = function_of(entry, entry.embedded)(entry.split)
+    elif data_dir is None:
+        raise DataError(f"give --data-dir a folder with {entry.data}/rows.jsonl in it: the rows of {entry.name}")
+    else:
+        rows = read_rows(entry, data_dir)
+    return {entry.row_id(row): {name: row[name] for name in row if name not in entry.images} for row in rows}
 
 
 def read_rows(entry: TaskEntry, data_dir: Path) -> list[Row]:

@@ -36,7 +36,9 @@ def said(finished: Finished, code: int) -> str:
     return finished.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["models"], ["tasks"], ["models", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["models"], ["tasks"], ["models", "--help"], ["score", "--help"]]
+)
 def test_nothing_heavy_is_imported_for_a_quick_answer(arguments: list[str]) -> None:
     program = "import sys; from avar_eval.cli import main\nsys.argv = ['avar-eval', *sys.argv[1:]]\n"
     program += f"try: main()\nfinally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
@@ -100,6 +102,8 @@ def seconds(command: list[str]) -> float:
         ([*SHORT, "--seed", "-1"], r"'--seed'.*0"),
         ([*SHORT, "--seed", "4294967296"], r"'--seed'.*4294967295"),
         ([*SHORT, "--dtype", "int4"], r"--dtype takes float32, bfloat16, float16, not 'int4'"),
+        ([*SHORT, "--prompt-style", "loud"], r"--prompt-style takes thinking, direct, boxed, not 'loud'"),
+        ([*SHORT, "--judge", "m"], r"a judge needs both --judge MODEL and --judge-url URL"),
         ([*SHORT, "--attention", "maybe"], r"--attention takes on, off, not 'maybe'"),
         ([*SHORT, "--attention-samples", "0"], r"'--attention-samples'.*1"),
         ([*SHORT, "--device", "nonsense"], r"--device 'nonsense' cannot be used here"),
@@ -249,7 +253,17 @@ def test_json_prints_exactly_the_file(run: tuple[Finished, Path]) -> None:
 def test_results_hold_what_is_promised(run: tuple[Finished, Path]) -> None:
     results = json.loads(run[0].stdout)
     metrics = results["tasks"]["shapes"]["metrics"]
-    assert list(metrics) == ["accuracy", "vas", "vas_response", "truncated", "unparsed"]
+    assert list(metrics) == [
+        "accuracy",
+        "official",
+        "vas",
+        "vas_response",
+        "truncated",
+        "unparsed",
+        "timeout",
+    ]
+    assert metrics.pop("official") == {"value": None, "ci95": None, "n": 0}, "shapes has no rule but ours"
+    assert results["tasks"]["shapes"]["headline"] == {"name": "accuracy", "values": {"strict": metrics["accuracy"]}}
     for metric in metrics.values():
         assert set(metric) == {"value", "ci95", "n"}
         assert metric["n"] == 2
@@ -259,6 +273,8 @@ def test_results_hold_what_is_promised(run: tuple[Finished, Path]) -> None:
         "revision",
         "weights_sha256",
         "system_prompt",
+        "prompt_style",
+        "judge",
         "decoding",
         "prompt_sha256",
         "grader",
@@ -279,10 +295,10 @@ def test_records_hold_what_is_promised(run: tuple[Finished, Path]) -> None:
 def test_the_table_shows_every_column(avar_eval: Run, run: tuple[Finished, Path]) -> None:
     shown = avar_eval(*SHORT, "--output", str(run[1]))
     assert shown.code == 0, shown.stderr
-    for heading in ("task", "n", "accuracy %", "VAS", "(response)", "truncated", "unparsed", "95 % interval"):
+    for heading in ("task", "n", "accuracy", "official", "VAS", "(response)", "truncated", "unparsed", "95 % interval"):
         assert heading in shown.stdout
     band = json.loads((run[1] / "results.json").read_text())["tasks"]["shapes"]["vas_band"]
-    assert f" {band} " in shown.stdout
+    assert band in shown.stdout
     assert str(run[1]) in shown.stdout
 
 

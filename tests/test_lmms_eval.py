@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from runs import MODEL, records_of
 
+from avar_eval.metrics import Benchmark
 from avar_eval.records import Record
-from avar_eval.results import task_result
-from avar_eval.tasks.catalog import TASKS_FOLDER
+from avar_eval.results import attention_metrics, left_out_rows, task_result
+from avar_eval.tasks.catalog import TASKS_FOLDER, catalog
 
 LIMIT = 6
 
@@ -43,7 +44,11 @@ def test_every_question_is_recorded_and_judged(run: tuple[Path, dict[str, Any], 
 @pytest.mark.parametrize("metric", ["accuracy", "vas", "vas_response", "truncated", "unparsed"])
 def test_its_numbers_are_ours(run: tuple[Path, dict[str, Any], str], metric: str) -> None:
     folder, theirs, printed = run
-    ours = task_result([Record.model_validate(record) for record in records_of(folder)], []).metrics[metric]
+    records = [Record.model_validate(record) for record in records_of(folder)]
+    attention = attention_metrics([record.attention for record in records if record.attention])
+    benchmark = Benchmark(catalog()["shapes"], {})
+    result = task_result(benchmark, [record.outcome() for record in records], attention, left_out_rows([]))
+    ours = result.metrics[metric]
     assert ours.value is not None
     assert math.isclose(theirs[f"{metric},none"], ours.value, rel_tol=1e-9)
     assert f"|{metric}" in printed

@@ -25,7 +25,6 @@ from avar_eval.records import (
     RecordBookError,
     Response,
     record_key,
-    write_atomically,
 )
 
 TEXTS = st.text(max_size=30)
@@ -257,12 +256,13 @@ def test_a_full_disk_while_compacting_keeps_the_old_file(tmp_path: Path) -> None
     program = """
 import resource, sys
 from pathlib import Path
-from avar_eval.records import RecordBook, RecordBookError
+from avar_eval.atomic import WriteError
+from avar_eval.records import RecordBook
 book = RecordBook(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 try:
     book.close()
-except RecordBookError as error:
+except WriteError as error:
     print(error)
 """
     lines = [record(n % 2).model_dump_json() for n in range(6)]
@@ -326,19 +326,6 @@ def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").mkdir()
     with pytest.raises(RecordBookError, match=r"cannot open .*records\.jsonl"):
         RecordBook(tmp_path)
-
-
-def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    path.write_text("old")
-
-    def lines() -> Iterator[str]:
-        yield "new"
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(RecordBookError, match="No space left on device"):
-        write_atomically(path, lines())
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("results.json", "old")]
 
 
 PARTS = {

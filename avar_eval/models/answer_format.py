@@ -1,30 +1,25 @@
-"""Ask for an answer in the form that a model gives it in: the registry's `answer_format` and `instruction`."""
+"""Ask for an answer in a model's own words: the registry's `instruction` in place of its prompt style's sentence."""
 
-from typing import Any, Final
+from typing import Any
 
 from avar_eval.models.registry import ModelEntry
-from avar_eval.tasks.prompts import THINKING
+from avar_eval.tasks.prompts import instruction
 
-BOXED: Final = "Please reason step by step, and put your final answer within \\boxed{}."
+Replacement = tuple[str, str]
+"""A prompt style's sentence, and what the model's authors say instead."""
 
 
-def instruction_for(entry: ModelEntry | None) -> str | None:
-    """The sentence that takes the place of `THINKING` in a task's prompt; None leaves that, empty takes it out.
-
-    The model's own published sentence, where there is one. A direct answer is asked for by the benchmark's own words.
-    """
-    if entry is None or (entry.instruction is None and entry.answer_format == "thinking"):
+def instruction_for(entry: ModelEntry | None) -> Replacement | None:
+    """The model's own published sentence beside that of its answer format; None if it has none."""
+    if entry is None or not entry.instruction:
         return None
-    return entry.instruction or (BOXED if entry.answer_format == "boxed" else "")
+    return instruction(entry.answer_format, ""), entry.instruction
 
 
-def with_instruction(message: dict[str, Any], instruction: str) -> dict[str, Any]:
-    """A chat message of lmms-eval with `instruction` in place of `THINKING`."""
-    return message | {"content": [_replaced(part, instruction) for part in message["content"]]}
+def with_instruction(message: dict[str, Any], replacement: Replacement) -> dict[str, Any]:
+    """A chat message of lmms-eval with the model's own sentence, where its style's stands."""
+    return message | {"content": [_replaced(part, replacement) for part in message["content"]]}
 
 
-def _replaced(part: dict[str, Any], instruction: str) -> dict[str, Any]:
-    if part["type"] != "text":
-        return part
-    before = THINKING if instruction else f"\n{THINKING}"
-    return part | {"text": part["text"].replace(before, instruction)}
+def _replaced(part: dict[str, Any], replacement: Replacement) -> dict[str, Any]:
+    return part | {"text": part["text"].replace(*replacement)} if part["type"] == "text" else part

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from avar_eval.answers import FinishReason
 from avar_eval.attention.record import ATTENTION_NAME, append_lines
 from avar_eval.attention.steering import Steering, parse_steering
-from avar_eval.models.answer_format import instruction_for, with_instruction
+from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
 from avar_eval.models.api_backend import ApiBackend
 from avar_eval.models.backend import Generation
 from avar_eval.models.checkpoint import Checkpoint, weights_sha256
@@ -316,7 +316,9 @@ class Avar(lmms):  # type: ignore[misc]
         return self._observer().encode(prompts, images)
 
 
-def _chat(messages: list[dict[str, Any]], system_prompt: str | None, instruction: str | None = None) -> ChatMessages:
+def _chat(
+    messages: list[dict[str, Any]], system_prompt: str | None, instruction: Replacement | None = None
+) -> ChatMessages:
     """lmms-eval's messages under a system prompt, the task's answer instruction replaced by the model's own."""
     if instruction is not None:
         messages = [with_instruction(message, instruction) for message in messages]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.run import RunConfig, ask, check_config, open_model
+from avar_eval.run import RunConfig, ask, check_config, data_folder, open_model
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
 
 
@@ -22,14 +22,14 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     lm = open_model(config)
     if not isinstance(lm.backend, TransformersBackend):
         raise UsageError("a sweep changes steering between questions: only --backend transformers can do that")
-    with lm.book:
+    with data_folder(config.data_dir), lm.book:
         lm.backend.steering = None
-        unsteered = ask(lm, tasks, config)
+        unsteered, _ = ask(lm, tasks, config)
         plain = {task.name: list(lm.asked[task.name]) for task in tasks}
         comparisons: list[Comparison] = []
         for steering in grid:
             lm.backend.steering = steering
-            results = ask(lm, tasks, config)
+            results, _ = ask(lm, tasks, config)
             comparisons += [
                 compare(
                     steering,

@@ -12,7 +12,8 @@ Run = dict[str, Any]
 
 @pytest.fixture
 def run() -> Run:
-    """shapes in full, with attention; mathvista in part, without a measured VAS and with rows left out."""
+    """shapes in full, with attention; mathvista in part, as an earlier version wrote it: without a headline, without a
+    measured VAS and with rows left out."""
     return {
         "schema": 1,
         "run_id": "00aa11bb22cc33dd",
@@ -24,6 +25,14 @@ def run() -> Run:
                     "vas_response": {"value": 8.5, "ci95": [8.0, 9.0], "n": 200},
                     "truncated": {"value": 0.004, "ci95": [0.001, 0.0145], "n": 500},
                     "unparsed": {"value": 0.0, "ci95": [0.0, 0.0076], "n": 500},
+                },
+                "benchmark": {},
+                "headline": {
+                    "name": "accuracy",
+                    "values": {
+                        "strict": {"value": 0.91, "ci95": [0.8817, 0.9321], "n": 500},
+                        "official": {"value": 0.43, "ci95": [0.387, 0.474], "n": 480},
+                    },
                 },
                 "vas_band": "wide",
                 "left_out": {"n": 0, "ids": [], "reason": ""},
@@ -68,6 +77,7 @@ def write_run(tmp_path: Path, run: Run) -> Callable[..., Path]:
     ) -> Path:
         changed = json.loads(json.dumps(run)) | {"run_id": run_id}
         changed["tasks"]["shapes"]["metrics"]["accuracy"]["value"] = accuracy
+        changed["tasks"]["shapes"]["headline"]["values"]["strict"]["value"] = accuracy
         changed["protocol"] |= {"model": model, **protocol}
         path = tmp_path / f"out-{run_id}" / "results.json"
         path.parent.mkdir(exist_ok=True)

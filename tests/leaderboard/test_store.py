@@ -41,6 +41,14 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
         revision=None,
         n=500,
         left_out=0,
+        score_name="accuracy",
+        score=0.91,
+        score_low=0.8817,
+        score_high=0.9321,
+        official=0.43,
+        official_low=0.387,
+        official_high=0.474,
+        judge=None,
         accuracy=0.91,
         accuracy_low=0.8817,
         accuracy_high=0.9321,
@@ -52,6 +60,8 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
         vas_response=8.5,
         truncated=0.004,
         unparsed=0.0,
+        timeout=None,
+        judge_error=None,
         steering=None,
         limit=None,
         system_prompt_sha256=hashlib.sha256(b"You are helpful.").hexdigest(),
@@ -61,6 +71,7 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
     age = datetime.now(UTC) - datetime.fromisoformat(shapes.added)
     assert timedelta(seconds=-2) < age < timedelta(minutes=5)
     assert (mathvista.accuracy, mathvista.n, mathvista.left_out) == (1 / 3, 3, 2)
+    assert (mathvista.score_name, mathvista.score, mathvista.official) == ("accuracy", 1 / 3, None)
     assert (mathvista.vas, mathvista.vas_band, mathvista.vas_response, mathvista.unparsed) == (None,) * 4
 
 

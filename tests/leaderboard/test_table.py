@@ -21,6 +21,14 @@ FULL = Row(
     revision=None,
     n=500,
     left_out=0,
+    score_name="accuracy",
+    score=0.91,
+    score_low=0.8817,
+    score_high=0.9321,
+    official=0.875,
+    official_low=0.8401,
+    official_high=0.9034,
+    judge=0.9,
     accuracy=0.91,
     accuracy_low=0.8817,
     accuracy_high=0.9321,
@@ -32,6 +40,8 @@ FULL = Row(
     vas_response=8.5,
     truncated=0.004,
     unparsed=0.0,
+    timeout=0.002,
+    judge_error=0.0,
     steering=None,
     limit=None,
     system_prompt_sha256=None,
@@ -40,6 +50,13 @@ FULL = Row(
 )
 UNKNOWN = replace(
     FULL,
+    score=None,
+    score_low=None,
+    score_high=None,
+    official=None,
+    official_low=None,
+    official_high=None,
+    judge=None,
     accuracy=None,
     accuracy_low=None,
     accuracy_high=None,
@@ -68,13 +85,13 @@ def cells(*shown: Row) -> list[list[str]]:
 def test_shares_are_percent_with_one_decimal_and_vas_has_its_band() -> None:
     (row,) = cells(FULL)
     assert row[:4] == ["shapes", "avar-tiny", "00aa11bb", "500"]
-    assert row[4:] == ["91.0 [88.2, 93.2]", "12.35 [11.50, 13.25] wide", "8.50", "0.4", "0.0"]
+    assert row[4:] == ["91.0 [88.2, 93.2]", "87.5 [84.0, 90.3]", "12.35 [11.50, 13.25] wide", "0.4", "0.0"]
 
 
 def test_unknown_is_a_dash_and_zero_is_zero() -> None:
     assert cells(UNKNOWN)[0][3:] == ["500", "–", "–", "–", "–", "–"]
-    zero = replace(FULL, accuracy=0.0, accuracy_low=None, accuracy_high=None, vas=0.0, vas_low=None, vas_high=None)
-    assert cells(zero)[0][4:6] == ["0.0", "0.00 wide"]
+    zero = replace(FULL, score=0.0, score_low=None, score_high=None, vas=0.0, vas_low=None, vas_high=None)
+    assert cells(zero)[0][4:7:2] == ["0.0", "0.00 wide"]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +103,7 @@ def test_unknown_is_a_dash_and_zero_is_zero() -> None:
         ({"revision": "0123456789abcdef0123456789abcdef01234567"}, 1, "avar-tiny@0123456"),
         ({"revision": "step-200"}, 1, "avar-tiny@step-200"),
         ({"steering": '{"mode": "prob"}'}, 1, "avar-tiny (steered)"),
+        ({"task": "hallusion", "score_name": "mean"}, 0, "hallusion (mean)"),
         ({"model": "a|b"}, 1, "a\\|b"),
     ],
 )
@@ -94,7 +112,7 @@ def test_what_makes_a_row_another_one_is_seen(changes: dict[str, object], column
 
 
 def test_the_terminal_shows_the_same_cells_with_tasks_grouped() -> None:
-    other = replace(FULL, model="[red]bold[/red]", accuracy=0.5)
+    other = replace(FULL, model="[red]bold[/red]", score=0.5)
     text = printed(replace(FULL, task="mathvista"), FULL, other)
     assert "91.0 [88.2, 93.2]" in text
     assert "12.35 [11.50, 13.25] wide" in text
@@ -109,10 +127,19 @@ def test_eighty_columns_hold_every_value() -> None:
     )
     Console(file=text, width=80).print(terminal_table([long_name]))
     words = text.getvalue().split()
-    assert {"shapes", "00aa11bb", "(first", "[88.2,", "93.2]", "[11.50,", "panoramic", "8.50", "0.4", "12.3"} <= {
-        *words
-    }
-    assert {"accuracy", "truncated", "unparsed"} <= {*words}
+    assert {
+        "shapes",
+        "00aa11bb",
+        "(first",
+        "[88.2,",
+        "93.2]",
+        "[84.0,",
+        "[11.50,",
+        "panoramic",
+        "0.4",
+        "12.3",
+    } <= {*words}
+    assert {"score", "official", "truncated", "unparsed"} <= {*words}
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from runs import Finished, records_of
 
 from avar_eval.errors import UsageError
-from avar_eval.models.answer_format import BOXED, instruction_for, with_instruction
+from avar_eval.models.answer_format import instruction_for, with_instruction
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.registry import (
     ModelEntry,
@@ -19,7 +19,7 @@ from avar_eval.models.registry import (
     registry,
     user_models_path,
 )
-from avar_eval.tasks.prompts import THINKING
+from avar_eval.tasks.prompts import BOXED, THINKING, instruction
 
 Run = Callable[..., Finished]
 
@@ -117,15 +117,17 @@ def test_what_decides_nothing_is_not_in_the_record_key() -> None:
     [
         ("avar-thinker", ["2 or 3?", THINKING]),
         ("qwen2.5-vl-7b", ["2 or 3?", BOXED]),
-        ("llava-onevision-7b", ["2 or 3?"]),
+        ("llava-onevision-7b", ["2 or 3?", "Answer directly."]),
         ("thinklite-vl", ["2 or 3?", str(get_model("thinklite-vl").instruction)]),
     ],
 )
 def test_the_answer_is_asked_for_in_the_model_s_form(model: str, last: list[str]) -> None:
     picture = {"type": "image", "url": "x"}
-    message = {"role": "user", "content": [picture, {"type": "text", "text": f"2 or 3?\n{THINKING}"}]}
-    instruction = instruction_for(get_model(model))
-    asked = message if instruction is None else with_instruction(message, instruction)
+    entry = get_model(model)
+    text = f"2 or 3?\n{instruction(entry.answer_format, 'Answer directly.')}"
+    message = {"role": "user", "content": [picture, {"type": "text", "text": text}]}
+    replacement = instruction_for(entry)
+    asked = message if replacement is None else with_instruction(message, replacement)
     assert asked["content"] == [picture, {"type": "text", "text": "\n".join(last)}]
     assert asked["role"] == "user"
 

@@ -8,7 +8,7 @@ from avar_eval.tasks.groups import Group, group_mean, groups
 HEADLINE = dict.fromkeys(
     ["mathvista", "mathvision", "mathverse_vo", "mmmu", "mmmu_pro_standard10", "mmmu_pro_vision", "mmstar", "dynamath"],
     "accuracy",
-) | {"hallusion": "mean"}
+) | {"hallusion_image": "mean"}
 
 
 def scored(**accuracies: float | None) -> dict[str, dict[str, float | None]]:
@@ -18,7 +18,7 @@ def scored(**accuracies: float | None) -> dict[str, dict[str, float | None]]:
 def test_the_papers_table_is_in_its_order_and_asks_what_it_needs() -> None:
     names = groups()["avar7"].task_names()
     assert names[:4] == ["mathvista", "mathvision", "mathverse_vo", "mmmu"]
-    assert names[4:] == ["mmmu_pro_standard10", "mmmu_pro_vision", "mmstar", "hallusion"]
+    assert names[4:] == ["mmmu_pro_standard10", "mmmu_pro_vision", "mmstar", "hallusion_image"]
 
 
 def test_the_average_is_the_papers() -> None:
@@ -27,9 +27,10 @@ def test_the_average_is_the_papers() -> None:
         mathvista=74.7, mathvision=37.4, mathverse_vo=50.4, mmmu=63.8, mmmu_pro_standard10=44.0, mmmu_pro_vision=41.8,
         mmstar=64.1,
     )  # fmt: skip
-    metrics["hallusion"] = {"accuracy": 0.0, "mean": 59.5}
+    metrics["hallusion_image"] = {"accuracy": 0.0, "mean": 59.5}
     found = group_mean(groups()["avar7"], metrics, HEADLINE)
-    assert list(found.columns) == ["mathvista", "mathvision", "mathverse_vo", "mmmu", "mmmu_pro", "mmstar", "hallusion"]
+    names = ["mathvista", "mathvision", "mathverse_vo", "mmmu", "mmmu_pro", "mmstar", "hallusion_image"]
+    assert list(found.columns) == names
     assert found.columns["mmmu_pro"] == pytest.approx(42.9)
     assert found.mean == pytest.approx(56.1, abs=0.05)
 
@@ -63,3 +64,8 @@ def test_a_group_is_found_beside_tasks_each_once() -> None:
     assert found[0] == "mathverse_vo"
     assert found[-1] == "mathvista"
     assert len(found) == len(set(found)) == 7
+
+
+def test_every_task_of_a_group_is_in_the_catalog() -> None:
+    for name in groups():
+        assert find_tasks([name])

@@ -1,0 +1,48 @@
+"""Files that others see whole or not at all."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from secrets import token_hex
+
+from avar_eval.errors import AvarError
+
+
+class WriteError(AvarError):
+    """A file cannot be written. reason: the operating system's, such as "No space left on device"."""
+
+    def __init__(self, path: Path, reason: str | None) -> None:
+        super().__init__(f"cannot write {path}: {reason}")
+        self.reason = reason
+
+
+def write_atomically(path: Path, parts: Iterable[str]) -> None:
+    """Write text as UTF-8 so that `path` holds either its old content or all of the new one, also after a power cut.
+
+    An error in making the parts leaves the old content, too. Raises WriteError if the disk is full or the folder cannot
+    be written.
+    """
+    # Not tempfile, whose files only their owner reads: this one follows the umask, so that a folder can be shared.
+    partial = path.with_name(f".{path.name}.{token_hex(8)}.partial")
+    try:
+        try:
+            with partial.open("xb") as file:
+                file.writelines(part.encode() for part in parts)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise WriteError(path, error.strerror) from error
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a new name in a folder outlive a power cut."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

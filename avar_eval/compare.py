@@ -1,0 +1,147 @@
+"""Two runs on the same rows: is one better than chance would make it? `avar-eval compare RUN_A RUN_B`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from avar_eval.errors import AvarError
+from avar_eval.records import RECORDS_NAME
+from avar_eval.results import read_asked, read_results
+from avar_eval.score.records import StoredResponse, read_stored, run_responses
+from avar_eval.score.responses import some
+from avar_eval.stats import Estimate, holm, mcnemar, paired_difference, paired_permutation
+
+SEED: Final = 0
+"""Of the permutation test: the same two runs give the same p."""
+
+
+VERDICTS: Final[tuple[Literal["correct", "official"], ...]] = ("correct", "official")
+"""By their names in a judgement."""
+
+
+class CompareError(AvarError):
+    """Two runs that cannot be compared, and why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One task under one verdict; a row's value is the share of its samples that are right.
+
+    a, b: shares of the two runs (0..1) on the rows on which both have the verdict. difference: b − a with the paired,
+    clustered interval. mcnemar_p: exact, None with several samples a row. permutation_p: over clusters.
+    permutation_p_holm: adjusted for the number of tasks compared. gained, lost: rows on which b is better, worse.
+    """
+
+    task: str
+    verdict: Literal["strict", "official"]
+    a: float | None
+    b: float | None
+    difference: Estimate
+    mcnemar_p: float | None
+    permutation_p: float
+    permutation_p_holm: float
+    gained: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON types."""
+        return asdict(self) | {"difference": self.difference.to_json()}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run's responses by row: task -> row -> samples, and the cluster of each row."""
+
+    folder: Path
+    rows: dict[str, dict[str, list[StoredResponse]]]
+    clusters: dict[str, dict[str, str]]
+
+
+def compare(a: Path, b: Path) -> list[Comparison]:
+    """The tasks that both runs have, under the strict and the official verdict, where there is one.
+
+    Raises CompareError for runs without a common task or with different rows, and what reading the runs raises.
+    """
+    first, second = _read(a), _read(b)
+    tasks = [task for task in first.rows if task in second.rows]
+    if not tasks:
+        raise CompareError(
+            f"the runs have no task in common: {a} has {', '.join(first.rows)}, {b} has {', '.join(second.rows)}"
+        )
+    for task in tasks:
+        _check_rows(task, first, second)
+    return [
+        comparison
+        for verdict in VERDICTS
+        for comparison in _adjusted([_compared(task, verdict, first, second) for task in tasks])
+    ]
+
+
+def _read(folder: Path) -> _Run:
+    tasks = read_results(folder).tasks
+    responses = run_responses(folder, tasks, read_stored(folder / RECORDS_NAME))
+    asked = read_asked(folder, tasks)
+    rows: dict[str, dict[str, list[StoredResponse]]] = {task: {} for task in tasks}
+    clusters: dict[str, dict[str, str]] = {task: {} for task in tasks}
+    for task, of in responses.items():
+        for response, cluster in zip(of, asked[task].clusters, strict=True):
+            rows[task].setdefault(response.row_id, []).append(response)
+            clusters[task][response.row_id] = cluster
+    return _Run(folder, rows, clusters)
+
+
+def _check_rows(task: str, a: _Run, b: _Run) -> None:
+    only_a = [row for row in a.rows[task] if row not in b.rows[task]]
+    only_b = [row for row in b.rows[task] if row not in a.rows[task]]
+    if only_a or only_b:
+        differing = [f"only {run.folder} has {some(rows)}" for run, rows in ((a, only_a), (b, only_b)) if rows]
+        raise CompareError(
+            f"the runs did not answer the same rows of {task}: {'; '.join(differing)}; run both with the same --limit "
+            "and data"
+        )
+
+
+def _compared(task: str, verdict: Literal["correct", "official"], a: _Run, b: _Run) -> Comparison | None:
+    """None where the two runs have no row in common on which there is the verdict."""
+    values: dict[str, tuple[float, float]] = {}
+    for row in a.rows[task]:
+        first, second = _value(a.rows[task][row], verdict), _value(b.rows[task][row], verdict)
+        if first is not None and second is not None:
+            values[row] = first, second
+    if not values:
+        return None
+    firsts, seconds = [first for first, _ in values.values()], [second for _, second in values.values()]
+    clusters = [a.clusters[task][row] for row in values]
+    single = {*firsts, *seconds} <= {0.0, 1.0}
+    p = paired_permutation(seconds, firsts, SEED, clusters)
+    return Comparison(
+        task=task,
+        verdict="strict" if verdict == "correct" else "official",
+        a=sum(firsts) / len(firsts),
+        b=sum(seconds) / len(seconds),
+        difference=paired_difference(seconds, firsts, clusters),
+        mcnemar_p=mcnemar([first == 1 for first in firsts], [second == 1 for second in seconds]) if single else None,
+        permutation_p=p,
+        permutation_p_holm=p,
+        gained=[row for row, (first, second) in values.items() if second > first],
+        lost=[row for row, (first, second) in values.items() if second < first],
+    )
+
+
+def _value(samples: Sequence[StoredResponse], verdict: str) -> float | None:
+    """The share of a row's samples that are right, of those with the verdict; None without any."""
+    known = [one.judgement[verdict] for one in samples if one.judgement and one.judgement.get(verdict) is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _adjusted(comparisons: Sequence[Comparison | None]) -> list[Comparison]:
+    known = [comparison for comparison in comparisons if comparison]
+    adjusted = holm([comparison.permutation_p for comparison in known])
+    return [replace(comparison, permutation_p_holm=p) for comparison, p in zip(known, adjusted, strict=True)]
+
+
+def comparisons_to_json(comparisons: Sequence[Comparison]) -> str:
+    """A JSON array with one object a comparison."""
+    return json.dumps([comparison.to_json() for comparison in comparisons], indent=2, ensure_ascii=False)

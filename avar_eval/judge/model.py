@@ -1,0 +1,49 @@
+"""Which judge model, where it is served, and how patiently it is asked. Light: no client is imported."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+
+from avar_eval.errors import UsageError
+from avar_eval.judge.prompts import PROMPTS_VERSION
+
+JUDGE_CACHE_NAME: Final = "judge.jsonl"
+"""The judge's replies, beside a run's records.jsonl."""
+
+DEFAULT_KEY_ENV: Final = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True)
+class JudgeModel:
+    """A model behind an OpenAI-compatible endpoint.
+
+    url: such as http://localhost:8000/v1. key: "none" for servers that want none. rate: requests a second, at most;
+    timeout: seconds a request; attempts: for one reply, with waits that double from `wait` seconds between them;
+    workers: requests at a time.
+    """
+
+    model: str
+    url: str
+    key: str = "none"
+    rate: float = 10.0
+    timeout: float = 60.0
+    attempts: int = 5
+    wait: float = 0.5
+    workers: int = 8
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides a verdict, for the protocol."""
+        return {"model": self.model, "prompts": PROMPTS_VERSION}
+
+
+def judge_from_options(model: str | None, url: str | None, key_env: str | None, rate: float) -> JudgeModel | None:
+    """The judge that the command line names, None without one. Raises UsageError for options that do not fit."""
+    if model is None and url is None and key_env is None:
+        return None
+    if not model or not url:
+        raise UsageError("a judge needs both --judge MODEL and --judge-url URL, such as http://localhost:8000/v1")
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"--judge-url takes a URL such as http://localhost:8000/v1, not {url!r}")
+    if key_env is not None and not os.environ.get(key_env):
+        raise UsageError(f"--judge-key-env names {key_env}, and that environment variable is not set")
+    return JudgeModel(model, url, os.environ.get(key_env or DEFAULT_KEY_ENV) or "none", rate)

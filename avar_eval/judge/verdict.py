@@ -1,0 +1,125 @@
+"""A judge model's outcomes for responses: what it says their final answer is, and whether that is the gold answer."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from avar_eval.judge.client import JudgeCallError, JudgeClient
+from avar_eval.judge.model import JudgeModel
+from avar_eval.judge.prompts import (
+    UnusableReplyError,
+    comparison_prompt,
+    extraction_prompt,
+    read_comparison,
+    read_extraction,
+)
+from avar_eval.judge.replies import JudgeReplies
+from avar_eval.outcomes import JudgeOutcome
+from avar_eval.progress import Bar
+from avar_eval.tasks.catalog import question_and_target
+
+T = TypeVar("T")
+
+_ATTEMPTS_AT_FORM = 2
+"""How often a judge is asked for a reply of the right form."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A response for the judge, with its row's question and gold answer. cut: it ended before any answer."""
+
+    question: str
+    target: str
+    response: str
+    cut: bool
+
+    @classmethod
+    def of(cls, task: str, row: Mapping[str, Any], response: str, state: str) -> "Question":
+        """From a row of a task and the state of our own judgement."""
+        question, target = question_and_target(task, row)
+        return cls(_encodable(question), _encodable(target), _encodable(response), state == "truncated")
+
+
+def judge_responses(questions: Sequence[Question], judge: JudgeModel, replies: Path) -> list[JudgeOutcome]:
+    """The judge's outcomes, in order; what the file of replies holds is not asked again.
+
+    A response that was cut before its answer is `truncated` and never shown to the judge. `judge_error`: no reply, or
+    none of the right form, after bounded attempts; such a response is asked about again in the next run. A warning says
+    how many there were and why.
+    """
+    with JudgeReplies(replies, judge.model) as known:
+        bench = _Bench(JudgeClient(judge), known)
+        outcomes = _in_threads(questions, bench.outcome, judge.workers)
+    failed = sum(outcome.state == "judge_error" for outcome in outcomes)
+    if failed:
+        print(
+            f"warning: the judge {judge.model} has no verdict on {failed} of {len(outcomes)} responses "
+            f"(judge_error); the last reason: {bench.last_error}. Run the same command again to ask about those only",
+            file=sys.stderr,
+        )
+    return outcomes
+
+
+def _in_threads(
+    questions: Sequence[Question], outcome: Callable[[Question], JudgeOutcome], workers: int
+) -> list[JudgeOutcome]:
+    executor = ThreadPoolExecutor(workers)
+    try:
+        futures: list[Future[JudgeOutcome]] = [executor.submit(outcome, question) for question in questions]
+        with Bar("judge", len(futures)) as bar:
+            for finished in as_completed(futures):
+                finished.result()  # an error that is no judge_error, such as a full disk, stops the rest
+                bar.advance(1)
+        return [future.result() for future in futures]
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+class _Bench:
+    """A judge and its replies so far."""
+
+    def __init__(self, client: JudgeClient, replies: JudgeReplies) -> None:
+        self._client, self._replies = client, replies
+        self.last_error = ""
+
+    def outcome(self, asked: Question) -> JudgeOutcome:
+        if asked.cut:
+            return JudgeOutcome("truncated", None, False)
+        answer = None
+        try:
+            answer = self._ask(extraction_prompt(asked.question, asked.response), read_extraction)
+            if answer is None:
+                return JudgeOutcome("unparsed", None, False)
+            same = answer == asked.target or self._ask(
+                comparison_prompt(asked.question, asked.target, answer), read_comparison
+            )
+        except (JudgeCallError, UnusableReplyError) as error:
+            self.last_error = str(error)
+            return JudgeOutcome("judge_error", answer, None)
+        return JudgeOutcome("scored", answer, same)
+
+    def _ask(self, prompt: str, read: Callable[[str], T]) -> T:
+        """The judge's reply as read; one of the wrong form is not kept, and asked for anew."""
+        known = self._replies.get(prompt)
+        if known is not None:
+            return read(known)
+        for _ in range(_ATTEMPTS_AT_FORM - 1):
+            try:
+                return self._asked(prompt, read)
+            except UnusableReplyError:
+                continue
+        return self._asked(prompt, read)
+
+    def _asked(self, prompt: str, read: Callable[[str], T]) -> T:
+        reply = self._client.ask(prompt)
+        found = read(reply)
+        self._replies.add(prompt, reply)
+        return found
+
+
+def _encodable(text: str) -> str:
+    """Without halves of surrogate pairs, which no request can carry."""
+    return text.encode("utf-8", "replace").decode()

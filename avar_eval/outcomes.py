@@ -1,0 +1,45 @@
+"""What is known of one judged response. Plain data, made from records and from responses of elsewhere alike."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from avar_eval.answers import State
+
+Verdict = Literal["strict", "official", "judge"]
+"""strict: our rule. official: the benchmark's published one. judge: a judge model's."""
+
+MISSING: Final = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOutcome:
+    """What a judge model found: correct is None unless it could tell (`judge_error`)."""
+
+    state: State
+    extracted: str | None = None
+    correct: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One response's judgements. cut: ended by the token limit. state `missing`: a row without any response.
+
+    official is None where the published rule has no verdict, judge is None without a judge model.
+    """
+
+    row_id: str
+    sample: int
+    state: State | Literal["missing"]
+    extracted: str | None
+    correct: bool
+    official: bool | None = None
+    cut: bool = False
+    judge: JudgeOutcome | None = None
+
+    def verdict(self, name: Verdict) -> bool | None:
+        """Whether the response is right by that verdict; None if that is unknown."""
+        if name == "strict":
+            return self.correct
+        if name == "official":
+            return self.official
+        return None if self.judge is None else self.judge.correct

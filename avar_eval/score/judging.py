@@ -1,0 +1,63 @@
+"""Responses judged by a task's rules, on all cores when there are many. Light: no torch, no lmms-eval, no datasets."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from avar_eval.answers import FinishReason, Judgement
+from avar_eval.errors import AvarError
+from avar_eval.tasks.catalog import catalog, judge_of
+from avar_eval.tasks.files import DataError
+
+PARALLEL_FROM: Final = 1_000
+"""Responses from which on several processes are faster than one, starting them included."""
+
+_CHUNK: Final = 250
+
+
+class Answered(NamedTuple):
+    """A response, its row without pictures, and why it ended (None: unknown)."""
+
+    row: Mapping[str, Any]
+    response: str
+    finish_reason: FinishReason | None
+
+
+class JudgingError(AvarError):
+    """The rules could not be applied."""
+
+
+def judge_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:
+    """The judgements of responses to a task of the catalog, in order. Raises DataError for a row that has no answer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if len(answered) < PARALLEL_FROM or cores == 1:
+        return judge_some(task, answered)
+    chunks = [answered[start : start + _CHUNK] for start in range(0, len(answered), _CHUNK)]
+    with ProcessPoolExecutor(min(cores, len(chunks))) as pool:
+        try:
+            return [judgement for part in pool.map(partial(judge_some, task), chunks) for judgement in part]
+        except BrokenProcessPool as error:
+            raise JudgingError(
+                f"a process that judged {task} was ended from outside: is there memory enough?"
+            ) from error
+
+
+def judge_some(task: str, answered: Sequence[Answered]) -> list[Judgement]:
+    """The same in this process."""
+    judge = judge_of(task)
+    judgements = []
+    for row, response, finish_reason in answered:
+        try:
+            judgements.append(judge(row, response, finish_reason))
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # a response never raises, a row that is not of the task does
+            raise DataError(
+                f"row {catalog()[task].row_id(row)} of {task} cannot be judged ({error!r}): fetch the benchmark again"
+            ) from error
+    return judgements

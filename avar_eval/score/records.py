@@ -1,0 +1,229 @@
+"""A finished run's responses, judged again by the rules of today: `avar-eval score RUN_DIR`."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from avar_eval.answers import FinishReason, Judgement
+from avar_eval.atomic import write_atomically
+from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
+from avar_eval.metrics import Benchmark
+from avar_eval.outcomes import JudgeOutcome, Outcome
+from avar_eval.records import RECORDS_NAME, RecordBookError
+from avar_eval.results import Results, publish, read_asked, read_results, run_id, task_result
+from avar_eval.score.judging import Answered, judge_all
+from avar_eval.tasks.catalog import find_tasks
+from avar_eval.tasks.files import DataError, rows_by_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """What of a line of records.jsonl judging needs; judgement and judge (a judge model's) as they stand there."""
+
+    key: str
+    task: str
+    row_id: str
+    sample: int
+    response: str
+    finish_reason: FinishReason
+    judgement: Mapping[str, Any] | None
+    judge: Mapping[str, Any] | None
+
+    def outcome(self, judgement: Judgement, judge: JudgeOutcome | None) -> Outcome:
+        """The judgements alone."""
+        return Outcome(
+            row_id=self.row_id,
+            sample=self.sample,
+            state=judgement.state,
+            extracted=judgement.extracted,
+            correct=judgement.correct,
+            official=judgement.official,
+            cut=self.finish_reason == "length",
+            judge=judge,
+        )
+
+
+def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = None) -> Results:
+    """Judge a run's responses again, without generating; rewrite their judgements, and results.json with its numbers.
+
+    Attention stays as it was measured. Without `judge` the verdicts of the run's own judge model, if it had one, stay.
+    The run is added to the leaderboard. Raises ResultsError for a folder without a finished run, RecordBookError for
+    one that is in use or whose records are damaged or incomplete, DataError for rows that cannot be had.
+    """
+    results = read_results(folder)
+    entries = find_tasks(results.tasks)
+    with _locked(folder):
+        stored = run_responses(folder, results.tasks, read_stored(folder / RECORDS_NAME))
+        judgements: dict[str, Judgement] = {}
+        outcomes: dict[str, JudgeOutcome] = {}
+        tasks = {}
+        for entry in entries:
+            benchmark = Benchmark(entry, rows_by_id(entry, data_dir))
+            responses = stored[entry.name]
+            new = _judged(benchmark, responses)
+            if judge is None:
+                outcomes |= _judged_before(responses, results.protocol.get("judge"))
+            else:
+                outcomes |= _ask(benchmark, responses, new, judge, folder / JUDGE_CACHE_NAME)
+            judgements |= new
+            tasks[entry.name] = task_result(
+                benchmark,
+                [one.outcome(new[one.key], outcomes.get(one.key)) for one in responses],
+                {name: of for name, of in results.tasks[entry.name].metrics.items() if name.startswith("vas")},
+                results.tasks[entry.name].left_out,
+            )
+        model = judge.model if judge else (results.protocol.get("judge") or {}).get("model")
+        _rewrite(folder / RECORDS_NAME, judgements, outcomes, model)
+        protocol = results.protocol | {
+            "judge": judge.identity() if judge else results.protocol.get("judge"),
+            "grader": {
+                name: sorted({judgements[one.key].grader for one in stored[name]})
+                for name in results.protocol["grader"]
+            },
+        }
+        rescored = Results(run_id=run_id(protocol), tasks=tasks, protocol=protocol)
+        path = rescored.write(folder)
+    publish(path)
+    return rescored
+
+
+def read_stored(path: Path) -> dict[str, StoredResponse]:
+    """The responses of a record book by key, the newest line of each. Raises RecordBookError."""
+    stored = {}
+    for number, line in _lines(path):
+        try:
+            record = json.loads(line)
+            response = StoredResponse(
+                key=record["key"],
+                task=record["task"],
+                row_id=record["row_id"],
+                sample=record["sample"],
+                response=record["response"],
+                finish_reason=record["finish_reason"],
+                judgement=record.get("judgement"),
+                judge=record.get("judge"),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordBookError(
+                f"{path}, line {number} is not a record; nothing was changed: run the evaluation again to mend it"
+            ) from error
+        stored[response.key] = response
+    return stored
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            yield from enumerate(file, start=1)
+    except OSError as error:
+        raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def run_responses(
+    folder: Path, tasks: Iterable[str], stored: Mapping[str, StoredResponse]
+) -> dict[str, list[StoredResponse]]:
+    """The responses of each task of the run, of those in its record book. Raises ResultsError, RecordBookError."""
+    asked = read_asked(folder, tasks)
+    missing = [key for of in asked.values() for key in of.keys if key not in stored]
+    if missing:
+        raise RecordBookError(
+            f"{folder / RECORDS_NAME} lacks {len(missing)} of the run's records: run the evaluation again, it asks "
+            "only for those"
+        )
+    return {task: [stored[key] for key in of.keys] for task, of in asked.items()}
+
+
+def _judged(benchmark: Benchmark, responses: Sequence[StoredResponse]) -> dict[str, Judgement]:
+    """The judgement of each response, by key."""
+    unknown = {one.row_id for one in responses} - benchmark.rows.keys()
+    if unknown:
+        raise DataError(
+            f"the run answers {len(unknown)} rows of {benchmark.entry.name} that its data lacks, such as "
+            f"{min(unknown)!r}: give --data-dir the folder that the run was made with"
+        )
+    answered = [Answered(benchmark.rows[one.row_id], one.response, one.finish_reason) for one in responses]
+    judgements = judge_all(benchmark.entry.name, answered)
+    return {one.key: judgement for one, judgement in zip(responses, judgements, strict=True)}
+
+
+def _judged_before(responses: Sequence[StoredResponse], judge: Mapping[str, Any] | None) -> dict[str, JudgeOutcome]:
+    """The outcomes of the run's own judge model as they stand in the records."""
+    if judge is None:
+        return {}
+    return {
+        one.key: JudgeOutcome(one.judge["state"], one.judge["extracted"], one.judge["correct"])
+        for one in responses
+        if one.judge and one.judge["model"] == judge["model"]
+    }
+
+
+def _ask(
+    benchmark: Benchmark,
+    responses: Sequence[StoredResponse],
+    judgements: Mapping[str, Judgement],
+    judge: JudgeModel,
+    replies: Path,
+) -> dict[str, JudgeOutcome]:
+    from avar_eval.judge.verdict import Question, judge_responses
+
+    questions = [
+        Question.of(one.task, benchmark.rows[one.row_id], one.response, judgements[one.key].state) for one in responses
+    ]
+    return dict(zip((one.key for one in responses), judge_responses(questions, judge, replies), strict=True))
+
+
+def _rewrite(
+    path: Path, judgements: Mapping[str, Judgement], outcomes: Mapping[str, JudgeOutcome], model: str | None
+) -> None:
+    """Put the judgements into the record book; the file is left alone if none is new, as are lines that keep theirs."""
+    changed = False
+
+    def lines() -> Iterator[str]:
+        nonlocal changed
+        for _, line in _lines(path):
+            record = json.loads(line)
+            new = _judgement_fields(record, judgements, outcomes, model)
+            if all(record.get(name) == value for name, value in new.items()):
+                yield line.decode()
+            else:
+                changed = True
+                yield json.dumps(record | new, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+    for _ in lines():
+        if changed:
+            write_atomically(path, lines())
+            return
+
+
+def _judgement_fields(
+    record: Mapping[str, Any],
+    judgements: Mapping[str, Judgement],
+    outcomes: Mapping[str, JudgeOutcome],
+    model: str | None,
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if judgement := judgements.get(record["key"]):
+        fields["judgement"] = judgement.to_json()
+    if outcome := outcomes.get(record["key"]):
+        fields["judge"] = {
+            "model": model,
+            "state": outcome.state,
+            "extracted": outcome.extracted,
+            "correct": outcome.correct,
+        }
+    return fields
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder as a run does, so that none writes to it meanwhile."""
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise RecordBookError(f"a run is writing to {folder}: wait for it to end") from None

@@ -1,0 +1,182 @@
+"""Responses that were made elsewhere, judged by a task's rules: `avar-eval score --task NAME --responses FILE`."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from avar_eval.answers import FinishReason, Judgement
+from avar_eval.atomic import write_atomically
+from avar_eval.errors import AvarError
+from avar_eval.judge.model import JudgeModel
+from avar_eval.metrics import Benchmark
+from avar_eval.outcomes import MISSING, JudgeOutcome, Outcome
+from avar_eval.results import LeftOut, TaskResult, task_result
+from avar_eval.score.judging import Answered, judge_all
+from avar_eval.tasks.catalog import TaskEntry
+from avar_eval.tasks.files import rows_by_id
+
+UNNAMED: Final = "responses"
+"""The model of lines that name none."""
+
+_SHOWN: Final = 5
+
+
+class ResponsesError(AvarError):
+    """The file of responses cannot be scored; the message names file, line and cause."""
+
+
+@dataclass(frozen=True)
+class GivenResponse:
+    """One line of the file: as it stands there, and what of it is judged."""
+
+    line: Mapping[str, Any]
+    id: str
+    model: str
+    response: str
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """One model's numbers; left_out of the result are the rows without a response."""
+
+    model: str
+    result: TaskResult
+
+
+def score_responses(
+    entry: TaskEntry, responses: Path, data_dir: Path | None, output: Path | None, judge: JudgeModel | None = None
+) -> list[ScoredModel]:
+    """Judge the responses of a file; write its lines with their judgements to `output` if it is given.
+
+    Input lines: id (the row's), response, optionally model and finish_reason (stop, length). Output lines add
+    extracted, state, correct (strict) and official; with a judge, judge_state, judge_extracted and
+    judge_correct. The judge's replies are kept beside the output, else beside the responses, in a file that ends in
+    `.judge.jsonl`.
+
+    Raises ResponsesError for a damaged line, an unknown row or a row answered twice, DataError for the rows.
+    """
+    given = list(_read(responses))
+    rows = rows_by_id(entry, data_dir)
+    _check(responses, entry, given, rows)
+    judgements = judge_all(entry.name, [Answered(rows[one.id], one.response, one.finish_reason) for one in given])
+    asked: Sequence[JudgeOutcome | None] = [None] * len(given)
+    if judge is not None:
+        from avar_eval.judge.verdict import Question, judge_responses
+
+        questions = [
+            Question.of(entry.name, rows[one.id], one.response, judgement.state)
+            for one, judgement in zip(given, judgements, strict=True)
+        ]
+        asked = judge_responses(questions, judge, (output or responses).with_suffix(".judge.jsonl"))
+    if output is not None:
+        write_atomically(output, map(_output_line, given, judgements, asked))
+    outcomes: dict[str, list[Outcome]] = {}
+    for one, judgement, judged in zip(given, judgements, asked, strict=True):
+        outcomes.setdefault(one.model, []).append(_outcome(one, judgement, judged))
+    benchmark = Benchmark(entry, rows)
+    return [ScoredModel(model, _result(benchmark, of)) for model, of in outcomes.items()]
+
+
+def _result(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> TaskResult:
+    """A model's numbers. Rows without a response are left out, or not right where the benchmark counts them so."""
+    answered = {outcome.row_id for outcome in outcomes}
+    missing = [row_id for row_id in benchmark.rows if row_id not in answered]
+    reason = "no response" if missing else ""
+    if missing and benchmark.entry.missing_is_wrong:
+        reason = "no response, counted as not right"
+        official = False if any(outcome.official is not None for outcome in outcomes) else None
+        judge = JudgeOutcome("unparsed", None, False) if any(outcome.judge for outcome in outcomes) else None
+        wrong = [Outcome(row_id, 0, MISSING, None, False, official, judge=judge) for row_id in missing]
+        outcomes = [*outcomes, *wrong]
+    return task_result(benchmark, outcomes, {}, LeftOut(n=len(missing), ids=missing, reason=reason))
+
+
+def _outcome(given: GivenResponse, judgement: Judgement, judge: JudgeOutcome | None) -> Outcome:
+    return Outcome(
+        row_id=given.id,
+        sample=0,
+        state=judgement.state,
+        extracted=judgement.extracted,
+        correct=judgement.correct,
+        official=judgement.official,
+        cut=given.finish_reason == "length",
+        judge=judge,
+    )
+
+
+def _output_line(given: GivenResponse, judgement: Judgement, judge: JudgeOutcome | None) -> str:
+    added: dict[str, Any] = {
+        "extracted": judgement.extracted,
+        "state": judgement.state,
+        "correct": judgement.correct,
+        "official": judgement.official,
+    }
+    if judge is not None:
+        added |= {"judge_state": judge.state, "judge_extracted": judge.extracted, "judge_correct": judge.correct}
+    # ASCII: a response may hold half of a surrogate pair, which UTF-8 does not know.
+    return json.dumps({**given.line, **added}) + "\n"
+
+
+def _read(path: Path) -> Iterator[GivenResponse]:
+    number = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield _given(path, number, line)
+    except OSError as error:
+        raise ResponsesError(f"{path} cannot be read: {error.strerror}") from error
+    if number == 0:
+        raise ResponsesError(f"{path} is empty: give one JSON object a line, with `id` and `response`")
+
+
+def _given(path: Path, number: int, data: bytes) -> GivenResponse:
+    where = f"{path}, line {number}"
+    try:
+        line = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        if not data.endswith(b"\n"):
+            raise ResponsesError(f"{where} breaks off: the file is not complete, make or copy it again") from error
+        raise ResponsesError(f"{where} is not JSON ({error}): one JSON object a line is needed") from error
+    if not isinstance(line, dict) or not isinstance(line.get("id"), str | int) or isinstance(line["id"], bool):
+        raise ResponsesError(f"{where} has no `id`: an object with the texts `id` and `response` is needed")
+    if not isinstance(line.get("response"), str):
+        raise ResponsesError(f"{where} (id {line['id']!r}) has no text `response`")
+    if not isinstance(line.get("model", UNNAMED), str):
+        raise ResponsesError(f"{where} (id {line['id']!r}): `model` is no text")
+    if line.get("finish_reason") not in ("stop", "length", None):
+        raise ResponsesError(
+            f"{where} (id {line['id']!r}): `finish_reason` is stop, length or null, not {line['finish_reason']!r}"
+        )
+    return GivenResponse(line, str(line["id"]), line.get("model", UNNAMED), line["response"], line.get("finish_reason"))
+
+
+def _check(path: Path, entry: TaskEntry, given: Sequence[GivenResponse], rows: Mapping[str, object]) -> None:
+    """Raise ResponsesError for ids that are no row's, and for rows that a model answers twice."""
+    unknown = [one.id for one in given if one.id not in rows]
+    if unknown:
+        raise ResponsesError(
+            f"{path}: {len(unknown)} of {len(given)} ids are no row of {entry.name}: {some(unknown)}; "
+            f"its rows' ids look like {next(iter(rows))!r}"
+        )
+    lines: dict[tuple[str, str], int] = {}
+    for number, one in enumerate(given, start=1):
+        first = lines.setdefault((one.model, one.id), number)
+        if first != number:
+            raise ResponsesError(
+                f"{path}, lines {first} and {number} both answer row {one.id!r} as {one.model!r}: leave one of them"
+            )
+
+
+def some(ids: Iterable[str]) -> str:
+    """The first few of some ids, and how many more there are."""
+    known = list(ids)
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return ", ".join(map(repr, known[:_SHOWN])) + more
+
+
+def scores_to_json(scored: Sequence[ScoredModel]) -> str:
+    """A JSON object: model -> its numbers, as `tasks.<task>` of a results.json has them."""
+    return json.dumps({one.model: one.result.model_dump(mode="json") for one in scored}, indent=2)

@@ -1,0 +1,137 @@
+"""What the command line prints of verdicts: a benchmark's own metrics, scored responses, two runs compared."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from avar_eval.compare import Comparison
+from avar_eval.outcomes import Verdict
+from avar_eval.results import Metric, TaskResult
+from avar_eval.score.responses import ScoredModel, some
+from avar_eval.terminal import wide_console
+
+VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
+UNKNOWN = "–"
+
+
+def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
+    """What a run's table has no column for, if anything: own metrics, several samples, a judge, time-outs."""
+    detailed = {name: rows for name, task in tasks.items() if (rows := _detail_rows(task))}
+    if detailed:
+        table = _table("task", "metric", *_headings(tasks.values()))
+        for name, rows in detailed.items():
+            for row in rows:
+                table.add_row(name, *row[: len(table.columns) - 1])
+                name = ""
+        console.print(table)
+
+
+def print_scores(task: str, scored: Sequence[ScoredModel], output: Path | None) -> None:
+    """A table a model: accuracy and the benchmark's own metrics under each verdict, and what was not scored."""
+    console = wide_console()
+    for one in scored:
+        metrics = one.result.metrics
+        table = _table("metric", *_headings([one.result]))
+        table.title = f"{one.model}, {task}: {metrics['truncated'].n} responses"
+        table.title_justify = "left"
+        for row in [_accuracy_row(one.result), *_own_rows(one.result)]:
+            table.add_row(*row[: len(table.columns)])
+        console.print(table)
+        shares = [f"{name} {_share(metrics[name])} %" for name in ("truncated", "unparsed", "timeout", "judge_error")
+                  if name in metrics]  # fmt: skip
+        console.print(", ".join(shares), highlight=False)
+        if one.result.left_out.n:
+            left_out = one.result.left_out
+            console.print(f"{left_out.n} rows with {left_out.reason}: {some(left_out.ids)}", highlight=False)
+    console.print("beside each number: its 95 % interval")
+    if output is not None:
+        console.print(f"judged responses: {output}", highlight=False, soft_wrap=True)
+
+
+def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> None:
+    """One row a task and verdict, and the rows whose strict verdict changed."""
+    table = _table("task", "verdict", "A %", "B %", "B − A (points)", "McNemar p", "permutation p", "Holm")
+    for one in comparisons:
+        difference = Metric.of(one.difference)
+        table.add_row(
+            one.task,
+            one.verdict,
+            *(UNKNOWN if share is None else f"{100 * share:.1f}" for share in (one.a, one.b)),
+            _interval(difference, signed=True),
+            *(UNKNOWN if p is None else _p(p) for p in (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
+        )
+    console = wide_console()
+    console.print(f"A: {a}\nB: {b}", highlight=False, soft_wrap=True)
+    console.print(table)
+    for one in comparisons:
+        if one.verdict == "strict":
+            for word, ids in (("better", one.gained), ("worse", one.lost)):
+                console.print(f"{one.task}: B is {word} on {len(ids)} rows", highlight=False, end="")
+                console.print(f": {', '.join(ids)}" if ids else "", highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading in headings:
+        text = heading in ("task", "metric", "verdict")
+        table.add_column(heading, overflow="fold", justify="left" if text else "right")
+    return table
+
+
+def _headings(tasks: Iterable[TaskResult]) -> list[str]:
+    judged = any("judge" in task.metrics for task in tasks)
+    return [f"{verdict} %" for verdict in VERDICTS if verdict != "judge" or judged]
+
+
+def _detail_rows(task: TaskResult) -> list[tuple[str, ...]]:
+    rows = _own_rows(task)
+    if "judge" in task.metrics:
+        rows.insert(0, _accuracy_row(task))
+    for name in ("timeout", "judge_error"):
+        if name in task.metrics and task.metrics[name].value:
+            rows.append((name, *_cells({"strict" if name == "timeout" else "judge": task.metrics[name]})))
+    return rows
+
+
+def _accuracy_row(task: TaskResult) -> tuple[str, ...]:
+    names: dict[Verdict, str] = {"strict": "accuracy", "official": "official", "judge": "judge"}
+    return "accuracy", *_cells({verdict: task.metrics[of] for verdict, of in names.items() if of in task.metrics})
+
+
+def _own_rows(task: TaskResult) -> list[tuple[str, ...]]:
+    """pass@k and majority, then the benchmark's own metrics, each under every verdict."""
+    rows = [
+        (name, *_cells({"strict": metric}))
+        for name, metric in task.metrics.items()
+        if name.startswith("pass@") or name == "majority"
+    ]
+    names = dict.fromkeys(name for of in task.benchmark.values() for name in of)
+    for name in names:
+        score = " (score)" if task.headline and task.headline.name == name else ""
+        rows.append(
+            (name + score, *_cells({verdict: of[name] for verdict, of in task.benchmark.items() if name in of}))
+        )
+    return rows
+
+
+def _cells(metrics: Mapping[Verdict, Metric]) -> list[str]:
+    return [_interval(metrics[verdict]) if verdict in metrics else UNKNOWN for verdict in VERDICTS]
+
+
+def _interval(metric: Metric, signed: bool = False) -> str:
+    """A share in percent, its interval beside it."""
+    if metric.value is None:
+        return UNKNOWN
+    form = "+.1f" if signed else ".1f"
+    interval = "" if metric.ci95 is None else " [" + ", ".join(f"{100 * end:{form}}" for end in metric.ci95) + "]"
+    return f"{100 * metric.value:{form}}{interval}"
+
+
+def _share(metric: Metric) -> str:
+    return UNKNOWN if metric.value is None else f"{100 * metric.value:.1f}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

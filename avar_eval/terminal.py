@@ -1,0 +1,14 @@
+"""Standard output for tables."""
+
+from rich.console import Console
+
+UNFOLDED = 10_000
+"""Columns, more than any table is wide."""
+
+
+def wide_console() -> Console:
+    """Standard output; a file or a pipe has no width, so that no cell is folded into its imagined 80 columns."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNFOLDED
+    return console

@@ -1,0 +1,150 @@
+"""A task's numbers: both verdicts, own metrics with clustered intervals, several samples."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+from statsmodels.stats.multitest import multipletests
+
+from avar_eval import metrics as module
+from avar_eval.metrics import Benchmark, benchmark_metrics, majority_correct, response_metrics
+from avar_eval.outcomes import JudgeOutcome, Outcome
+from avar_eval.stats import holm, jackknifed_shares, pass_at_k, proportion
+from avar_eval.tasks.catalog import catalog
+
+ENTRY = catalog()["shapes"]
+
+
+def outcome(row: str, correct: bool, sample: int = 0, **more: Any) -> Outcome:
+    return Outcome(row, sample, **{"state": "scored", "extracted": "x", **more}, correct=correct)
+
+
+@pytest.fixture
+def hooked(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets what the benchmark's task.py offers; gives a benchmark of rows a0, a1, b0, …: two variants a question."""
+
+    def hooked(**hooks: Any) -> Benchmark:
+        monkeypatch.setattr(module, "hooks_of", lambda task: SimpleNamespace(**hooks))
+        return Benchmark(ENTRY, {f"{q}{v}": {"question": q} for q in "abcdefghij" for v in range(2)})
+
+    return hooked
+
+
+def all_right(rows: Sequence[Mapping[str, Any]], correct: Sequence[bool]) -> dict[str, float | None]:
+    """The share of questions with all variants right, and a metric of nothing."""
+    right: dict[str, bool] = {}
+    for row, is_right in zip(rows, correct, strict=True):
+        right[row["question"]] = right.get(row["question"], True) and is_right
+    return {"worst": sum(right.values()) / len(right), "of nothing": None}
+
+
+def test_both_verdicts_and_states_are_counted_apart(hooked: Any) -> None:
+    outcomes = [
+        outcome("a0", True, official=False),
+        outcome("a1", False, state="timeout", official=True),
+        outcome("b0", False, state="unparsed", official=None),
+        outcome("b1", False, state="truncated", official=False, cut=True),
+        outcome("c0", False, official=False, cut=True),
+    ]
+    found = response_metrics(hooked(), outcomes)
+    assert {name: (one.value, one.n) for name, one in found.items()} == {
+        "accuracy": (0.2, 5),
+        "official": (0.25, 4),
+        "truncated": (0.4, 5),
+        "unparsed": (0.2, 5),
+        "timeout": (0.2, 5),
+    }
+    assert found["accuracy"] == proportion([True, False, False, False, False])
+
+
+def test_a_judges_errors_are_no_verdicts(hooked: Any) -> None:
+    judges = [JudgeOutcome("scored", "x", True), JudgeOutcome("judge_error"), JudgeOutcome("unparsed", None, False)]
+    found = response_metrics(hooked(), [outcome(f"a{i}", False, judge=judge) for i, judge in enumerate(judges)])
+    assert (found["judge"].value, found["judge"].n) == (0.5, 2)
+    assert (found["judge_error"].value, found["judge_error"].n) == (pytest.approx(1 / 3), 3)
+
+
+def test_intervals_are_clustered_by_the_benchmarks_unit(hooked: Any) -> None:
+    outcomes = [outcome(f"{q}{v}", q < "f") for q in "abcdefghij" for v in range(2)]
+    rows = response_metrics(hooked(), outcomes)["accuracy"].ci95
+    questions = response_metrics(hooked(cluster=lambda row: row["question"]), outcomes)["accuracy"].ci95
+    assert rows == proportion([one.correct for one in outcomes]).ci95
+    assert questions is not None
+    assert rows is not None
+    assert questions[0] < rows[0] < rows[1] < questions[1]
+
+
+def test_own_metrics_stand_under_each_verdict(hooked: Any) -> None:
+    benchmark = hooked(metrics=all_right, cluster=lambda row: row["question"])
+    outcomes = [outcome(f"{q}{v}", q < "f", official=v == 0) for q in "abcdefghij" for v in range(2)]
+    found = benchmark_metrics(benchmark, outcomes)
+    assert list(found) == ["strict", "official"]
+    worst = found["strict"]["worst"]
+    assert (worst.value, worst.n) == (0.5, 20)
+    assert worst.ci95 == pytest.approx(proportion([True] * 5 + [False] * 5).ci95, abs=0.03)
+    assert found["official"]["worst"].value == 0
+    assert found["official"]["worst"].ci95 == proportion([False] * 10).ci95, "ten questions, not twenty rows"
+    assert found["strict"]["of nothing"].ci95 is None
+    assert benchmark_metrics(hooked(), outcomes) == {}
+
+
+def test_a_jackknifed_share_has_the_bootstraps_interval() -> None:
+    generator = np.random.default_rng(1)
+    values = [bool(v) for v in generator.random(400) < np.repeat(generator.random(100), 4)]
+    clusters = [place // 4 for place in range(400)]
+
+    def share(places: Sequence[int], part: Sequence[bool]) -> dict[str, float | None]:
+        return {"share": sum(part) / len(part)}
+
+    found = jackknifed_shares(share, values, clusters)["share"]
+    means = np.asarray(values, dtype=float).reshape(100, 4).mean(axis=1)
+    reference = bootstrap((means,), np.mean, random_state=np.random.default_rng(0)).confidence_interval
+    assert found.ci95 == pytest.approx((reference.low, reference.high), abs=0.01)
+
+
+def test_samples_give_their_mean_pass_and_majority(hooked: Any) -> None:
+    outcomes = [
+        outcome(row, text.strip() == "7", sample, extracted=text)
+        for row, texts in {"a0": ["7", "8", " 7 "], "b0": ["1", "1", "7"]}.items()
+        for sample, text in enumerate(texts)
+    ]
+    found = response_metrics(hooked(), outcomes)
+    assert found["accuracy"].value == 0.5
+    assert found["pass@2"].value == pytest.approx((1 + 2 / 3) / 2)
+    assert found["pass@3"].value == 1
+    assert found["majority"].value == 0.5
+    assert "majority" not in response_metrics(hooked(), outcomes[:1])
+
+
+def test_samples_of_own_metrics_are_averaged(hooked: Any) -> None:
+    benchmark = hooked(metrics=all_right, cluster=lambda row: row["question"])
+    outcomes = [outcome(f"{q}{v}", s == 0 or q == "a", s) for q in "abcd" for v in range(2) for s in range(2)]
+    assert benchmark_metrics(benchmark, outcomes)["strict"]["worst"].value == (1 + 0.25) / 2
+
+
+def test_a_majority_needs_votes_and_the_first_drawn_wins_a_tie() -> None:
+    assert not majority_correct([outcome("a", False, state="unparsed", extracted=None)])
+    assert majority_correct([outcome("a", False, 1, extracted="8"), outcome("a", True, 0, extracted="7")])
+    assert not majority_correct([outcome("a", False, 0, extracted="8"), outcome("a", True, 1, extracted="7")])
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=7), st.integers(1, 7))
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples: list[bool], k: int) -> None:
+    if k > len(samples):
+        with pytest.raises(ValueError, match="cannot be had"):
+            pass_at_k(sum(samples), len(samples), k)
+        return
+    draws = list(combinations(samples, k))
+    assert math.isclose(pass_at_k(sum(samples), len(samples), k), sum(map(any, draws)) / len(draws))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_statsmodels(ps: list[float]) -> None:
+    assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))

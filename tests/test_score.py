@@ -1,0 +1,354 @@
+"""`avar-eval score` and `avar-eval compare`: judging without generating, and what two runs differ in."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import serving
+from runs import mathvista_row
+from scipy.stats import binomtest, ttest_rel
+from typer.testing import CliRunner
+
+from avar_eval.cli import app
+from avar_eval.compare import CompareError, compare
+from avar_eval.errors import AvarError
+from avar_eval.judge.model import JudgeModel
+from avar_eval.metrics import Benchmark
+from avar_eval.records import JudgementRecord, Record, RecordBookError
+from avar_eval.results import (
+    Asked,
+    Results,
+    ResultsError,
+    attention_metrics,
+    left_out_rows,
+    read_results,
+    run_id,
+    task_result,
+    write_asked,
+)
+from avar_eval.score.records import score_run
+from avar_eval.score.responses import ResponsesError, score_responses
+from avar_eval.tasks.catalog import catalog
+from avar_eval.tasks.files import DataError, rows_by_id
+
+HEAVY = ("torch", "transformers", "lmms_eval", "datasets", "trl", "openai")
+ROWS = 40
+Lines = list[dict[str, Any]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """MathVista rows without pictures; every answer is 7."""
+    folder = tmp_path / "data" / "mathvista"
+    folder.mkdir(parents=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(mathvista_row(str(n))) + "\n" for n in range(ROWS)))
+    return folder.parent
+
+
+@pytest.fixture
+def score(tmp_path: Path, data: Path) -> Callable[..., Any]:
+    """Scores lines (or a file's bytes) as MathVista responses; gives the models' results and the output lines."""
+
+    def score(lines: Lines | bytes, judge: JudgeModel | None = None) -> Any:
+        file, output = tmp_path / "responses.jsonl", tmp_path / "judged.jsonl"
+        file.write_bytes(lines if isinstance(lines, bytes) else "".join(json.dumps(x) + "\n" for x in lines).encode())
+        scored = score_responses(catalog()["mathvista"], file, data, output, judge)
+        return scored, [json.loads(line) for line in output.read_text().splitlines()]
+
+    return score
+
+
+def answers(n: int, right: int, **more: Any) -> Lines:
+    """n responses, the first of them right."""
+    return [{"id": str(i), "response": f"<answer>{7 if i < right else 8}</answer>", **more} for i in range(n)]
+
+
+def test_lines_keep_what_they_had_and_gain_judgements(score: Callable[..., Any]) -> None:
+    lines = [
+        {"id": "3", "response": "<answer>7</answer>", "note": "né"},
+        {"id": "1", "response": "<think> it is 7", "finish_reason": "length"},
+        {"id": "2", "response": "I do not \ud800 know."},
+        {"id": 4, "response": "The answer is 9.", "finish_reason": "stop"},
+    ]
+    _, judged = score(lines)
+    assert [line | {"extracted": 0, "state": 0, "correct": 0, "official": 0} for line in lines] == [
+        line | {"extracted": 0, "state": 0, "correct": 0, "official": 0} for line in judged
+    ]
+    assert [(line["state"], line["extracted"], line["correct"]) for line in judged] == [
+        ("scored", "7", True),
+        ("truncated", None, False),
+        ("unparsed", None, False),
+        ("scored", "9", False),
+    ]
+
+
+def test_numbers_are_by_model(score: Callable[..., Any]) -> None:
+    scored, _ = score(answers(ROWS, 30, model="a") + answers(20, 5, model="b"))
+    assert [one.model for one in scored] == ["a", "b"]
+    wilson = binomtest(30, ROWS).proportion_ci(method="wilson")
+    accuracy = scored[0].result.metrics["accuracy"]
+    assert (accuracy.value, accuracy.n) == (0.75, ROWS)
+    assert accuracy.ci95 == pytest.approx((wilson.low, wilson.high))
+    assert scored[1].result.metrics["accuracy"].value == 0.25
+    assert scored[0].result.left_out.n == 0
+    assert scored[1].result.left_out.ids == [str(n) for n in range(20, ROWS)]
+    assert scored[0].result.headline is not None
+    assert scored[0].result.headline.values["strict"] == accuracy
+
+
+def test_missing_rows_count_where_the_benchmark_says_so(data: Path, tmp_path: Path) -> None:
+    entry = catalog()["mathvista"].model_copy(update={"missing_is_wrong": True})
+    file = tmp_path / "responses.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in answers(10, 10)))
+    (one,) = score_responses(entry, file, data, None)
+    assert (one.result.metrics["accuracy"].value, one.result.metrics["accuracy"].n) == (0.25, ROWS)
+    assert (one.result.metrics["unparsed"].value, one.result.metrics["unparsed"].n) == (0.0, 10)
+    assert one.result.left_out.reason == "no response, counted as not right"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (b"", "is empty"),
+        (b'{"id": "1", "response": "7"}\n{"id": "2", "resp', "line 2 breaks off"),
+        (b'{"id": "1", "response": }\n', "line 1 is not JSON"),
+        (b"[" * 100_000 + b"\n", "line 1 is not JSON"),
+        (b"\xff\xfe\n", "line 1 is not JSON"),
+        (b"[1]\n", "line 1 has no `id`"),
+        (b'{"response": "7"}\n', "line 1 has no `id`"),
+        (b'{"id": true, "response": "7"}\n', "line 1 has no `id`"),
+        (b'{"id": "1"}\n', "line 1 .id '1'. has no text `response`"),
+        (b'{"id": "1", "response": null}\n', "line 1 .id '1'. has no text `response`"),
+        (b'{"id": "1", "response": "7", "model": 3}\n', "`model` is no text"),
+        (
+            b'{"id": "1", "response": "7", "finish_reason": "eos"}\n',
+            "is stop, length or null, not 'eos'",
+        ),
+        ([{"id": "x", "response": "7"}], "1 of 1 ids are no row of mathvista: 'x'; its rows' ids look like '0'"),
+        ([{"id": "1", "response": "7"}, {"id": 1, "response": "8"}], "lines 1 and 2 both answer row '1'"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(
+    score: Callable[..., Any], tmp_path: Path, lines: Lines | bytes, expected: str
+) -> None:
+    with pytest.raises(ResponsesError, match=expected):
+        score(lines)
+    assert not (tmp_path / "judged.jsonl").exists()
+
+
+def test_a_judge_stands_beside_the_rules(score: Callable[..., Any], tmp_path: Path) -> None:
+    lines = [{"id": "0", "response": "I count them: 7"}, {"id": "1", "response": "<answer>8</answer> 8"}]
+    with serving() as server:
+        (one,), judged = score(lines, JudgeModel("judge", server.url, rate=1000))
+    assert [(line["judge_state"], line["judge_extracted"], line["judge_correct"]) for line in judged] == [
+        ("scored", "7", True),
+        ("scored", "8", False),
+    ]
+    assert one.result.metrics["judge"].value == 0.5
+    assert one.result.metrics["judge_error"].value == 0.0
+    assert (tmp_path / "judged.judge.jsonl").read_text().count("\n") == 3, "the gold answer itself needs no comparison"
+    (one,), judged = score(lines, JudgeModel("judge", server.url))  # the server is gone, and nobody is asked
+    assert one.result.metrics["judge"].value == 0.5
+
+
+def test_many_are_judged_as_fast_as_promised_on_all_cores(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "mathvista"
+    folder.mkdir(parents=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(mathvista_row(str(n))) + "\n" for n in range(2000)))
+    file = tmp_path / "responses.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in answers(2000, 1500)))
+    start = time.perf_counter()
+    (one,) = score_responses(catalog()["mathvista"], file, folder.parent, tmp_path / "out.jsonl")
+    print(f"{2000 / (time.perf_counter() - start):.0f} responses a second")
+    assert one.result.metrics["accuracy"].value == 0.75
+    assert [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [
+        str(n) for n in range(2000)
+    ]
+
+
+def test_the_command_imports_nothing_heavy(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "responses.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in answers(3, 2)))
+    program = "import sys; from avar_eval.cli import main\nsys.argv = ['avar-eval', *sys.argv[1:]]\n"
+    program += f"try: main()\nfinally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    options = ["score", "--task", "mathvista", "--responses", str(file), "--data-dir", str(data)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *options], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stderr.strip() == "[]"
+    assert "66.7 [" in done.stdout
+    assert "37 rows with no response: '3', '4', '5', '6', '7' and 32 more" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_or_closed_pipe_behind_standard_output(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.argv[0] = 'avar-eval'; from avar_eval.cli import main; main()"]
+    command += ["tasks", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "avar-eval: cannot write to standard output: No space left on device\n",
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "give the folder of a finished run, or --task NAME and --responses FILE"),
+        (["--task", "mathvista"], "give the folder of a finished run, or --task"),
+        (["folder", "--task", "mathvista"], "give either RUN_DIR or --task"),
+        (["--task", "mathvista,shapes", "--responses", "x"], "--task takes one task"),
+        (["--task", "mathvsta", "--responses", "x"], "did you mean"),
+        (["--task", "mathvista", "--responses", "x", "--judge", "m"], "both --judge MODEL and --judge-url"),
+        (["--task", "mathvista", "--responses", "/no/file", "--data-dir", "DATA"], "/no/file cannot be read"),
+        (["--task", "mathvista", "--responses", "/no/file"], "/no/file cannot be read"),
+        (["/no/folder"], "/no/folder holds no finished run"),
+    ],
+)
+def test_a_wrong_call_is_explained(
+    data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.delenv("AVAR_DATA_DIR", raising=False)
+    arguments = [str(data) if argument == "DATA" else argument for argument in arguments]
+    result = CliRunner().invoke(app, ["score", *arguments])
+    assert isinstance(result.exception, AvarError)
+    assert expected in str(result.exception)
+
+
+def test_rows_have_to_be_somewhere() -> None:
+    with pytest.raises(DataError, match="give --data-dir a folder with mathvista/"):
+        rows_by_id(catalog()["mathvista"], None)
+
+
+def finished_run(folder: Path, data: Path, right: list[str], rows: int = ROWS, samples: int = 1) -> Path:
+    """A run's folder, as a run leaves it: `right` rows answered 7, the others 8; judged by an older grader."""
+    folder.mkdir()
+    benchmark = Benchmark(catalog()["mathvista"], rows_by_id(catalog()["mathvista"], data))
+    records = [
+        Record(
+            key=f"{n}-{sample}",
+            task="mathvista",
+            row_id=str(n),
+            sample=sample,
+            prompt="Grüße",
+            prompt_token_ids=[1],
+            response_token_ids=[2],
+            response=f"<answer>{7 if str(n) in right else 8}</answer>",
+            finish_reason="stop",
+            judgement=JudgementRecord(state="scored", extracted="8", correct=False, grader="old"),
+        )
+        for n in range(rows)
+        for sample in range(samples)
+    ]
+    other = records[0].model_copy(update={"key": "another run's"})
+    lines = [record.model_dump_json() + "\n" for record in [other, *records]]
+    (folder / "records.jsonl").write_text("".join(lines), encoding="utf-8")
+    protocol = {
+        "model": "m",
+        "revision": None,
+        "system_prompt": None,
+        "steering": None,
+        "prompt_sha256": {},
+        "limit": None,
+        "grader": {"mathvista": ["old"]},
+    }
+    task = task_result(benchmark, [record.outcome() for record in records], attention_metrics([]), left_out_rows([]))
+    Results(run_id=run_id(protocol), tasks={"mathvista": task}, protocol=protocol).write(folder)
+    keys = [record.key for record in records]
+    clusters = [f"figure {record.row_id[-1]}" for record in records]
+    write_asked(folder, {"mathvista": Asked(keys=keys, clusters=clusters)})
+    return folder
+
+
+def test_a_run_is_judged_anew(tmp_path: Path, data: Path) -> None:
+    run = finished_run(tmp_path / "run", data, [str(n) for n in range(30)])
+    before = (run / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    assert read_results(run).tasks["mathvista"].metrics["accuracy"].value == 0
+    results = score_run(run, data)
+    assert results.tasks["mathvista"].metrics["accuracy"].value == 0.75
+    assert read_results(run) == results
+    assert results.protocol["grader"]["mathvista"] != ["old"]
+    after = (run / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    assert after[0] == before[0], "records of other runs stay as they are"
+    for old, new in zip(map(json.loads, before[1:]), map(json.loads, after[1:]), strict=True):
+        assert old | {"judgement": None} == new | {"judgement": None}
+        assert Record.model_validate(new).judgement is not None
+    state = (run / "records.jsonl").stat().st_mtime_ns, (run / "results.json").read_bytes()
+    score_run(run, data)
+    assert ((run / "records.jsonl").stat().st_mtime_ns, (run / "results.json").read_bytes()) == state
+
+
+def test_a_run_keeps_its_judges_verdicts(tmp_path: Path, data: Path) -> None:
+    run = finished_run(tmp_path / "run", data, ["1"])
+    with serving(lambda prompt, count: "Final answer: 7") as server:
+        judged = score_run(run, data, JudgeModel("judge", server.url, rate=1000))
+    metrics = judged.tasks["mathvista"].metrics
+    assert (metrics["accuracy"].value, metrics["judge"].value) == (1 / ROWS, 1.0)
+    assert judged.protocol["judge"] == {"model": "judge", "prompts": "judge-1"}
+    assert score_run(run, data) == judged
+
+
+def test_a_run_that_is_not_whole_is_named(tmp_path: Path, data: Path) -> None:
+    run = finished_run(tmp_path / "run", data, [])
+    lines = (run / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "records.jsonl").write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(RecordBookError, match="lacks 1 of the run's records"):
+        score_run(run, data)
+    (run / "records.jsonl").write_bytes(b"".join(lines)[:-9])
+    with pytest.raises(RecordBookError, match=rf"line {ROWS + 1} is not a record"):
+        score_run(run, data)
+    (run / "asked.json").unlink()
+    (run / "records.jsonl").write_bytes(b"".join(lines))
+    with pytest.raises(ResultsError, match="run the evaluation again"):
+        score_run(run, data)
+
+
+def test_two_runs_are_compared_row_by_row(tmp_path: Path, data: Path) -> None:
+    a = finished_run(tmp_path / "a", data, [str(n) for n in range(20)])
+    b = finished_run(tmp_path / "b", data, [str(n) for n in range(5, 35)])
+    for run in (a, b):
+        score_run(run, data)
+    (one,) = compare(a, b)
+    assert (one.a, one.b, one.difference.value) == (0.5, 0.75, 0.25)
+    assert one.mcnemar_p == pytest.approx(binomtest(5, 20).pvalue)
+    assert one.gained == [str(n) for n in range(20, 35)]
+    assert one.lost == [str(n) for n in range(5)]
+    # ten clusters of four rows each: equal sizes, so that the paired t test of their means is the reference
+    in_a = [sum(n < 20 for n in range(c, ROWS, 10)) / 4 for c in range(10)]
+    in_b = [sum(5 <= n < 35 for n in range(c, ROWS, 10)) / 4 for c in range(10)]
+    interval = ttest_rel(in_b, in_a).confidence_interval()
+    assert one.difference.ci95 == pytest.approx((interval.low, interval.high))
+    shown = CliRunner().invoke(app, ["compare", str(a), str(b)])
+    assert "+25.0 [" in shown.stdout
+    assert "B is worse on 5 rows: 0, 1, 2, 3, 4" in shown.stdout
+    printed = json.loads(CliRunner().invoke(app, ["compare", str(a), str(b), "--json"]).stdout)
+    assert printed[0]["gained"] == one.gained
+    assert printed[0]["difference"]["value"] == 0.25
+
+
+def test_several_samples_are_compared_by_their_share(tmp_path: Path, data: Path) -> None:
+    a = finished_run(tmp_path / "a", data, ["1", "2"], samples=2)
+    b = finished_run(tmp_path / "b", data, ["2"])
+    for run in (a, b):
+        score_run(run, data)
+    (one,) = compare(a, b)
+    assert (one.gained, one.lost) == ([], ["1"])
+
+
+def test_runs_on_different_rows_are_not_compared(tmp_path: Path, data: Path) -> None:
+    a = finished_run(tmp_path / "a", data, [])
+    b = finished_run(tmp_path / "b", data, [], rows=10)
+    with pytest.raises(CompareError, match=rf"only {a} has '10', '11', '12', '13', '14' and 25 more"):
+        compare(a, b)
