@@ -320,7 +320,8 @@ def test_two_runs_are_compared_row_by_row(tmp_path: Path, data: Path) -> None:
     b = finished_run(tmp_path / "b", data, [str(n) for n in range(5, 35)])
     for run in (a, b):
         score_run(run, data)
-    (one,) = compare(a, b)
+    one, official = compare(a, b)
+    assert (one.verdict, official.verdict) == ("strict", "official")
     assert (one.a, one.b, one.difference.value) == (0.5, 0.75, 0.25)
     assert one.mcnemar_p == pytest.approx(binomtest(5, 20).pvalue)
     assert one.gained == [str(n) for n in range(20, 35)]
@@ -343,7 +344,8 @@ def test_several_samples_are_compared_by_their_share(tmp_path: Path, data: Path)
     b = finished_run(tmp_path / "b", data, ["2"])
     for run in (a, b):
         score_run(run, data)
-    (one,) = compare(a, b)
+    one, official = compare(a, b)
+    assert (one.verdict, official.verdict) == ("strict", "official")
     assert (one.gained, one.lost) == ([], ["1"])
 
 

@@ -78,13 +78,13 @@ def test_the_prompt_style_is_the_models_by_default() -> None:
 
 
 def test_the_data_folder_is_forgotten_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from avar_eval.run import _data_dir
+    from avar_eval.run import data_folder
 
     monkeypatch.setenv("AVAR_DATA_DIR", "before")
-    with _data_dir(Path("during")):
+    with data_folder(Path("during")):
         assert os.environ["AVAR_DATA_DIR"] == "during"
     assert os.environ["AVAR_DATA_DIR"] == "before"
     monkeypatch.delenv("AVAR_DATA_DIR")
-    with pytest.raises(KeyError), _data_dir(Path("during")):
+    with pytest.raises(KeyError), data_folder(Path("during")):
         raise KeyError
     assert "AVAR_DATA_DIR" not in os.environ

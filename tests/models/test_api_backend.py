@@ -210,7 +210,7 @@ def test_wrong_options_are_named(options: dict[str, object], expected: str) -> N
     from avar_eval.models.open_backend import open_backend
 
     with pytest.raises(UsageError, match=expected) as caught:
-        open_backend("api", "served", None, None, options)
+        open_backend("api", "served", None, None, None, options)
     assert isinstance(caught.value, AvarError)
     assert "password@" not in str(caught.value)
 

@@ -12,12 +12,14 @@ from runs import MODEL, Finished, records_of
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
+from avar_eval.metrics import Benchmark
 from avar_eval.records import JudgementRecord, Record
-from avar_eval.results import task_result
+from avar_eval.results import TaskResult, attention_metrics, left_out_rows, task_result
 from avar_eval.stats import mcnemar
 from avar_eval.sweep.compare import Sweep, adjusted, compare
 from avar_eval.sweep.figure import draw_sweep
 from avar_eval.sweep.grid import steering_grid
+from avar_eval.tasks.catalog import catalog
 
 Run = Callable[..., Finished]
 SHORT = ("--tasks", "shapes", "--limit", "4", "--max-new-tokens", "8")
@@ -136,11 +138,17 @@ def record(row: int, correct: bool, sample: int = 0) -> Record:
     )
 
 
+def numbers(records: list[Record]) -> TaskResult:
+    """What a run finds that answered these."""
+    benchmark = Benchmark(catalog()["shapes"], {record.row_id: {} for record in records})
+    return task_result(benchmark, [record.outcome() for record in records], attention_metrics([]), left_out_rows([]))
+
+
 def test_pairs_are_formed_by_row_and_sample_whatever_their_order() -> None:
     right = [row % 3 == 0 for row in range(30)]
     steered = [record(row, not right[row] if row % 5 == 0 else right[row]) for row in range(30)]
     unsteered = [record(row, right[row]) for row in reversed(range(30))]
-    found = compare(Steering(system=0.4), "shapes", task_result(steered, []), steered, unsteered, 0)
+    found = compare(Steering(system=0.4), "shapes", numbers(steered), steered, unsteered, 0)
     assert found.test == "mcnemar"
     assert found.p == mcnemar([of.judgement.correct for of in steered if of.judgement], right)
     assert found.difference.value == pytest.approx((4 - 2) / 30)
@@ -150,13 +158,13 @@ def test_pairs_are_formed_by_row_and_sample_whatever_their_order() -> None:
 def test_several_samples_of_a_row_are_exchanged_together() -> None:
     steered = [record(row, True, sample) for row in range(5) for sample in range(4)]
     unsteered = [record(row, False, sample) for row in range(5) for sample in range(4)]
-    found = compare(Steering(system=0.4), "shapes", task_result(steered, []), steered, unsteered, 0)
+    found = compare(Steering(system=0.4), "shapes", numbers(steered), steered, unsteered, 0)
     assert (found.test, found.p) == ("permutation", 2 / 2**5)
 
 
 def test_a_picture_of_several_lines_and_tasks(tmp_path: Path) -> None:
     records = [record(row, row % 2 == 0) for row in range(20)]
-    result = task_result(records, [])
+    result = numbers(records)
     grid = steering_grid("0,0.05,0.4,0.6", "0.15", "logit,prob", layers=["all", "1-3"])
     comparisons = [compare(of, task, result, records, records, 0) for of in grid for task in ("a", "b")]
     sweep = Sweep(unsteered={"a": result, "b": result}, comparisons=comparisons, protocol={"model": "avar-tiny"})
