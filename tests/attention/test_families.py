@@ -208,7 +208,7 @@ def test_only_cross_attention_needs_batches_of_equal_numbers_of_images(
     backend: TransformersBackend, sizes: list[int]
 ) -> None:
     avar = object.__new__(Avar)
-    avar.backend, avar.batch_size = backend, 3
+    avar.backend, avar.observer, avar.batch_size = backend, backend, 3
 
     def question(number: int, images: int) -> Question:
         return Question(str(number), "task", str(number), 0, "Why?", dict, list, images, measured=number < 3)

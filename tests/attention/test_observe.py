@@ -340,7 +340,7 @@ def test_autocast_does_not_round_the_masses(monkeypatch: pytest.MonkeyPatch) -> 
         computed.append((arguments, options, masses))
         return masses
 
-    monkeypatch.setattr("avar_eval.attention.observe.attention_mass", spy)
+    monkeypatch.setattr("avar_eval.attention.interface.attention_mass", spy)
     model = qwen()
     with torch.autocast("cpu", dtype=torch.bfloat16), observe(model, PLAIN):
         model(**batch(PLAIN), use_cache=False)
