@@ -52,7 +52,8 @@ def captured(observation: Observation, roles: TokenRoles) -> Masses:
     if observation.pool_layers:
         masses = pooled(masses)
     asks = torch.isin(roles.codes[:, torch.tensor(observation.positions)], torch.tensor(ROLES_OF[observation.queries]))
-    return Masses(*masses.unbind(-1), asks.to(masses.device))
+    image, system, sink = masses.unbind(-1)
+    return Masses(image, system, sink, asks.to(masses.device))
 
 
 def mean_over_queries(values: Float[Tensor, "layers batch heads queries"], queries: Tensor) -> Float[Tensor, " batch"]:

@@ -133,13 +133,20 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
     sources = [(data.train_data, data.train_rows, data.train_split), (data.eval_data, data.eval_rows, data.eval_split)]
     method = recipe.card.method
     limit = training.max_length if method == "sft" else data.max_prompt_tokens
-    loaded = []
+    loaded: list[Any] = []
     for source, count, split in sources:
         if source is None:
             loaded.append(None)
             continue
-        options = {"anchors": data.anchors, "seed": data.data_seed_of_shapes, "split": split, "limit": count}
-        rows = load(source, method, system_prompt=data.system_prompt, **options)
+        rows = load(
+            source,
+            method,
+            system_prompt=data.system_prompt,
+            limit=count,
+            split=split,
+            anchors=data.anchors,
+            seed=data.data_seed_of_shapes,
+        )
         loaded.append(rows if limit is None else drop_too_long(rows, processor, limit, training.dataset_num_proc))
     if method == "sft":
         training.max_length = None  # what is left fits, and TRL would cut through an image

@@ -22,8 +22,8 @@ import filelock
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from avar_eval.atomic import write_atomically
 from avar_eval.progress import Bar
-from avar_eval.records import write_atomically
 from avar_eval.tasks.catalog import TaskEntry, catalog
 from avar_eval.tasks.files import DataError, Row, check_picture, pictures_of, read_rows
 

@@ -135,7 +135,8 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
         processes = self.accelerator.num_processes
         if not self.model.training:  # each batch stands for itself
             counts = torch.stack([(of > 0).sum().float() for of in keys]).to(self.accelerator.device)
-            return _Share(*self.accelerator.reduce(counts, "sum").tolist(), processes, 1, scaled=True)
+            images, systems = self.accelerator.reduce(counts, "sum").tolist()
+            return _Share(images, systems, processes, 1, scaled=True)
         scaled = num_items_in_batch is not None
         together = scaled and self.args.average_tokens_across_devices
         return _Share(*self._step_keys, processes if together else 1, self.current_gradient_accumulation_steps, scaled)

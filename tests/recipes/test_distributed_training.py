@@ -1,4 +1,4 @@
-"""Two processes over gloo make the step of one: DDP, and FSDP2, with checkpointing, through TRL's own trainer."""
+"""Two processes over gloo make the step of one: DDP with checkpointing, through TRL's own trainer."""
 
 import os
 from pathlib import Path
