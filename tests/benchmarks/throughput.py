@@ -1,0 +1,110 @@
+"""Questions a second on the whole `shapes` test split: our wrapper against lmms-eval's own, in one process run.
+
+    pip install decord qwen-vl-utils
+    python tests/benchmarks/throughput.py [--rounds 3] [--limit 500]
+
+Both run avar-tiny in float32 on the same questions with the same token limit. lmms-eval's `qwen2_5_vl` chat wrapper
+loads bfloat16, which is cast back here, and is given the model's own picture sizes, so that the greedy answers can be
+equal. (Its `huggingface` wrapper does not run with transformers 5.23.) It is measured with its default batch size of 1
+and with ours. Models are loaded before the clock starts. Ours runs with and without measuring attention.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lmms_eval.models.chat.qwen2_5_vl import Qwen2_5_VL
+from lmms_eval.tasks import TaskManager
+
+from avar_eval.models.lmms_wrapper import Avar
+from avar_eval.models.registry import get_model
+from avar_eval.tasks.catalog import TASKS_FOLDER
+
+ENTRY = get_model("avar-tiny")
+THREADS = 2
+
+Timed = Callable[[list[Any]], tuple[float, list[str]]]
+"""requests -> seconds, responses"""
+
+
+def requests(limit: int) -> tuple[list[Any], Any]:
+    """lmms-eval's requests for the first questions of shapes, and the dataset that they refer to."""
+    manager = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False)
+    task = manager.load_task_or_group(["shapes"], task_type="chat")["shapes"]
+    task.build_all_requests(limit=limit)
+    for instance in task.instances:
+        instance.arguments[2]["max_new_tokens"] = ENTRY.max_new_tokens
+    return task.instances, task.dataset
+
+
+def theirs(dataset: Any, batch_size: int) -> Timed:
+    """lmms-eval's wrapper."""
+    wrapper = Qwen2_5_VL(str(ENTRY.path), device="cpu", device_map="cpu", batch_size=batch_size)
+    wrapper.model.float()
+    sizes = Avar("avar-tiny", device="cpu", output=tempfile.mkdtemp()).backend.processor.image_processor.size
+    wrapper.min_pixels, wrapper.max_pixels = sizes["shortest_edge"], sizes["longest_edge"]
+    wrapper.processor.image_processor.size = sizes
+    wrapper.task_dict = {"shapes": dataset}
+
+    def answer(instances: list[Any]) -> tuple[float, list[str]]:
+        start = time.perf_counter()
+        results = wrapper.generate_until(instances)
+        return time.perf_counter() - start, [result.text for result in results]
+
+    return answer
+
+
+def ours(dataset: Any, attention_samples: int) -> Timed:
+    """Our wrapper, with a record book of its own each time."""
+
+    def answer(instances: list[Any]) -> tuple[float, list[str]]:
+        with tempfile.TemporaryDirectory() as folder:
+            wrapper = Avar("avar-tiny", device="cpu", output=folder, attention_samples=attention_samples)
+            wrapper.task_dict = {"shapes": dataset}
+            wrapper.backend.load()
+            start = time.perf_counter()
+            responses = wrapper.generate_until(instances)
+            seconds = time.perf_counter() - start
+            wrapper.book.close()
+        return seconds, [str(response) for response in responses]
+
+    return answer
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=500)
+    options = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    instances, dataset = requests(options.limit)
+    ways = {
+        "lmms-eval `qwen2_5_vl`, batch 1 (its default)": theirs(dataset, 1),
+        f"lmms-eval `qwen2_5_vl`, batch {ENTRY.batch_size}": theirs(dataset, ENTRY.batch_size),
+        f"avar-eval, batch {ENTRY.batch_size}, attention of 200 rows measured": ours(dataset, 200),
+        f"avar-eval, batch {ENTRY.batch_size}, attention off": ours(dataset, 0),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    texts: dict[str, list[str]] = {}
+    for _ in range(options.rounds):
+        for name, answer in ways.items():
+            elapsed, texts[name] = answer(instances)
+            seconds[name].append(elapsed)
+    first = next(iter(ways))
+    print(f"\n{len(instances)} questions, {THREADS} threads, median of {options.rounds} rounds\n")
+    print("| wrapper | questions/s | ratio | same answers |")
+    print("|---|---|---|---|")
+    for name in ways:
+        ratio = statistics.median(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
+        same = sum(a.strip() == b.strip() for a, b in zip(texts[first], texts[name], strict=True))
+        speed = len(instances) / statistics.median(seconds[name])
+        print(f"| {name} | {speed:.1f} | {ratio:.2f} × | {same}/{len(instances)} |")
+
+
+if __name__ == "__main__":
+    main()
