@@ -6,7 +6,8 @@
 Both run avar-tiny in float32 on the same questions with the same token limit. lmms-eval's `qwen2_5_vl` chat wrapper
 loads bfloat16, in whose place it gets float32 here, and the model's own picture sizes, so that the greedy answers can
 be equal; the column "same answers" says whether they are. (Its `huggingface` wrapper does not run with transformers
-5.23.) It is measured with its default batch size of 1 and with ours. Models are loaded before the clock starts. Ours runs with and without measuring attention.
+5.23.) It is measured with its default batch size of 1 and with ours. Models are loaded before the clock starts.
+Ours runs with and without measuring attention.
 """
 
 import argparse
