@@ -108,8 +108,8 @@ def test_a_timeout_is_a_state_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
         raise WorkLimitError
 
     monkeypatch.setattr(WORKERS, "ask", pass_limit)
-    judgement = judge_answer(r"<answer>\sqrt{19}+x</answer>", answer=r"\sqrt{23}", kind="expression")
-    assert (judgement.state, judgement.extracted, judgement.correct) == ("timeout", r"\sqrt{19}+x", False)
+    judgement = judge_answer("<answer>x^2+2x+1</answer>", answer="(x+1)^2", kind="expression")
+    assert (judgement.state, judgement.extracted, judgement.correct) == ("timeout", "x^2+2x+1", False)
 
 
 def test_a_hundred_kilobytes_of_latex_are_compared_by_spelling() -> None:

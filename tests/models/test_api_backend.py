@@ -225,7 +225,7 @@ def command(endpoint: Endpoint, output: Path, *options: str) -> tuple[str, ...]:
 
 def test_a_killed_run_asks_no_question_twice(server: Server, endpoint: Endpoint, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    endpoint.delay = 0.2
+    endpoint.delay = 0.5
     for least in (4, 12):
         run = server.start(*command(endpoint, output, "--api-concurrency", "2"), TEST_KEY=KEY)
         wait_for_records(output, least)
