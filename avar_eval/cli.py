@@ -16,6 +16,7 @@ from avar_eval import __version__
 from avar_eval.data_cli import data_app
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.judge.model import judge_from_options
+from avar_eval.names import listed_names
 
 if TYPE_CHECKING:
     from avar_eval.attention.steering import Steering
@@ -37,6 +38,15 @@ app = new_app("Score vision-language reasoning models, and measure where they lo
 app.add_typer(data_app, name="data")
 
 
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")]
+BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")]
+TokenLimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
+]
 DataDirOption = Annotated[
     Path | None,
     typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
@@ -71,13 +81,9 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Folder for records and results.", show_default="avar-runs/MODEL")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
-    ] = None,
+    limit: LimitOption = None,
+    batch_size: BatchSizeOption = None,
+    max_new_tokens: TokenLimitOption = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0 is greedy.", show_default="the model's")] = None,
     top_p: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Nucleus sampling.", show_default="the model's")
@@ -108,10 +114,8 @@ def evaluate(
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
     judge_rate: JudgeRateOption = 10.0,
-    device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     backend: Annotated[
         str | None, typer.Option(help="transformers, vllm or api.", show_default="the model's, mostly transformers")
     ] = None,
@@ -163,7 +167,7 @@ def evaluate(
         results = run(
             RunConfig(
                 model=model,
-                tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+                tasks=listed_names(tasks),
                 output=output,
                 limit=limit,
                 batch_size=batch_size,
@@ -293,10 +297,8 @@ def look(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Token limit of the answer.", show_default="the model's")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show where MODEL looks in images: its answer, its Visual Attention Score, and pictures."""
@@ -333,19 +335,13 @@ def sweep(
     output: Annotated[
         Path | None, typer.Option(help="Folder for records, table and picture.", show_default="avar-runs/sweep/MODEL")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
-    ] = None,
+    limit: LimitOption = None,
+    batch_size: BatchSizeOption = None,
+    max_new_tokens: TokenLimitOption = None,
     attention_samples: Annotated[int, typer.Option(min=0, help="Questions a task whose attention is measured.")] = 200,
     data_dir: DataDirOption = None,
-    device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json and nothing else.")] = False,
 ) -> None:
     """Steer MODEL by every combination of strengths, beside itself unsteered. Run again to resume."""
@@ -362,7 +358,7 @@ def sweep(
         found = run(
             RunConfig(
                 model=model,
-                tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+                tasks=listed_names(tasks),
                 output=output,
                 limit=limit,
                 batch_size=batch_size,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from avar_eval.names import listed_names
+
 data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -26,7 +28,7 @@ def fetch_command(tasks: Tasks, data_dir: DataDir) -> None:
         from avar_eval.tasks.catalog import find_tasks
         from avar_eval.tasks.data import EMBEDDED, fetch
 
-        entries = find_tasks(_names(tasks))
+        entries = find_tasks(listed_names(tasks))
         for entry in entries:
             if entry.dataset == EMBEDDED:
                 typer.echo(f"{entry.name}: a part of the package, nothing to fetch", err=True)
@@ -45,7 +47,7 @@ def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
     from avar_eval.tasks.catalog import find_tasks
     from avar_eval.tasks.data import EMBEDDED, verify
 
-    entries = [entry for entry in find_tasks(_names(tasks)) if entry.dataset != EMBEDDED]
+    entries = [entry for entry in find_tasks(listed_names(tasks)) if entry.dataset != EMBEDDED]
     checked = []
     with Bar("checking tasks", len(entries)) as bar:
         for entry in entries:
@@ -62,7 +64,3 @@ def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
             typer.echo(f"{one.task}: and {len(one.problems) - _SHOWN_PROBLEMS} more", err=True)
     if any(one.problems for one in checked):
         raise typer.Exit(1)
-
-
-def _names(tasks: str) -> list[str]:
-    return [name.strip() for name in tasks.split(",") if name.strip()]

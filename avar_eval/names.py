@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from avar_eval.errors import UsageError
 
 
+def listed_names(text: str) -> list[str]:
+    """The names in a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
     """The error for an unknown name, with the nearest known ones (or all, if none is near)."""
     names = sorted(known)

@@ -121,16 +121,7 @@ class Record(BaseModel):
         """The judgements alone, with those of the run's judge model. Raises ValueError for a record without any."""
         if self.judgement is None:
             raise ValueError(f"record {self.key} is not judged")
-        return Outcome(
-            row_id=self.row_id,
-            sample=self.sample,
-            state=self.judgement.state,
-            extracted=self.judgement.extracted,
-            correct=self.judgement.correct,
-            official=self.judgement.official,
-            cut=self.finish_reason == "length",
-            judge=judge,
-        )
+        return Outcome.of(self.row_id, self.sample, self.judgement, self.finish_reason, judge)
 
 
 def record_key(**parts: Any) -> str:

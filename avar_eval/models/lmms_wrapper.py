@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
@@ -17,7 +17,6 @@ from avar_eval.answers import FinishReason
 from avar_eval.attention.record import ATTENTION_NAME, append_lines
 from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
-from avar_eval.models.api_backend import ApiBackend
 from avar_eval.models.backend import Generation
 from avar_eval.models.checkpoint import Checkpoint, weights_sha256
 from avar_eval.models.decoding import decoding_for
@@ -27,6 +26,9 @@ from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.progress import Bar
 from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
 from avar_eval.tasks.catalog import catalog, judge_of
+
+if TYPE_CHECKING:
+    from avar_eval.models.api_backend import ApiBackend
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ class Avar(lmms):  # type: ignore[misc]
         self._plain_rows: dict[str, Any] = {}
         # Last, so that an error before it leaves no folder locked.
         self.book = RecordBook(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
-        if isinstance(self.backend, ApiBackend):
-            self.backend.recall(record.usage for record in self.book if record.usage)
+        if self.backend.name == "api":
+            cast("ApiBackend", self.backend).recall(record.usage for record in self.book if record.usage)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise NotImplementedError("avar answers with generated text: choose a task of output_type generate_until")

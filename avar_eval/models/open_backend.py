@@ -1,18 +1,20 @@
 """Open a model with the backend that a run asks for, its options checked."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
-from avar_eval.models.api_backend import ApiBackend, ApiOptions, ServedModel, served_model
 from avar_eval.models.backend import StreamingBackend
 from avar_eval.models.checkpoint import Checkpoint, resolve_checkpoint
 from avar_eval.models.registry import BackendName, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_plugin import VllmSteering
+
+if TYPE_CHECKING:
+    from avar_eval.models.api_backend import ServedModel
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -24,13 +26,15 @@ def open_backend(
     dtype: str | None,
     steering: Steering | None,
     options: Mapping[str, Any],
-) -> tuple[Checkpoint | ServedModel, TransformersBackend | StreamingBackend, TransformersBackend | None]:
+) -> tuple["Checkpoint | ServedModel", TransformersBackend | StreamingBackend, TransformersBackend | None]:
     """A model with its backend, and what can measure its attention, if anything can.
 
     options: the fields of `ApiOptions` or `VllmOptions`. Raises UsageError where one is unknown or out of range, and
     where the backend cannot steer as it is asked to.
     """
     if name == "api":
+        from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
+
         if steering is not None:
             raise UsageError("--backend api cannot steer: an endpoint gives no access to attention")
         entry = find_model(model)

@@ -36,16 +36,7 @@ class StoredResponse:
 
     def outcome(self, judgement: Judgement, judge: JudgeOutcome | None) -> Outcome:
         """The judgements alone."""
-        return Outcome(
-            row_id=self.row_id,
-            sample=self.sample,
-            state=judgement.state,
-            extracted=judgement.extracted,
-            correct=judgement.correct,
-            official=judgement.official,
-            cut=self.finish_reason == "length",
-            judge=judge,
-        )
+        return Outcome.of(self.row_id, self.sample, judgement, self.finish_reason, judge)
 
 
 def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = None) -> Results:

@@ -75,7 +75,7 @@ def score_responses(
         write_atomically(output, map(_output_line, given, judgements, asked))
     outcomes: dict[str, list[Outcome]] = {}
     for one, judgement, judged in zip(given, judgements, asked, strict=True):
-        outcomes.setdefault(one.model, []).append(_outcome(one, judgement, judged))
+        outcomes.setdefault(one.model, []).append(Outcome.of(one.id, 0, judgement, one.finish_reason, judged))
     benchmark = Benchmark(entry, rows)
     return [ScoredModel(model, _result(benchmark, of)) for model, of in outcomes.items()]
 
@@ -92,19 +92,6 @@ def _result(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> TaskResult:
         wrong = [Outcome(row_id, 0, MISSING, None, False, official, judge=judge) for row_id in missing]
         outcomes = [*outcomes, *wrong]
     return task_result(benchmark, outcomes, {}, LeftOut(n=len(missing), ids=missing, reason=reason))
-
-
-def _outcome(given: GivenResponse, judgement: Judgement, judge: JudgeOutcome | None) -> Outcome:
-    return Outcome(
-        row_id=given.id,
-        sample=0,
-        state=judgement.state,
-        extracted=judgement.extracted,
-        correct=judgement.correct,
-        official=judgement.official,
-        cut=given.finish_reason == "length",
-        judge=judge,
-    )
 
 
 def _output_line(given: GivenResponse, judgement: Judgement, judge: JudgeOutcome | None) -> str:

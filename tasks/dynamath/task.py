@@ -17,6 +17,7 @@ from avar_eval.tasks.breakdown import share_by
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]
 
@@ -66,10 +67,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
 
 def doc_to_visual(row: Row) -> list[Image.Image]:
     """The row's one picture, RGB."""
-    picture = row["image"]
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"DynaMath row {row['id']}, variant {row['variant']} has no picture")
-    return [picture.convert("RGB")]
+    return [rgb_picture(row["image"], f"DynaMath row {row['id']}, variant {row['variant']} has no picture")]
 
 
 def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:

@@ -10,6 +10,7 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.tasks.hallusion.official import answer_right, is_without_picture, scores
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]
 
@@ -31,10 +32,8 @@ def doc_to_visual(row: Row) -> list[Image.Image]:
     """The row's one picture, RGB; none for a row that is asked without."""
     if is_without_picture(row):
         return []
-    picture = row["image"]
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"HallusionBench row {cluster(row)}, question {row['question_id']} has no picture")
-    return [picture.convert("RGB")]
+    missing = f"HallusionBench row {cluster(row)}, question {row['question_id']} has no picture"
+    return [rgb_picture(row["image"], missing)]
 
 
 def doc_to_target(row: Row) -> str:

@@ -13,6 +13,7 @@ from avar_eval.tasks.breakdown import share_by
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.mathverse.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]
 
@@ -51,10 +52,7 @@ def doc_to_visual(row: Row) -> list[Image.Image]:
     """The row's one picture, RGB; none for Text Only."""
     if not needed_pictures(row):
         return []
-    picture = row["image"]
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"MathVerse row {row['sample_index']} has no picture")
-    return [picture.convert("RGB")]
+    return [rgb_picture(row["image"], f"MathVerse row {row['sample_index']} has no picture")]
 
 
 def doc_to_target(row: Row) -> str:

@@ -8,8 +8,10 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.workers import WorkLimitError
+from avar_eval.tasks.breakdown import shares
 from avar_eval.tasks.mathvision.official import official_correct
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]
 
@@ -42,10 +44,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
 
 def doc_to_visual(row: Row) -> list[Image.Image]:
     """The row's one picture, RGB: all the images that the question names, merged."""
-    picture = row["image"]
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"MathVision row {row['id']} has no picture")
-    return [picture.convert("RGB")]
+    return [rgb_picture(row["image"], f"MathVision row {row['id']} has no picture")]
 
 
 def doc_to_target(row: Row) -> str:
@@ -76,13 +75,8 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
 
 def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
     """Accuracy by level (1 to 5) and by subject, as math_level_subject_acc() of the published script."""
-    groups: dict[str, list[bool]] = {}
-    for row, right in zip(rows, correct, strict=True):
-        for name in (f"level {row['level']}", str(row["subject"])):
-            groups.setdefault(name, []).append(right)
-    # "level …" before the subjects
-    names = sorted(groups, key=lambda name: (not name.startswith("level "), name))
-    return {name: sum(groups[name]) / len(groups[name]) for name in names}
+    by_level = shares([[f"level {row['level']}"] for row in rows], correct)
+    return {**by_level, **shares([[str(row["subject"])] for row in rows], correct)}
 
 
 def _options(row: Row) -> list[tuple[str, str]]:

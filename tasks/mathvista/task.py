@@ -13,6 +13,7 @@ from avar_eval.answers.quantity import stated_quantity
 from avar_eval.tasks.breakdown import share_by
 from avar_eval.tasks.mathvista.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]
 
@@ -36,10 +37,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
 
 def doc_to_visual(row: Row) -> list[Image.Image]:
     """The row's one picture, RGB."""
-    picture = row["image"]
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"MathVista row {row['pid']} has no picture")
-    return [picture.convert("RGB")]
+    return [rgb_picture(row["image"], f"MathVista row {row['pid']} has no picture")]
 
 
 def doc_to_target(row: Row) -> str:

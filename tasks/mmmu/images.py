@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from PIL import Image
 
+from avar_eval.tasks.visuals import rgb_picture
+
 Row = Mapping[str, Any]
 
 TOKEN: Final = re.compile(r"<image (\d+)>")
@@ -18,10 +20,7 @@ def image_columns(text: str) -> list[str]:
 
 def picture(row: Row, column: str) -> Image.Image:
     """The picture of a column, RGB. Raises ValueError if the row has none there."""
-    found = row[column]
-    if not isinstance(found, Image.Image):
-        raise ValueError(f"row {row['id']} has no picture in {column}")
-    return found.convert("RGB")
+    return rgb_picture(row[column], f"row {row['id']} has no picture in {column}")
 
 
 def interleaved(row: Row, text: str) -> list[dict[str, Any]]:

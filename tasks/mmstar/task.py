@@ -9,8 +9,10 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
+from avar_eval.tasks.breakdown import shares
 from avar_eval.tasks.mmstar.official import choice_right
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]
 
@@ -43,10 +45,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
 
 def doc_to_visual(row: Row) -> list[Image.Image]:
     """The row's one picture, RGB."""
-    picture = row["image"]
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"MMStar row {row['index']} has no picture")
-    return [picture.convert("RGB")]
+    return [rgb_picture(row["image"], f"MMStar row {row['index']} has no picture")]
 
 
 def doc_to_target(row: Row) -> str:
@@ -85,9 +84,7 @@ def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | N
 
     Of all 1,500 rows the mean is the published "final score": each category has 250.
     """
-    shares: dict[str, float | None] = {}
-    for category in CATEGORIES:
-        right = [is_right for row, is_right in zip(rows, correct, strict=True) if row["category"] == category]
-        shares[category] = sum(right) / len(right) if right else None
-    known = [share for share in shares.values() if share is not None]
-    return shares | {"mean": sum(known) / len(known) if known else None}
+    found = shares([[row["category"]] for row in rows], correct)
+    known = {category: found[category] for category in CATEGORIES if category in found}
+    mean = sum(known.values()) / len(known) if known else None
+    return {**dict.fromkeys(CATEGORIES), **known, "mean": mean}
