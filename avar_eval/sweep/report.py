@@ -33,7 +33,7 @@ def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
 
 def _cells(of: Comparison) -> tuple[str, ...]:
     return (
-        str(of.steering),
+        str(of.steering).replace(",", ", "),
         str(of.accuracy.n),
         percent(of.accuracy),
         _points(of.difference),

@@ -85,6 +85,6 @@ def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | N
     Of all 1,500 rows the mean is the published "final score": each category has 250.
     """
     found = shares([[row["category"]] for row in rows], correct)
-    known = {category: found[category] for category in CATEGORIES if category in found}
-    mean = sum(known.values()) / len(known) if known else None
-    return {**dict.fromkeys(CATEGORIES), **known, "mean": mean}
+    by_category: dict[str, float | None] = {category: found.get(category) for category in CATEGORIES}
+    known = [share for share in by_category.values() if share is not None]
+    return by_category | {"mean": sum(known) / len(known) if known else None}
