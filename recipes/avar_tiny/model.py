@@ -29,11 +29,10 @@ PATCH_PIXELS: Final = CELL_PIXELS // MERGE
 HEAD_DIMENSION: Final = 32
 TEXT_HEADS: Final = 6
 TEXT_HIDDEN: Final = TEXT_HEADS * HEAD_DIMENSION
-# Qwen2.5-VL gives the first (fastest) frequencies to time, the next to rows, the last (slowest) to columns. With its
-# own shares and a base of 10,000 a step of one column would turn a head of 32 by 0.003 rad at most. With these, one
-# row turns it by up to 0.68 rad and one column by up to 0.21 rad.
-ROPE_THETA: Final = 500.0
-MROPE_SECTION: Final = [1, 3, 12]
+# Qwen2.5-VL's own base and shares (time, rows, columns). A smaller base turns keys so fast that what is looked for in
+# an image by its content, some ten tokens further on, has few dimensions left to be found by.
+ROPE_THETA: Final = 1e6
+MROPE_SECTION: Final = [4, 6, 6]
 # 1 / sqrt(hidden size). With Qwen's 0.02 so narrow a model stays blind for hundreds of steps longer.
 INITIALIZER_RANGE: Final = 0.08
 VISION_HEADS: Final = 4
@@ -53,7 +52,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
         "intermediate_size": 384,
         "num_hidden_layers": 5,
         "num_attention_heads": TEXT_HEADS,
-        "num_key_value_heads": 2,
+        "num_key_value_heads": 3,
         "initializer_range": INITIALIZER_RANGE,
         "max_position_embeddings": 32_768,
         "rms_norm_eps": 1e-6,
@@ -87,8 +86,14 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
-    """A randomly initialised model in float32 (torch's global generator) with its generation defaults."""
+    """A randomly initialised model in float32 (torch's global generator) with its generation defaults.
+
+    What attention and MLP of a decoder layer add starts at zero: a token first is its word, in every layer.
+    """
     model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer)).to(torch.float32)
+    for layer in model.model.language_model.layers:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
     model.generation_config = GenerationConfig(
         do_sample=False,
         eos_token_id=tokenizer.convert_tokens_to_ids(TURN_END_TOKEN),

@@ -1,18 +1,24 @@
 """The tokenizer of `avar-tiny`: a byte-level BPE with Qwen2.5-VL's special tokens and chat format.
 
 All 256 bytes are in the vocabulary, so every text has tokens; the merges are learnt from the prompts and solutions of
-`shapes`, so that those stay short.
+`shapes`, so that those stay short. What is said in every second line is one token: a place, an object, an option.
+A model of a few layers needs thousands of steps to learn to look one token back, which is what "(C)" before "yellow"
+would ask of it.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from avar_eval.tasks.prompts import THINKING
 from avar_eval.tasks.shapes.dataset import prompt, rows
+from avar_eval.tasks.shapes.questions import CHECK, LETTERS, LOOK, NEITHER, OBJECTS
+from avar_eval.tasks.shapes.scene import ANGLES, CELLS, COLORS, SHAPES, Dial, Number
 
-VOCABULARY_SIZE: Final = 768
+WORD_PIECES: Final = 640
 CORPUS_ROWS: Final = 2_000
 
 IMAGE_TOKEN: Final = "<|image_pad|>"
@@ -34,9 +40,28 @@ SPECIAL_TOKENS: Final = (
 TAGS: Final = ("<think>", "</think>", "<answer>", "</answer>")
 
 DESCRIBE: Final = "Describe the image."
+LOCATE: Final = "Where are the objects?"
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful assistant."
 
-# Qwen2.5's pattern, except that a digit may carry the space before it: "row 2" is two tokens, not three.
+NUMBERS: Final = tuple(Number(value) for value in range(1, 100))
+DIALS: Final = tuple(Dial(angle) for angle in ANGLES)
+EMPTY: Final = " -,"
+CHOICES: Final = (*COLORS, *SHAPES, NEITHER)
+PHRASES: Final = (
+    *(f" {cell}" for cell in CELLS),
+    *(f" {thing}" for thing in OBJECTS),
+    *(f" {number}" for number in reversed(NUMBERS)),
+    *(f" {dial} degrees" for dial in DIALS),
+    *(f"({letter}) {choice}" for letter in LETTERS for choice in CHOICES),
+    *(f" is ({letter}) {choice}" for letter in LETTERS for choice in CHOICES),
+    *(space + choice for choice in CHOICES for space in (" ", "")),
+    *(phrase[0].upper() + phrase[1:].rstrip() for phrase in (LOOK, CHECK)),
+    *(part for part in THINKING.replace("<think> </think>", "|").replace("<answer> </answer>", "|").split("|")),
+    EMPTY,
+)
+"""One token each, spaces included; the rest of a text is cut by `WORDS`."""
+
+# Qwen2.5's pattern, except that a digit may carry the space before it: "number 2" is two tokens, not three.
 WORDS: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -81,13 +106,13 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE - len(TAGS),
+        vocab_size=WORD_PIECES,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_without_tags(_corpus()), trainer)
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    tokenizer.train_from_iterator(_without_whole_tokens(_corpus()), trainer)
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*TAGS, *PHRASES)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=TURN_END_TOKEN,
@@ -106,11 +131,11 @@ def _corpus() -> Iterator[str]:
             yield f"assistant\n{row['solution']}"
             # The default system turn then has 11 tokens, as in Qwen2.5-VL.
             yield f"system\n{DEFAULT_SYSTEM_PROMPT}"
-            yield DESCRIBE
+            yield f"{DESCRIBE}\n{LOCATE}"
 
 
-def _without_tags(texts: Iterable[str]) -> Iterator[str]:
+def _without_whole_tokens(texts: Iterable[str]) -> Iterator[str]:
+    """What is left for the merges of a text: its parts between the tags and phrases."""
+    whole = re.compile("|".join(map(re.escape, sorted((*TAGS, *PHRASES), key=len, reverse=True))))
     for text in texts:
-        for tag in TAGS:
-            text = text.replace(tag, "")
-        yield text
+        yield from whole.split(text)

@@ -5,12 +5,11 @@ text and its options, and a model that does not see the image has nothing to go 
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Final, Literal
 
-from avar_eval.tasks.shapes.scene import ANGLES, CELLS, COLORS, GRID, SHAPES, Cell, Content, Dial, Number, Object, Scene
+from avar_eval.tasks.shapes.scene import ANGLES, CELLS, COLORS, SHAPES, Cell, Content, Dial, Number, Object, Scene
 
 AnswerType = Literal["choice", "number", "word"]
 
@@ -19,6 +18,7 @@ OBJECTS: Final = tuple(Object(color, shape) for color in COLORS for shape in SHA
 DIRECTIONS: Final = {"above": (-1, 0), "below": (1, 0), "left of": (0, -1), "right of": (0, 1)}
 POINTING: Final = {0: "above", 90: "right of", 180: "below", 270: "left of"}
 MAX_COUNT: Final = 5
+NEITHER: Final = "neither"
 
 LOOK: Final = "look at the image again: "
 CHECK: Final = "check the image there: "
@@ -102,7 +102,7 @@ def _count(rng: random.Random, target: str) -> Question:
     canvas = Canvas(rng)
     hits = canvas.scatter(rng.choices(_having(feature), k=count))
     canvas.scatter(rng.choices(_lacking(feature), k=total - count))
-    thoughts = (Thought(_tally(feature, hits), LOOK), Thought(f"that makes {count}."))
+    thoughts = (Thought(_tally(feature, hits), LOOK),)
     return Question(canvas.scene(), f"How many {_plural(feature)} are there?", target, thoughts)
 
 
@@ -112,7 +112,7 @@ def _attribute(rng: random.Random, target: str) -> Question:
     cell = canvas.place(shown)
     canvas.distract(OBJECTS)
     canvas.scatter((_two_digits(rng), _dial(rng)))
-    thoughts = (Thought(f"{cell} shows a {shown}.", LOOK),)
+    thoughts = (Thought(f"at {cell} {shown}.", LOOK),)
     return Question(canvas.scene(), f"What {_attribute_of(target)} is the object at {cell}?", target, thoughts)
 
 
@@ -126,8 +126,8 @@ def _relation(rng: random.Random, target: str) -> Question:
     canvas.distract(_without(reference), at_most=3)
     shown, feature = canvas.contents[goal], options[LETTERS.index(target)]
     thoughts = (
-        Thought(f"the {reference} is at {start}.", LOOK),
-        Thought(f"{goal} shows a {shown}, {feature} is option {target}.", CHECK),
+        Thought(f"the {reference} {start}.", LOOK),
+        Thought(f"at {goal} {shown}, {feature} is ({target}) {feature}.", CHECK),
     )
     text = f"What {_attribute_of(feature)} is the object directly {direction} the {reference}?"
     return Question(canvas.scene(), text, target, thoughts, options)
@@ -145,15 +145,15 @@ def _comparison(rng: random.Random, target: str) -> Question:
     ]
     neither = [option for option in _lacking(first) if option in _lacking(second)]
     canvas.scatter(rng.choices(neither, k=rng.randint(1, 4)))
-    options = {"first": _plural(first), "second": _plural(second), "same": "the same number"}
+    options = {"first": first, "second": second, "same": NEITHER}
     choices = rng.sample([text for name, text in options.items() if name != verdict], 2)
     choices.insert(LETTERS.index(letter), options[verdict])
     thoughts = (
         Thought(_tally(first, hits[0]), LOOK),
         Thought(_tally(second, hits[1]), LOOK),
-        Thought(f"{counts[0]} to {counts[1]}: {options[verdict]}, option {letter}."),
+        Thought(f"{counts[0]} to {counts[1]}, {options[verdict]} is ({letter}) {options[verdict]}."),
     )
-    text = f"Which are there more of, {_plural(first)} or {_plural(second)}?"
+    text = f"Which {_attribute_of(first)} do more objects have, {first} or {second}?"
     return Question(canvas.scene(), text, letter, thoughts, tuple(choices))
 
 
@@ -162,7 +162,7 @@ def _number(rng: random.Random, target: str) -> Question:
     cell = canvas.place(Number(int(target)))
     canvas.scatter((_two_digits(rng), _two_digits(rng)))
     canvas.distract(OBJECTS)
-    thoughts = (Thought(f"{cell} shows the number {target}.", LOOK),)
+    thoughts = (Thought(f"at {cell} number {target}.", LOOK),)
     return Question(canvas.scene(), f"Which number is written at {cell}?", target, thoughts)
 
 
@@ -171,7 +171,7 @@ def _angle(rng: random.Random, target: str) -> Question:
     cell = canvas.place(Dial(int(target)))
     canvas.place(_two_digits(rng))
     canvas.distract(OBJECTS)
-    thoughts = (Thought(f"the dial is at {cell}.", LOOK), Thought(f"its hand is at {target} degrees.", CHECK))
+    thoughts = (Thought(f"the dial {cell}.", LOOK), Thought(f"at {cell} dial {target} degrees.", CHECK))
     text = "How many degrees clockwise from straight up does the hand of the dial point?"
     return Question(canvas.scene(), text, target, thoughts)
 
@@ -185,12 +185,7 @@ def _odd_one_out(rng: random.Random, target: str) -> Question:
     canvas.scatter(rng.choices(_having(common), k=rng.randint(4, 8)))
     attribute = _attribute_of(target)
     text = f"All objects but one have the same {attribute}. What {attribute} is the odd one out?"
-    shown = {cell: target if content == odd else common for cell, content in canvas.contents.items()}
-    scan = _along_rows([shown.get(cell, "-") for cell in CELLS])
-    thoughts = (
-        Thought(f"the {attribute}s along the rows: {scan}.", LOOK),
-        Thought(f"most are {_plural(common)}, the odd one out is {target}."),
-    )
+    thoughts = (Thought(f"most are {common}, one is {target}.", LOOK),)
     return Question(canvas.scene(), text, target, thoughts)
 
 
@@ -201,7 +196,7 @@ def _sum(rng: random.Random, target: str) -> Question:
     (cell, first), (other_cell, second) = sorted((canvas.place(Number(term)), term) for term in (one, total - one))
     canvas.distract(OBJECTS)
     thoughts = (
-        Thought(f"{cell} shows the number {first}, {other_cell} shows the number {second}.", LOOK),
+        Thought(f"the number {cell} number {first}, the number {other_cell} number {second}.", LOOK),
         Thought(f"{first} + {second} = {total}."),
     )
     return Question(canvas.scene(), "What is the sum of the two numbers in the image?", target, thoughts)
@@ -220,8 +215,8 @@ def _lookup(rng: random.Random, target: str) -> Question:
     canvas.place(_two_digits(rng))
     canvas.distract(_without(reference))
     thoughts = (
-        Thought(f"the {reference} is at {start}.", LOOK),
-        Thought(f"{goal} shows the number {target}.", CHECK),
+        Thought(f"the {reference} {start}.", LOOK),
+        Thought(f"at {goal} number {target}.", CHECK),
     )
     return Question(canvas.scene(), f"Which number is directly {direction} the {reference}?", target, thoughts)
 
@@ -235,8 +230,8 @@ def _pointer(rng: random.Random, target: str) -> Question:
     canvas.distract(OBJECTS, at_most=3)
     shown, feature = canvas.contents[goal], options[LETTERS.index(target)]
     thoughts = (
-        Thought(f"the dial is at {start}, its hand is at {angle} degrees.", LOOK),
-        Thought(f"{goal} shows a {shown}, {feature} is option {target}.", CHECK),
+        Thought(f"the dial {start}, at {start} dial {angle} degrees.", LOOK),
+        Thought(f"at {goal} {shown}, {feature} is ({target}) {feature}.", CHECK),
     )
     text = f"What {_attribute_of(feature)} is the object that the hand of the dial points to?"
     return Question(canvas.scene(), text, target, thoughts, options)
@@ -282,15 +277,16 @@ def _plural(feature: str) -> str:
     return "crosses" if feature == "cross" else f"{feature}s"
 
 
+def scan(entries: Mapping[Cell, str], start: Cell = CELLS[0]) -> str:
+    """Every cell with its entry, or "-", in reading order from `start`; after the last cell comes the first."""
+    first = CELLS.index(start)
+    return ", ".join(f"{cell} {entries.get(cell, '-')}" for cell in (*CELLS[first:], *CELLS[:first]))
+
+
 def _tally(feature: str, hits: list[Cell]) -> str:
-    """How many have been seen after each cell, in reading order."""
-    seen = accumulate(int(cell in hits) for cell in CELLS)
-    return f"counting {_plural(feature)} along the rows: {_along_rows([str(count) for count in seen])}."
-
-
-def _along_rows(entries: Sequence[str]) -> str:
-    """One entry a cell, commas between the rows."""
-    return ", ".join(" ".join(entries[start : start + GRID]) for start in range(0, len(entries), GRID))
+    """A look at every cell; those with the feature are numbered."""
+    numbered = {cell: f"{feature} {number}" for number, cell in enumerate(hits, start=1)}
+    return f"counting {_plural(feature)}: {scan(numbered)}, that makes {len(hits)}."
 
 
 def _two_digits(rng: random.Random) -> Number:

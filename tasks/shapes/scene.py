@@ -132,6 +132,11 @@ class Scene:
         entries = [[cell.row, cell.column, str(content)] for cell, content in self.contents]
         return json.dumps(entries, separators=(",", ":"))
 
+    @classmethod
+    def from_canonical(cls, text: str) -> "Scene":
+        """The scene that `canonical` wrote as `text`."""
+        return cls(tuple((Cell(row, column), _content_of(name)) for row, column, name in json.loads(text)))
+
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
@@ -145,6 +150,18 @@ class Scene:
         pixels[[0, -1]] = INK
         pixels[:, [0, -1]] = INK
         return Image.fromarray(pixels)
+
+
+def _content_of(name: str) -> Content:
+    match name.split():
+        case ["number", value]:
+            return Number(int(value))
+        case ["dial", angle]:
+            return Dial(int(angle))
+        case [color, shape]:
+            return Object(color, shape)
+        case _:
+            raise ValueError(f"{name!r} is nothing that a scene shows")
 
 
 def blank_image() -> Image.Image:

@@ -1,5 +1,7 @@
 """avar-tiny: the shipped checkpoint, its tokenizer and chat format, and the batches that it was trained on."""
 
+import math
+import random
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -11,21 +13,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
+from avar_eval.attention.observe import observe
+from avar_eval.attention.roles import Role
+from avar_eval.recipes.avar_tiny.eyes import (
+    NO_WORD,
+    WORD_GROUPS,
+    SpellingLoss,
+    crowded_scene,
+    look_at,
+    visual_features,
+    words_of,
+)
+from avar_eval.recipes.avar_tiny.lessons import Example, description, lessons, location, reasoning
+from avar_eval.recipes.avar_tiny.lookups import PLACE_HEAD, start_lookups
 from avar_eval.recipes.avar_tiny.model import build_model
-from avar_eval.recipes.avar_tiny.tokenizer import SPECIAL_TOKENS, TAGS, train_tokenizer
+from avar_eval.recipes.avar_tiny.tokenizer import PHRASES, SPECIAL_TOKENS, TAGS, train_tokenizer
 from avar_eval.recipes.avar_tiny.train import (
+    SYSTEM_FLOOR,
     Batch,
+    balanced,
     collate,
-    description,
     evaluate,
     final_answer,
     generate,
-    reasoning,
     render,
-    response_loss,
+    response_losses,
+    system_shortfall,
 )
 from avar_eval.tasks.prompts import THINKING
-from avar_eval.tasks.shapes.dataset import prompt, rows
+from avar_eval.tasks.shapes.dataset import prompt, rows, split_of
+from avar_eval.tasks.shapes.scene import CELLS, Cell, Dial, Number, Object, Scene
 
 CHECKPOINT = Path(str(resources.files("avar_eval") / "models" / "avar_tiny"))
 MEGABYTE = 1_000_000
@@ -79,6 +96,12 @@ def test_tags_are_single_tokens_that_decoding_keeps(processor: Any) -> None:
     for special in SPECIAL_TOKENS:
         (token,) = processor.tokenizer(special)["input_ids"]
         assert processor.tokenizer.decode([token], skip_special_tokens=True) == ""
+
+
+def test_phrases_are_single_tokens(processor: Any) -> None:
+    for phrase in PHRASES:
+        (token,) = processor.tokenizer(phrase)["input_ids"]
+        assert processor.tokenizer.decode([token]) == phrase
 
 
 def test_default_system_turn_has_eleven_tokens_as_in_qwen(processor: Any) -> None:
@@ -150,23 +173,131 @@ def test_training_batch_gives_the_logits_of_the_processors_own_input(model: Any,
         torch.testing.assert_close(trained[row, :length], generated[row, -length:], atol=1e-4, rtol=1e-4)
 
 
-def test_response_loss_is_the_cross_entropy_that_transformers_computes(model: Any, processor: Any) -> None:
-    batch = collate(processor, [description(row) for row in rows("train", 6)])
+def losses_of(model: Any, batch: Batch) -> torch.Tensor:
+    return response_losses(model, batch)
+
+
+def test_response_losses_are_the_cross_entropy_that_transformers_computes(model: Any, processor: Any) -> None:
+    rng = random.Random(0)
+    batch = collate(processor, [description(crowded_scene(rng)) for _ in range(6)])
     labels = batch.inputs["input_ids"].masked_fill(~batch.is_response, -100)
     with torch.inference_mode():
         expected = model(**batch.inputs, labels=labels).loss
-        assert response_loss(model, batch).item() == pytest.approx(expected.item(), rel=1e-5)
+        assert losses_of(model, batch).mean().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_response_of_four_times_the_length_weighs_twice(processor: Any) -> None:
+    batch = collate(processor, [reasoning(row) for row in rows("train", 10)])
+    lengths = [int(row.sum()) for row in batch.is_response[:, 1:]]
+    losses = torch.cat([torch.full((length,), float(index)) for index, length in enumerate(lengths)])
+    weights = [math.sqrt(length) for length in lengths]
+    expected = sum(index * weight for index, weight in enumerate(weights)) / sum(weights)
+    assert balanced(losses, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_step_on_a_batch_lowers_its_loss(processor: Any) -> None:
     torch.manual_seed(0)
     untrained = build_model(processor.tokenizer)
-    batch: Batch = collate(processor, [reasoning(row) for row in rows("train", 4)])
+    batch = collate(processor, [reasoning(row) for row in rows("train", 4)])
     optimizer = torch.optim.AdamW(untrained.parameters(), lr=1e-3)
-    before = response_loss(untrained, batch)
+    before = losses_of(untrained, batch).mean()
     before.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    assert response_loss(untrained, batch) < before - 0.1
+    assert losses_of(untrained, batch).mean() < before - 0.1
+
+
+def test_shortfall_counts_only_mass_below_the_floor(model: Any, processor: Any) -> None:
+    batch = collate(processor, [reasoning(row) for row in rows("train", 3)])
+    with torch.inference_mode(), observe(model, batch.roles, groups=["system"]) as observation:
+        model(**batch.inputs)
+    mass = observation.mass("system")
+    asked = batch.roles.mask(Role.USER) | batch.roles.mask(Role.RESPONSE)
+    below = [
+        max(0.0, math.log(SYSTEM_FLOOR / (value + 1e-8)))
+        for row, position in asked[:, observation.positions].nonzero().tolist()
+        for value in mass[:, row, :, position].flatten().tolist()
+    ]
+    assert system_shortfall(observation).item() == pytest.approx(sum(below) / len(below), rel=1e-4, abs=1e-6)
+
+
+def test_words_spell_what_each_cell_shows() -> None:
+    scene = Scene.of(
+        {Cell(1, 1): Object("red", "cross"), Cell(1, 2): Number(47), Cell(1, 3): Number(5), Cell(1, 4): Dial(120)}
+    )
+    spelt = [
+        [group[index] for group, index in zip(WORD_GROUPS, cell, strict=True) if index != NO_WORD][1:]
+        for cell in words_of(scene)
+    ]
+    assert spelt[:5] == [
+        [" row 1 column 1", " red cross", " red", " cross"],
+        [" row 1 column 2", " number", " number 47"],
+        [" row 1 column 3", " number", " number 5"],
+        [" row 1 column 4", " dial", " dial 120 degrees"],
+        [" row 2 column 1", " -,"],
+    ]
+
+
+def test_the_shipped_eyes_spell_every_cell(model: Any, processor: Any) -> None:
+    rng = random.Random(1)
+    scenes = [crowded_scene(rng) for _ in range(8)]
+    words = torch.tensor([words for scene in scenes for words in words_of(scene)])
+    spelling = SpellingLoss(processor)
+    embeddings = model.get_input_embeddings().weight
+    with torch.inference_mode():
+        seen = visual_features(model, look_at(processor, [scene.draw() for scene in scenes]))
+        unseen = visual_features(model, look_at(processor, [Scene.of({}).draw() for _ in scenes]))
+        assert spelling(torch.cat(seen.pooler_output), embeddings, words) < 0.1
+        assert spelling(torch.cat(unseen.pooler_output), embeddings, words) > 1.0
+
+
+def test_fitted_heads_find_the_cell_that_a_word_names(model: Any, processor: Any) -> None:
+    torch.manual_seed(0)
+    fresh = build_model(processor.tokenizer)
+    fresh.model.visual.load_state_dict(model.model.visual.state_dict())
+    fresh.get_input_embeddings().load_state_dict(model.get_input_embeddings().state_dict())
+    rng = random.Random(2)
+    start_lookups(fresh, processor, [crowded_scene(rng) for _ in range(16)])
+    fresh.set_attn_implementation("eager")
+    batch = collate(processor, [description(crowded_scene(rng)) for _ in range(4)])
+    with torch.inference_mode():
+        maps = fresh(**batch.inputs, output_attentions=True).attentions
+    head = PLACE_HEAD * fresh.config.text_config.num_attention_heads // fresh.config.text_config.num_key_value_heads
+    for row, tokens in enumerate(batch.inputs["input_ids"].tolist()):
+        image = [i for i, token in enumerate(tokens) if token == processor.image_token_id]
+        for number, cell in enumerate(CELLS):
+            place = tokens.index(processor.tokenizer(f" {cell}")["input_ids"][0])
+            assert maps[0][row, head, place, image[number]] > 0.4
+
+
+def test_description_names_every_cell_and_the_options() -> None:
+    scene = Scene.of({Cell(1, 2): Object("red", "cross"), Cell(4, 4): Number(47)})
+    described = description(scene, {"cross": "B", "circle": "C"})
+    assert described.request == "Describe the image.\n(B) cross\n(C) circle"
+    assert described.response.startswith(
+        " row 1 column 1 -, row 1 column 2 red cross, cross is (B) cross, row 1 column 3 -, "
+    )
+    assert described.response.endswith(", row 4 column 3 -, row 4 column 4 number 47, that is all.<|im_end|>")
+
+
+def test_location_names_what_is_there_once() -> None:
+    twice = Object("red", "cross")
+    scene = Scene.of({Cell(1, 2): twice, Cell(2, 2): twice, Cell(3, 3): Dial(30), Cell(4, 1): Object("blue", "circle")})
+    located = location(scene, random.Random(0))
+    assert sorted(located.response.removesuffix(".<|im_end|>").split(",")) == [
+        " the blue circle row 4 column 1",
+        " the dial row 3 column 3",
+    ]
+
+
+def test_crowded_scenes_belong_to_the_train_split() -> None:
+    rng = random.Random(0)
+    assert {split_of(crowded_scene(rng)) for _ in range(30)} == {"train"}
+
+
+def test_lessons_describe_first_and_ask_then() -> None:
+    taught: list[Example] = list(lessons(seed=0, count=80, described=20, later_descriptions=0.0))
+    asks = ["<answer>" in example.response for example in taught]
+    assert asks == [False] * 20 + [True] * 60
 
 
 @pytest.mark.parametrize(
@@ -183,8 +314,7 @@ def test_final_answer(text: str, answer: str | None) -> None:
 
 def test_checkpoint_answers_the_first_test_questions_and_needs_the_image(model: Any, processor: Any) -> None:
     questions = list(rows("test", 60))
-    # What this checkpoint reaches (63.6 % of all 500); the goal is 85 %, see the changelog.
-    assert evaluate(model, processor, questions).accuracy >= 0.5
+    assert evaluate(model, processor, questions).accuracy >= 0.8
     assert evaluate(model, processor, questions, blind=True).accuracy <= 0.35
 
 
