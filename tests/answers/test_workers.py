@@ -9,7 +9,7 @@ from pathlib import Path
 import hostile_functions
 import pytest
 
-from avar_eval.answers import judge_answer
+from avar_eval.answers import expression, judge_answer
 from avar_eval.answers.expression import expression_equal
 from avar_eval.answers.workers import WORKERS, WorkerError, Workers, WorkLimitError
 
@@ -108,6 +108,7 @@ def test_a_timeout_is_a_state_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
         raise WorkLimitError
 
     monkeypatch.setattr(WORKERS, "ask", pass_limit)
+    expression._ask_same.cache_clear()  # another test may have asked the same, and its answer would be remembered
     judgement = judge_answer("<answer>x^2+2x+1</answer>", answer="(x+1)^2", kind="expression")
     assert (judgement.state, judgement.extracted, judgement.correct) == ("timeout", "x^2+2x+1", False)
 
