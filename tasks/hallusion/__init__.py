@@ -1,7 +1,7 @@
 """HallusionBench: yes/no questions on figures and on edited ones (Guan et al., CVPR 2024, arXiv:2310.14566).
 
 Dataset: lmms-lab/HallusionBench, split image (951 rows) and non_image (178 rows of category VS asked without a
-picture). Its revision is not pinned: no published one could be confirmed. A row (values invented):
+picture), at revision cd417161 (as two public repositories pin it). A row (values invented):
 
     {
         "category": "VS",                 # "visual supplement"; VD: "visual dependent", the answer is in the figure

@@ -2,7 +2,7 @@
 
 Dataset: MMMU/MMMU_Pro, split test, three configurations of the same 1,730 questions: "standard (4 options)" (2 to 9
 of them), "standard (10 options)" (2 to 12) and "vision", where question and options stand in a screenshot or photo.
-The dataset's revision is not pinned: no published one could be confirmed. Rows (values invented):
+Pinned at revision 563f3e84, as public evaluations do. Rows (values invented):
 
     {                                                         # mmmu_pro_standard4, mmmu_pro_standard10
         "id": "test_Botany_7",
