@@ -18,7 +18,10 @@ from avar_eval.terminal import wide_console
 
 
 def print_results(results: Results, output: Path) -> None:
-    """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares."""
+    """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares.
+
+    Below them one row for each group whose published mean the run allows.
+    """
     table = Table(
         box=None,
         padding=(0, 1, 0, 0),
@@ -42,6 +45,9 @@ def print_results(results: Results, output: Path) -> None:
             percent(metrics["truncated"]),
             percent(metrics["unparsed"]),
         )
+    for name, group in results.groups.items():
+        means = [percent(group.mean[verdict]) if verdict in group.mean else "–" for verdict in ("strict", "official")]
+        table.add_row(f"{name}: mean of {len(group.columns)}", str(group.mean["strict"].n), *means)
     console = wide_console()
     console.print(table)
     console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")

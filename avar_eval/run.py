@@ -24,6 +24,7 @@ from avar_eval.results import (
     Asked,
     Results,
     attention_metrics,
+    group_results,
     left_out_rows,
     prompt_sha256,
     publish,
@@ -166,7 +167,7 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
         )
         for name, benchmark in benchmarks.items()
     }
-    return Results(run_id=run_id(protocol), tasks=results, protocol=protocol), asked
+    return Results(run_id=run_id(protocol), tasks=results, groups=group_results(results), protocol=protocol), asked
 
 
 def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:

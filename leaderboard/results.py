@@ -90,6 +90,12 @@ class TaskResults(_Part):
     left_out: LeftOut = LeftOut()
 
 
+class GroupResults(_Part):
+    """The published mean of a group of tasks."""
+
+    mean: HeadlineValues
+
+
 class Protocol(_Part):
     """The part of the protocol card that tells rows of the leaderboard apart; `limit` is in questions a task."""
 
@@ -108,6 +114,7 @@ class Results(_Part):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     tasks: Annotated[dict[Name, TaskResults], Field(min_length=1)]
+    groups: dict[Name, GroupResults] = {}
     protocol: Protocol
 
 

@@ -1,16 +1,18 @@
-"""One row of the leaderboard: one task of one finished run."""
+"""One row of the leaderboard: one task of one finished run, or the mean of a group of its tasks."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from avar_eval.leaderboard.results import Headline, HeadlineValues, Metrics, Results, TaskResults
+from avar_eval.leaderboard.results import Headline, HeadlineValues, Metrics, Results, Share, TaskResults
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task of one run.
+    """One task of one run, or the mean of a group of them.
+
+    Of a group `task` is its name, `score_name` is "mean", and what a mean does not have (accuracy, VAS, …) is unknown.
 
     `score` is the benchmark's own score, the metric `score_name`, by the strict verdict; `official` and `judge` are the
     same by the published rule's and a judge model's. `accuracy` is the share of responses that are right by the strict
@@ -57,6 +59,10 @@ def rows_of(results: Results, added: str) -> Iterator[Row]:
     """A run's rows; `added` as in Row."""
     for task, task_results in results.tasks.items():
         yield _row(results, task, task_results, added)
+    for group, group_results in results.groups.items():
+        mean = Headline(name="mean", values=group_results.mean)
+        unknown = Metrics(accuracy=Share(n=group_results.mean.strict.n))
+        yield _row(results, group, TaskResults(metrics=unknown, headline=mean), added)
 
 
 def _row(results: Results, task: str, task_results: TaskResults, added: str) -> Row:

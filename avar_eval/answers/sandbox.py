@@ -60,7 +60,8 @@ def run_nursery(
                 return
             if os.fork() == 0:
                 control.close()
-                _serve(*files, cpu_seconds, wall_seconds, memory_bytes)
+                questions, answers = files
+                _serve(questions, answers, cpu_seconds, wall_seconds, memory_bytes)
                 os._exit(0)
             for file in files:
                 os.close(file)
