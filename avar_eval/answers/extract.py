@@ -250,7 +250,10 @@ def _is_value(text: str) -> bool:
 
 def _whole(visible: str) -> Extraction | None:
     """A reply of one short line. Whether it is an answer at all, the kind of answer decides (see verdict.py)."""
-    text = visible.strip()
-    if not text or len(text) > _WHOLE_LENGTH or "\n" in text:
-        return None
-    return Extraction("scored", text, "whole")
+    return Extraction("scored", visible.strip(), "whole") if is_short_reply(visible) else None
+
+
+def is_short_reply(response: str) -> bool:
+    """Whether a response is one line of some words."""
+    text = response.strip()
+    return 0 < len(text) <= _WHOLE_LENGTH and "\n" not in text

@@ -28,5 +28,6 @@ without a picture are right by the official rule.
 
 Verified against the published answers (VLMEvalKit) of VILA-8B on 500 of the 951 rows: the verdicts are the same on all
 500, and so are the scores of those rows. Its published scores are shares of the 951 rows, 346 figures and 455 questions
-that the keys here count: aAcc 52.26 (497), fAcc 22.25 (77), qAcc 20.66 (94).
+that the keys here count: aAcc 52.26 (497), fAcc 22.25 (77), qAcc 20.66 (94). `strict` agrees on 499: VD_video_1_0_2
+begins with "Yes" and holds a "no longer", which is no verdict for the script.
 """
