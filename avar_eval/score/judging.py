@@ -39,11 +39,19 @@ class JudgingError(AvarError):
 def judge_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:
     """The judgements of responses to a task of the catalog, in order. Raises DataError for a row that has no answer.
 
-    Says on standard error how fast many responses were judged, by the clock and without the start of any process.
+    Says on standard error how fast many responses were judged.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if len(answered) < PARALLEL_FROM or cores == 1:
+    if len(answered) < PARALLEL_FROM:
         return judge_some(task, answered)
+    judgements, seconds = judge_in_parallel(task, answered)
+    rate = len(answered) / seconds
+    print(f"{len(answered)} responses judged in {seconds:.2f} s, {rate:,.0f} a second", file=sys.stderr)
+    return judgements
+
+
+def judge_in_parallel(task: str, answered: Sequence[Answered]) -> tuple[list[Judgement], float]:
+    """The same on all cores, and the seconds that it took by the clock, without the start of any process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     judge_of(task)  # imports what the task needs, and says what its workers have to be prepared for
     WORKERS.start()
     chunks = [answered[start : start + _CHUNK] for start in range(0, len(answered), _CHUNK)]
@@ -53,14 +61,11 @@ def judge_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:
             list(pool.map(judge_chunk, [[]] * cores))  # by then the processes have started
             start = time.perf_counter()
             judgements = [judgement for part in pool.map(judge_chunk, chunks) for judgement in part]
-            seconds = time.perf_counter() - start
+            return judgements, time.perf_counter() - start
         except BrokenProcessPool as error:
             raise JudgingError(
                 f"a process that judged {task} was ended from outside: is there memory enough?"
             ) from error
-    rate = len(answered) / seconds
-    print(f"{len(answered)} responses judged in {seconds:.2f} s, {rate:,.0f} a second", file=sys.stderr)
-    return judgements
 
 
 def judge_some(task: str, answered: Sequence[Answered]) -> list[Judgement]:
