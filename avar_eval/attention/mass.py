@@ -66,6 +66,8 @@ def attention_mass(
     chosen = range(query.shape[2]) if rows is None else rows
     call = _Call(chosen, groups, visibility, scaling, softcap)
     wanted = _rows(query, chosen)
+    if groups.selection is None:
+        return _masses_on_all_keys(wanted, key, call)
     if lse is None:
         with torch.no_grad():
             normaliser = _blockwise_lse(wanted, key, call)
@@ -73,6 +75,21 @@ def attention_mass(
         normaliser = _rows(lse.detach(), chosen)
     masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call)
     return masses
+
+
+def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call) -> Tensor:
+    """Masses from all scores at once: for one query, or a few."""
+    dtype, rows, length = _exact(query.dtype), query.shape[2], key.shape[2]
+    scores = _shared(query, key).to(dtype) * call.scaling @ key.to(dtype).transpose(-1, -2)
+    if call.softcap is not None:
+        scores = call.softcap * (scores / call.softcap).tanh()
+    by_row = scores.view(len(scores), key.shape[1], -1, rows, length)
+    safe = min(max(call.queries[0] + call.visibility.offset + 1, 0), length)
+    positions = as_index(range(length), key.device)[None]
+    # a padding query sees no key
+    attention = call.visibility.hide(by_row, call.queries, positions, safe).softmax(-1).nan_to_num(0.0)
+    masses = attention.view(len(scores), -1, length) @ call.groups.membership.to(dtype)
+    return masses.view(*query.shape[:3], -1)
 
 
 class _AttentionMass(torch.autograd.Function):
@@ -94,7 +111,7 @@ class _AttentionMass(torch.autograd.Function):
 
 
 def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call) -> Tensor:
-    groups, dtype = call.groups, _exact(query.dtype)
+    groups, dtype = call.groups.selection, _exact(query.dtype)
     index = groups.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
     keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
     members = groups.members.to(dtype)[:, None]

@@ -14,7 +14,7 @@ from lmms_eval.protocol import ChatMessages
 from PIL.Image import Image
 
 from avar_eval.answers import FinishReason
-from avar_eval.attention.record import ATTENTION_NAME, append_lines
+from avar_eval.attention.record import ATTENTION_NAME, AttentionRecord, append_lines
 from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
 from avar_eval.models.backend import Generation
@@ -276,25 +276,25 @@ class Avar(lmms):  # type: ignore[misc]
         return not question.measured, question.image_count if even else 0
 
     def _answer(self, backend: TransformersBackend, batch: Sequence[Question]) -> list[Record]:
-        inputs = self._encode(batch)
-        generations = backend.generate(inputs, self.decoding, [question.key for question in batch])
+        inputs, streams = self._encode(batch), [question.key for question in batch]
         attention: Sequence[AttentionSummary | None] = [None] * len(batch)
         if batch[0].measured:
-            attention = self._measured(batch, inputs, [generation.token_ids for generation in generations])
+            generations, measured = backend.generate_measured(inputs, self.decoding, streams)
+            attention = self._kept(batch, measured)
+        else:
+            generations = backend.generate(inputs, self.decoding, streams)
         return [_record(*parts) for parts in zip(batch, generations, attention, strict=True)]
 
     def _measure_again(self, batch: Sequence[Question]) -> list[Record]:
         records = [self._recorded(question) for question in batch]
-        attention = self._measured(batch, self._encode(batch), [record.response_token_ids for record in records])
+        responses = [record.response_token_ids for record in records]
+        attention = self._kept(batch, self._observer().measure(self._encode(batch), responses))
         return [
             record.model_copy(update={"attention": summary}) for record, summary in zip(records, attention, strict=True)
         ]
 
-    def _measured(
-        self, batch: Sequence[Question], inputs: Any, responses: Sequence[Sequence[int]]
-    ) -> list[AttentionSummary]:
-        """Measure a batch: the details go to attention.jsonl, the summaries into the records."""
-        measured = self._observer().measure(inputs, responses)
+    def _kept(self, batch: Sequence[Question], measured: Sequence[AttentionRecord]) -> list[AttentionSummary]:
+        """Keep a batch's attention: the details go to attention.jsonl, the summaries into the records."""
         folder = self.book.path.parent
         try:
             append_lines(folder, [question.key for question in batch], measured)

@@ -4,10 +4,12 @@
     python tests/benchmarks/throughput.py [--rounds 3] [--limit 500]
 
 Both run avar-tiny in float32 on the same questions with the same token limit. lmms-eval's `qwen2_5_vl` chat wrapper
-loads bfloat16, in whose place it gets float32 here, and the model's own picture sizes, so that the greedy answers can
-be equal; the column "same answers" says whether they are. (Its `huggingface` wrapper does not run with transformers
-5.23.) It is measured with its default batch size of 1 and with ours. Models are loaded before the clock starts.
-Ours runs with and without measuring attention.
+gets what it needs for the same greedy answers: the checkpoint's own limits of an image's size by its options (its
+default of at least 256 × 28 × 28 pixels blows a picture of 112 × 112 up to sixteen times as many tokens), and float32
+in place of the bfloat16 that it always loads. The column "same answers" says whether they are the same. (Its
+`huggingface` chat wrapper passes its processor an empty list of audios, which transformers 5 refuses.) It is measured
+with its default batch size of 1 and with ours. Models are loaded before the clock starts. Ours runs with and without
+measuring attention.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from typing import Any
 import torch
 from lmms_eval.models.chat.qwen2_5_vl import Qwen2_5_VL
 from lmms_eval.tasks import TaskManager
+from transformers import AutoProcessor
 
 from avar_eval.models.lmms_wrapper import Avar
 from avar_eval.models.registry import get_model
@@ -44,11 +47,17 @@ def requests(limit: int) -> tuple[list[Any], Any]:
 
 def theirs(dataset: Any, batch_size: int) -> Timed:
     """lmms-eval's wrapper."""
-    wrapper = Qwen2_5_VL(str(ENTRY.path), device="cpu", device_map="cpu", batch_size=batch_size)
-    wrapper._model = type(wrapper.model).from_pretrained(str(ENTRY.path), dtype=torch.float32).eval()
-    sizes = Avar("avar-tiny", device="cpu", output=tempfile.mkdtemp()).backend.processor.image_processor.size
-    wrapper.min_pixels, wrapper.max_pixels = sizes["shortest_edge"], sizes["longest_edge"]
-    wrapper.processor.image_processor.size = sizes
+    path = str(ENTRY.path)
+    size = AutoProcessor.from_pretrained(path).image_processor.size
+    wrapper = Qwen2_5_VL(
+        path,
+        device="cpu",
+        device_map="cpu",
+        batch_size=batch_size,
+        min_pixels=size["shortest_edge"],
+        max_pixels=size["longest_edge"],
+    )
+    wrapper._model = type(wrapper.model).from_pretrained(path, dtype=torch.float32).eval()
     wrapper.task_dict = {"shapes": dataset}
 
     def answer(instances: list[Any]) -> tuple[float, list[str]]:
