@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from avar_eval.errors import UsageError
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.names import unknown_name
-from avar_eval.recipes.data import check_source
 from avar_eval.recipes.memory import Architecture
+from avar_eval.recipes.sources import check_source
 
 SHIPPED = Path(__file__).parent / "configs"
 
