@@ -2,12 +2,16 @@
 
 import contextlib
 import sys
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from avar_eval.cli import run_app
+from avar_eval.cli import BatchSizeOption, TokenLimitOption, interruptible, run_app
 from avar_eval.errors import UsageError
+
+if TYPE_CHECKING:
+    from avar_eval.models.registry import BackendName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +48,61 @@ def check(context: typer.Context, recipe: _RecipeName) -> None:
 
     parse(read, launched=False)
     typer.echo(plan(read))
+
+
+@app.command("filter")
+def filter_(
+    model: Annotated[str, typer.Option("--model", "-m", help="Registered name, local folder or hub repository.")],
+    data: Annotated[str, typer.Option(help="Sources of rows, as a recipe's train_data.")],
+    output: Annotated[Path, typer.Option(help="Folder for kept rows, histogram and records.")],
+    rollouts: Annotated[int, typer.Option(help="Responses to each row.")] = 8,
+    lowest: Annotated[float, typer.Option(help="Lowest accuracy of a kept row.")] = 0.25,
+    highest: Annotated[float, typer.Option(help="Highest accuracy of a kept row.")] = 0.75,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N rows of each source.")] = None,
+    temperature: Annotated[float, typer.Option(help="Of the rollouts.")] = 0.8,
+    max_new_tokens: TokenLimitOption = None,
+    batch_size: BatchSizeOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
+    system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
+    backend: Annotated[str | None, typer.Option(help="transformers, vllm or api.")] = None,
+    backend_option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE: url, key_env, tensor_parallel and others of the backend.")
+    ] = None,
+) -> None:
+    """Keep the rows that MODEL gets right now and then; a GRPO recipe reads OUTPUT. Run again to resume."""
+    from avar_eval.recipes.difficulty import FilterConfig, check_filter
+
+    if backend not in ("transformers", "vllm", "api", None):
+        raise UsageError(f"--backend takes transformers, vllm or api, not {backend!r}")
+    config = FilterConfig(
+        model=model,
+        sources=data,
+        output=output,
+        rollouts=rollouts,
+        keep=(lowest, highest),
+        limit=limit,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        seed=seed,
+        system_prompt=system_prompt,
+        backend=cast("BackendName | None", backend),
+        backend_options=_named_values(backend_option or []),
+    )
+    check_filter(config)
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
+        from avar_eval.recipes.difficulty import filter_rows
+
+        found = filter_rows(config)
+    typer.echo(f"{len(found.kept)} of {len(found.right)} rows kept in {output}")
+
+
+def _named_values(options: list[str]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    for (name, equals, _), option in zip(pairs, options, strict=True):
+        if not (name and equals):
+            raise UsageError(f"--backend-option takes NAME=VALUE, not {option!r}")
+    return {name.replace("-", "_"): value for name, _, value in pairs}
 
 
 @app.command()
