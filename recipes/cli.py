@@ -9,6 +9,7 @@ import typer
 
 from avar_eval.cli import BatchSizeOption, TokenLimitOption, interruptible, run_app
 from avar_eval.errors import UsageError
+from avar_eval.names import listed_names
 
 if TYPE_CHECKING:
     from avar_eval.models.registry import BackendName
@@ -48,6 +49,25 @@ def check(context: typer.Context, recipe: _RecipeName) -> None:
 
     parse(read, launched=False)
     typer.echo(plan(read))
+
+
+@app.command(context_settings=_OPTIONS)
+def ladder(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option(help="Folder for all models and evaluations.")],
+    seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0,1,2",
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
+) -> None:
+    """The embedded world's ablation: base, + VARD, + AGTO, + VARS, trained and scored. Run again to resume."""
+    from avar_eval.terminal import wide_console
+
+    if not all(seed.isdigit() for seed in listed_names(seeds)):
+        raise UsageError(f"--seeds takes whole numbers with commas between them, not {seeds!r}")
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
+        from avar_eval.recipes.ladder import climb, ladder_table
+
+        found = climb(output, [int(seed) for seed in listed_names(seeds)], limit, context.args)
+    wide_console().print(ladder_table(found))
 
 
 @app.command("filter")
