@@ -15,6 +15,7 @@ temporary file as they are read: a data set may be larger than memory.
 """
 
 import atexit
+import math
 import re
 import shutil
 import tempfile
@@ -91,13 +92,16 @@ def drop_too_long(dataset: Any, processor: Any, max_length: int, processes: int 
     """The rows that fit into `max_length` tokens, image tokens counted by the processor itself.
 
     A longer row is left out whole: cut, it would lose image tokens or its answer. Print how many; raise
-    TrainingDataError if none is left.
+    TrainingDataError if none is left, or for a row whose images cannot be read or have not as many tokens as features.
     """
 
-    def fits(row: Mapping[str, Any]) -> bool:
-        return _length(row, processor) <= max_length
+    def fits(row: Mapping[str, Any], number: int) -> bool:
+        try:
+            return _length(row, processor) <= max_length
+        except (IndexError, OSError, ValueError, TrainingDataError) as error:
+            raise TrainingDataError(f"row {number} cannot be prepared for the model: {error}") from error
 
-    kept = dataset.filter(fits, num_proc=processes, desc=f"Rows of at most {max_length} tokens")
+    kept = dataset.filter(fits, with_indices=True, num_proc=processes, desc=f"Rows of at most {max_length} tokens")
     if not len(kept):
         raise TrainingDataError(f"all {len(dataset)} rows have more than {max_length} tokens: raise max_length")
     print(f"{len(dataset) - len(kept)} of {len(dataset)} rows have more than {max_length} tokens and are left out")
@@ -108,8 +112,22 @@ def _length(row: Mapping[str, Any], processor: Any) -> int:
     from trl.data_utils import prepare_multimodal_messages
 
     messages = prepare_multimodal_messages(row["prompt"] + row.get("completion", []), images=row["images"])
+    text = processor.apply_chat_template([messages], tokenize=False)[0]
+    places = text.count(processor.image_token)
+    if places != len(row["images"]):
+        raise TrainingDataError(
+            f"its text has {processor.image_token!r} {places} times for {len(row['images'])} images: an image token "
+            "would stand for nothing; take it out of the text"
+        )
     inputs = processor.apply_chat_template([messages], tokenize=True, return_dict=True)
-    return len(inputs["input_ids"][0])
+    ids = inputs["input_ids"][0]
+    grids = inputs.get("image_grid_thw")  # of the Qwen family; other models compare for themselves
+    if grids is not None:
+        features = sum(math.prod(map(int, grid)) for grid in grids) // processor.image_processor.merge_size**2
+        tokens = list(ids).count(processor.image_token_id)
+        if tokens != features:
+            raise TrainingDataError(f"it has {tokens} image tokens for {features} image features")
+    return len(ids)
 
 
 def _rows(row: Mapping[str, Any], folder: Path | None, method: Method, system_prompt: str | None) -> list[Message]:

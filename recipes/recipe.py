@@ -20,12 +20,13 @@ SHIPPED = Path(__file__).parent / "configs"
 
 
 class Expected(BaseModel):
-    """What the paper prints for the finished model; absent where it prints nothing."""
+    """What the paper prints for the finished model; absent where it prints nothing. scores: by task, in percent."""
 
     model_config = ConfigDict(extra="forbid")
 
     vas: float | None = None
     average: float | None = None
+    scores: dict[str, float] = {}
     source: str
 
 

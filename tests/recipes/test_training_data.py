@@ -183,3 +183,11 @@ def test_rows_over_the_limit_are_counted_and_left_out_whole(capsys: pytest.Captu
     assert [len(row["images"]) for row in kept] == [1, 0, 1]
     with pytest.raises(TrainingDataError, match="all 4 rows have more than 10 tokens"):
         drop_too_long(rows, processor, 10)
+
+
+def test_an_image_token_without_an_image_is_refused() -> None:
+    processor = runs.processor()
+    rows = runs.rows((1, 1), (3, 3))
+    rows[1]["prompt"][1]["content"].append({"type": "text", "text": f"What is {processor.image_token}?"})
+    with pytest.raises(TrainingDataError, match=r"row 1 cannot be prepared .* 2 times for 1 images"):
+        drop_too_long(runs.dataset(rows), processor, 120)
