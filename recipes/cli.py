@@ -40,14 +40,16 @@ def grpo(context: typer.Context, recipe: _RecipeName) -> None:
 @app.command(context_settings=_OPTIONS)
 def check(context: typer.Context, recipe: _RecipeName) -> None:
     """Check RECIPE without training, and show its batch and the memory it needs on each GPU."""
-    from avar_eval.recipes.recipe import check_files, read_recipe
+    from avar_eval.recipes.recipe import check_files, read_recipe, without_gpu
 
     read = read_recipe(recipe, context.args)
     check_files(read)
+    import torch
+
     from avar_eval.recipes.plan import plan
     from avar_eval.recipes.run import parse
 
-    parse(read, launched=False)
+    parse(read if torch.cuda.is_available() else without_gpu(read), launched=False)
     typer.echo(plan(read))
 
 

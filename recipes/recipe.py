@@ -98,6 +98,12 @@ def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+def without_gpu(recipe: Recipe) -> Recipe:
+    """The same recipe for a machine without a GPU, where TRL's parser refuses bfloat16 and vLLM: for checks only."""
+    cannot = {name: False for name in ("bf16", "use_vllm") if recipe.options.get(name)}
+    return recipe.model_copy(update={"options": recipe.options | cannot | {"use_cpu": True}})
+
+
 def check_files(recipe: Recipe) -> None:
     """Model and data are names that can be had. Raises UsageError."""
     for key in ("model_name_or_path", "train_data", "output_dir"):

@@ -15,16 +15,14 @@ from avar_eval.errors import UsageError
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.memory import Architecture, estimate
 from avar_eval.recipes.plan import plan
-from avar_eval.recipes.recipe import Card, Recipe, check_batch, check_files, read_recipe, shipped
+from avar_eval.recipes.recipe import Card, Recipe, check_batch, check_files, read_recipe, shipped, without_gpu
 from avar_eval.recipes.run import parse
 from avar_eval.tasks.groups import groups
-
-ON_CPU = ("--use_cpu", "--bf16", "false")
 
 
 def on_cpu(name: str) -> Recipe:
     """A shipped recipe that can be read on a machine without a GPU."""
-    return read_recipe(name, (*ON_CPU, "--use_vllm", "false") if "grpo" in name else ON_CPU)
+    return without_gpu(read_recipe(name))
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
@@ -165,7 +163,7 @@ def test_commands_list_and_check_recipes() -> None:
     runner = CliRunner()
     listed = runner.invoke(app, ["recipes"]).output
     assert all(name in listed for name in shipped())
-    checked = runner.invoke(app, ["check", "avar_sft_qwen2_5_vl_3b_lora_24gb", *ON_CPU])
+    checked = runner.invoke(app, ["check", "avar_sft_qwen2_5_vl_3b_lora_24gb"])
     assert "1 GPU x 1 x 64 accumulated = 64" in checked.output
     assert "GB a GPU, estimated: weights 7.5 + " in checked.output
     assert "nothing is published for this model and recipe" in checked.output
