@@ -13,6 +13,7 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
+from avar_eval.recipes.sources import Thoughts
 
 
 @dataclass
@@ -28,7 +29,7 @@ class DataArguments:
     train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
     eval_split: str = field(default="validation", metadata={"help": "Split of a hub data set."})
     system_prompt: str | None = field(default=None, metadata={"help": "Put before conversations that have none."})
-    thoughts: str = field(default="anchored", metadata={"help": "Embedded solutions: anchored, plain or none."})
+    thoughts: Thoughts = field(default="anchored", metadata={"help": "Embedded solutions: anchored, plain or none."})
     data_seed_of_shapes: int = field(default=0, metadata={"help": "shapes: seed of the scenes."})
     max_prompt_tokens: int | None = field(
         default=None, metadata={"help": "GRPO: leave out rows whose prompt is longer; SFT has max_length."}
