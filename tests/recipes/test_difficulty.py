@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from endpoint import KEY, Endpoint, served
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -87,6 +88,43 @@ def test_a_killed_filter_goes_on_and_asks_nothing_twice(finished: Path, tmp_path
     assert len(set(keys)) == len(keys) == LIMIT * ROLLOUTS
     for name in ("rows.jsonl", "difficulty.json"):
         assert (tmp_path / name).read_text() == (finished / name).read_text()
+
+
+class Undecided(Endpoint):
+    """Answers "7" to the question number n in the first 2 n of its rollouts, then "8"."""
+
+    def _completion(self, asked: str) -> dict[str, Any]:
+        number = int(asked[asked.index("question ") + 9])
+        answer = "7" if self.answered[asked] <= 2 * number else "8"
+        message = {"role": "assistant", "content": f"<think>hm</think><answer>{answer}</answer>"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {"id": "1", "object": "chat.completion", "created": 0, "model": "served", "choices": [choice]}
+
+
+def test_the_paper_s_bounds_with_any_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight rollouts of which 0, 2, 4, 6 and 8 are right: from 0.25 to 0.75 both ends are kept."""
+    monkeypatch.setenv("TEST_KEY", KEY)
+    rows = [{"prompt": f"question {number}", "answer": "7", "answer_type": "integer"} for number in range(5)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / "kept"
+    with served(Undecided()) as endpoint:
+        command = ["filter", "--model", "served", "--data", str(tmp_path / "mine.jsonl"), "--output", str(output)]
+        command += [
+            "--backend",
+            "api",
+            "--backend-option",
+            f"url={endpoint.url}",
+            "--backend-option",
+            "key-env=TEST_KEY",
+        ]
+        for _ in range(2):
+            result = CliRunner().invoke(app, command, catch_exceptions=False)
+            assert "3 of 5 rows kept" in result.output
+            assert sum(endpoint.answered.values()) == 5 * 8
+    lines = [json.loads(line) for line in (output / "rows.jsonl").read_text().splitlines()]
+    assert [line["accuracy"] for line in lines] == [0.25, 0.5, 0.75]
+    counts = json.loads((output / "difficulty.json").read_text())["rows_by_right_rollouts"]
+    assert list(counts.values()) == [1, 0, 1, 0, 1, 0, 1, 0, 1]
 
 
 def test_nothing_kept_is_an_error_after_the_histogram(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
