@@ -160,7 +160,7 @@ def evaluate(
         raise UsageError("--top-p must be above 0")
     steering = None if steer is None else _steering(steer)
     # Libraries print, and standard output is for the results.
-    with contextlib.redirect_stdout(sys.stderr), _interruptible():
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.run import RunConfig
         from avar_eval.run import evaluate as run
 
@@ -222,7 +222,8 @@ class RunInterruptedError(AvarError):
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """Ctrl-C within this context is RunInterruptedError."""
     try:
         yield
     except KeyboardInterrupt:
@@ -350,7 +351,7 @@ def sweep(
     from avar_eval.sweep.grid import steering_grid
 
     grid = steering_grid(system, image, mode, rows, layers or ())
-    with contextlib.redirect_stdout(sys.stderr), _interruptible():
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.run import RunConfig
         from avar_eval.sweep.figure import draw_sweep
         from avar_eval.sweep.run import sweep as run
@@ -403,7 +404,7 @@ def score(
         from avar_eval.report import print_results
         from avar_eval.score.records import score_run
 
-        with _interruptible():
+        with interruptible():
             results = score_run(run_dir, data_dir, judge_model)
         if as_json:
             typer.echo(results.to_json(), nl=False)
@@ -419,7 +420,7 @@ def score(
     entries = find_tasks(task.split(","))
     if len(entries) > 1:
         raise UsageError("--task takes one task: its --responses are those of one benchmark")
-    with _interruptible():
+    with interruptible():
         scored = score_responses(entries[0], responses, data_dir, output, judge_model)
     if as_json:
         typer.echo(scores_to_json(scored))

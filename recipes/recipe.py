@@ -13,19 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from avar_eval.errors import UsageError
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.names import unknown_name
-from avar_eval.recipes.data import check_source
 from avar_eval.recipes.memory import Architecture
+from avar_eval.recipes.sources import check_source
 
 SHIPPED = Path(__file__).parent / "configs"
 
 
 class Expected(BaseModel):
-    """What the paper prints for the finished model; absent where it prints nothing."""
+    """What the paper prints for the finished model; absent where it prints nothing. scores: by task, in percent."""
 
     model_config = ConfigDict(extra="forbid")
 
     vas: float | None = None
     average: float | None = None
+    scores: dict[str, float] = {}
     source: str
 
 
@@ -95,6 +96,12 @@ def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         given[key.replace("-", "_")] = yaml.safe_load(value)
     return given
+
+
+def without_gpu(recipe: Recipe) -> Recipe:
+    """The same recipe for a machine without a GPU, where TRL's parser refuses bfloat16 and vLLM: for checks only."""
+    cannot = {name: False for name in ("bf16", "use_vllm") if recipe.options.get(name)}
+    return recipe.model_copy(update={"options": recipe.options | cannot | {"use_cpu": True}})
 
 
 def check_files(recipe: Recipe) -> None:

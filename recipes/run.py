@@ -13,20 +13,23 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
+from avar_eval.recipes.sources import Thoughts
 
 
 @dataclass
 class DataArguments:
     """What is trained on."""
 
-    train_data: str = field(metadata={"help": "`shapes`, a .json or .jsonl file, a folder, or owner/name@revision."})
+    train_data: str = field(
+        metadata={"help": "Sources of rows with commas between them; see avar_eval.recipes.sources."}
+    )
     eval_data: str | None = field(default=None, metadata={"help": "The same, for evaluation while training."})
-    train_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows."})
-    eval_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows of eval_data."})
+    train_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows of each source."})
+    eval_rows: int | None = field(default=None, metadata={"help": "The same of eval_data."})
     train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
     eval_split: str = field(default="validation", metadata={"help": "Split of a hub data set."})
     system_prompt: str | None = field(default=None, metadata={"help": "Put before conversations that have none."})
-    anchors: bool = field(default=True, metadata={"help": "shapes: solutions with visual anchors."})
+    thoughts: Thoughts = field(default="anchored", metadata={"help": "Embedded solutions: anchored, plain or none."})
     data_seed_of_shapes: int = field(default=0, metadata={"help": "shapes: seed of the scenes."})
     max_prompt_tokens: int | None = field(
         default=None, metadata={"help": "GRPO: leave out rows whose prompt is longer; SFT has max_length."}
@@ -144,7 +147,7 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
             system_prompt=data.system_prompt,
             limit=count,
             split=split,
-            anchors=data.anchors,
+            thoughts=data.thoughts,
             seed=data.data_seed_of_shapes,
         )
         loaded.append(rows if limit is None else drop_too_long(rows, processor, limit, training.dataset_num_proc))
