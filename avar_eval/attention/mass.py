@@ -27,7 +27,8 @@ from torch.autograd.function import once_differentiable
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.visibility import Visibility, as_index
 
-_BLOCK_ELEMENTS = {"cpu": 1 << 20}
+_LOG2_E = math.log2(math.e)
+_BLOCK_ELEMENTS = {"cpu": 1 << 19}
 _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
@@ -188,14 +189,19 @@ class _Rows:
         self, keys: Tensor, positions: Int[Tensor, "batch_or_1 members"], safe: int
     ) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
         """A_ij on `keys`, which end in a column of ones, so that one product gives s_ij - lse_i."""
-        softcap = self.call.softcap
-        if softcap is None:
-            rows = torch.cat([self.scaled, self.minus_lse], -1)
-            scores = self._room(keys.shape[2])
-            torch.bmm(rows.flatten(0, 1), keys.transpose(-1, -2).flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
-        else:
+        softcap, mask = self.call.softcap, self.call.visibility.mask
+        if softcap is not None:
             scores = self._products(keys).div_(softcap).tanh_().mul_(softcap).add_(self.minus_lse)
-        return self._hidden(scores, positions, safe).exp_()
+            return self._hidden(scores, positions, safe).exp_()
+        rows = torch.cat([self.scaled, self.minus_lse], -1)
+        # a CPU computes powers of 2 in half the time; a mask that is added to scores is made for powers of e
+        in_twos = mask is None or mask.dtype == torch.bool
+        if in_twos:
+            rows *= _LOG2_E
+        scores = self._room(keys.shape[2])
+        torch.bmm(rows.flatten(0, 1), keys.transpose(-1, -2).flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
+        hidden = self._hidden(scores, positions, safe)
+        return hidden.exp2_() if in_twos else hidden.exp_()
 
     def attention_tile(self, keys: Tensor, tile: slice) -> Float[Tensor, "batch kv_heads per_kv_rows tile"]:
         """A_ij on a range of keys, times the slope of the soft cap, 1 - tanh(s / softcap)^2."""
