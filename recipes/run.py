@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
+from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
+from avar_eval.watch.complete import TrainingRun, adopt, complete_checkpoints, read_training_run
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Parsed(NamedTuple):
     data: DataArguments
     training: Any
     model: Any
+    scores: ScoreArguments
 
 
 def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
@@ -51,29 +55,31 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         from avar_eval.recipes.sft.config import AvarSFTConfig as Config
     else:
         from avar_eval.recipes.grpo.config import AvarGRPOConfig as Config
-    kinds = (DataArguments, Config, ModelConfig)
+    kinds = (DataArguments, Config, ModelConfig, ScoreArguments)
     check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
     parser = TrlParser(kinds)
     parser.set_defaults_with_config(**recipe.options)
     try:
-        data, training, model = parser.parse_args_into_dataclasses(args=[])
+        data, training, model, scores = parser.parse_args_into_dataclasses(args=[])
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(f"recipe {recipe.name}: {error}") from error
     except SystemExit as error:  # argparse has printed which value it cannot read
         raise UsageError(f"recipe {recipe.name}: a value cannot be read, see above") from error
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
+    check_scores(scores, processes)
     check_batch(
         recipe.card,
         training.per_device_train_batch_size,
         training.gradient_accumulation_steps,
         training.num_generations if recipe.card.method == "grpo" else None,
-        int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes,
+        processes,
     )
-    return Parsed(data, training, model)
+    return Parsed(data, training, model, scores)
 
 
 def run(recipe: Recipe) -> Path:
     """Train; a run that was interrupted goes on from its last checkpoint. Returns the folder of the trained model."""
-    data, training, model = parse(recipe)
+    data, training, model, scores = parse(recipe)
     checkpoint = resolve_checkpoint(model.model_name_or_path)
     from transformers import AutoProcessor
 
@@ -94,12 +100,28 @@ def run(recipe: Recipe) -> Path:
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )
+    folder = Path(training.output_dir)
+    with training.main_process_first(desc="noting the run", local=False):
+        begun = _begin(folder, model.model_name_or_path) if trainer.is_world_process_zero() else None
+    if scores.score_tasks is not None:
+        trainer.add_callback(ScoreCheckpoints(folder, scores, training.use_cpu))
     with _named(recipe.name):
         trainer.train(resume_from_checkpoint=_last_checkpoint(training))
         trainer.save_model(training.output_dir)
-    if trainer.is_world_process_zero():
-        processor.save_pretrained(training.output_dir)
-    return Path(training.output_dir)
+    if begun is not None:
+        processor.save_pretrained(folder)
+        begun.model_copy(update={"finished": True}).write(folder)
+    return folder
+
+
+def _begin(folder: Path, base: str) -> TrainingRun:
+    """Note in the output folder that its checkpoints are ours, and what they were trained from."""
+    adopt(folder)
+    before = read_training_run(folder)
+    started = before.started if before else datetime.now(UTC).isoformat(timespec="seconds")
+    run = TrainingRun(run=folder.resolve().name, base=base, started=started, finished=False)
+    run.write(folder)
+    return run
 
 
 def _prepare_generation(training: Any, processor: Any) -> None:
@@ -154,13 +176,12 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
 
 
 def _last_checkpoint(training: Any) -> str | None:
-    """The last checkpoint that was written to its end: the Trainer's state is what it writes last."""
+    """The checkpoint to go on from: the one that was asked for, or the last complete one."""
     if training.resume_from_checkpoint:
         given: str = training.resume_from_checkpoint
         return given
-    folders = Path(training.output_dir).glob("checkpoint-*")
-    complete = [folder for folder in folders if (folder / "trainer_state.json").is_file()]
-    return str(max(complete, key=lambda folder: int(folder.name.split("-")[1]))) if complete else None
+    complete = complete_checkpoints(Path(training.output_dir))
+    return str(complete[max(complete)]) if complete else None
 
 
 @contextlib.contextmanager
