@@ -77,14 +77,13 @@ def _base_of(adapter: Checkpoint) -> Checkpoint:
     if not isinstance(named, str) or not named:
         raise CheckpointError(f"{path} names no base model: write it there as base_model_name_or_path")
     try:
-        base = resolve_checkpoint(named)
+        base = _locate(named)
+        _check_architecture(base)
     except AvarError as error:
         raise CheckpointError(
             f"{adapter.name} is an adapter, and its base is not to be had: {error}; write where it is into {path} as "
             "base_model_name_or_path"
         ) from error
-    if base.base is not None:
-        raise CheckpointError(f"{adapter.name} is an adapter for another adapter: merge {named} into its model first")
     return base
 
 
