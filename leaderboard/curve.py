@@ -108,11 +108,10 @@ def _line(
     unit: float,
 ) -> None:
     known = [
-        (row.training_step or 0, unit * value, unit * (value - (low if low is not None else value)),
-         unit * ((high if high is not None else value) - value))
+        (row.training_step or 0, unit * value, unit * _length(value, low), unit * _length(high, value))
         for row, value, low, high in values
         if value is not None
-    ]  # fmt: skip
+    ]
     if not known:
         return
     steps, heights, down, up = zip(*known, strict=True)
@@ -126,3 +125,8 @@ def _line(
         linewidth=2,
         capsize=3,
     )
+
+
+def _length(upper: float | None, lower: float | None) -> float:
+    """Of an error bar: 0 where an end is unknown, or where rounding put it on the wrong side."""
+    return 0.0 if upper is None or lower is None else max(0.0, upper - lower)

@@ -1,13 +1,16 @@
 """One training run: a checked recipe, its model and rows, a trainer, and checkpoints to resume from."""
 
 import contextlib
+import io
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from avar_eval.errors import AvarError, UsageError
@@ -57,16 +60,9 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         from avar_eval.recipes.grpo.config import AvarGRPOConfig as Config
     kinds = (DataArguments, Config, ModelConfig, ScoreArguments)
     check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
-    parser = TrlParser(kinds)
-    parser.set_defaults_with_config(**recipe.options)
-    try:
-        data, training, model, scores = parser.parse_args_into_dataclasses(args=[])
-    except (ValueError, TypeError, ImportError) as error:
-        raise UsageError(f"recipe {recipe.name}: {error}") from error
-    except SystemExit as error:  # argparse has printed which value it cannot read
-        raise UsageError(f"recipe {recipe.name}: a value cannot be read, see above") from error
+    data, training, model, scores = _read_options(recipe.name, kinds, recipe.options | ({} if launched else _here()))
     processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
-    check_scores(scores, processes)
+    check_scores(scores, processes, saves=training.save_strategy != "no")
     check_batch(
         recipe.card,
         training.per_device_train_batch_size,
@@ -75,6 +71,28 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         processes,
     )
     return Parsed(data, training, model, scores)
+
+
+def _here() -> dict[str, Any]:
+    """What lets a recipe for GPUs be checked on a machine without one."""
+    return {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+
+
+def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Options as dataclasses. Raises UsageError."""
+    parser = TrlParser(kinds)
+    parser.set_defaults_with_config(**options)
+    said = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(said):
+            # by the name that all of transformers 5 knows
+            warnings.filterwarnings("ignore", r"`gradient_checkpointing", FutureWarning)
+            read: tuple[Any, ...] = parser.parse_args_into_dataclasses(args=[])
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"recipe {name}: {error}") from error
+    except SystemExit as error:  # argparse says which value it cannot read, below all the options that there are
+        raise UsageError(f"recipe {name}: {said.getvalue().rpartition('error: ')[2].strip()}") from error
+    return read
 
 
 def run(recipe: Recipe) -> Path:
@@ -177,7 +195,7 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
 
 def _last_checkpoint(training: Any) -> str | None:
     """The checkpoint to go on from: the one that was asked for, or the last complete one."""
-    if training.resume_from_checkpoint:
+    if isinstance(training.resume_from_checkpoint, str):
         given: str = training.resume_from_checkpoint
         return given
     complete = complete_checkpoints(Path(training.output_dir))

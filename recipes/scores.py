@@ -33,11 +33,13 @@ class ScoreArguments:
     score_batch_size: int | None = field(default=None, metadata={"help": "Questions a batch, by default the base's."})
 
 
-def check_scores(arguments: ScoreArguments, processes: int) -> None:
-    """Raise UsageError for unknown tasks, and where several processes would wait while one of them scores."""
+def check_scores(arguments: ScoreArguments, processes: int, *, saves: bool) -> None:
+    """Raise UsageError for unknown tasks, without checkpoints, and where processes would wait while one scores."""
     if arguments.score_tasks is None:
         return
     find_tasks(listed_names(arguments.score_tasks))
+    if not saves:
+        raise UsageError("score_tasks scores checkpoints: set save_strategy to steps or epoch")
     if processes > 1:
         raise UsageError(
             f"score_tasks is for one process, and this recipe has {processes}: leave it out, and run "
