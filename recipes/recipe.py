@@ -114,8 +114,8 @@ def check_files(recipe: Recipe) -> None:
     resumed = recipe.options.get("resume_from_checkpoint")
     if isinstance(resumed, str) and not Path(resumed).is_dir():
         raise UsageError(
-            f"there is no checkpoint {resumed!r} to resume from; leave resume_from_checkpoint out to go on from the last "
-            "one of output_dir"
+            f"there is no checkpoint {resumed!r} to resume from; leave resume_from_checkpoint out to go on from "
+            "the last one of output_dir"
         )
 
 

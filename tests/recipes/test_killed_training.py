@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from avar_eval.leaderboard.store import Store
 from avar_eval.watch.complete import complete_checkpoints, read_training_run
 
-QUESTIONS = 3
+QUESTIONS = 2
 TRAIN = (
     "sft", "tiny_agto_sft", "--train_rows", "24", "--global_batch_size", "2", "--per_device_train_batch_size", "2",
     "--max_steps", "6", "--save_steps", "2", "--logging_steps", "1",
@@ -75,12 +75,9 @@ def test_a_training_killed_again_and_again_ends_as_if_nothing_had_been(trainings
     running.kill()
     assert list(complete_checkpoints(folder)) == [2]
     running = start()
-    wait_until(lambda: (folder / "checkpoint-4").exists(), running)  # it is writing
+    wait_until(lambda: (folder / "checkpoint-4").exists(), running)  # it has trained two more steps, and is writing
     running.kill()
     assert read_training_run(folder).finished is False  # type: ignore[union-attr]
-    running = start()
-    wait_until(lambda: (folder / "scores" / "step-4" / "results.json").exists(), running)  # it is training
-    running.kill()
     succeeded(start().wait())
 
     trained, expected = (load_file(of / "checkpoint-6" / "model.safetensors") for of in (folder, straight))
@@ -109,7 +106,7 @@ def test_a_killed_watch_scores_nothing_twice_and_skips_nothing(
     options = ("--tasks", "shapes", "--limit", str(QUESTIONS), "--batch-size", "1", "--max-new-tokens", "24")
     command = ("watch", str(folder), *options, "--run", "watched")
     running = trainings.start(*command, AVAR_LEADERBOARD=str(leaderboard))
-    wait_for_records(folder / "scores" / "step-4", 2)
+    wait_for_records(folder / "scores" / "step-4", 1)
     running.kill()
     before = {step: records_of(folder / "scores" / f"step-{step}") for step in (0, 2, 4)}
     assert [len(before[step]) for step in (0, 2)] == [QUESTIONS, QUESTIONS]
