@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from avar_eval.errors import UsageError
+from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import listed_names
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.watch.scoring import score_waiting, scoring
@@ -75,8 +75,12 @@ class ScoreCheckpoints(TrainerCallback):  # type: ignore[misc] # transformers is
 
     def _score(self) -> None:
         with _undisturbed():
-            for problem in score_waiting(self._scoring, self._tried):
-                print(f"warning: {problem}", file=sys.stderr)
+            try:
+                problems = score_waiting(self._scoring, self._tried)
+            except AvarError as error:  # such as another process that scores into the same folder
+                problems = [str(error)]
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
 
 
 @contextmanager
