@@ -99,7 +99,7 @@ def test_settings_are_those_of_the_scores_before(output_dir: Path, tmp_path: Pat
     assert first.how.base == str(BASE), "an adapter names its base"
     assert first.how.run == "out"
     scoring(output_dir, ["shapes"], batch_size=3)
-    with pytest.raises(UsageError, match="were made with tasks .*'shapes'.*, now .*'shapes_blind'"):
+    with pytest.raises(UsageError, match=r"were made with tasks .*'shapes'.*, now .*'shapes_blind'"):
         scoring(output_dir, ["shapes_blind"])
     assert scoring(output_dir, ["shapes_blind"], scores=tmp_path / "other").how.tasks == ["shapes_blind"]
     shutil.rmtree(output_dir / "checkpoint-5")
