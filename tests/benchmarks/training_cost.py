@@ -66,7 +66,7 @@ def make_row(tokens: int, response: int, *, with_answer: bool) -> dict[str, Any]
     """A row of about so many tokens; each digit is one."""
     image_tokens = tokens // 4
     side = 28 * round(image_tokens**0.5)
-    system = tokens - response - image_tokens - USER - 20
+    system = tokens - response - image_tokens - USER - 12  # markup
     row: dict[str, Any] = {
         "images": [Image.new("RGB", (side, side), "white")],
         "prompt": [
