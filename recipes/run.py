@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
 from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
-from avar_eval.watch.complete import TrainingRun, adopt, complete_checkpoints, read_training_run
+from avar_eval.watch.complete import begin_run, complete_checkpoints
 
 
 @dataclass
@@ -120,7 +119,7 @@ def run(recipe: Recipe) -> Path:
     )
     folder = Path(training.output_dir)
     with training.main_process_first(desc="noting the run", local=False):
-        begun = _begin(folder, model.model_name_or_path) if trainer.is_world_process_zero() else None
+        begun = begin_run(folder, model.model_name_or_path) if trainer.is_world_process_zero() else None
     if scores.score_tasks is not None:
         trainer.add_callback(ScoreCheckpoints(folder, scores, training.use_cpu))
     with _named(recipe.name):
@@ -130,16 +129,6 @@ def run(recipe: Recipe) -> Path:
         processor.save_pretrained(folder)
         begun.model_copy(update={"finished": True}).write(folder)
     return folder
-
-
-def _begin(folder: Path, base: str) -> TrainingRun:
-    """Note in the output folder that its checkpoints are ours, and what they were trained from."""
-    adopt(folder)
-    before = read_training_run(folder)
-    started = before.started if before else datetime.now(UTC).isoformat(timespec="seconds")
-    run = TrainingRun(run=folder.resolve().name, base=base, started=started, finished=False)
-    run.write(folder)
-    return run
 
 
 def _prepare_generation(training: Any, processor: Any) -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -99,6 +100,21 @@ def expired(output_dir: Path, limit: int) -> list[Path]:
         for step, folder in older
         if folder.resolve() != best and (not scores.is_dir() or (scores / f"step-{step}" / "results.json").is_file())
     ]
+
+
+def begin_run(output_dir: Path, base: str) -> TrainingRun:
+    """Note in its output folder that a run of ours begins there, or goes on.
+
+    Where the checkpoints of an earlier one are gone and their scores are not, it is another run.
+    """
+    adopt(output_dir)
+    before = read_training_run(output_dir)
+    scored = any(path.parent.name != "step-0" for path in (output_dir / SCORES_NAME).glob("step-*/results.json"))
+    goes_on = before is not None and (not scored or bool(complete_checkpoints(output_dir)))
+    started = before.started if before and goes_on else datetime.now(UTC).isoformat(timespec="seconds")
+    run = TrainingRun(run=output_dir.resolve().name, base=base, started=started, finished=False)
+    run.write(output_dir)
+    return run
 
 
 def adopt(output_dir: Path) -> None:

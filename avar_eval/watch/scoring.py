@@ -36,12 +36,14 @@ class WatchError(AvarError):
 class HowAsked(BaseModel):
     """What decides the scores of a run; it is the same for the base and for every checkpoint.
 
-    base: None leaves step 0 out. system_prompt: None leaves it to the model's chat template. Fields as in `RunConfig`.
+    started: when the training was first started, if it says so. base: None leaves step 0 out. system_prompt: None
+    leaves it to the model's chat template. Fields as in `RunConfig`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: str
+    started: str | None
     base: str | None
     tasks: list[str]
     limit: int | None
@@ -55,15 +57,11 @@ class HowAsked(BaseModel):
 
 @dataclass(frozen=True)
 class Scoring:
-    """A training's output folder, how its checkpoints are asked, where the scores go, and on which machine.
-
-    started: when the training was first started, if it says so.
-    """
+    """A training's output folder, how its checkpoints are asked, where the scores go, and on which machine."""
 
     output_dir: Path
     how: HowAsked
     scores: Path
-    started: str | None = None
     batch_size: int | None = None
     device: str | None = None
     data_dir: Path | None = None
@@ -103,6 +101,7 @@ def scoring(
     entry = find_model(base) if base else None
     how = HowAsked(
         run=run or (training.run if training else output_dir.resolve().name),
+        started=training.started if training else None,
         base=base,
         tasks=[task.name for task in find_tasks(tasks)],
         limit=limit,
@@ -117,7 +116,6 @@ def scoring(
         output_dir=output_dir,
         how=how,
         scores=scores or output_dir / SCORES_NAME,
-        started=training.started if training else None,
         batch_size=batch_size or (entry.batch_size if entry else None),
         **machine,
     )
@@ -148,8 +146,8 @@ def _check_settings(of: Scoring) -> None:
     changed = [f"{name} {old[name]!r}, now {new[name]!r}" for name in new if new[name] != old[name]]
     if changed:
         raise UsageError(
-            f"the scores in {of.scores} were made with {'; '.join(changed)}: ask in the same way, or give --output "
-            "another folder"
+            f"the scores in {of.scores} were made with {'; '.join(changed)}: ask in the same way, delete that folder, "
+            "or give `avar-eval watch` --output another one"
         )
 
 
@@ -216,7 +214,7 @@ def _score(of: Scoring, step: int, model: str) -> str | None:
                 backend=how.backend,
                 backend_options=of.backend_options,
                 name=model if step == 0 else f"{how.run}/checkpoint-{step}",
-                training=TrainingStep(how.run, of.started, step),
+                training=TrainingStep(how.run, how.started, step),
             )
         )
     except (AvarError, OSError) as error:

@@ -13,6 +13,7 @@ from avar_eval.watch.complete import (
     TRAINING_RUN_NAME,
     TrainingRun,
     adopt,
+    begin_run,
     complete_checkpoints,
     expired,
     has_weights,
@@ -132,6 +133,24 @@ def test_the_best_and_those_that_wait_for_their_score_outlive_the_limit(tmp_path
     assert expired(tmp_path, 1) == []
     shutil.rmtree(tmp_path / "scores")
     assert [folder.name for folder in expired(tmp_path, 1)] == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_a_run_is_the_same_one_until_its_checkpoints_are_gone_and_its_scores_are_not(
+    tmp_path: Path,
+) -> None:
+    ours(tmp_path, finished=True)
+    first = begin_run(tmp_path, "avar-tiny")
+    assert (first.started, first.finished) == ("2026-01-01T00:00:00+00:00", False)
+    mark_complete(checkpoint(tmp_path, 5), 5)
+    for step in (0, 5):
+        (tmp_path / "scores" / f"step-{step}").mkdir(parents=True)
+        (tmp_path / "scores" / f"step-{step}" / "results.json").write_text("{}")
+    assert begin_run(tmp_path, "avar-tiny").started == first.started
+    shutil.rmtree(tmp_path / "checkpoint-5")
+    assert begin_run(tmp_path, "avar-tiny").started > first.started
+    shutil.rmtree(tmp_path / "scores" / "step-5")
+    ours(tmp_path)
+    assert begin_run(tmp_path, "avar-tiny").started == first.started, "only the base was scored so far"
 
 
 def test_what_a_training_says_is_read_back(tmp_path: Path) -> None:
