@@ -17,6 +17,7 @@ from avar_eval.data_cli import data_app
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.judge.model import judge_from_options
 from avar_eval.names import listed_names
+from avar_eval.watch.cli import watch_command
 
 if TYPE_CHECKING:
     from avar_eval.attention.steering import Steering
@@ -36,6 +37,7 @@ def new_app(help: str) -> typer.Typer:
 
 app = new_app("Score vision-language reasoning models, and measure where they look.")
 app.add_typer(data_app, name="data")
+app.command("watch")(watch_command)
 
 
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")]

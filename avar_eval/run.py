@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,12 +40,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TrainingStep:
+    """A checkpoint's place: its run's name, when that run was first started (ISO 8601; None: unknown), its step.
+
+    Step 0 is the base model.
+    """
+
+    run: str
+    started: str | None
+    step: int
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
     attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
     by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`. judge: a model that judges beside the
-    rules. command: how the run was started, for the protocol.
+    rules. name: what the model is called in results (None: as it was given). training: which run and step it comes
+    from, if it is a checkpoint of one that is watched. command: how the run was started, for the protocol.
     """
 
     model: str
@@ -70,6 +83,8 @@ class RunConfig:
     backend: BackendName | None = None
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     judge: JudgeModel | None = None
+    name: str | None = None
+    training: TrainingStep | None = None
     command: str = ""
 
 
@@ -135,6 +150,7 @@ def open_model(config: RunConfig) -> "Avar":
         samples=config.samples,
         steering=config.steering,
         backend=config.backend,
+        name=config.name,
         **config.backend_options,
     )
 
@@ -277,7 +293,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
         "seed": config.seed,
         "versions": _versions(lm.backend.name),
         "command": config.command,
-    }
+    } | ({} if config.training is None else {"training": asdict(config.training)})
 
 
 def _versions(backend: BackendName) -> dict[str, str]:

@@ -96,6 +96,14 @@ class GroupResults(_Part):
     mean: HeadlineValues
 
 
+class Training(_Part):
+    """A checkpoint's place in the training that it comes from; step 0 is the base model. started: ISO 8601."""
+
+    run: Name
+    step: Count
+    started: str | None = None
+
+
 class Protocol(_Part):
     """The part of the protocol card that tells rows of the leaderboard apart; `limit` is in questions a task."""
 
@@ -105,6 +113,7 @@ class Protocol(_Part):
     steering: JsonValue
     prompt_sha256: dict[str, str]
     limit: Count | None
+    training: Training | None = None
 
 
 class Results(_Part):

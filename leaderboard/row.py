@@ -17,8 +17,9 @@ class Row:
     `score` is the benchmark's own score, the metric `score_name`, by the strict verdict; `official` and `judge` are the
     same by the published rule's and a judge model's. `accuracy` is the share of responses that are right by the strict
     verdict. They, the ends of their intervals, `truncated`, `unparsed`, `timeout` and `judge_error` are fractions 0..1;
-    VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted
-    keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
+    VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `training_run` and `training_step` are
+    of a checkpoint that was scored in its training, which began at `training_started` (ISO 8601). `steering` is its
+    JSON with sorted keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
     """
 
     run_id: str
@@ -50,6 +51,9 @@ class Row:
     judge_error: float | None
     steering: str | None
     limit: int | None
+    training_run: str | None
+    training_step: int | None
+    training_started: str | None
     system_prompt_sha256: str | None
     prompt_sha256: str | None
     added: str
@@ -103,6 +107,9 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         judge_error=metrics.judge_error.value,
         steering=None if protocol.steering is None else json.dumps(protocol.steering, sort_keys=True),
         limit=protocol.limit,
+        training_run=protocol.training.run if protocol.training else None,
+        training_step=protocol.training.step if protocol.training else None,
+        training_started=protocol.training.started if protocol.training else None,
         system_prompt_sha256=_sha256(protocol.system_prompt),
         prompt_sha256=protocol.prompt_sha256.get(task),
         added=added,

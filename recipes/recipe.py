@@ -74,13 +74,18 @@ def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
         raise UsageError(f"{path} is no recipe: it needs a mapping `recipe` with method and global_batch_size")
     card = content.pop("recipe")
-    options = content | _overrides(arguments)
+    options = {key: _strategy(key, value) for key, value in (content | _overrides(arguments)).items()}
     card |= {key: options.pop(key) for key in ("processes", "global_batch_size") if key in options}
     try:
         return Recipe(name=path.stem, card=Card.model_validate(card), options=options)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
         raise UsageError(f"{path}, `recipe`: {problems}") from error
+
+
+def _strategy(key: str, value: Any) -> Any:
+    """`save_strategy: no`, which YAML reads as false."""
+    return "no" if key.endswith("_strategy") and value is False else value
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -113,6 +118,12 @@ def check_files(recipe: Recipe) -> None:
     check_source(str(recipe.options["train_data"]))
     if recipe.options.get("eval_data"):
         check_source(str(recipe.options["eval_data"]))
+    resumed = recipe.options.get("resume_from_checkpoint")
+    if isinstance(resumed, str) and not Path(resumed).is_dir():
+        raise UsageError(
+            f"there is no checkpoint {resumed!r} to resume from; leave resume_from_checkpoint out to go on from "
+            "the last one of output_dir"
+        )
 
 
 def check_keys(recipe: Recipe, known: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -68,8 +68,8 @@ class Avar(lmms):  # type: ignore[misc]
     pretrained: registered name, local folder or hub repository, or the name that an endpoint knows. backend: see
     `avar_eval.models.backend`; by default the model's. output: folder of the record book. decoding: as in
     `avar_eval.models.decoding`; given one by one for lmms-eval's --model_args. attention_samples: rows a task whose
-    attention is measured, 0 for none. steering: or its text, such as a preset's name. backend_options: the fields of
-    `ApiOptions` or `VllmOptions`.
+    attention is measured, 0 for none. steering: or its text, such as a preset's name. name: what the model is called in
+    results, by default as `pretrained`. backend_options: the fields of `ApiOptions` or `VllmOptions`.
     """
 
     is_simple = False
@@ -93,15 +93,18 @@ class Avar(lmms):  # type: ignore[misc]
         max_batch_size: int | None = None,
         steering: Steering | str | None = None,
         backend: BackendName | None = None,
+        name: str | None = None,
         **backend_options: Any,
     ) -> None:
         super().__init__()
         entry = find_model(pretrained)
         steering = parse_steering(steering) if isinstance(steering, str) else steering
-        name = choose_backend(pretrained, backend)
-        opened = open_backend(name, pretrained, device, dtype, steering, backend_options)
+        chosen = choose_backend(pretrained, backend)
+        opened = open_backend(chosen, pretrained, device, dtype, steering, backend_options)
         self.checkpoint, self.backend, self.observer = opened
-        self.weights = weights_sha256(self.checkpoint.path) if isinstance(self.checkpoint, Checkpoint) else None
+        if name is not None:
+            self.checkpoint = replace(self.checkpoint, name=name)
+        self.weights = weights_sha256(self.checkpoint) if isinstance(self.checkpoint, Checkpoint) else None
         self.instruction = instruction_for(entry)
         default_system = entry.system_prompt if entry else None
         self.system_prompt = default_system if system_prompt is None else system_prompt

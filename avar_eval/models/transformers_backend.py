@@ -57,12 +57,12 @@ class TransformersBackend:
         self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype: str = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
         try:
-            self.processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
+            self.processor: Any = AutoProcessor.from_pretrained(checkpoint.processor_path)
         except Exception as error:  # a damaged file makes the libraries below raise anything, KeyError and their own
             raise BackendError(f"the processor of {checkpoint.name} cannot be loaded: {error}") from error
         if not self.processor.chat_template:
             raise BackendError(
-                f"{checkpoint.name} has no chat template: add its chat_template.jinja to {checkpoint.path}"
+                f"{checkpoint.name} has no chat template: add its chat_template.jinja to {checkpoint.processor_path}"
             )
         self.processor.tokenizer.padding_side = "left"
         self.markup = ChatMarkup(self.processor)
@@ -78,12 +78,16 @@ class TransformersBackend:
             return
         try:
             model, info = AutoModelForImageTextToText.from_pretrained(
-                self.checkpoint.path,
+                self.checkpoint.model_path,
                 dtype=DTYPES[self.dtype],
                 attn_implementation="sdpa",
                 output_loading_info=True,
             )
+            if self.checkpoint.base is not None:
+                model = _with_adapter(model, self.checkpoint)
             model = model.to(self.device).eval()
+        except BackendError:
+            raise
         except Exception as error:  # see above
             raise BackendError(f"the weights of {self.checkpoint.name} cannot be loaded: {error}") from error
         missing = sorted(info["missing_keys"])
@@ -247,6 +251,17 @@ class TransformersBackend:
                 f"overflow in {self.dtype} (try --dtype float32)"
             )
         return records
+
+
+def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
+    """The model with a LoRA adapter in its layers, not merged: merging would round its weights once more."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise BackendError(
+            f"{checkpoint.name} is an adapter, which needs peft: pip install 'avar-eval[peft]'"
+        ) from error
+    return PeftModel.from_pretrained(model, checkpoint.path).get_base_model()
 
 
 def _device(name: str) -> torch.device:

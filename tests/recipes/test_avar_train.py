@@ -69,12 +69,20 @@ def written(folder: Path, **changes: Any) -> str:
         ({"alpha": -1}, "must not be negative"),
         ({"packing": True}, "packing cannot be combined"),
         ({"attention_queries": "image"}, "attention_queries must be one of user, response, both"),
-        ({"learning_rate": "fast"}, "a value cannot be read"),
+        ({"learning_rate": "fast"}, "learning-rate: invalid float value: 'fast'$"),
+        ({"resume_from_checkpoint": "out/checkpoint-5"}, "there is no checkpoint 'out/checkpoint-5' to resume from"),
+        ({"score_tasks": "shape"}, "unknown task 'shape': did you mean shapes"),
+        ({"score_tasks": "shapes", "save_strategy": False}, "set save_strategy to steps or epoch"),
+        (
+            {"score_tasks": "shapes", "recipe": {"processes": 2, "global_batch_size": 32}},
+            "run `avar-eval watch OUTPUT_DIR --tasks shapes` beside the training",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    launched = "score_tasks" not in changes  # as `avar-train check` does
     with pytest.raises(UsageError, match=message):
-        parse(read_recipe(written(tmp_path, **changes)))
+        parse(read_recipe(written(tmp_path, **changes)), launched=launched)
 
 
 def test_recipes_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -163,7 +171,7 @@ def test_commands_list_and_check_recipes() -> None:
     runner = CliRunner()
     listed = runner.invoke(app, ["recipes"]).output
     assert all(name in listed for name in shipped())
-    checked = runner.invoke(app, ["check", "avar_sft_qwen2_5_vl_3b_lora_24gb"])
+    checked = runner.invoke(app, ["check", "avar_sft_qwen2_5_vl_3b_lora_24gb"])  # also where there is no GPU
     assert "1 GPU x 1 x 64 accumulated = 64" in checked.output
     assert "GB a GPU, estimated: weights 7.5 + " in checked.output
     assert "nothing is published for this model and recipe" in checked.output
