@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from avar_eval.cli import run_app
+from avar_eval.command_line import run_app
 from avar_eval.errors import UsageError
 
 app = typer.Typer(
