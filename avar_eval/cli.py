@@ -26,6 +26,7 @@ from avar_eval.command_line import (
     run_app,
 )
 from avar_eval.data_cli import data_app
+from avar_eval.diagnosis.cli import correlate, profile
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
 from avar_eval.look.cli import look
@@ -227,7 +228,7 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), as_json)
 
 
-for command in (look, sweep, score, compare):
+for command in (look, sweep, profile, correlate, score, compare):
     app.command()(command)
 
 

@@ -222,14 +222,7 @@ class RecordBook:
     def _load(self) -> None:
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                record = Record.model_validate_json(line)
-            except ValidationError as error:
-                raise RecordBookError(
-                    f"{self.path}, line {number} is not a record ({_first_problem(error)}); nothing was changed: "
-                    "mend or delete that line, or choose another --output"
-                ) from error
+        for record in _parsed(self.path, data[:whole]):
             self._records[record.key] = record
             self._lines += 1
         if whole < len(data):
@@ -237,6 +230,29 @@ class RecordBook:
 
     def _compact(self) -> None:
         write_atomically(self.path, (record.model_dump_json() + "\n" for record in self._records.values()))
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """The newest record of each key in a file that nobody writes to; a torn last line is left out.
+
+    Raises RecordBookError for a file that cannot be read and for a line that is not a record.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
+    return {record.key: record for record in _parsed(path, data[: data.rfind(b"\n") + 1])}
+
+
+def _parsed(path: Path, lines: bytes) -> Iterator[Record]:
+    for number, line in enumerate(lines.splitlines(), start=1):
+        try:
+            yield Record.model_validate_json(line)
+        except ValidationError as error:
+            raise RecordBookError(
+                f"{path}, line {number} is not a record ({_first_problem(error)}); nothing was changed: "
+                "mend or delete that line, or choose another --output"
+            ) from error
 
 
 def _first_problem(error: ValidationError) -> str:
