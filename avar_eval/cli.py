@@ -31,6 +31,7 @@ from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
 from avar_eval.look.cli import look
 from avar_eval.names import listed_names
+from avar_eval.ranks import launched
 from avar_eval.score.cli import compare, score
 from avar_eval.sweep.cli import sweep
 
@@ -182,6 +183,8 @@ def evaluate(
                 command=command_text(sys.argv[1:]),
             )
         )
+    if not launched().first:
+        return
     if as_json:
         typer.echo(results.to_json(), nl=False)
         return

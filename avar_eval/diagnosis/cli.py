@@ -56,7 +56,10 @@ def profile(
         from avar_eval.look.pictures import prepare_folder
 
         prepare_folder(output)
-        found = make_profile(runs_of(models, names, output, options))
+        runs = runs_of(models, names, output, options)
+        if not runs:
+            return
+        found = make_profile(runs)
         text = profile_to_json(found)
         write_atomically(output / "profile.json", [text])
         picture = draw_profile(found, output / "profile.png")

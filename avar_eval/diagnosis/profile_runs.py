@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avar_eval.errors import UsageError
+from avar_eval.ranks import launched
 from avar_eval.results import RESULTS_NAME, read_results
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ def is_run(model: str) -> bool:
 def runs_of(
     models: Sequence[str], tasks: Sequence[str] | None, output: Path, options: RunOptions
 ) -> "list[MeasuredRun]":
-    """The runs in the order of `models`; models are asked in OUTPUT/MODEL. Raises AvarError with a message."""
+    """The runs in the order of `models`; models are asked in OUTPUT/MODEL. Raises AvarError with a message.
+
+    Of several processes that were launched together all but the first have only asked, and get none.
+    """
     from avar_eval.diagnosis.profile import MeasuredRun
 
     folders = [Path(model) if is_run(model) else _ask(model, tasks or (), output, options) for model in models]
-    return [MeasuredRun(folder, tasks) for folder in folders]
+    return [MeasuredRun(folder, tasks) for folder in folders] if launched().first else []
 
 
 def _ask(model: str, tasks: Sequence[str], output: Path, options: RunOptions) -> Path:

@@ -19,6 +19,7 @@ from avar_eval.command_line import (
     interruptible,
 )
 from avar_eval.names import listed_names
+from avar_eval.ranks import launched
 
 
 def sweep(
@@ -70,6 +71,8 @@ def sweep(
             ),
             grid,
         )
+        if not launched().first:
+            return
         picture = draw_sweep(found, output / "sweep.png")
     if as_json:
         typer.echo(found.to_json(), nl=False)

@@ -42,5 +42,6 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
                 for task in tasks
             ]
     found = Sweep(unsteered=unsteered.tasks, comparisons=adjusted(comparisons), protocol=unsteered.protocol)
-    found.write(config.output)
+    if lm.ranks.first:
+        found.write(config.output)
     return found

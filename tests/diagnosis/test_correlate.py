@@ -56,8 +56,8 @@ def test_the_papers_rows_agree_with_the_registry_and_their_averages_are_marked()
         assert set(row.trained_on) <= set(entry.trained_on)
     for row in (*paper().models, *paper().ablations):
         if row.average is not None:
-            differs = abs(sum(row.scores.values()) / 7 - row.average) > 0.051
-            assert differs <= (row.notes is not None), row.name
+            differs = abs(round(sum(row.scores.values()) / 7, 1) - row.average) > 0.01
+            assert not differs or (row.notes is not None and "seven columns" in row.notes), row.name
 
 
 def scored(folder: Path) -> list[Path]:
