@@ -128,7 +128,7 @@ def test_attention_of_ranks_is_taken_in(tmp_path: Path) -> None:
 
 def test_lanes_share_out_everything_once() -> None:
     lanes = Ranks(1, 3).lanes(list(range(8)))
-    assert sorted(sum(lanes, [])) == list(range(8))
+    assert sorted(item for lane in lanes for item in lane) == list(range(8))
     assert lanes[1] == Ranks(1, 3).lane(list(range(8)))
 
 
