@@ -106,6 +106,7 @@ class Protocol(_Part):
     steering: JsonValue
     prompt_sha256: dict[str, str]
     limit: Count | None
+    trained_on: list[Name] = []
 
 
 class Results(_Part):

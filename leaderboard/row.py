@@ -16,7 +16,8 @@ class Row:
     same by the published rule's and a judge model's. `accuracy` is the share of responses that are right by the strict
     verdict. They, the ends of their intervals, `truncated`, `unparsed`, `timeout` and `judge_error` are fractions 0..1;
     VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted
-    keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
+    keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `trained_on`
+    says that the task's data set is known to be in the model's training data, `added` is UTC in ISO 8601.
     """
 
     run_id: str
@@ -48,9 +49,13 @@ class Row:
     judge_error: float | None
     steering: str | None
     limit: int | None
+    trained_on: bool
     system_prompt_sha256: str | None
     prompt_sha256: str | None
     added: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trained_on", bool(self.trained_on))  # SQLite knows 0 and 1
 
 
 def rows_of(results: Results, added: str) -> Iterator[Row]:
@@ -97,6 +102,7 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         judge_error=metrics.judge_error.value,
         steering=None if protocol.steering is None else json.dumps(protocol.steering, sort_keys=True),
         limit=protocol.limit,
+        trained_on=task in protocol.trained_on,
         system_prompt_sha256=_sha256(protocol.system_prompt),
         prompt_sha256=protocol.prompt_sha256.get(task),
         added=added,

@@ -174,6 +174,7 @@ def _tasks_of(path: Path, added: str) -> list[Measured]:
     return [
         Measured(row, {name: metric.value for name, metric in results.tasks[row.task].benchmark.strict.items()})
         for row in rows_of(results, added)
+        if row.task in results.tasks  # not the mean of a group
     ]
 
 
@@ -197,7 +198,7 @@ def _group(names: Sequence[str] | None, by_model: dict[str, dict[str, Measured]]
             raise UsageError(f"{group.name} has no mean: name its tasks, separated by commas")
         return group
     if names is None:
-        common = set.intersection(*(set(of) for of in by_model.values()))
+        common = set.intersection(*(set(of) for of in by_model.values())) - set(groups())
         names = sorted(common)
         if not common:
             have = "; ".join(f"{model}: {', '.join(of)}" for model, of in by_model.items())

@@ -171,7 +171,8 @@ def test_a_user_adds_a_model_and_runs_it(avar_eval: Run, tmp_path: Path, models:
     options = ("--tasks", "shapes", "--limit", "2", "--output", str(tmp_path / "run"))
     done = avar_eval("--model", "mine", *options, AVAR_MODELS=str(path))
     assert done.code == 0, done.stderr
-    assert "shapes: in the training data of my-model" in done.stdout
+    assert "† shapes: in the training data of my-model" in done.stdout
+    assert "shapes †" in done.stdout
     protocol = json.loads((tmp_path / "run" / "results.json").read_text())["protocol"]
     assert (protocol["model"], protocol["decoding"]["max_new_tokens"]) == ("my-model", 8)
     assert protocol["trained_on"] == ["shapes"]
