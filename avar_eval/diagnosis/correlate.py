@@ -211,7 +211,7 @@ def _group(names: Sequence[str] | None, by_model: dict[str, dict[str, Measured]]
             from avar_eval.names import unknown_name
 
             raise unknown_name("task", name, known | set(groups()), "(in these runs)")
-    return Group(name="accuracy", description="", mean=list(names))  # type: ignore[arg-type]  # names are terms
+    return Group(name="accuracy", description="", mean=list(names))
 
 
 def _point(model: str, tasks: dict[str, Measured], group: Group) -> Point | str:

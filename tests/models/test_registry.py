@@ -202,7 +202,11 @@ def test_without_a_file_there_are_the_shipped_models(tmp_path: Path, monkeypatch
         ("my-model: {folder: c, architecture: d, description: x}", "model my-model: max_new_tokens: Field required"),
         (
             "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, temprature: 1}",
-            "model my-model: temprature: Extra inputs are not permitted",
+            "model my-model: unknown field 'temprature': did you mean decoding.temperature",
+        ),
+        (
+            "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, decoding: {topp: 1}}",
+            "model my-model: unknown field 'decoding.topp': did you mean decoding.top_p",
         ),
         (
             "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, answer_format: loud}",
