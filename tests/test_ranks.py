@@ -51,7 +51,7 @@ def ended_alike(output: Path, alone: Path) -> None:
 def test_two_processes_write_the_results_of_one_also_when_killed(server: Server, alone: Path, tmp_path: Path) -> None:
     running = start(server, tmp_path)
     files = [tmp_path / "records.jsonl", tmp_path / "records.rank1.jsonl"]
-    end = time.monotonic() + 200
+    end = time.monotonic() + 300
     while not all(file.exists() and file.stat().st_size for file in files):
         assert time.monotonic() < end, [(one.folder / "stderr").read_text() for one in running]
         time.sleep(0.01)
