@@ -28,7 +28,10 @@ class CorrelateError(AvarError):
 
 
 class Point(BaseModel):
-    """One model. accuracy in percent; intervals at 95 %, None where there is none, as of a mean over tasks."""
+    """One model. accuracy in percent; intervals at 95 %, None where there is none, as of a mean over tasks.
+
+    note: what a reader has to know of it.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -229,12 +232,14 @@ def _point(model: str, tasks: dict[str, Measured], group: Group) -> Point | str:
     if not scored:
         return "no VAS"
     single = used[0] if len(used) == 1 else None
+    trained_on = [row.task for row in used if row.trained_on]
     return Point(
         model=model,
         vas=sum(scored) / len(scored),
         vas_ci95=_interval(single.vas_low, single.vas_high, 1) if single else None,
         accuracy=100 * accuracy,
         accuracy_ci95=_interval(single.score_low, single.score_high, 100) if single else None,
+        note=f"trained on {', '.join(trained_on)}" if trained_on else None,
     )
 
 

@@ -35,6 +35,9 @@ def print_correlation(found: Correlated, picture: Path, published: bool) -> None
     console.print(table)
     console.print(f"{headline(found)} (interval: Fisher's z, 95 %)", highlight=False)
     console.print(f"accuracy: {found.accuracy}; {found.source}", highlight=False, soft_wrap=True)
+    for point in found.points:
+        if point.note is not None:
+            console.print(Text(f"{point.model}: {point.note}"), soft_wrap=True)
     for model, reason in found.left_out.items():
         console.print(Text(f"left out: {model}: {reason}"), soft_wrap=True)
     if published:

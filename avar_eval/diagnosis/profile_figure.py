@@ -17,9 +17,6 @@ from avar_eval.look.report import number
 from avar_eval.look.score_axis import score_axis
 from avar_eval.look.style import COLOURS, FAINT, LABELS, ROLES, SERIES, SERIES_MARKERS, WHOSE, drawing, save
 
-MOST_MODELS = len(SERIES)
-"""More lines than these cannot be told apart."""
-
 
 def draw_profile(profile: Profile, path: Path) -> Path:
     """Write the picture: VAS by layer for question and answer, along the answer, and the share of each role."""

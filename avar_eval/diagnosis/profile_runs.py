@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avar_eval.errors import UsageError
+from avar_eval.look.style import SERIES
 from avar_eval.ranks import launched
 from avar_eval.results import RESULTS_NAME, read_results
 
 if TYPE_CHECKING:
     from avar_eval.diagnosis.profile import MeasuredRun
-
-MOST_MODELS = 6
-"""More lines in one picture cannot be told apart."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class RunOptions:
 
 def check_models(models: Sequence[str], tasks: Sequence[str] | None) -> None:
     """Raise UsageError or ResultsError for what can be known to be wrong before anything heavy is loaded."""
-    if len(models) > MOST_MODELS:
-        raise UsageError(f"{len(models)} models: a picture shows at most {MOST_MODELS}")
+    if len(models) > len(SERIES):
+        raise UsageError(f"{len(models)} models: a picture shows at most {len(SERIES)}, more cannot be told apart")
     if len(set(models)) < len(models):
         raise UsageError("the same MODEL twice")
     from avar_eval.models.checkpoint import check_model_name

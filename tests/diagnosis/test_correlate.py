@@ -87,6 +87,8 @@ def test_a_steered_run_is_a_model_of_its_own_and_one_without_vas_is_named(tmp_pa
     points = run_points(runs, None)
     assert "a, steered: image=0.15,system=0.4" in [point.model for point in points.points]
     assert points.left_out == {"served": "no VAS"}
+    learned = write_run(tmp_path / "learned", "learned", 8.0, rows=4, layers=4, trained_on=["shapes"])
+    assert [point.note for point in run_points([learned], None).points] == ["trained on shapes"]
 
 
 def test_the_command_prints_n_and_writes_its_files(tmp_path: Path) -> None:
