@@ -216,7 +216,7 @@ def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> 
     objects = manager.load_task_or_group([task.name for task in tasks], task_type="chat")
     for task in objects.values():
         task.lmms_eval_specific_kwargs = {"prompt_style": prompt_style(config)}
-    with _without_other_bars(), as_if_alone():
+    with _without_other_bars(), as_if_alone(), lm.ranks.losses_named():
         simple_evaluate(
             model=lm,
             tasks=list(objects.values()),
