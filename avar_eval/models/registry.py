@@ -180,7 +180,7 @@ def _user_entry(path: Path, name: object, fields: object) -> ModelEntry:
 
 def _fields() -> list[str]:
     """The fields of an entry in a file, those of its parts with a dot."""
-    parts = {"api": ApiSource, "decoding": RecommendedDecoding, "published": Published}
+    parts: dict[str, type[BaseModel]] = {"api": ApiSource, "decoding": RecommendedDecoding, "published": Published}
     inner = [f"{part}.{field}" for part, model in parts.items() for field in model.model_fields]
     return [field for field in ModelEntry.model_fields if field not in ("name", "bundled")] + inner
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -27,8 +28,8 @@ def draw_sweep(sweep: Sweep, path: Path) -> Path:
         curves = {task: _curves(of for of in sweep.comparisons if of.task == task) for task in tasks}
         settings = list(curves[tasks[0]])
         wide, tall = max(9.5, 1.9 + 6.2 * len(tasks)), 8.9 + 0.26 * (len(settings) // 2)
-        figure = Figure(figsize=(wide, tall), layout="constrained")
-        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.95 / tall))  # type: ignore[union-attr]  # constrained
+        below_head = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.95 / tall))
+        figure = Figure(figsize=(wide, tall), layout=below_head)
         _head(figure, sweep, tall)
         grid = figure.subplots(2, len(tasks), squeeze=False, sharex=True)
         for column, task in enumerate(tasks):
