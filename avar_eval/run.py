@@ -20,6 +20,7 @@ from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.outcomes import JudgeOutcome
+from avar_eval.ranks import as_if_alone, join
 from avar_eval.results import (
     Asked,
     Results,
@@ -91,14 +92,17 @@ class RunConfig:
 def evaluate(config: RunConfig) -> Results:
     """Run an evaluation, or what is left of it, write results.json and add the run to the leaderboard.
 
+    Started as one of several processes, each answers its share, and the first one writes.
+
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
     tasks = check_config(config)
     lm = open_model(config)
     with data_folder(config.data_dir), lm.book:
         results, asked = ask(lm, tasks, config)
-    write_asked(config.output, asked)
-    publish(results.write(config.output))
+    if lm.ranks.first:
+        write_asked(config.output, asked)
+        publish(results.write(config.output))
     return results
 
 
@@ -133,9 +137,13 @@ def open_model(config: RunConfig) -> "Avar":
     """The model of a run, with its record book open; the weights are loaded when they are first needed."""
     from avar_eval.models.lmms_wrapper import Avar
 
+    ranks = join()
+    backend = choose_backend(config.model, config.backend)
+    if ranks.count > 1 and backend != "transformers":
+        raise UsageError(f"--backend {backend} spreads its work by itself: start one process, without a launcher")
     return Avar(
         pretrained=config.model,
-        device=config.device,
+        device=config.device if config.device or ranks.count == 1 else own_device(ranks.local_rank),
         dtype=config.dtype,
         batch_size=config.batch_size,
         system_prompt=config.system_prompt,
@@ -151,8 +159,16 @@ def open_model(config: RunConfig) -> "Avar":
         steering=config.steering,
         backend=config.backend,
         name=config.name,
+        ranks=ranks,
         **config.backend_options,
     )
+
+
+def own_device(local_rank: int) -> str:
+    """The device of one of several processes on this machine: a GPU each, or the CPU."""
+    import torch
+
+    return f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
 
 
 def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Results, dict[str, Asked]]:
@@ -193,7 +209,7 @@ def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
 
 def _ask_judge(config: RunConfig, lm: Any, benchmarks: Mapping[str, Benchmark]) -> dict[str, JudgeOutcome]:
     """The judge model's outcomes by record key, if one is configured; they are written into the record book, too."""
-    if config.judge is None:
+    if config.judge is None or not lm.ranks.first:
         return {}
     from avar_eval.judge.verdict import Question, judge_responses
 
@@ -217,7 +233,7 @@ def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> 
     objects = manager.load_task_or_group([task.name for task in tasks], task_type="chat")
     for task in objects.values():
         task.lmms_eval_specific_kwargs = {"prompt_style": prompt_style(config)}
-    with _without_other_bars():
+    with _without_other_bars(), as_if_alone(), lm.ranks.losses_named():
         simple_evaluate(
             model=lm,
             tasks=list(objects.values()),

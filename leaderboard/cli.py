@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avar_eval.cli import new_app, run_app
+from avar_eval.command_line import new_app, run_app
 from avar_eval.errors import AvarError
 
 if TYPE_CHECKING:

@@ -75,6 +75,12 @@ class Headline(_Part):
     values: HeadlineValues
 
 
+class OwnMetrics(_Part):
+    """The benchmark's own metrics by the strict verdict."""
+
+    strict: dict[Name, Metric] = {}
+
+
 class LeftOut(_Part):
     """Rows that could not be asked, such as those whose image is missing."""
 
@@ -85,6 +91,7 @@ class TaskResults(_Part):
     """One task of a run."""
 
     metrics: Metrics
+    benchmark: OwnMetrics = OwnMetrics()
     headline: Headline | None = None
     vas_band: Literal["narrow", "wide", "panoramic"] | None = None
     left_out: LeftOut = LeftOut()
@@ -114,6 +121,7 @@ class Protocol(_Part):
     prompt_sha256: dict[str, str]
     limit: Count | None
     training: Training | None = None
+    trained_on: list[Name] = []
 
 
 class Results(_Part):

@@ -19,7 +19,8 @@ class Row:
     verdict. They, the ends of their intervals, `truncated`, `unparsed`, `timeout` and `judge_error` are fractions 0..1;
     VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `training_run` and `training_step` are
     of a checkpoint that was scored in its training, which began at `training_started` (ISO 8601). `steering` is its
-    JSON with sorted keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
+    JSON with sorted keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `trained_on` says that the
+    task's data set is known to be in the model's training data, `added` is UTC in ISO 8601.
     """
 
     run_id: str
@@ -54,9 +55,13 @@ class Row:
     training_run: str | None
     training_step: int | None
     training_started: str | None
+    trained_on: bool
     system_prompt_sha256: str | None
     prompt_sha256: str | None
     added: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trained_on", bool(self.trained_on))  # SQLite knows 0 and 1
 
 
 def rows_of(results: Results, added: str) -> Iterator[Row]:
@@ -110,6 +115,7 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         training_run=protocol.training.run if protocol.training else None,
         training_step=protocol.training.step if protocol.training else None,
         training_started=protocol.training.started if protocol.training else None,
+        trained_on=task in protocol.trained_on,
         system_prompt_sha256=_sha256(protocol.system_prompt),
         prompt_sha256=protocol.prompt_sha256.get(task),
         added=added,

@@ -106,12 +106,14 @@ def _model(row: Row) -> str:
 
 
 def _questions(row: Row) -> str:
-    """n, and why it is not the whole benchmark."""
+    """n, and what keeps it from being a measure of ability on the whole benchmark."""
     notes = []
     if row.limit is not None:
         notes.append(f"first {row.limit}")
     if row.left_out:
         notes.append(f"{row.left_out} left out")
+    if row.trained_on:
+        notes.append("trained on it")
     return f"{row.n} ({', '.join(notes)})" if notes else str(row.n)
 
 

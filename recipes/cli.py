@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from avar_eval.cli import BatchSizeOption, TokenLimitOption, interruptible, run_app
+from avar_eval.command_line import BatchSizeOption, TokenLimitOption, interruptible, run_app
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from avar_eval.cli import run_app
+from avar_eval.command_line import run_app
 from avar_eval.errors import UsageError
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.memory import Architecture, estimate
