@@ -87,6 +87,7 @@ class _Steered(nn.Module):
     current step.
     """
 
+    language_model: nn.Module
     avar_tables: Float[Tensor, "two layers roles"]
     avar_factors: Float[Tensor, "two layers tokens"]
     avar_positions: Int[Tensor, "three tokens"]
