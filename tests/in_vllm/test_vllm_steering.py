@@ -139,6 +139,7 @@ def test_compiled_code_of_the_stock_model_is_not_taken_for_the_steered_one(
 
 
 def test_tensor_parallel_workers_steer_their_heads(world: World) -> None:
+    world.unsteered()  # before: no engine of this process may start beside one with workers
     llm = start_steered(world.model, STRONG, tensor_parallel_size=2, distributed_executor_backend="mp")
     try:
         far, moved = world.compare(llm, STRONG)
