@@ -16,8 +16,8 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
-from avar_eval.recipes.sources import Thoughts
 from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
+from avar_eval.recipes.sources import Thoughts
 from avar_eval.watch.complete import begin_run, complete_checkpoints
 
 
