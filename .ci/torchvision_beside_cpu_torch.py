@@ -23,7 +23,8 @@ class NameOperators:
 
         if torch.version.cuda is None:
             cls.library = torch.library.Library("torchvision", "DEF")
-            cls.library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            for name in ("nms", "qnms"):
+                cls.library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         return PathFinder.find_spec(name)
 
 sys.meta_path.insert(0, NameOperators)

@@ -1,22 +1,40 @@
 """`avar-eval`: the command line. Thin; nothing heavy is imported before a command needs it."""
 
 import contextlib
-import errno
-import io
-import os
-import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from avar_eval import __version__
+from avar_eval.command_line import (
+    BatchSizeOption,
+    DataDirOption,
+    DeviceOption,
+    DtypeOption,
+    JudgeKeyOption,
+    JudgeOption,
+    JudgeRateOption,
+    JudgeUrlOption,
+    LimitOption,
+    TokenLimitOption,
+    check_choice,
+    command_text,
+    interruptible,
+    new_app,
+    run_app,
+)
 from avar_eval.data_cli import data_app
-from avar_eval.errors import AvarError, UsageError
+from avar_eval.diagnosis.cli import correlate, profile
+from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
+from avar_eval.look.cli import look
 from avar_eval.names import listed_names
+from avar_eval.ranks import launched
+from avar_eval.score.cli import compare, score
+from avar_eval.sweep.cli import sweep
+from avar_eval.watch.cli import watch_command
 
 if TYPE_CHECKING:
     from avar_eval.attention.steering import Steering
@@ -24,43 +42,9 @@ if TYPE_CHECKING:
     from avar_eval.tasks.prompts import Style
 
 
-_CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
-
-def new_app(help: str) -> typer.Typer:
-    """A command line of ours: plain help, and errors for `run_app` to print."""
-    return typer.Typer(
-        no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=help
-    )
-
-
 app = new_app("Score vision-language reasoning models, and measure where they look.")
 app.add_typer(data_app, name="data")
-
-
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")]
-BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")]
-TokenLimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
-]
-DeviceOption = Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")]
-DtypeOption = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
-]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
-]
-JudgeOption = Annotated[
-    str | None, typer.Option("--judge", help="A model that judges beside the rules, by its name at --judge-url.")
-]
-JudgeUrlOption = Annotated[
-    str | None, typer.Option(help="Its OpenAI-compatible endpoint, such as http://localhost:8000/v1.")
-]
-JudgeKeyOption = Annotated[
-    str | None, typer.Option(help="Environment variable with its key.", show_default="OPENAI_API_KEY, if it is set")
-]
-JudgeRateOption = Annotated[float, typer.Option(min=0.01, help="Requests a second to the judge, at most.")]
+app.command("watch")(watch_command)
 
 
 def _version(wanted: bool) -> None:
@@ -149,10 +133,10 @@ def evaluate(
     if not model or not tasks:
         raise UsageError("give --model and --tasks; `avar-eval models` and `avar-eval tasks` list what there is")
     output = output or Path("avar-runs") / Path(model).name.lower()
-    _check_choice("--attention", attention, ("on", "off"))
-    _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    _check_choice("--backend", backend, ("transformers", "vllm", "api", None))
-    _check_choice("--prompt-style", prompt_style, ("thinking", "direct", "boxed", None))
+    check_choice("--attention", attention, ("on", "off"))
+    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    check_choice("--backend", backend, ("transformers", "vllm", "api", None))
+    check_choice("--prompt-style", prompt_style, ("thinking", "direct", "boxed", None))
     judge_model = judge_from_options(judge, judge_url, judge_key_env, judge_rate)
     if temperature and not 1e-6 <= temperature <= 1e6:  # beyond, float32 logits overflow
         raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
@@ -160,7 +144,7 @@ def evaluate(
         raise UsageError("--top-p must be above 0")
     steering = None if steer is None else _steering(steer)
     # Libraries print, and standard output is for the results.
-    with contextlib.redirect_stdout(sys.stderr), _interruptible():
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.run import RunConfig
         from avar_eval.run import evaluate as run
 
@@ -198,9 +182,11 @@ def evaluate(
                     data_parallel=data_parallel,
                     max_model_len=max_model_len,
                 ),
-                command=_command(sys.argv[1:]),
+                command=command_text(sys.argv[1:]),
             )
         )
+    if not launched().first:
+        return
     if as_json:
         typer.echo(results.to_json(), nl=False)
         return
@@ -215,44 +201,9 @@ def _steering(text: str) -> "Steering":
     return parse_steering(text)
 
 
-class RunInterruptedError(AvarError):
-    """Ctrl-C, with the exit code that shells expect of it."""
-
-    exit_code = 130
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise RunInterruptedError(
-            "interrupted; what is finished is kept, run the same command again to go on"
-        ) from None
-
-
-def _check_choice(option: str, value: str | None, known: tuple[str | None, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{option} takes {', '.join(name for name in known if name)}, not {value!r}")
-
-
 def _given(**options: object) -> dict[str, object]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _command(arguments: list[str]) -> str:
-    """The command line for the protocol, without where its results land: that changes nothing in them."""
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument == "--output":
-            skip = True
-        elif not argument.startswith("--output="):
-            kept.append(argument)
-    return shlex.join(["avar-eval", *kept])
 
 
 @app.command()
@@ -282,195 +233,14 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), as_json)
 
 
-@app.command()
-def look(
-    model: Annotated[str, typer.Argument(help="Registered name, local folder or hub repository.")],
-    prompt: Annotated[str, typer.Option(help="What to ask about the images.")],
-    image: Annotated[list[Path] | None, typer.Option(help="Image file; repeat it for several, in their order.")] = None,
-    system: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
-    response: Annotated[
-        str | None, typer.Option(help="What the model is taken to have answered.", show_default="it answers, greedily")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures.", show_default="avar-runs/look/MODEL")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token limit of the answer.", show_default="the model's")
-    ] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-) -> None:
-    """Show where MODEL looks in images: its answer, its Visual Attention Score, and pictures."""
-    _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    output = output or Path("avar-runs") / "look" / Path(model).name.lower()
-    with contextlib.redirect_stdout(sys.stderr):  # libraries print, and standard output is for the results
-        from avar_eval.look.conversation import Conversation, check
-        from avar_eval.look.conversation import look as look_at
-        from avar_eval.look.pictures import draw, prepare_folder
-        from avar_eval.look.report import look_to_json, print_look
-
-        conversation = Conversation(model, image or [], prompt, system, response, max_new_tokens, device, dtype)
-        check(conversation)
-        prepare_folder(output)
-        looked = look_at(conversation)
-        pictures = draw(looked, output)
-    if as_json:
-        typer.echo(look_to_json(looked, pictures))
-    else:
-        print_look(looked, pictures)
-
-
-@app.command()
-def sweep(
-    model: Annotated[str, typer.Argument(help="Registered name, local folder or hub repository.")],
-    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Task names, separated by commas.")],
-    system: Annotated[str, typer.Option(help="Strengths of system suppression, by commas.")] = "0,0.05,0.4,0.6",
-    image: Annotated[str, typer.Option(help="Strengths of image enhancement, by commas.")] = "0.15",
-    mode: Annotated[str, typer.Option(help="Of logit, log, prob, abs; several by commas.")] = "logit",
-    rows: Annotated[str, typer.Option(help="Of after-image, all, last; several by commas.")] = "after-image",
-    layers: Annotated[
-        list[str] | None, typer.Option(help="Such as 8-14, or all; repeat it for several.", show_default="all")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for records, table and picture.", show_default="avar-runs/sweep/MODEL")
-    ] = None,
-    limit: LimitOption = None,
-    batch_size: BatchSizeOption = None,
-    max_new_tokens: TokenLimitOption = None,
-    attention_samples: Annotated[int, typer.Option(min=0, help="Questions a task whose attention is measured.")] = 200,
-    data_dir: DataDirOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json and nothing else.")] = False,
-) -> None:
-    """Steer MODEL by every combination of strengths, beside itself unsteered. Run again to resume."""
-    _check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    output = output or Path("avar-runs") / "sweep" / Path(model).name.lower()
-    from avar_eval.sweep.grid import steering_grid
-
-    grid = steering_grid(system, image, mode, rows, layers or ())
-    with contextlib.redirect_stdout(sys.stderr), _interruptible():
-        from avar_eval.run import RunConfig
-        from avar_eval.sweep.figure import draw_sweep
-        from avar_eval.sweep.run import sweep as run
-
-        found = run(
-            RunConfig(
-                model=model,
-                tasks=listed_names(tasks),
-                output=output,
-                limit=limit,
-                batch_size=batch_size,
-                max_new_tokens=max_new_tokens,
-                data_dir=data_dir,
-                device=device,
-                dtype=dtype,
-                attention_samples=attention_samples,
-                command=_command(sys.argv[1:]),
-            ),
-            grid,
-        )
-        picture = draw_sweep(found, output / "sweep.png")
-    if as_json:
-        typer.echo(found.to_json(), nl=False)
-        return
-    from avar_eval.sweep.report import print_sweep
-
-    print_sweep(found, picture, output)
-
-
-@app.command()
-def score(
-    run_dir: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
-    task: Annotated[str | None, typer.Option(help="Task of --responses.")] = None,
-    responses: Annotated[
-        Path | None, typer.Option(help="JSON Lines: id, response, optionally model and finish_reason.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the judged responses go, as JSON Lines.")] = None,
-    data_dir: DataDirOption = None,
-    judge: JudgeOption = None,
-    judge_url: JudgeUrlOption = None,
-    judge_key_env: JudgeKeyOption = None,
-    judge_rate: JudgeRateOption = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,
-) -> None:
-    """Judge responses without generating: a run's again, or those of a file."""
-    judge_model = judge_from_options(judge, judge_url, judge_key_env, judge_rate)
-    if run_dir is not None:
-        if task or responses or output:
-            raise UsageError("give either RUN_DIR or --task and --responses: a run's own files are rewritten")
-        from avar_eval.report import print_results
-        from avar_eval.score.records import score_run
-
-        with _interruptible():
-            results = score_run(run_dir, data_dir, judge_model)
-        if as_json:
-            typer.echo(results.to_json(), nl=False)
-        else:
-            print_results(results, run_dir)
-        return
-    if not task or not responses:
-        raise UsageError("give the folder of a finished run, or --task NAME and --responses FILE")
-    from avar_eval.score.responses import score_responses, scores_to_json
-    from avar_eval.tables import print_scores
-    from avar_eval.tasks.catalog import find_tasks
-
-    entries = find_tasks(task.split(","))
-    if len(entries) > 1:
-        raise UsageError("--task takes one task: its --responses are those of one benchmark")
-    with _interruptible():
-        scored = score_responses(entries[0], responses, data_dir, output, judge_model)
-    if as_json:
-        typer.echo(scores_to_json(scored))
-    else:
-        print_scores(entries[0].name, scored, output)
-
-
-@app.command()
-def compare(
-    run_a: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    run_b: Annotated[Path, typer.Argument(help="Folder of another one, on the same rows.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON and nothing else.")] = False,
-) -> None:
-    """Compare two runs row by row: difference, interval, p values, and the rows that changed."""
-    from avar_eval.compare import compare as compare_runs
-    from avar_eval.compare import comparisons_to_json
-    from avar_eval.tables import print_comparisons
-
-    comparisons = compare_runs(run_a, run_b)
-    if as_json:
-        typer.echo(comparisons_to_json(comparisons))
-    else:
-        print_comparisons(run_a, run_b, comparisons)
-
-
-def run_app(app: typer.Typer, name: str) -> None:
-    """Run a typer app; an AvarError becomes one message on standard error and its exit code.
-
-    So does a full disk behind standard output; a pipe that nobody reads any more ends the program quietly.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII shows "?" for "–"
-    try:
-        try:
-            app(prog_name=name)
-        finally:
-            sys.stdout.flush()  # here, not at exit, where an error would print a traceback
-    except AvarError as error:
-        typer.echo(f"{name}: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        # Our own files' errors have names by now, and other people's name their file.
-        if error.filename is not None or error.errno not in _CANNOT_WRITE:
-            raise
-        if error.errno != errno.EPIPE:
-            typer.echo(f"{name}: cannot write to standard output: {error.strerror}", err=True)
-        # What is still in the buffer would fail once more at exit, with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+for command in (look, sweep, profile, correlate, score, compare):
+    app.command()(command)
 
 
 def main() -> None:
     """Entry point of `avar-eval`."""
     run_app(app, "avar-eval")
+
+
+if __name__ == "__main__":  # `accelerate launch -m avar_eval.cli`
+    main()

@@ -18,11 +18,11 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """Counts finished items of `total`, of which `done` were finished before."""
+    """Counts finished items of `total`, of which `done` were finished before. shown: whether it says so."""
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
+    def __init__(self, what: str, total: int, done: int = 0, shown: bool = True) -> None:
         self._what, self._total, self._done = what, total, done
-        console = Console(stderr=True)
+        console = Console(stderr=True, quiet=not shown)
         self._live: Progress | None = None
         if console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())

@@ -4,6 +4,9 @@ A finished batch is appended with one write and flushed, so a killed run loses a
 a torn last line (no line end) is cut off; any other line that is not a record stops the run and is left as it is.
 A record that is measured or judged again later is appended anew and supersedes its older line; `close()` compacts the
 file, so that a finished run's book holds each key once.
+
+Where several processes answer together (`avar_eval.ranks`), the first one keeps the book, and each other one appends to
+a file of its own, `records.rank1.jsonl`, which `take_in_ranks()` moves into the book; so does opening it after a kill.
 """
 
 import hashlib
@@ -24,6 +27,13 @@ from avar_eval.errors import AvarError
 from avar_eval.outcomes import JudgeOutcome, Outcome
 
 RECORDS_NAME = "records.jsonl"
+RANK_RECORDS = "records.rank*.jsonl"
+
+
+def of_rank(name: str, rank: int) -> str:
+    """The name of a rank's own file, `records.rank1.jsonl`; rank 0 has the file itself."""
+    stem, ending = name.split(".")
+    return name if rank == 0 else f"{stem}.rank{rank}.{ending}"
 
 
 class RecordBookError(AvarError):
@@ -133,14 +143,17 @@ def record_key(**parts: Any) -> str:
 class RecordBook:
     """The records of one output folder, held by one process at a time.
 
-    Raises RecordBookError if another run holds the folder, if it cannot be written, or if a line is corrupt.
+    rank: of this process; any but the first sees the book's records and appends to a file of its own. It must be opened
+    after the first one's. Raises RecordBookError if another run holds the folder, if it cannot be written, or if a line
+    is corrupt.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / RECORDS_NAME
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self.rank = rank
+        self.path = folder / of_rank(RECORDS_NAME, rank)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(folder / ".lock")
+            self._lock = filelock.FileLock(folder / of_rank(".lock", rank))
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
             raise RecordBookError(
@@ -157,6 +170,10 @@ class RecordBook:
         self._lines = 0
         try:
             self._load()
+            if rank == 0:
+                self.take_in_ranks()
+            else:
+                self.read_first()
         except BaseException:
             self._release()
             raise
@@ -190,6 +207,21 @@ class RecordBook:
         self._records.update((record.key, record) for record in records)
         self._lines += len(records)
 
+    def take_in_ranks(self) -> None:
+        """Move what other ranks have written into the book; nobody may be writing. Doing it twice changes nothing."""
+        for path in sorted(self.path.parent.glob(RANK_RECORDS)):
+            changed = [record for record in read_records(path).values() if self.get(record.key) != record]
+            if changed:
+                self.append(changed)
+            path.unlink()
+
+    def read_first(self) -> None:
+        """See what the first rank's book holds now, which is also what this one has written; nobody may be writing."""
+        self._records = read_records(self.path.with_name(RECORDS_NAME))
+        self._lines = len(self._records)
+        self._file, old = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), self._file
+        os.close(old)
+
     def add_judged(self, outcomes: Mapping[str, JudgeOutcome], model: str) -> None:
         """Write what a judge model found, by key, into the records, where it is not there yet."""
         changed = []
@@ -210,8 +242,10 @@ class RecordBook:
     def close(self) -> None:
         """Drop superseded lines, if any, and let go of the folder."""
         try:
-            if self._lines > len(self._records):
+            if self.rank == 0 and self._lines > len(self._records):
                 self._compact()
+            elif self.rank != 0 and os.fstat(self._file).st_size == 0:
+                self.path.unlink(missing_ok=True)
         finally:
             self._release()
 
@@ -222,14 +256,7 @@ class RecordBook:
     def _load(self) -> None:
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                record = Record.model_validate_json(line)
-            except ValidationError as error:
-                raise RecordBookError(
-                    f"{self.path}, line {number} is not a record ({_first_problem(error)}); nothing was changed: "
-                    "mend or delete that line, or choose another --output"
-                ) from error
+        for record in _parsed(self.path, data[:whole]):
             self._records[record.key] = record
             self._lines += 1
         if whole < len(data):
@@ -237,6 +264,29 @@ class RecordBook:
 
     def _compact(self) -> None:
         write_atomically(self.path, (record.model_dump_json() + "\n" for record in self._records.values()))
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """The newest record of each key in a file that nobody writes to; a torn last line is left out.
+
+    Raises RecordBookError for a file that cannot be read and for a line that is not a record.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
+    return {record.key: record for record in _parsed(path, data[: data.rfind(b"\n") + 1])}
+
+
+def _parsed(path: Path, lines: bytes) -> Iterator[Record]:
+    for number, line in enumerate(lines.splitlines(), start=1):
+        try:
+            yield Record.model_validate_json(line)
+        except ValidationError as error:
+            raise RecordBookError(
+                f"{path}, line {number} is not a record ({_first_problem(error)}); nothing was changed: "
+                "mend or delete that line, or choose another --output"
+            ) from error
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -16,9 +16,15 @@ from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.groups import Group
 from avar_eval.terminal import wide_console
 
+TRAINED_ON = "†"
+"""Beside a task whose data set is known to be in the model's training data."""
+
 
 def print_results(results: Results, output: Path) -> None:
-    """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares."""
+    """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares.
+
+    Below them one row for each group whose published mean the run allows.
+    """
     table = Table(
         box=None,
         padding=(0, 1, 0, 0),
@@ -33,7 +39,7 @@ def print_results(results: Results, output: Path) -> None:
     for name, task in results.tasks.items():
         metrics = task.metrics
         table.add_row(
-            name,
+            f"{name} {TRAINED_ON}" if name in results.protocol["trained_on"] else name,
             str(metrics["accuracy"].n),
             percent(metrics["accuracy"]),
             percent(metrics["official"]),
@@ -42,13 +48,18 @@ def print_results(results: Results, output: Path) -> None:
             percent(metrics["truncated"]),
             percent(metrics["unparsed"]),
         )
+    for name, group in results.groups.items():
+        means = [percent(group.mean[verdict]) if verdict in group.mean else "–" for verdict in ("strict", "official")]
+        table.add_row(f"{name}: mean of {len(group.columns)}", str(group.mean["strict"].n), *means)
     console = wide_console()
     console.print(table)
     console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
     if results.protocol["backend"]["backend"] == "api":
         console.print("VAS is not available through an API: it shows no attention")
     for name in results.protocol["trained_on"]:
-        console.print(f"{name}: in the training data of {results.protocol['model']}, so no measure of its ability")
+        console.print(
+            f"{TRAINED_ON} {name}: in the training data of {results.protocol['model']}, so no measure of its ability"
+        )
     print_details(console, results.tasks)
     for name, task in results.tasks.items():
         if task.left_out.n:

@@ -6,6 +6,7 @@ the same file as one that was not.
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,14 @@ from avar_eval.metrics import Benchmark, benchmark_metrics, response_metrics
 from avar_eval.outcomes import Outcome, Verdict
 from avar_eval.records import AttentionSummary, Record
 from avar_eval.stats import Estimate, mean
+from avar_eval.tasks.groups import Group, group_mean, groups
 
 RESULTS_NAME = "results.json"
 ASKED_NAME = "asked.json"
 """Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
+
+
+_VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 
 
 class ResultsError(AvarError):
@@ -82,13 +87,28 @@ class TaskResult(BaseModel):
     left_out: LeftOut
 
 
+class GroupResult(BaseModel):
+    """The mean that is published for a group of tasks.
+
+    columns: the group's columns in its order, each with its value (0..1) under each verdict. mean: of the columns; its
+    interval takes them as independent, n counts the responses.
+    """
+
+    columns: dict[str, dict[Verdict, float]]
+    mean: dict[Verdict, Metric]
+
+
 class Results(BaseModel):
-    """The content of results.json. run_id: the first 16 hex digits of the protocol's hash."""
+    """The content of results.json. run_id: the first 16 hex digits of the protocol's hash.
+
+    groups: those of which the run has all that their mean needs.
+    """
 
     # `schema` is a name of pydantic's own
     schema_version: Literal[1] = 1
     run_id: str
     tasks: dict[str, TaskResult]
+    groups: dict[str, GroupResult] = {}
     protocol: dict[str, Any]
 
     def to_json(self) -> str:
@@ -161,6 +181,51 @@ def _headline(name: str, metrics: Mapping[str, Metric], own: Mapping[Verdict, Ma
     shares: dict[Verdict, str] = {"strict": "accuracy", "official": "official", "judge": "judge"}
     values = {verdict: metrics[share] for verdict, share in shares.items() if share in metrics and metrics[share].n}
     return Headline(name=name, values=values)
+
+
+def group_results(tasks: Mapping[str, TaskResult]) -> dict[str, GroupResult]:
+    """The groups' means, of those groups that have one and all of whose columns were measured by the strict verdict."""
+    found: dict[str, GroupResult] = {}
+    for name, group in groups().items():
+        columns: dict[str, dict[Verdict, float]] = {}
+        means: dict[Verdict, Metric] = {}
+        for verdict in _VERDICTS:
+            measured = {task: _metrics_under(verdict, result) for task, result in tasks.items()}
+            values = {task: {of: metric.value for of, metric in one.items()} for task, one in measured.items()}
+            of_group = group_mean(group, values, {task: _headline_name(result) for task, result in tasks.items()})
+            if of_group.mean is None:
+                continue
+            for label, value in of_group.columns.items():
+                if value is not None:  # none is, where there is a mean
+                    columns.setdefault(label, {})[verdict] = value
+            means[verdict] = _mean_metric(group, of_group.mean, measured, tasks)
+        if "strict" in means:
+            found[name] = GroupResult(columns=columns, mean=means)
+    return found
+
+
+def _headline_name(result: TaskResult) -> str:
+    return result.headline.name if result.headline else "accuracy"
+
+
+def _metrics_under(verdict: Verdict, result: TaskResult) -> dict[str, Metric]:
+    """A task's own metrics under a verdict, and its headline."""
+    headline = result.headline.values.get(verdict) if result.headline else None
+    return result.benchmark.get(verdict, {}) | ({_headline_name(result): headline} if headline else {})
+
+
+def _mean_metric(
+    group: Group, value: float, measured: Mapping[str, Mapping[str, Metric]], tasks: Mapping[str, TaskResult]
+) -> Metric:
+    """The mean with its interval: half-widths add up as those of independent numbers do."""
+    parts = [
+        (measured[term.task][term.metric or _headline_name(tasks[term.task])], share)
+        for term, share in group.weights().items()
+    ]
+    halves = [share * (part.ci95[1] - part.ci95[0]) / 2 for part, share in parts if part.ci95 is not None]
+    half = math.hypot(*halves)
+    ci95 = (max(0.0, value - half), min(1.0, value + half)) if len(halves) == len(parts) else None
+    return Metric(value=value, ci95=ci95, n=sum(part.n for part, _ in parts))
 
 
 def run_id(protocol: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,12 @@ from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.outcomes import JudgeOutcome
+from avar_eval.ranks import as_if_alone, join
 from avar_eval.results import (
     Asked,
     Results,
     attention_metrics,
+    group_results,
     left_out_rows,
     prompt_sha256,
     publish,
@@ -39,12 +41,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TrainingStep:
+    """A checkpoint's place: its run's name, when that run was first started (ISO 8601; None: unknown), its step.
+
+    Step 0 is the base model.
+    """
+
+    run: str
+    started: str | None
+    step: int
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
     attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
     by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`. judge: a model that judges beside the
-    rules. command: how the run was started, for the protocol.
+    rules. name: what the model is called in results (None: as it was given). training: which run and step it comes
+    from, if it is a checkpoint of one that is watched. command: how the run was started, for the protocol.
     """
 
     model: str
@@ -69,11 +84,15 @@ class RunConfig:
     backend: BackendName | None = None
     backend_options: Mapping[str, Any] = field(default_factory=dict)
     judge: JudgeModel | None = None
+    name: str | None = None
+    training: TrainingStep | None = None
     command: str = ""
 
 
 def evaluate(config: RunConfig) -> Results:
     """Run an evaluation, or what is left of it, write results.json and add the run to the leaderboard.
+
+    Started as one of several processes, each answers its share, and the first one writes.
 
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
@@ -81,8 +100,9 @@ def evaluate(config: RunConfig) -> Results:
     lm = open_model(config)
     with data_folder(config.data_dir), lm.book:
         results, asked = ask(lm, tasks, config)
-    write_asked(config.output, asked)
-    publish(results.write(config.output))
+    if lm.ranks.first:
+        write_asked(config.output, asked)
+        publish(results.write(config.output))
     return results
 
 
@@ -117,9 +137,13 @@ def open_model(config: RunConfig) -> "Avar":
     """The model of a run, with its record book open; the weights are loaded when they are first needed."""
     from avar_eval.models.lmms_wrapper import Avar
 
+    ranks = join()
+    backend = choose_backend(config.model, config.backend)
+    if ranks.count > 1 and backend != "transformers":
+        raise UsageError(f"--backend {backend} spreads its work by itself: start one process, without a launcher")
     return Avar(
         pretrained=config.model,
-        device=config.device,
+        device=config.device if config.device or ranks.count == 1 else own_device(ranks.local_rank),
         dtype=config.dtype,
         batch_size=config.batch_size,
         system_prompt=config.system_prompt,
@@ -134,8 +158,17 @@ def open_model(config: RunConfig) -> "Avar":
         samples=config.samples,
         steering=config.steering,
         backend=config.backend,
+        name=config.name,
+        ranks=ranks,
         **config.backend_options,
     )
+
+
+def own_device(local_rank: int) -> str:
+    """The device of one of several processes on this machine: a GPU each, or the CPU."""
+    import torch
+
+    return f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
 
 
 def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Results, dict[str, Asked]]:
@@ -166,7 +199,7 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
         )
         for name, benchmark in benchmarks.items()
     }
-    return Results(run_id=run_id(protocol), tasks=results, protocol=protocol), asked
+    return Results(run_id=run_id(protocol), tasks=results, groups=group_results(results), protocol=protocol), asked
 
 
 def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
@@ -176,7 +209,7 @@ def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
 
 def _ask_judge(config: RunConfig, lm: Any, benchmarks: Mapping[str, Benchmark]) -> dict[str, JudgeOutcome]:
     """The judge model's outcomes by record key, if one is configured; they are written into the record book, too."""
-    if config.judge is None:
+    if config.judge is None or not lm.ranks.first:
         return {}
     from avar_eval.judge.verdict import Question, judge_responses
 
@@ -200,7 +233,7 @@ def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> 
     objects = manager.load_task_or_group([task.name for task in tasks], task_type="chat")
     for task in objects.values():
         task.lmms_eval_specific_kwargs = {"prompt_style": prompt_style(config)}
-    with _without_other_bars():
+    with _without_other_bars(), as_if_alone(), lm.ranks.losses_named():
         simple_evaluate(
             model=lm,
             tasks=list(objects.values()),
@@ -276,7 +309,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
         "seed": config.seed,
         "versions": _versions(lm.backend.name),
         "command": config.command,
-    }
+    } | ({} if config.training is None else {"training": asdict(config.training)})
 
 
 def _versions(backend: BackendName) -> dict[str, str]:

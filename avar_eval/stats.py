@@ -1,4 +1,4 @@
-"""Estimates with 95 % intervals: proportions, means, clustered responses; paired differences and their tests.
+"""Estimates with 95 % intervals: proportions, means, clustered responses, correlation; paired differences, their tests.
 
 Everything here is a pure function of its arguments; the bootstrap draws from a fixed seed. Units are those of
 the input: a proportion is a fraction 0..1, never a percentage.
@@ -239,6 +239,35 @@ def paired_permutation(
         drawn = generator.integers(2, size=(min(block, PERMUTATIONS - start), sums.size), dtype=np.int8)
         extreme += int((abs((1 - 2 * drawn) @ sums) >= observed).sum())
     return extreme / (PERMUTATIONS + 1)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson's r of n pairs, its 95 % interval and two-sided p; None where they are not defined."""
+
+    r: float | None
+    ci95: tuple[float, float] | None
+    p: float | None
+    n: int
+
+
+def pearson(x: Sequence[float], y: Sequence[float]) -> Correlation:
+    """Pearson's correlation of pairs, with the interval of Fisher's z, tanh(artanh r ± 1.96 / sqrt(n − 3)).
+
+    The interval needs four pairs, r and p three (of two, r is always 1 or −1); none of them is defined where all x or
+    all y are equal. Raises ValueError when lengths differ.
+    """
+    from scipy.stats import pearsonr
+
+    n = len(x)
+    if n != len(y):
+        raise ValueError(f"{n} values are not paired with {len(y)}")
+    if n < 3 or len(set(x)) == 1 or len(set(y)) == 1:
+        return Correlation(None, None, None, n)
+    found = pearsonr(x, y)
+    interval = found.confidence_interval(0.95)
+    ci95 = (float(interval.low), float(interval.high)) if n > 3 else None
+    return Correlation(float(found.statistic), ci95, float(found.pvalue), n)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avar_eval.cli import new_app, run_app
+from avar_eval.command_line import new_app, run_app
 from avar_eval.errors import AvarError
 
 if TYPE_CHECKING:
@@ -78,6 +78,36 @@ def export(
     else:
         write_atomically(output, [text])
     _report_skipped(leaderboard.skipped())
+
+
+@app.command()
+def curve(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A training's name, as `avar-eval watch` gives it.")],
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The picture, a .png file.", show_default="avar-runs/curve/RUN.png")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the points as JSON and nothing else.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Draw score and VAS over the steps of a training, and print them."""
+    from avar_eval.leaderboard.curve import points_of
+    from avar_eval.leaderboard.table import json_text
+
+    leaderboard = _open(store)
+    points = points_of(leaderboard.rows(), run, task)
+    output = output or Path("avar-runs") / "curve" / f"{run.replace('/', '--')}.png"
+    from avar_eval.leaderboard.curve import curve_table, draw_curve
+
+    draw_curve(points, run, output)
+    if as_json:
+        typer.echo(json_text(points), nl=False)
+        return
+    from avar_eval.terminal import wide_console
+
+    console = wide_console()
+    console.print(curve_table(points))
+    console.print(f"picture: {output}", highlight=False, soft_wrap=True)
 
 
 @app.command()

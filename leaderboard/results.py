@@ -75,6 +75,12 @@ class Headline(_Part):
     values: HeadlineValues
 
 
+class OwnMetrics(_Part):
+    """The benchmark's own metrics by the strict verdict."""
+
+    strict: dict[Name, Metric] = {}
+
+
 class LeftOut(_Part):
     """Rows that could not be asked, such as those whose image is missing."""
 
@@ -85,9 +91,24 @@ class TaskResults(_Part):
     """One task of a run."""
 
     metrics: Metrics
+    benchmark: OwnMetrics = OwnMetrics()
     headline: Headline | None = None
     vas_band: Literal["narrow", "wide", "panoramic"] | None = None
     left_out: LeftOut = LeftOut()
+
+
+class GroupResults(_Part):
+    """The published mean of a group of tasks."""
+
+    mean: HeadlineValues
+
+
+class Training(_Part):
+    """A checkpoint's place in the training that it comes from; step 0 is the base model. started: ISO 8601."""
+
+    run: Name
+    step: Count
+    started: str | None = None
 
 
 class Protocol(_Part):
@@ -99,6 +120,8 @@ class Protocol(_Part):
     steering: JsonValue
     prompt_sha256: dict[str, str]
     limit: Count | None
+    training: Training | None = None
+    trained_on: list[Name] = []
 
 
 class Results(_Part):
@@ -108,6 +131,7 @@ class Results(_Part):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     tasks: Annotated[dict[Name, TaskResults], Field(min_length=1)]
+    groups: dict[Name, GroupResults] = {}
     protocol: Protocol
 
 

@@ -1,22 +1,26 @@
-"""One row of the leaderboard: one task of one finished run."""
+"""One row of the leaderboard: one task of one finished run, or the mean of a group of its tasks."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from avar_eval.leaderboard.results import Headline, HeadlineValues, Metrics, Results, TaskResults
+from avar_eval.leaderboard.results import Headline, HeadlineValues, Metrics, Results, Share, TaskResults
 
 
 @dataclass(frozen=True)
 class Row:
-    """One task of one run.
+    """One task of one run, or the mean of a group of them.
+
+    Of a group `task` is its name, `score_name` is "mean", and what a mean does not have (accuracy, VAS, …) is unknown.
 
     `score` is the benchmark's own score, the metric `score_name`, by the strict verdict; `official` and `judge` are the
     same by the published rule's and a judge model's. `accuracy` is the share of responses that are right by the strict
     verdict. They, the ends of their intervals, `truncated`, `unparsed`, `timeout` and `judge_error` are fractions 0..1;
-    VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `steering` is its JSON with sorted
-    keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `added` is UTC in ISO 8601.
+    VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `training_run` and `training_step` are
+    of a checkpoint that was scored in its training, which began at `training_started` (ISO 8601). `steering` is its
+    JSON with sorted keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `trained_on` says that the
+    task's data set is known to be in the model's training data, `added` is UTC in ISO 8601.
     """
 
     run_id: str
@@ -48,15 +52,26 @@ class Row:
     judge_error: float | None
     steering: str | None
     limit: int | None
+    training_run: str | None
+    training_step: int | None
+    training_started: str | None
+    trained_on: bool
     system_prompt_sha256: str | None
     prompt_sha256: str | None
     added: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trained_on", bool(self.trained_on))  # SQLite knows 0 and 1
 
 
 def rows_of(results: Results, added: str) -> Iterator[Row]:
     """A run's rows; `added` as in Row."""
     for task, task_results in results.tasks.items():
         yield _row(results, task, task_results, added)
+    for group, group_results in results.groups.items():
+        mean = Headline(name="mean", values=group_results.mean)
+        unknown = Metrics(accuracy=Share(n=group_results.mean.strict.n))
+        yield _row(results, group, TaskResults(metrics=unknown, headline=mean), added)
 
 
 def _row(results: Results, task: str, task_results: TaskResults, added: str) -> Row:
@@ -97,6 +112,10 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         judge_error=metrics.judge_error.value,
         steering=None if protocol.steering is None else json.dumps(protocol.steering, sort_keys=True),
         limit=protocol.limit,
+        training_run=protocol.training.run if protocol.training else None,
+        training_step=protocol.training.step if protocol.training else None,
+        training_started=protocol.training.started if protocol.training else None,
+        trained_on=task in protocol.trained_on,
         system_prompt_sha256=_sha256(protocol.system_prompt),
         prompt_sha256=protocol.prompt_sha256.get(task),
         added=added,

@@ -67,18 +67,30 @@ def json_text(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row) -> Sequence[str]:
-    vas = _number(row.vas, row.vas_low, row.vas_high)
     return (
         _task(row),
         _model(row),
         row.run_id[:8],
         _questions(row),
-        _percent(row.score, row.score_low, row.score_high),
-        _percent(row.official, row.official_low, row.official_high),
-        vas if row.vas is None or row.vas_band is None else f"{vas} {row.vas_band}",
-        _percent(row.truncated),
-        _percent(row.unparsed),
+        score_cell(row),
+        percent(row.official, row.official_low, row.official_high),
+        vas_cell(row),
+        percent(row.truncated),
+        percent(row.unparsed),
     )
+
+
+def score_cell(row: Row) -> str:
+    """The score in percent, with its interval."""
+    return percent(row.score, row.score_low, row.score_high)
+
+
+def vas_cell(row: Row) -> str:
+    """VAS with its interval and band."""
+    if row.vas is None:
+        return UNKNOWN
+    vas = f"{row.vas:.2f}" + _interval(row.vas_low, row.vas_high, factor=1, decimals=2)
+    return vas if row.vas_band is None else f"{vas} {row.vas_band}"
 
 
 def _task(row: Row) -> str:
@@ -94,21 +106,20 @@ def _model(row: Row) -> str:
 
 
 def _questions(row: Row) -> str:
-    """n, and why it is not the whole benchmark."""
+    """n, and what keeps it from being a measure of ability on the whole benchmark."""
     notes = []
     if row.limit is not None:
         notes.append(f"first {row.limit}")
     if row.left_out:
         notes.append(f"{row.left_out} left out")
+    if row.trained_on:
+        notes.append("trained on it")
     return f"{row.n} ({', '.join(notes)})" if notes else str(row.n)
 
 
-def _percent(share: float | None, low: float | None = None, high: float | None = None) -> str:
+def percent(share: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A share 0..1 in percent, with its interval."""
     return UNKNOWN if share is None else f"{100 * share:.1f}" + _interval(low, high, factor=100, decimals=1)
-
-
-def _number(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    return UNKNOWN if value is None else f"{value:.2f}" + _interval(low, high, factor=1, decimals=2)
 
 
 def _interval(low: float | None, high: float | None, factor: int, decimals: int) -> str:

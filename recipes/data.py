@@ -1,103 +1,107 @@
-"""Training rows: TRL's conversational vision format, sharegpt with `<image>` (LLaMA-Factory), and `shapes`.
+"""Training rows: TRL's conversational vision format, sharegpt with `<image>` (LLaMA-Factory), and others as `sources`.
 
 Every source becomes the same table: `images`, `prompt` (messages with an `{"type": "image"}` part for each image) and
 either `completion` (fine-tuning) or `answer`, `answer_type` and `choices` (reinforcement learning).
 
-Accepted rows of a file or hub data set:
+Accepted rows of a file, folder or hub data set:
 
     {"conversations": [{"from": "human", "value": "<image>How many?"}, {"from": "gpt", "value": "Two."}],
      "images": ["scenes/1.png"]}                                   sharegpt; "messages" with role and content as well
     {"prompt": [{"role": "user", "content": "How many?"}], "completion": [...], "images": [...]}     TRL, fine-tuning
     {"prompt": [...] or "<image>How many?", "answer": "2", "answer_type": "integer", "images": [...]}       TRL, GRPO
 
-A conversation of several turns becomes one row for each answer, with what precedes it as the prompt.
+A conversation of several turns becomes one row for each answer, with what precedes it as the prompt. Rows go to a
+temporary file as they are read: a data set may be larger than memory.
 """
 
-import json
+import atexit
+import math
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from avar_eval.errors import AvarError, UsageError
+from avar_eval.errors import AvarError
+from avar_eval.names import listed_names
+from avar_eval.recipes.sources import Thoughts, TrainingDataError, published_rows
 
 Method = Literal["sft", "grpo"]
 Message = dict[str, Any]
 
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-_FILES = ("rows.jsonl", "train.jsonl", "train.json", "data.json")
-
-
-class TrainingDataError(AvarError):
-    """Rows that cannot be trained on, with the number of the first one."""
-
-
-def check_source(source: str) -> None:
-    """Raise UsageError at once if a data source is neither `shapes` nor a file or folder nor a hub data set's name."""
-    if source == "shapes" or Path(source).exists():
-        return
-    owner, _, name = source.partition("@")[0].partition("/")
-    if (
-        not (owner and name)
-        or "/" in name
-        or owner.startswith((".", "~"))
-        or Path(source).suffix in (".json", ".jsonl")
-    ):
-        raise UsageError(
-            f"there is no training data {source!r}: give `shapes`, a .json or .jsonl file, a folder that holds one of "
-            f"{', '.join(_FILES)}, or a hub data set owner/name@revision"
-        )
 
 
 def load(
-    source: str,
+    sources: str,
     method: Method,
     *,
     system_prompt: str | None,
     limit: int | None = None,
     split: str = "train",
-    anchors: bool = True,
+    thoughts: Thoughts = "anchored",
     seed: int = 0,
 ) -> Any:
-    """A `datasets.Dataset` of the rows of a source.
+    """A `datasets.Dataset` of the rows of one source or several (see `sources`).
 
-    limit: the first so many rows (of `shapes`, which has no end, 5,000 by default). system_prompt: put before
-    conversations that have none. anchors, seed: of `shapes`.
+    limit: the first so many rows of each (of the embedded world, which has no end, 5,000 by default). system_prompt:
+    put before conversations that have none. thoughts, seed: of the embedded world.
     Raises TrainingDataError, naming the row, for one that cannot be read or whose images do not match.
     """
-    if source == "shapes":
-        found: Iterator[tuple[Mapping[str, Any], Path | None]] = (
-            (row, None) for row in _shapes(split, limit or 5000, anchors, seed)
+    from datasets import Dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    def table() -> Iterator[Message]:
+        for source in listed_names(sources):
+            found = published_rows(source, split, limit, thoughts, seed)
+            yield from _of_source(source, found, limit, method, system_prompt)
+
+    folder = tempfile.mkdtemp(prefix="avar-train-rows-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        return Dataset.from_generator(
+            table, features=_features(method), cache_dir=folder, fingerprint=Path(folder).name
         )
-    elif Path(source).exists():
-        file = _file(Path(source))
-        found = ((row, file.parent) for row in _lines(file))
-    else:
-        found = ((row, None) for row in _from_hub(source, split))
-    table = []
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, AvarError):
+            raise error.__cause__ from None
+        raise
+
+
+def _of_source(
+    source: str,
+    found: Iterator[tuple[Mapping[str, Any], Path | None]],
+    limit: int | None,
+    method: Method,
+    system_prompt: str | None,
+) -> Iterator[Message]:
+    number = -1
     for number, (row, folder) in enumerate(found):
-        if limit is not None and number >= limit:
-            break
+        if number == limit:
+            return
         try:
-            table += _rows(row, folder, method, system_prompt)
+            yield from _rows(row, folder, method, system_prompt)
         except TrainingDataError as error:
             raise TrainingDataError(f"row {number} of {source}: {error}") from error
-    if not table:
+    if number < 0:
         raise TrainingDataError(f"{source} holds no rows")
-    return _dataset(table, method)
 
 
 def drop_too_long(dataset: Any, processor: Any, max_length: int, processes: int | None = None) -> Any:
     """The rows that fit into `max_length` tokens, image tokens counted by the processor itself.
 
     A longer row is left out whole: cut, it would lose image tokens or its answer. Print how many; raise
-    TrainingDataError if none is left.
+    TrainingDataError if none is left, or for a row whose images cannot be read or have not as many tokens as features.
     """
 
-    def fits(row: Mapping[str, Any]) -> bool:
-        return _length(row, processor) <= max_length
+    def fits(row: Mapping[str, Any], number: int) -> bool:
+        try:
+            return _length(row, processor) <= max_length
+        except (IndexError, OSError, ValueError, TrainingDataError) as error:
+            raise TrainingDataError(f"row {number} cannot be prepared for the model: {error}") from error
 
-    kept = dataset.filter(fits, num_proc=processes, desc=f"Rows of at most {max_length} tokens")
+    kept = dataset.filter(fits, with_indices=True, num_proc=processes, desc=f"Rows of at most {max_length} tokens")
     if not len(kept):
         raise TrainingDataError(f"all {len(dataset)} rows have more than {max_length} tokens: raise max_length")
     print(f"{len(dataset) - len(kept)} of {len(dataset)} rows have more than {max_length} tokens and are left out")
@@ -108,57 +112,17 @@ def _length(row: Mapping[str, Any], processor: Any) -> int:
     from trl.data_utils import prepare_multimodal_messages
 
     messages = prepare_multimodal_messages(row["prompt"] + row.get("completion", []), images=row["images"])
+    if any(processor.image_token in (part.get("text") or "") for turn in messages for part in turn["content"]):
+        raise TrainingDataError(f"a text of it holds {processor.image_token!r}, which would stand for no image")
     inputs = processor.apply_chat_template([messages], tokenize=True, return_dict=True)
-    return len(inputs["input_ids"][0])
-
-
-def _shapes(split: str, count: int, anchors: bool, seed: int) -> Iterator[dict[str, Any]]:
-    from avar_eval.tasks.shapes.dataset import prompt, rows
-
-    if split not in ("train", "validation"):
-        raise UsageError(f"shapes is trained on its train or validation split, not on {split!r}")
-    kinds = {"choice": "choice", "number": "integer", "word": "text"}
-    for row in rows(split, count, seed=seed, anchors=anchors):  # type: ignore[arg-type] # checked above
-        yield {
-            "images": [row["image"]],
-            "prompt": f"<image>{prompt(row)}",
-            "completion": f"<think>{row['solution']}</think><answer>{row['answer']}</answer>",
-            "answer": row["answer"],
-            "answer_type": kinds[row["answer_type"]],
-            "choices": row["choices"],
-        }
-
-
-def _file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    found = next((path / name for name in _FILES if (path / name).is_file()), None)
-    if found is None:
-        raise TrainingDataError(f"the folder {path} holds none of {', '.join(_FILES)}")
-    return found
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
-    except (OSError, ValueError) as error:
-        raise TrainingDataError(f"{path} cannot be read: {error}") from error
-    if not isinstance(rows, list):
-        raise TrainingDataError(f"{path} holds no list of rows")
-    yield from rows
-
-
-def _from_hub(source: str, split: str) -> Iterator[Mapping[str, Any]]:
-    from datasets import load_dataset
-
-    name, _, revision = source.partition("@")
-    try:
-        yield from load_dataset(name, split=split, revision=revision or None)
-    except Exception as error:  # the hub's client raises dozens of kinds
-        raise TrainingDataError(
-            f"the data set {name} cannot be had from the Hugging Face hub ({error}); download it and give its folder"
-        ) from error
+    ids = inputs["input_ids"][0]
+    grids = inputs.get("image_grid_thw")  # of the Qwen family; other models compare for themselves
+    if grids is not None:
+        features = sum(math.prod(map(int, grid)) for grid in grids) // processor.image_processor.merge_size**2
+        tokens = list(ids).count(processor.image_token_id)
+        if tokens != features:
+            raise TrainingDataError(f"it has {tokens} image tokens for {features} image features")
+    return len(ids)
 
 
 def _rows(row: Mapping[str, Any], folder: Path | None, method: Method, system_prompt: str | None) -> list[Message]:
@@ -257,8 +221,8 @@ def _check_images(turns: Sequence[Message], images: int) -> None:
         raise TrainingDataError("an image stands in a turn that is not the user's")
 
 
-def _dataset(table: Sequence[Mapping[str, Any]], method: Method) -> Any:
-    from datasets import Dataset, Features, Image, List, Value
+def _features(method: Method) -> Any:
+    from datasets import Features, Image, List, Value
 
     text = Value("string")
     messages = List({"role": text, "content": List({"type": text, "text": text})})
@@ -267,4 +231,4 @@ def _dataset(table: Sequence[Mapping[str, Any]], method: Method) -> Any:
         features["completion"] = messages
     else:
         features |= {"answer": text, "answer_type": text, "choices": List(text)}
-    return Dataset.from_list([dict(row) for row in table], features=Features(features))
+    return Features(features)

@@ -25,31 +25,40 @@ class Architecture(BaseModel):
         feed_forward = 3 * (self.hidden + self.intermediate)
         return rank * self.layers * (attention + feed_forward)
 
+    def cache_bytes(self, tokens: int) -> float:
+        """Keys and values of `tokens` tokens in bfloat16, as generation keeps them."""
+        return 2.0 * 2 * tokens * self.layers * self.hidden // self.heads * self.kv_heads
+
 
 class Memory(BaseModel):
-    """Bytes on one GPU."""
+    """Bytes on one GPU. cache: keys and values while rollouts are generated, when there are no activations."""
 
     weights: float
     gradients: float
     optimizer: float
     activations: float
+    cache: float = 0.0
     workspace: float = _WORKSPACE
 
     @property
     def total(self) -> float:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.workspace
+        """The most that is there at one time."""
+        return self.weights + self.gradients + self.optimizer + max(self.activations, self.cache) + self.workspace
 
 
-def estimate(architecture: Architecture, tokens: int, *, lora_rank: int | None, shards: int = 1) -> Memory:
+def estimate(
+    architecture: Architecture, tokens: int, *, lora_rank: int | None, shards: int = 1, generated: int = 0
+) -> Memory:
     """Memory of a training step on `tokens` tokens a GPU with AdamW under bfloat16 autocast, with checkpointing.
+
+    generated: tokens, prompts included, of the rollouts that transformers generates at a time on a GPU (GRPO).
 
     All weights trained: they, gradients and the two moments are float32. Adapters of `lora_rank`: these alone are
     float32, and the model's weights are bfloat16. shards: over how many GPUs all that is spread (FSDP2, ZeRO-3).
     Checkpointing keeps each layer's input (2 bytes a number) and one layer's inner activations: 34 bytes a number of
     the hidden size with a feed-forward of 4 times that (Korthikanti et al., arXiv 2205.05198, Eq. 2, without attention
-    maps). The workspace holds the losses' tiles, for no logits of the whole sequence are made. Vision tower and, in
-    GRPO, vLLM or the cache of generation come on top.
+    maps). The workspace holds the losses' tiles, for no logits of the whole sequence are made. The vision tower's
+    activations and, in GRPO, vLLM come on top.
     """
     whole = lora_rank is None
     trained = architecture.parameters if lora_rank is None else architecture.lora_parameters(lora_rank)
@@ -60,4 +69,5 @@ def estimate(architecture: Architecture, tokens: int, *, lora_rank: int | None, 
         gradients=trained * 4 / shards,
         optimizer=trained * 8 / shards,
         activations=kept + inner,
+        cache=architecture.cache_bytes(generated),
     )

@@ -13,19 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from avar_eval.errors import UsageError
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.names import unknown_name
-from avar_eval.recipes.data import check_source
 from avar_eval.recipes.memory import Architecture
+from avar_eval.recipes.sources import check_source
 
 SHIPPED = Path(__file__).parent / "configs"
 
 
 class Expected(BaseModel):
-    """What the paper prints for the finished model; absent where it prints nothing."""
+    """What the paper prints for the finished model; absent where it prints nothing. scores: by task, in percent."""
 
     model_config = ConfigDict(extra="forbid")
 
     vas: float | None = None
     average: float | None = None
+    scores: dict[str, float] = {}
     source: str
 
 
@@ -73,13 +74,18 @@ def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
         raise UsageError(f"{path} is no recipe: it needs a mapping `recipe` with method and global_batch_size")
     card = content.pop("recipe")
-    options = content | _overrides(arguments)
+    options = {key: _strategy(key, value) for key, value in (content | _overrides(arguments)).items()}
     card |= {key: options.pop(key) for key in ("processes", "global_batch_size") if key in options}
     try:
         return Recipe(name=path.stem, card=Card.model_validate(card), options=options)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
         raise UsageError(f"{path}, `recipe`: {problems}") from error
+
+
+def _strategy(key: str, value: Any) -> Any:
+    """`save_strategy: no`, which YAML reads as false."""
+    return "no" if key.endswith("_strategy") and value is False else value
 
 
 def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -97,6 +103,12 @@ def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+def without_gpu(recipe: Recipe) -> Recipe:
+    """The same recipe for a machine without a GPU, where TRL's parser refuses bfloat16 and vLLM: for checks only."""
+    cannot = {name: False for name in ("bf16", "use_vllm") if recipe.options.get(name)}
+    return recipe.model_copy(update={"options": recipe.options | cannot | {"use_cpu": True}})
+
+
 def check_files(recipe: Recipe) -> None:
     """Model and data are names that can be had. Raises UsageError."""
     for key in ("model_name_or_path", "train_data", "output_dir"):
@@ -106,6 +118,12 @@ def check_files(recipe: Recipe) -> None:
     check_source(str(recipe.options["train_data"]))
     if recipe.options.get("eval_data"):
         check_source(str(recipe.options["eval_data"]))
+    resumed = recipe.options.get("resume_from_checkpoint")
+    if isinstance(resumed, str) and not Path(resumed).is_dir():
+        raise UsageError(
+            f"there is no checkpoint {resumed!r} to resume from; leave resume_from_checkpoint out to go on from "
+            "the last one of output_dir"
+        )
 
 
 def check_keys(recipe: Recipe, known: Mapping[str, Any]) -> None:

@@ -1,16 +1,20 @@
-"""Resuming from checkpoints whose names of weights transformers translates.
+"""Checkpoints that can be told to be complete, and resuming from them.
+
+A checkpoint is marked when all of it is on the disk (`avar_eval.watch.complete`), and only then older ones may go.
 
 `save_pretrained` writes the weights of Qwen2-VL, Qwen2.5-VL and others under their published names. transformers 5.23
 reads a checkpoint back by the model's own names: it finds none, warns, and goes on with the weights it started from.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
 from transformers import Trainer
 
-from avar_eval.errors import AvarError
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.watch.complete import expired, mark_complete, unmark
 
 
 class CheckpointDamagedError(AvarError):
@@ -18,7 +22,44 @@ class CheckpointDamagedError(AvarError):
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc] # transformers is untyped here
-    """A Trainer that reads its checkpoints as any model folder is read, and stops where weights are missing."""
+    """A Trainer that marks its checkpoints when they are complete and reads them as any model folder is read.
+
+    Of save_total_limit's checkpoints it keeps, beyond the newest, the best one and those that wait for their score.
+    """
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, after making sure that checkpoints will hold weights that can be loaded. Raises UsageError."""
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        if plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type):
+            raise UsageError(
+                "FSDP would save shards that only this training can load, and no checkpoint could be scored: set "
+                "fsdp_state_dict_type to FULL_STATE_DICT"
+            )
+        deepspeed = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        if deepspeed is not None and deepspeed.zero_stage == 3 and not _gathers_weights(deepspeed):
+            raise UsageError(
+                "ZeRO-3 would save shards that only this training can load, and no checkpoint could be scored: set "
+                "zero3_save_16bit_model (stage3_gather_16bit_weights_on_model_save) to true"
+            )
+        return super().train(*args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        output_dir = Path(self._get_output_dir(trial=trial))
+        folder = output_dir / f"checkpoint-{self.state.global_step}"
+        limit = self.args.save_total_limit
+        if self.args.should_save:
+            unmark(folder)
+        self.args.save_total_limit = None  # transformers would delete the last complete one before this one is
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            mark_complete(folder, self.state.global_step)
+            for old in expired(output_dir, limit) if limit else ():
+                unmark(old)
+                shutil.rmtree(old)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model = self.model if model is None else model
@@ -36,3 +77,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc] # transformers is untyped
                 f"{sorted(info['missing_keys'])[0]}: delete it to resume from another"
             )
         model.load_state_dict(saved.state_dict())
+
+
+def _gathers_weights(plugin: Any) -> bool:
+    zero: dict[str, Any] = plugin.deepspeed_config.get("zero_optimization", {})
+    return bool(zero.get("stage3_gather_16bit_weights_on_model_save"))

@@ -1,32 +1,40 @@
 """One training run: a checked recipe, its model and rows, a trainer, and checkpoints to resume from."""
 
 import contextlib
+import io
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
+from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
+from avar_eval.recipes.sources import Thoughts
+from avar_eval.watch.complete import begin_run, complete_checkpoints
 
 
 @dataclass
 class DataArguments:
     """What is trained on."""
 
-    train_data: str = field(metadata={"help": "`shapes`, a .json or .jsonl file, a folder, or owner/name@revision."})
+    train_data: str = field(
+        metadata={"help": "Sources of rows with commas between them; see avar_eval.recipes.sources."}
+    )
     eval_data: str | None = field(default=None, metadata={"help": "The same, for evaluation while training."})
-    train_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows."})
-    eval_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows of eval_data."})
+    train_rows: int | None = field(default=None, metadata={"help": "Use only the first N rows of each source."})
+    eval_rows: int | None = field(default=None, metadata={"help": "The same of eval_data."})
     train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
     eval_split: str = field(default="validation", metadata={"help": "Split of a hub data set."})
     system_prompt: str | None = field(default=None, metadata={"help": "Put before conversations that have none."})
-    anchors: bool = field(default=True, metadata={"help": "shapes: solutions with visual anchors."})
+    thoughts: Thoughts = field(default="anchored", metadata={"help": "Embedded solutions: anchored, plain or none."})
     data_seed_of_shapes: int = field(default=0, metadata={"help": "shapes: seed of the scenes."})
     max_prompt_tokens: int | None = field(
         default=None, metadata={"help": "GRPO: leave out rows whose prompt is longer; SFT has max_length."}
@@ -39,6 +47,7 @@ class Parsed(NamedTuple):
     data: DataArguments
     training: Any
     model: Any
+    scores: ScoreArguments
 
 
 def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
@@ -51,29 +60,46 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         from avar_eval.recipes.sft.config import AvarSFTConfig as Config
     else:
         from avar_eval.recipes.grpo.config import AvarGRPOConfig as Config
-    kinds = (DataArguments, Config, ModelConfig)
+    kinds = (DataArguments, Config, ModelConfig, ScoreArguments)
     check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
-    parser = TrlParser(kinds)
-    parser.set_defaults_with_config(**recipe.options)
-    try:
-        data, training, model = parser.parse_args_into_dataclasses(args=[])
-    except (ValueError, TypeError, ImportError) as error:
-        raise UsageError(f"recipe {recipe.name}: {error}") from error
-    except SystemExit as error:  # argparse has printed which value it cannot read
-        raise UsageError(f"recipe {recipe.name}: a value cannot be read, see above") from error
+    data, training, model, scores = _read_options(recipe.name, kinds, recipe.options | ({} if launched else _here()))
+    processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
+    check_scores(scores, processes, saves=training.save_strategy != "no")
     check_batch(
         recipe.card,
         training.per_device_train_batch_size,
         training.gradient_accumulation_steps,
         training.num_generations if recipe.card.method == "grpo" else None,
-        int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes,
+        processes,
     )
-    return Parsed(data, training, model)
+    return Parsed(data, training, model, scores)
+
+
+def _here() -> dict[str, Any]:
+    """What lets a recipe for GPUs be checked on a machine without one."""
+    return {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+
+
+def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Options as dataclasses. Raises UsageError."""
+    parser = TrlParser(kinds)
+    parser.set_defaults_with_config(**options)
+    said = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(said):
+            # by the name that all of transformers 5 knows
+            warnings.filterwarnings("ignore", r"`gradient_checkpointing", FutureWarning)
+            read: tuple[Any, ...] = parser.parse_args_into_dataclasses(args=[])
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"recipe {name}: {error}") from error
+    except SystemExit as error:  # argparse says which value it cannot read, below all the options that there are
+        raise UsageError(f"recipe {name}: {said.getvalue().rpartition('error: ')[2].strip()}") from error
+    return read
 
 
 def run(recipe: Recipe) -> Path:
     """Train; a run that was interrupted goes on from its last checkpoint. Returns the folder of the trained model."""
-    data, training, model = parse(recipe)
+    data, training, model, scores = parse(recipe)
     checkpoint = resolve_checkpoint(model.model_name_or_path)
     from transformers import AutoProcessor
 
@@ -94,12 +120,18 @@ def run(recipe: Recipe) -> Path:
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )
+    folder = Path(training.output_dir)
+    with training.main_process_first(desc="noting the run", local=False):
+        begun = begin_run(folder, model.model_name_or_path) if trainer.is_world_process_zero() else None
+    if scores.score_tasks is not None:
+        trainer.add_callback(ScoreCheckpoints(folder, scores, training.use_cpu))
     with _named(recipe.name):
         trainer.train(resume_from_checkpoint=_last_checkpoint(training))
         trainer.save_model(training.output_dir)
-    if trainer.is_world_process_zero():
-        processor.save_pretrained(training.output_dir)
-    return Path(training.output_dir)
+    if begun is not None:
+        processor.save_pretrained(folder)
+        begun.model_copy(update={"finished": True}).write(folder)
+    return folder
 
 
 def _prepare_generation(training: Any, processor: Any) -> None:
@@ -144,7 +176,7 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
             system_prompt=data.system_prompt,
             limit=count,
             split=split,
-            anchors=data.anchors,
+            thoughts=data.thoughts,
             seed=data.data_seed_of_shapes,
         )
         loaded.append(rows if limit is None else drop_too_long(rows, processor, limit, training.dataset_num_proc))
@@ -154,13 +186,12 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
 
 
 def _last_checkpoint(training: Any) -> str | None:
-    """The last checkpoint that was written to its end: the Trainer's state is what it writes last."""
-    if training.resume_from_checkpoint:
+    """The checkpoint to go on from: the one that was asked for, or the last complete one."""
+    if isinstance(training.resume_from_checkpoint, str):
         given: str = training.resume_from_checkpoint
         return given
-    folders = Path(training.output_dir).glob("checkpoint-*")
-    complete = [folder for folder in folders if (folder / "trainer_state.json").is_file()]
-    return str(max(complete, key=lambda folder: int(folder.name.split("-")[1]))) if complete else None
+    complete = complete_checkpoints(Path(training.output_dir))
+    return str(complete[max(complete)]) if complete else None
 
 
 @contextlib.contextmanager

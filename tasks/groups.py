@@ -53,6 +53,16 @@ class Group(BaseModel):
         """The tasks to ask, each once; a group inside a mean contributes what its mean needs."""
         return self.tasks or self._needed()
 
+    def weights(self) -> dict[Term, float]:
+        """The tasks that the mean is made of, with the share of each; a group inside is spread over its own columns."""
+        shares: dict[Term, float] = {}
+        for term in self.mean:
+            inner = groups().get(term.task)
+            parts = inner.weights() if inner else {term: 1.0}
+            for part, share in parts.items():
+                shares[part] = shares.get(part, 0.0) + share / len(self.mean)
+        return shares
+
     def _needed(self) -> list[str]:
         needed: dict[str, None] = {}
         for term in self.mean:

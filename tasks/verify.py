@@ -1,9 +1,10 @@
-"""How our verdicts agree with published ones: `python -m avar_eval.tasks.verify DATA_DIR TASK [--list]`.
+"""How our verdicts agree with published ones: `python -m avar_eval.tasks.verify DATA_DIR TASK [--list] [--tagged]`.
 
 `DATA_DIR/<data>/responses/*.jsonl` holds other people's model outputs, one a line: `id`, `response` and `verdict` (what
 the benchmark's own script or authors said of it). `random_fallback` marks a line on which that script guessed: it is
 left out of the official rule's comparison. For each file this prints on how many lines our `official` and `strict`
-verdicts equal the published one, the accuracies side by side, and the benchmark's own metrics.
+verdicts equal the published one, the accuracies side by side, and the benchmark's own metrics. With `--tagged` also
+what both rules say of the same answers as a reasoning model writes them, the response as its thought.
 """
 
 import argparse
@@ -82,6 +83,22 @@ def agreement_of(entry: TaskEntry, data_dir: Path) -> Iterator[Agreement]:
             yield found
 
 
+def tagged_shares(entry: TaskEntry, agreement: Agreement) -> dict[str, float]:
+    """The share of lines right by each rule when the answer that was found stands in tags, the response as thought.
+
+    A response without an answer, or with one that the official rule would guess at, is not right.
+    """
+    judge = hooks_of(entry.name).judge
+    right = {"official": 0, "strict": 0}
+    for line in agreement.lines:
+        found = line.judgement.extracted if line.judgement else None
+        if found is not None:
+            judgement = judge(line.row, f"<think>{line.response}</think>\n<answer>{found}</answer>", None)
+            right["official"] += judgement.official is True
+            right["strict"] += judgement.correct
+    return {verdict: count / len(agreement.lines) for verdict, count in right.items()}
+
+
 def print_agreement(entry: TaskEntry, agreement: Agreement, *, listing: bool) -> None:
     """Print a file's agreement, accuracies and metrics; with `listing` each line on which a verdict differs."""
     lines = agreement.lines
@@ -143,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m avar_eval.tasks.verify", description=__doc__.partition("\n")[0])
     parser.add_argument("data_dir", type=Path, help="folder with one sub-folder a benchmark")
     parser.add_argument("tasks", nargs="+", help="names of tasks")
+    parser.add_argument("--tagged", action="store_true", help="judge the same answers in <answer> tags, too")
     parser.add_argument("--list", action="store_true", help="print every line on which a verdict differs")
     arguments = parser.parse_args()
     try:
@@ -150,6 +168,9 @@ def main() -> None:
             print(f"== {entry.name}")
             for agreement in agreement_of(entry, arguments.data_dir):
                 print_agreement(entry, agreement, listing=arguments.list)
+                if arguments.tagged:
+                    shares = (f"{verdict} {100 * of:.1f} %" for verdict, of in tagged_shares(entry, agreement).items())
+                    print(f"  the same answers in tags: {', '.join(shares)}")
     except AvarError as error:
         sys.exit(f"error: {error}")
 

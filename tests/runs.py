@@ -1,4 +1,4 @@
-"""Runs of `avar-eval` as processes of their own, without paying for its imports each time.
+"""Runs of `avar-eval` and `avar-train` as processes of their own, without paying for its imports each time.
 
 A server imports everything once and forks a child for each run, which then calls the command line's own entry point.
 Runs can so be started, watched, killed and waited for like any process.
@@ -17,11 +17,15 @@ from typing import Any
 MODEL = "avar-tiny"
 
 _SERVER = """
-import gc, json, os, resource, sys
+import gc, importlib, json, os, resource, sys
+import avar_eval.recipes.cli
 import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.models.lmms_wrapper, avar_eval.report, avar_eval.run
 import lmms_eval.evaluator, lmms_eval.tasks, avar_eval.tasks.rows
 import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, transformers.models.qwen2_5_vl.processing_qwen2_5_vl
 
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+programs = {"avar-eval": avar_eval.cli.main, "avar-train": avar_eval.recipes.cli.main}
 gc.collect()
 gc.freeze()  # collections in the children pass over what is imported
 
@@ -33,9 +37,9 @@ def become(run):
     os.environ.update(run["environment"])
     if run["largest_file"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (run["largest_file"],) * 2)
-    sys.argv = ["avar-eval", *run["arguments"]]
+    sys.argv = [run["program"], *run["arguments"]]
     try:
-        avar_eval.cli.main()
+        programs[run["program"]]()
     except SystemExit as end:
         return end.code or 0
     return 0
@@ -94,15 +98,16 @@ class Running:
 
 @dataclass
 class Server:
-    """Forks runs of `avar-eval`. folder: where their outputs and leaderboards lie."""
+    """Forks runs. folder: where their outputs and leaderboards lie. modules: more to import, such as for training."""
 
     folder: Path
+    modules: tuple[str, ...] = ()
     _process: "subprocess.Popen[str]" = field(init=False)
     _runs: int = 0
 
     def __post_init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER],
+            [sys.executable, "-c", _SERVER, *self.modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -118,12 +123,15 @@ class Server:
         self._process.stdin.flush()
         return self._process.stdout.readline()
 
-    def start(self, *arguments: str, largest_file: int | None = None, **environment: str) -> Running:
-        """Start `avar-eval ARGUMENTS`. largest_file: bytes after which its writes fail, as on a full disk."""
+    def start(
+        self, *arguments: str, program: str = "avar-eval", largest_file: int | None = None, **environment: str
+    ) -> Running:
+        """Start `PROGRAM ARGUMENTS`. largest_file: bytes after which its writes fail, as on a full disk."""
         self._runs += 1
         folder = self.folder / f"run-{self._runs}"
         folder.mkdir()
         request = {
+            "program": program,
             "arguments": arguments,
             "folder": str(folder),
             "stdout": str(folder / "stdout"),

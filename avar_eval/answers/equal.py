@@ -84,7 +84,7 @@ def read_list(text: str) -> list[str] | None:
     """The items of the list that a text is or holds; None without one, or with several."""
     if len(text) > MAX_LENGTH:
         return None
-    text = plain(text)
+    text = plain(text).replace(r"\{", "{").replace(r"\}", "}")
     groups = _BRACKETED.findall(text)
     if len(groups) > 1:
         return None

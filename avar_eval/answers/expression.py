@@ -11,7 +11,7 @@ from typing import Final
 from avar_eval.answers.arithmetic import arithmetic_value
 from avar_eval.answers.markup import boxed, plain
 from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
-from avar_eval.answers.symbolic import equal_options, same_expression
+from avar_eval.answers.symbolic import equal_options, same_expression, warm_up
 from avar_eval.answers.workers import WORKERS
 
 MAX_EXPRESSION: Final = 300
@@ -48,6 +48,8 @@ _LETTER: Final = re.compile(r"\(?[A-Za-z]\)?")
 _VARIABLE: Final = re.compile(r"(?<![A-Za-z])[A-DF-HJ-Za-df-hj-z](?![a-z]{2})")
 _TWO_NUMBERS: Final = re.compile(r"[0-9.]\s+[0-9.]")
 _PAIRS: Final = {")": "([", "]": "([", "}": "{"}
+
+WORKERS.prepare(warm_up)
 
 
 def expression_equal(answer: str, gold: str, *, precision: int | None = None) -> bool:

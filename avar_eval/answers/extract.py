@@ -1,17 +1,20 @@
 """Where a response says its final answer.
 
 The evidence, strongest first: the last closed `<answer>`, the last balanced `\\boxed{}`, "Answer:" or "the answer is",
-an option's letter, yes or no, a reply that is nothing but an answer. What stands inside `<think>` is never searched,
-and where the evidence is ambiguous there is no answer: a guess would be credited by chance.
+an option's letter, yes or no, a value in a closing "Therefore, …", a reply that is nothing but an answer. What stands
+inside `<think>` is never searched, and where the evidence is ambiguous there is no answer: a guess would be credited by
+chance.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from avar_eval.answers.expression import canonical, is_expression
 from avar_eval.answers.markup import MAX_LENGTH, boxed, plain
 from avar_eval.answers.options import LETTERS, affirmed_option, letter_alone, named_option, option_mentions, yes_or_no
+from avar_eval.answers.quantity import stated_quantity
 
 Evidence = Literal["tag", "boxed", "phrase", "option", "yes_no", "whole"]
 FinishReason = Literal["stop", "length"]
@@ -21,14 +24,24 @@ _ANSWER_TAG: Final = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _PHRASE: Final = re.compile(
     r"(?:\b(?:answer|(?:correct|right|best) (?:option letter|option|choice|letter))"
     r"(?: (?:to|for) (?:the|this|your) (?:question|problem))?"
-    r"[*_ ]{0,4}(?:[:：=]|(?:is|would be|should be)\b)|答案[*_ ]{0,4}(?:是|为|[:：]))[*_ :：]{0,6}",
-    re.IGNORECASE,
+    r"[\"'*_ ]{0,4}(?:[:：=]|(?:is|would be|should be)\b)|答案[*_ ]{0,4}(?:是|为|[:：]))[*_ :：]{0,6}"
+    r"|^[ ]{0,3}[#*_]{1,6}[ ]{0,2}(?:(?:final|correct) )?answer[*_ ]{0,4}$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END: Final = re.compile(r"[.!?。！？][*_\"”)]{0,3}(?:\s|$)|[。！？]")
 _ABBREVIATIONS: Final = frozenset({"mt", "st", "dr", "mr", "mrs", "ms", "vs", "fig", "approx", "etc", "sq"})
+_ITEM: Final = re.compile(r"\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\]")
+_CLOSING: Final = re.compile(
+    r"(?:^|(?<=[.!?。])\s)\W{0,4}(?:therefore|thus|hence|so|in conclusion|因此|所以)\b[,，:]?",
+    re.IGNORECASE | re.MULTILINE,
+)
+_STATES: Final = re.compile(r"\b(?:is|are|was|equals)\b|[是为]")
 _CONCLUSION: Final = re.compile(r"\W{0,4}(?:therefore|thus|hence|so|in conclusion|因此|所以)\b", re.IGNORECASE)
 _WHOLE_LENGTH: Final = 200
 _UNTAGGED_LENGTH: Final = 20_000
+_AFTERWORD_LENGTH: Final = 200
+# The box of GLM's thinking models.
+_TOKEN_BOX: Final = (("<|begin_of_box|>", r"\boxed{"), ("<|end_of_box|>", "}"))
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,15 @@ def final_answer(
     visible = _outside_thinking(response.encode("utf-8", "replace").decode())
     if visible is None:
         return Extraction("truncated")
+    for token, command in _TOKEN_BOX:
+        visible = visible.replace(token, command)
+    found = _found(visible, choices, finish_reason)
+    item = _ITEM.fullmatch(found.text) if found.text else None
+    # The repr of a Python list of one text, in which some pipelines wrap answers.
+    return replace(found, text=(item[1] or item[2] or "").strip() or found.text) if item else found
+
+
+def _found(visible: str, choices: Sequence[str], finish_reason: FinishReason | None) -> Extraction:
     tagged = _in_tag(visible, ended=finish_reason == "stop")
     if tagged is not None:
         return tagged
@@ -111,19 +133,21 @@ def _in_tag(visible: str, *, ended: bool) -> Extraction | None:
 
 
 def _refined(content: str) -> str:
-    """The answer inside an `<answer>`: its box or the end of its "the answer is" sentence, else all of it."""
+    """The answer inside an `<answer>`: its box, the end of its "the answer is", its closing value, else all of it."""
     inner = _boxed(content)
-    if inner is None or inner.text is None:
-        phrase = _last_phrase(content)
-        return phrase[0] if phrase else content
-    return inner.text
+    if inner is not None and inner.text is not None:
+        return inner.text
+    if phrase := _last_phrase(content):
+        return phrase[0]
+    return (_closing_value(content) if "\n" in content else None) or content
 
 
 def _boxed(visible: str) -> Extraction | None:
     found = boxed(visible)
     if found is None or not found[0].strip():
         return None
-    return Extraction("scored", found[0].strip(), "boxed")
+    phrase = _last_phrase(found[0])
+    return Extraction("scored", phrase[0] if phrase else found[0].strip(), "boxed")
 
 
 def _phrase(visible: str, choices: Sequence[str], *, cut: bool) -> Extraction | None:
@@ -144,7 +168,7 @@ def _last_phrase(text: str) -> tuple[str, bool] | None:
         return None
     line, newline, _ = text[ends[-1] :].lstrip()[: MAX_LENGTH + 1].partition("\n")
     sentence = _first_sentence(line).strip()
-    answer = _without_stray_braces(plain(sentence))
+    answer = plain(_without_stray_braces(plain(sentence)))
     return (answer, not newline and sentence == line.strip()) if answer else None
 
 
@@ -169,7 +193,9 @@ def _untagged(visible: str, choices: Sequence[str]) -> Extraction:
     """What a finished response without tag, box or phrase says, if there is no doubt about it."""
     if len(visible) > _UNTAGGED_LENGTH:
         return Extraction("unparsed")
-    return (_option(visible, choices) if choices else _yes_no(visible)) or _whole(visible) or Extraction("unparsed")
+    if choices:
+        return _option(visible, choices) or _whole(visible) or Extraction("unparsed")
+    return _yes_no(visible) or _closing(visible) or _whole(visible) or Extraction("unparsed")
 
 
 def _option(visible: str, choices: Sequence[str]) -> Extraction | None:
@@ -195,9 +221,39 @@ def _yes_no(visible: str) -> Extraction | None:
     return Extraction("scored", words.pop(), "yes_no")
 
 
+def _closing(visible: str) -> Extraction | None:
+    value = _closing_value(visible)
+    return None if value is None else Extraction("scored", value, "phrase")
+
+
+def _closing_value(text: str) -> str | None:
+    """The value in the last sentence "Therefore, … is …", if nothing but a few words without numbers follow it."""
+    ends = [match.end() for match in _CLOSING.finditer(text)]
+    if not ends:
+        return None
+    line = text[ends[-1] :].lstrip()[: MAX_LENGTH + 1].partition("\n")[0]
+    sentence = _first_sentence(line)
+    afterword = text[text.index(sentence, ends[-1]) + len(sentence) :]
+    if len(afterword) > _AFTERWORD_LENGTH or any(character.isdigit() for character in afterword):
+        return None
+    stated = _STATES.split(sentence, maxsplit=1)
+    value = plain(stated[-1])
+    if stated_quantity(value) is None and (len(stated) == 1 or not _is_value(value)):
+        return None
+    return value
+
+
+def _is_value(text: str) -> bool:
+    """Whether a text is mathematics with a number in it."""
+    return any(character.isdigit() for character in text) and is_expression(canonical(text))
+
+
 def _whole(visible: str) -> Extraction | None:
     """A reply of one short line. Whether it is an answer at all, the kind of answer decides (see verdict.py)."""
-    text = visible.strip()
-    if not text or len(text) > _WHOLE_LENGTH or "\n" in text:
-        return None
-    return Extraction("scored", text, "whole")
+    return Extraction("scored", visible.strip(), "whole") if is_short_reply(visible) else None
+
+
+def is_short_reply(response: str) -> bool:
+    """Whether a response is one line of some words."""
+    text = response.strip()
+    return 0 < len(text) <= _WHOLE_LENGTH and "\n" not in text

@@ -10,9 +10,12 @@ from typing import Final
 MAX_LENGTH: Final = 2000
 """Characters. A longer text is not read as an option, a number or a list; it is compared as text alone."""
 
+_FULL_WIDTH: Final = {chr(code + 0xFEE0): chr(code) for code in range(ord("0"), ord("z") + 1) if chr(code).isalnum()}
 _CHARACTERS: Final = str.maketrans(
-    {**dict.fromkeys("−﹣－–", "-"), "（": "(", "）": ")", "：": ":", "．": ".", "＝": "="}
+    {**dict.fromkeys("−﹣－–", "-"), "（": "(", "）": ")", "：": ":", "．": ".", "＝": "=", **_FULL_WIDTH}
 )
+# Thin spaces group the digits of 1\\,234; any other space between two numbers keeps them apart.
+_GROUPING: Final = re.compile(r"(?<=[0-9])(?:\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))")
 _EMPHASIS: Final = " *_`"
 _QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _LATEX_NAMED: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname)\s?\{([^{}]*)\}")
@@ -29,7 +32,7 @@ def plain(text: str) -> str:
     >>> plain("**(B)** $30^\\\\circ$.")
     '(B) 30°'
     """
-    text = _BOLD.sub("", text.translate(_CHARACTERS))
+    text = _GROUPING.sub("", _BOLD.sub("", text.translate(_CHARACTERS)))
     if "\\" in text or "$" in text or "~" in text or "{" in text:
         text = _without_latex(text)
     text = " ".join(text.split()).strip(_EMPHASIS).rstrip(".。;,").strip(_EMPHASIS)

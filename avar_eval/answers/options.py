@@ -9,7 +9,7 @@ from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_LETTER: Final = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:]?")
+_LETTER: Final = re.compile(r"[(\[{<]?([A-Za-z])[)\]}>]?[.:]?")
 _LABELLED: Final = re.compile(r"(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])(?:[)\]][.:]?|[.:](?=\s)|、|\s-(?=\s)))\s?(.*)")
 _LIST_OF_LETTERS: Final = re.compile(r"(?:[,;/&]|and\b|or\b)\s?[(\[]?[A-Za-z](?!\w)")
 # "B because …" names B; "A triangle" and "I think" name nothing.
@@ -17,7 +17,8 @@ _NAMING: Final = (
     re.compile(r"([A-Z])(?=,? (?:because|since|as|which|is)\b)"),
     re.compile(r"[(\[]([A-Z])[)\]]"),
     re.compile(r"\b(?i:option|choice|letter|answer(?: is|:)) ?[(\[]?([A-Z])(?![\w'’]|,? ?(?:or|and|/)? ?[A-Z](?!\w))"),
-    re.compile(r"(?:选项?|答案[是为]?:?) ?[(\[]?([A-Z])(?!\w)"),
+    re.compile(r"(?:选[项择]?:?|答案[是为]?:?) ?[(\[]?([A-Z])(?!\w)"),
+    re.compile(r"\b(?i:it is|it['’]s) [(\[]?([A-Z])(?=[)\].,;:]|$)"),
     re.compile(r"(?<![\w'’])([A-HJ-Z]) is (?:the )?(?:correct|right|best)\b"),
 )
 _NEGATION: Final = re.compile(
@@ -28,14 +29,14 @@ _NEGATION: Final = re.compile(
 _DENIED: Final = re.compile(
     r"[)\]]? (?:is|was|are|would be|seems)(?: (?:not|incorrect|wrong|false|the wrong)\b|n['’]t\b)"
 )
-_YES_NO: Final = re.compile(r"(yes|no)(?=\s?[,.;:!。，]|$)", re.IGNORECASE)
+_YES_NO: Final = re.compile(r"(?:(yes|是的?|对)|no|否|不是|不对)(?=\s?[,.;:!。，]|$)", re.IGNORECASE)
 _SENTENCE_LENGTH: Final = 300
 
 
 def yes_or_no(text: str) -> str | None:
     """`Yes` or `No` where the text is that word or opens with it and a mark: "Yes, because …", never "No answer"."""
     match = _YES_NO.match(plain(text))
-    return match[1].capitalize() if match else None
+    return None if match is None else "Yes" if match[1] else "No"
 
 
 def letter_alone(text: str, choices: Sequence[str]) -> int | None:

@@ -13,12 +13,22 @@ _LATEX_FRACTION: Final = rf"\\[dt]?frac\s?\{{\s?(?P<above>{_DECIMAL})\s?\}}\s?\{
 _QUANTITY: Final = re.compile(
     r"(?P<sign>[-+]?)\s?[€£¥]?\s?"
     rf"(?:(?P<whole>[0-9]{{1,9}}) (?P<part>[0-9]{{1,9}})/(?P<parts>[0-9]{{1,9}})"
+    r"|(?P<wholes>[0-9]{1,9})\s?\\frac\{\s?(?P<share>[0-9]{1,9})\s?\}\{\s?(?P<shares>[0-9]{1,9})\s?\}"
     rf"|{_LATEX_FRACTION}"
     rf"|(?P<top>{_DECIMAL})\s?/\s?(?P<bottom>{_DECIMAL})"
     rf"|(?P<decimal>{_DECIMAL})(?:{_POWER})?)"
     r"(?P<unit>(?:\s?[^\s0-9].*)?)",
     re.DOTALL,
 )
+_SUPERSCRIPTS: Final = str.maketrans("⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "-+0123456789")
+_RAISED: Final = re.compile(r"(?<=10)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}")
+_SHORT_FRACTION: Final = re.compile(r"\\[dtc]?frac\s?([0-9])\s?([0-9])(?![0-9])")
+_LONG_FRACTION: Final = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_VULGAR: Final = re.compile("([0-9]?)\\s?([½¼¾⅓⅔⅛⅜⅝⅞])")
+_VULGAR_FRACTIONS: Final = {
+    "½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
+}  # fmt: skip
+_ONE_ITEM: Final = re.compile(r"\[\s?([^\[\],;]*)\s?\]|\{\s?([^{},;]*)\s?\}")
 _SCALES: Final = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _WORDS: Final = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -71,14 +81,14 @@ class Quantity(NamedTuple):
 
 
 def read_quantity(text: str) -> Quantity | None:
-    """The number that the whole text is: 1,234 · −3 · 12 cm · 50 % · 3/4 · 1 1/2 · \\frac{3}{4} · 1.3×10^{-4} · seven.
+    """The number that the whole text is: 1,234 · 12 cm · 50 % · 3/4 · 1½ · \\frac{3}{4} · 1.3×10^{-4} · [7] · seven.
 
     `50%` is 50 with the unit %, not 0.5: whether a share or a percentage was asked for, only the question knows.
     None for anything else, and for texts beyond `MAX_LENGTH`.
     """
     if len(text) > MAX_LENGTH:
         return None
-    text = plain(text)
+    text = _one_spelling(plain(text))
     match = _QUANTITY.fullmatch(text)
     if match is None:
         return _in_words(text)
@@ -101,11 +111,26 @@ def stated_quantity(text: str) -> Quantity | None:
     return read_quantity(text) or _end_of_chain(text) or _only_number(text)
 
 
+def _one_spelling(text: str) -> str:
+    """Fractions and powers of ten spelt one way; the item of a list of one, which is no list."""
+    item = _ONE_ITEM.fullmatch(text)
+    text = (item[1] or item[2] or "").strip("'\"") if item else text
+    if "frac" in text:
+        text = _LONG_FRACTION.sub(r"\\frac", _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text))
+    if text.isascii():
+        return text
+    text = _VULGAR.sub(lambda found: f"{found[1]} {_VULGAR_FRACTIONS[found[2]]}".lstrip(), text)
+    return _RAISED.sub(lambda power: "^" + power[0].translate(_SUPERSCRIPTS), text)
+
+
 def _value(match: re.Match[str]) -> Fraction | None:
     """The unsigned number that a `_QUANTITY` match stands for; None for a division by zero."""
     if match["whole"]:
         below = int(match["parts"])
         return int(match["whole"]) + Fraction(int(match["part"]), below) if below else None
+    if match["wholes"]:
+        below = int(match["shares"])
+        return int(match["wholes"]) + Fraction(int(match["share"]), below) if below else None
     for above, below_name in (("above", "below"), ("top", "bottom")):
         if match[above]:
             divisor = _decimal(match[below_name])

@@ -1,5 +1,8 @@
 """The inside of a worker process (workers.py): reads questions, answers them, and can do nothing else.
 
+A nursery process imports and warms up the libraries once, which takes seconds; each worker is a fork of it, which takes
+milliseconds, so that a killed one costs little.
+
 Limits are the kernel's, not Python's: memory by RLIMIT_AS, processor time of one question by an interval timer whose
 signal ends the process. An audit hook refuses to write files, to start programs, to open sockets and to compile text
 that is more than one number: no library that parses a response can run it, even where it would (sympy's `parse_expr`
@@ -13,7 +16,9 @@ import os
 import re
 import resource
 import signal
+import socket
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 _ALLOWED_OS_EVENTS: Final = frozenset({"os.listdir", "os.scandir", "os.walk"})
@@ -34,27 +39,50 @@ class RefusedError(Exception):
     """What a response's text must not do."""
 
 
-def serve(cpu_seconds: float, memory_bytes: int) -> None:
-    """Answer questions from standard input until it closes."""
-    questions, answers = sys.stdin.buffer, os.dup(sys.stdout.fileno())
-    logging.disable(logging.CRITICAL)
-    from avar_eval.answers import symbolic
+def run_nursery(
+    requests: int, preparations: Sequence[str], cpu_seconds: float, wall_seconds: float, memory_bytes: int
+) -> None:
+    """Prepare once, write a byte, then fork a worker for each pair of files that arrives, until the socket closes.
 
-    symbolic.warm_up()
-    # The parsers print warnings; a traceback of a start that failed has been seen by now.
-    for stream in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    requests: file number of a stream socket; each byte on it brings the files of a worker's questions and answers.
+    preparations: functions as `module:name`, called before the first fork.
+    """
+    logging.disable(logging.CRITICAL)
+    for preparation in preparations:
+        module, _, name = preparation.partition(":")
+        getattr(importlib.import_module(module), name)()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers
+    with socket.socket(fileno=requests) as control:
+        control.send(b"r")
+        while True:
+            message, files, _, _ = socket.recv_fds(control, 1, 2)
+            if not message:
+                return
+            if os.fork() == 0:
+                control.close()
+                questions, answers = files
+                _serve(questions, answers, cpu_seconds, wall_seconds, memory_bytes)
+                os._exit(0)
+            for file in files:
+                os.close(file)
+
+
+def _serve(questions: int, answers: int, cpu_seconds: float, wall_seconds: float, memory_bytes: int) -> None:
+    """Answer questions, one a line, until their file closes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what a parser warns of is no news to a user
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     sys.addaudithook(_refuse)
     os.write(answers, b"ready\n")
-    for line in questions:
+    for line in os.fdopen(questions, "rb"):
         question = json.loads(line)
-        # ITIMER_PROF's signal ends the process from within the kernel, also in the midst of one long C call.
+        # These signals end the process from within the kernel, also in the midst of one long C call.
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        signal.setitimer(signal.ITIMER_REAL, wall_seconds)
         answer = _answer(question)
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         os.write(answers, json.dumps(answer).encode() + b"\n")
 
 

@@ -1,15 +1,17 @@
 """Processes that do what a response's text could make endless: parsing and comparing expressions.
 
 sympy can hang, eat all memory or recurse to death on a short text, and no thread can be stopped. So such work is done
-in a child process with hard limits (sandbox.py), which is killed when it passes one and started anew when next needed.
-Nothing is started before the first question; nothing heavy is imported here. Safe in threads, after a fork, inside
-pytest, lmms-eval and a trainer's reward.
+in a process with hard limits (sandbox.py), which the kernel ends when it passes one; another takes its place. Nothing
+is started before the first question; nothing heavy is imported here. Safe in threads, after a fork, inside pytest,
+lmms-eval and a trainer's reward.
 """
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
+import socket
 import subprocess
 import sys
 import threading
@@ -25,11 +27,12 @@ WALL_SECONDS: Final = 60.0
 
 MEMORY_BYTES: Final = 2**30
 
-# A worker imports from where its parent does, whatever the current folder.
+# A nursery imports from where its parent does, whatever the current folder.
 _START: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); sys.dont_write_bytecode = True; "
-    "from avar_eval.answers.sandbox import serve; serve(float(sys.argv[2]), int(sys.argv[3]))"
+    "import json, sys; path, *settings = json.loads(sys.argv[1]); sys.path[:] = path; sys.dont_write_bytecode = True; "
+    "from avar_eval.answers.sandbox import run_nursery; run_nursery(*settings)"
 )
+_NOT_STARTED: Final = "a process for comparing answers cannot be started: see its message above"
 
 
 class WorkLimitError(Exception):
@@ -56,14 +59,26 @@ class Workers:
     ) -> None:
         self._count = count
         self._limits = (cpu_seconds, wall_seconds, memory_bytes)
+        self._preparations: list[str] = []
+        self._nursery: _Nursery | None = None
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
         atexit.register(self.close)
 
     def _forget(self) -> None:
-        """Start afresh: a forked child must not share its parent's workers."""
+        """Start afresh: a forked child shares its parent's nursery, but must not share its workers."""
         self._idle: list[_Worker] = []
         self._places = threading.BoundedSemaphore(self._count)
+        self._starting = threading.Lock()
+
+    def prepare(self, function: Callable[[], None]) -> None:
+        """Have a module's function called once before workers are made, to import and warm up what they will need."""
+        self._preparations.append(f"{function.__module__}:{function.__qualname__}")
+
+    def start(self) -> None:
+        """Make ready for the first question now, which takes seconds: before a measurement, or before forking."""
+        with self._places:
+            self._idle.append(self._take())
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The result of a module's function in a worker; arguments and result are plain JSON.
@@ -76,7 +91,7 @@ class Workers:
             try:
                 answer = worker.ask(question)
             except BaseException:
-                worker.kill()
+                worker.close()
                 raise
             self._idle.append(worker)
         if "error" in answer:
@@ -89,37 +104,84 @@ class Workers:
             try:
                 worker = self._idle.pop()
             except IndexError:
-                return _Worker(*self._limits)
+                return self._new()
             if worker.is_alive():
                 return worker
-            worker.kill()
+            worker.close()
+
+    def _new(self) -> "_Worker":
+        with self._starting:
+            if self._nursery is not None:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    return self._nursery.worker(self._limits[1])
+                self._nursery.close()  # it was ended from outside
+            self._nursery = _Nursery([*self._preparations], *self._limits)
+            return self._nursery.worker(self._limits[1])
 
     def close(self) -> None:
-        """End the idle workers; the next question starts new ones."""
+        """End the idle workers and what makes them; the next question starts new ones."""
         while self._idle:
-            self._idle.pop().kill()
+            self._idle.pop().close()
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
+
+
+class _Nursery:
+    """The process that workers are forks of. It ends with the last process that holds its socket."""
+
+    def __init__(self, preparations: list[str], cpu_seconds: float, wall_seconds: float, memory_bytes: int) -> None:
+        self._owner = os.getpid()
+        self._socket, other = socket.socketpair()
+        with other:
+            settings = [sys.path, other.fileno(), preparations, cpu_seconds, wall_seconds, memory_bytes]
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _START, json.dumps(settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # parsers print
+                pass_fds=[other.fileno()],
+                start_new_session=True,  # Ctrl-C is for the parent
+            )
+        if not self._socket.recv(1):
+            self.close()
+            raise WorkerError(_NOT_STARTED)
+
+    def worker(self, wall_seconds: float) -> "_Worker":
+        """A new worker. Raises BrokenPipeError or ConnectionResetError if the nursery has ended."""
+        reading, questions = os.pipe()
+        answers, writing = os.pipe()
+        try:
+            socket.send_fds(self._socket, [b"w"], [reading, writing])
+        except BaseException:
+            os.close(questions)
+            os.close(answers)
+            raise
+        finally:
+            os.close(reading)
+            os.close(writing)
+        return _Worker(questions, answers, wall_seconds)
+
+    def close(self) -> None:
+        self._socket.close()
+        if os.getpid() == self._owner:  # not in a forked child, which only shares it
+            self._process.kill()
+            self._process.wait()
 
 
 class _Worker:
-    """One child process: a line of JSON in, a line of JSON out."""
+    """One worker process: a line of JSON in, a line of JSON out.
 
-    def __init__(self, cpu_seconds: float, wall_seconds: float, memory_bytes: int) -> None:
+    It ends when its questions close, or at a limit: nothing that it computes meanwhile outlasts `CPU_SECONDS`.
+    """
+
+    def __init__(self, questions: int, answers: int, wall_seconds: float) -> None:
+        self._questions, self._answers = os.fdopen(questions, "wb", 0), os.fdopen(answers, "rb", 0)
         self._wall_seconds = wall_seconds
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _START, json.dumps(sys.path), str(cpu_seconds), str(memory_bytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is for the parent
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._questions, self._answers = self._process.stdin, self._process.stdout
         try:
-            self._read_line(deadline=None)
+            self._read_line(time.monotonic() + wall_seconds)
         except WorkLimitError:
-            self.kill()
-            raise WorkerError("a process for comparing answers cannot be started: see its message above") from None
+            self.close()
+            raise WorkerError(_NOT_STARTED) from None
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + self._wall_seconds
@@ -132,27 +194,28 @@ class _Worker:
             raise WorkLimitError
         return answer
 
-    def _read_line(self, deadline: float | None) -> bytes:
-        """The next line from the child. Raises WorkLimitError if it ends or the deadline passes before one is whole."""
+    def _read_line(self, deadline: float) -> bytes:
+        """The worker's next line. Raises WorkLimitError if it ends or the deadline passes before one is whole."""
         line = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._answers, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not selector.select(left):
-                    raise WorkLimitError
-                part = os.read(self._answers.fileno(), 65536)
-                if not part:
-                    raise WorkLimitError
-                line += part
+        while not line.endswith(b"\n"):
+            if not self._readable(max(0.0, deadline - time.monotonic())):
+                raise WorkLimitError
+            part = os.read(self._answers.fileno(), 65536)
+            if not part:
+                raise WorkLimitError
+            line += part
         return line
 
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
+    def _readable(self, seconds: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            return bool(selector.select(seconds))
 
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+    def is_alive(self) -> bool:
+        """Of an idle worker: it writes nothing unasked, so that all there can be to read is its end."""
+        return not self._readable(0.0)
+
+    def close(self) -> None:
         self._questions.close()
         self._answers.close()
 

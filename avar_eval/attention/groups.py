@@ -12,47 +12,62 @@ from torch import Tensor
 class KeyGroups:
     """Groups of keys of a batch, prepared once for many layers. A key may be in several groups or in none.
 
-    membership: whether a key is in a group. positions: of each sequence, the keys that are in any group, ascending,
-    filled up with keys that are in none. members: their membership. span: the smallest range of keys that holds every
-    member of the whole batch. runs: of each group, its columns of `positions`, if these are without gaps and the same
-    for the whole batch; None if any group is not like that.
+    membership: whether a key is in a group. span: the smallest range of keys that holds every member of the whole
+    batch. selection: the members apart from the other keys; None where attention is to be computed on all keys.
     """
 
     membership: Bool[Tensor, "batch keys groups"]
-    positions: Int[Tensor, "batch members"]
-    members: Bool[Tensor, "batch members groups"]
     span: range
-    runs: tuple[range, ...] | None
-    _earliest: tuple[int, ...]
-    _latest: tuple[int, ...]
+    selection: "Selection | None"
 
     @classmethod
     def of(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
         """Prepare groups; `membership` is best on the CPU, for on a GPU this waits for it."""
         used = membership.any(-1)
+        places = used.any(0).nonzero().flatten().tolist()
+        span = range(places[0], places[-1] + 1) if places else range(0)
+        return cls(membership, span, Selection.of(membership, used))
+
+    @classmethod
+    def of_one_query(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
+        """Groups for a single query, as decoding has them: picking keys would cost more than all scores."""
+        return cls(membership, range(membership.shape[1]), None)
+
+    def to(self, device: torch.device) -> "KeyGroups":
+        """The same groups on another device."""
+        selection = None if self.selection is None else self.selection.to(device)
+        return KeyGroups(self.membership.to(device), self.span, selection)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The keys that are in any group.
+
+    positions: of each sequence, ascending, filled up with keys that are in none. members: their membership. runs: of
+    each group, its columns of `positions`, if these are without gaps and the same for the whole batch; None if any
+    group is not like that.
+    """
+
+    positions: Int[Tensor, "batch members"]
+    members: Bool[Tensor, "batch members groups"]
+    runs: tuple[range, ...] | None
+    _earliest: tuple[int, ...]
+    _latest: tuple[int, ...]
+
+    @classmethod
+    def of(cls, membership: Bool[Tensor, "batch keys groups"], used: Bool[Tensor, "batch keys"]) -> "Selection":
+        """Find the keys that are in use."""
         count = int(used.sum(1).amax())
         positions = (~used).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
         filling = ~used.gather(1, positions)
         earliest = positions.masked_fill(filling, membership.shape[1]).amin(0)
         latest = positions.cummax(1).values.amax(0)
         members = membership.take_along_dim(positions[..., None], 1)
-        places = used.any(0).nonzero().flatten().tolist()
-        span = range(places[0], places[-1] + 1) if places else range(0)
-        return cls(
-            membership, positions, members, span, _runs(members), tuple(earliest.tolist()), tuple(latest.tolist())
-        )
+        return cls(positions, members, _runs(members), tuple(earliest.tolist()), tuple(latest.tolist()))
 
-    def to(self, device: torch.device) -> "KeyGroups":
-        """The same groups on another device."""
-        return KeyGroups(
-            self.membership.to(device),
-            self.positions.to(device),
-            self.members.to(device),
-            self.span,
-            self.runs,
-            self._earliest,
-            self._latest,
-        )
+    def to(self, device: torch.device) -> "Selection":
+        """The same keys on another device."""
+        return Selection(self.positions.to(device), self.members.to(device), self.runs, self._earliest, self._latest)
 
     def needed(self, last: int) -> int:
         """How many leading `positions` hold, for the whole batch, every member up to and including key `last`."""

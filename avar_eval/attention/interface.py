@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -111,7 +111,10 @@ class Kernel:
         if not self.listening:
             output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
             return output, given, None
-        if self.implementation == "flex_attention":  # compiled: a dispatch mode would make it another kernel
+        if query.shape[2] == 1:  # decoding: all scores of one query cost less than catching its normaliser
+            output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
+            lse = None
+        elif self.implementation == "flex_attention":  # compiled: a dispatch mode would make it another kernel
             output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
             # none on a CPU; rounded to the value's precision elsewhere
             lse = given.detach() if given is not None and given.dtype == torch.float32 else None
@@ -232,12 +235,14 @@ def _leave(implementation: str, modules: Iterable[Any], registered: MutableMappi
             del registered[module]
         _watched[implementation] -= 1
         if not _watched[implementation]:
-            del ALL_ATTENTION_FUNCTIONS[implementation]
             original = _originals.pop(implementation)
-            if ALL_ATTENTION_FUNCTIONS.get(implementation) is not original:  # it had been overridden before us
+            if original is None:
+                del ALL_ATTENTION_FUNCTIONS[implementation]
+            else:  # not deleted: compiled code would look for it in vain
                 ALL_ATTENTION_FUNCTIONS[implementation] = original
 
 
+@cache  # a compiled model is compiled again for every function that it has not met
 def _reached(implementation: str, original: Callable[..., Any] | None) -> Callable[..., Any]:
     @torch.compiler.disable  # type: ignore[untyped-decorator] # what is captured leaves the graph through Python state
     def attention(

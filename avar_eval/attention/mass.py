@@ -24,10 +24,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from avar_eval.attention.groups import KeyGroups
+from avar_eval.attention.groups import KeyGroups, Selection
 from avar_eval.attention.visibility import Visibility, as_index
 
-_BLOCK_ELEMENTS = {"cpu": 1 << 20}
+_LOG2_E = math.log2(math.e)
+_BLOCK_ELEMENTS = {"cpu": 1 << 19}
 _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
@@ -66,51 +67,69 @@ def attention_mass(
     chosen = range(query.shape[2]) if rows is None else rows
     call = _Call(chosen, groups, visibility, scaling, softcap)
     wanted = _rows(query, chosen)
+    selection = groups.selection
+    if selection is None:
+        return _masses_on_all_keys(wanted, key, call)
     if lse is None:
         with torch.no_grad():
             normaliser = _blockwise_lse(wanted, key, call)
     else:
         normaliser = _rows(lse.detach(), chosen)
-    masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call)
+    masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, selection)
     return masses
+
+
+def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call) -> Tensor:
+    """Masses from all scores at once: for one query, or a few."""
+    dtype, rows, length = _exact(query.dtype), query.shape[2], key.shape[2]
+    scores = _shared(query, key).to(dtype) * call.scaling @ key.to(dtype).transpose(-1, -2)
+    if call.softcap is not None:
+        scores = call.softcap * (scores / call.softcap).tanh()
+    by_row = scores.view(len(scores), key.shape[1], -1, rows, length)
+    safe = min(max(call.queries[0] + call.visibility.offset + 1, 0), length)
+    positions = as_index(range(length), key.device)[None]
+    # a padding query sees no key
+    attention = call.visibility.hide(by_row, call.queries, positions, safe).softmax(-1).nan_to_num(0.0)
+    masses = attention.view(len(scores), -1, length) @ call.groups.membership.to(dtype)
+    return masses.view(*query.shape[:3], -1)
 
 
 class _AttentionMass(torch.autograd.Function):
     """Masses from the normaliser, with the gradient through both the scores of a group and the normaliser itself."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: _Call) -> Tensor:
-        masses = _masses(query, key, lse, call)
+    def forward(ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: _Call, selection: Selection) -> Tensor:
+        masses = _masses(query, key, lse, call, selection)
         ctx.save_for_backward(query, key, lse, masses)
         ctx.call = call
         return masses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         query, key, lse, masses = ctx.saved_tensors
         query_gradient, key_gradient = _gradients(query, key, lse, masses, gradient, ctx.call)
-        return query_gradient, key_gradient, None, None
+        return query_gradient, key_gradient, None, None, None
 
 
-def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call) -> Tensor:
-    groups, dtype = call.groups, _exact(query.dtype)
-    index = groups.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
+def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call, selection: Selection) -> Tensor:
+    dtype = _exact(query.dtype)
+    index = selection.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
     keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
-    members = groups.members.to(dtype)[:, None]
+    members = selection.members.to(dtype)[:, None]
     masses = query.new_zeros(*query.shape[:3], members.shape[-1], dtype=dtype)
     scratch = lse.new_empty(0)
     for block in _blocks(query, keys.shape[2]):
         rows = _Rows.of(query, lse, call, block, key, scratch)
-        count = groups.needed(call.visibility.key_range(rows.queries, key.shape[2]).stop - 1)
+        count = selection.needed(call.visibility.key_range(rows.queries, key.shape[2]).stop - 1)
         if not count:
             continue
-        safe = min(count, groups.before(rows.queries[0] + call.visibility.offset))
-        attention = rows.attention(keys[:, :, :count], groups.positions[:, :count], safe)
-        if groups.runs is None:
+        safe = min(count, selection.before(rows.queries[0] + call.visibility.offset))
+        attention = rows.attention(keys[:, :, :count], selection.positions[:, :count], safe)
+        if selection.runs is None:
             sums = attention @ members[:, :, :count]
         else:  # adding up a run is faster than a thin product
-            sums = torch.stack([attention[..., run.start : run.stop].sum(-1) for run in groups.runs], -1)
+            sums = torch.stack([attention[..., run.start : run.stop].sum(-1) for run in selection.runs], -1)
         masses[:, :, block] = sums.view(masses[:, :, block].shape)
     return masses
 
@@ -171,14 +190,19 @@ class _Rows:
         self, keys: Tensor, positions: Int[Tensor, "batch_or_1 members"], safe: int
     ) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
         """A_ij on `keys`, which end in a column of ones, so that one product gives s_ij - lse_i."""
-        softcap = self.call.softcap
-        if softcap is None:
-            rows = torch.cat([self.scaled, self.minus_lse], -1)
-            scores = self._room(keys.shape[2])
-            torch.bmm(rows.flatten(0, 1), keys.transpose(-1, -2).flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
-        else:
+        softcap, mask = self.call.softcap, self.call.visibility.mask
+        if softcap is not None:
             scores = self._products(keys).div_(softcap).tanh_().mul_(softcap).add_(self.minus_lse)
-        return self._hidden(scores, positions, safe).exp_()
+            return self._hidden(scores, positions, safe).exp_()
+        rows = torch.cat([self.scaled, self.minus_lse], -1)
+        # a CPU computes powers of 2 in half the time; a mask that is added to scores is made for powers of e
+        in_twos = mask is None or mask.dtype == torch.bool
+        if in_twos:
+            rows *= _LOG2_E
+        scores = self._room(keys.shape[2])
+        torch.bmm(rows.flatten(0, 1), keys.transpose(-1, -2).flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
+        hidden = self._hidden(scores, positions, safe)
+        return hidden.exp2_() if in_twos else hidden.exp_()
 
     def attention_tile(self, keys: Tensor, tile: slice) -> Float[Tensor, "batch kv_heads per_kv_rows tile"]:
         """A_ij on a range of keys, times the slope of the soft cap, 1 - tanh(s / softcap)^2."""

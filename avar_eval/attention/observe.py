@@ -169,9 +169,13 @@ class Observation:
             membership = key_groups(roles, self.groups)
             # a sliding cache keeps the last keys, a static one has room after them
             membership = membership[:, max(0, seen + length - keys) :]
-            filling = membership.new_zeros(len(codes), keys - membership.shape[1], len(self.groups))
-            groups = KeyGroups.of(torch.cat([membership, filling], 1)).to(query.device)
-            self._plans[place] = _Plan(rows, groups, _span(rows)) if rows else None
+            if keys > membership.shape[1]:
+                filling = membership.new_zeros(len(codes), keys - membership.shape[1], len(self.groups))
+                membership = torch.cat([membership, filling], 1)
+            groups = KeyGroups.of_one_query(membership) if length == 1 else KeyGroups.of(membership)
+            # those of earlier passes are of no use, and generation makes many
+            self._plans = {known: plan for known, plan in self._plans.items() if known[0] == seen}
+            self._plans[place] = _Plan(rows, groups.to(query.device), _span(rows)) if rows else None
         return self._plans[place]
 
 

@@ -36,7 +36,7 @@ from torch import Tensor
 from avar_eval.attention.observe import Observation
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
-from avar_eval.records import AttentionSummary, QueryAttention
+from avar_eval.records import AttentionSummary, QueryAttention, of_rank
 from avar_eval.stats import Estimate, mean
 
 ATTENTION_NAME = "attention.jsonl"
@@ -175,16 +175,31 @@ def mean_visual_attention_score(
     return mean([score for score in scores if score is not None])
 
 
-def append_lines(folder: Path, keys: Sequence[str], records: Sequence[AttentionRecord]) -> None:
+def append_lines(folder: Path, keys: Sequence[str], records: Sequence[AttentionRecord], rank: int = 0) -> None:
     """Append records to a run's attention.jsonl with one write, which reaches the disk before this returns.
 
-    A torn last line, as a killed run leaves, is cut off first. Raises OSError if it cannot be written.
+    rank: of this process; any but the first has a file of its own. A torn last line, as a killed run leaves, is cut off
+    first. Raises OSError if it cannot be written.
     """
-    path = folder / ATTENTION_NAME
     lines = "".join(record.to_line(key) for key, record in zip(keys, records, strict=True))
+    _append(folder / of_rank(ATTENTION_NAME, rank), lines.encode())
+
+
+def take_in_ranks(folder: Path) -> None:
+    """Move what other ranks have measured into attention.jsonl; nobody may be writing.
+
+    A kill in between leaves lines twice at worst, of which the later one counts. Raises OSError.
+    """
+    for path in sorted(folder.glob("attention.rank*.jsonl")):
+        data = path.read_bytes()
+        _append(folder / ATTENTION_NAME, data[: data.rfind(b"\n") + 1])
+        path.unlink()
+
+
+def _append(path: Path, lines: bytes) -> None:
     with path.open("a+b") as file:
         _cut_torn_line(file)
-        file.write(lines.encode())
+        file.write(lines)
         file.flush()
         os.fsync(file.fileno())
 

@@ -98,7 +98,8 @@ class SteeredModel:
 
     def _begin_pass(self, module: Any, positional: Any, named: dict[str, Any]) -> None:
         """A hook before the first attention module: where this pass begins."""
-        self._cache = named.get("past_key_values")
+        # transformers before 5.24 calls it by the second name
+        self._cache = named.get("cache", named.get("past_key_values"))
         self._seen = 0 if self._cache is None else int(self._cache.get_seq_length(module.layer_idx))
         self._plans.clear()
 

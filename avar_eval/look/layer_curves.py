@@ -8,15 +8,14 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
 from avar_eval.look.conversation import QUERY_SETS, Look
 from avar_eval.look.report import number
+from avar_eval.look.score_axis import score_axis
 from avar_eval.look.style import COLOURS, FAINT, LABELS, LINES, MARKERS, ROLES, WHOSE, head, save
-
-_BANDS = (("narrow", 0.0, 10.0, "#f4f5f7"), ("wide", 10.0, 15.0, "#fdf1df"), ("panoramic", 15.0, np.inf, "#fbe3c0"))
 
 
 def draw_layer_curves(look: Look, path: Path) -> Path:
@@ -83,22 +82,8 @@ def _scores(axes: Axes, look: Look) -> None:
         axes.text(0.5, 0.5, _why_undefined(look), transform=axes.transAxes, ha="center", color=FAINT)
         return
     lowest = min(values.min() for values in drawn if values is not None)
-    if lowest > 0 and highest / lowest > 60:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(lowest / 1.6, max(20.0, highest * 1.6))
-    else:
-        axes.set_ylim(0, max(17.5, highest * 1.08))
-    _shade_bands(axes)
+    score_axis(axes, lowest, highest)
     axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), alignment="left", title="as seen from", handlelength=3)
-
-
-def _short(value: float) -> str:
-    """A tick's label that fits the margin: 100, 10 k, 1 M."""
-    if value >= 1e6:
-        return f"{value / 1e6:g} M"
-    return f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"
 
 
 def _score(axes: Axes, look: Look, name: Queries) -> Float[np.ndarray, " layers"] | None:
@@ -125,26 +110,6 @@ def _score(axes: Axes, look: Look, name: Queries) -> Float[np.ndarray, " layers"
 def _with_score(look: Look, name: Queries) -> str:
     score = look.record.visual_attention_score(name)
     return WHOSE[name] if score is None else f"{WHOSE[name]}\n{number(score)} ({vas_band(score)})"
-
-
-def _shade_bands(axes: Axes) -> None:
-    for name, start, end, colour in _BANDS:
-        low, high = axes.get_ylim()
-        bottom, top = max(start, low), min(end, high)
-        if bottom >= top:
-            continue
-        axes.axhspan(bottom, top, color=colour, zorder=0, linewidth=0)
-        lower, upper = axes.transAxes.inverted().transform(axes.transData.transform([(0, bottom), (0, top)]))[:, 1]
-        if upper - lower > 0.06:
-            middle, turned = (lower + upper) / 2, 90 if upper - lower > 0.2 else 0
-            place: dict[str, Any] = {
-                "transform": axes.transAxes,
-                "va": "center",
-                "fontsize": 10,
-                "color": FAINT,
-                "rotation": turned,
-            }
-            axes.text(1.006, middle, name, **place)
 
 
 def _why_undefined(look: Look) -> str:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from avar_eval.attention.record import Queries
-from avar_eval.look.conversation import Look
+if TYPE_CHECKING:  # torch, which pictures of finished runs do not need
+    from avar_eval.attention.record import Queries
+    from avar_eval.look.conversation import Look
 
 ROLES = ("image", "system", "user", "response", "template")
 COLOURS = {
@@ -29,8 +30,11 @@ LABELS = {
 }
 LINES = {"image": "-", "system": "--", "user": "-.", "response": ":", "template": "-"}
 MARKERS = {"image": "o", "system": "s", "user": "^", "response": "D", "template": "x"}
-WHOSE: dict[Queries, str] = {"user": "the question's tokens", "response": "the answer's tokens"}
+WHOSE: "dict[Queries, str]" = {"user": "the question's tokens", "response": "the answer's tokens"}
 INK, FAINT = "#222222", "#5d626b"
+SERIES = ("#e07b00", "#1f55c4", "#4f9a60", "#a0409a", "#8a8f98", "#b3352b")
+SERIES_MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Of the lines of several models or settings in one picture, in their order."""
 
 _WIDE_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei")
 
@@ -62,7 +66,7 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def head(figure: Figure, title: str, look: Look, y: float = 1.0) -> None:
+def head(figure: Figure, title: str, look: "Look", y: float = 1.0) -> None:
     """A title in words, and under it which model was asked what; `y` in figure fractions, from the top."""
     height = figure.get_size_inches()[1]
     figure.text(0.012, y - 0.10 / height, title, fontsize=15, fontweight="bold", va="top")

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.registry import ModelEntry, find_model, get_model
@@ -21,18 +22,39 @@ SUPPORTED_ARCHITECTURES = (
 """`model_type` of config.json; proven in tests/attention/test_families.py."""
 
 
+_LOGS = ("training.json", "trainer_state.json", "training_run.json", "complete.json")
+"""Of training, read by no model."""
+
+
 class CheckpointError(AvarError):
     """A checkpoint cannot be had or is not one that can be run here."""
 
 
+ADAPTER_CONFIG = "adapter_config.json"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """name: as it stands in tables. path: folder with the weights. revision: commit of a hub repository, else None."""
+    """name: as it stands in tables. path: folder with the weights. revision: commit of a hub repository, else None.
+
+    base: what the weights are an adapter for (LoRA, as peft writes it), None where they are a model's own.
+    """
 
     name: str
     path: Path
     revision: str | None
     entry: ModelEntry | None
+    base: "Checkpoint | None" = None
+
+    @property
+    def model_path(self) -> Path:
+        """Folder with the whole model's configuration and weights: an adapter's is its base's."""
+        return self.path if self.base is None else self.base.model_path
+
+    @property
+    def processor_path(self) -> Path:
+        """Folder with tokenizer, image processor and chat template; those beside an adapter go before its base's."""
+        return self.path if (self.path / "tokenizer_config.json").is_file() else self.model_path
 
 
 def resolve_checkpoint(model: str) -> Checkpoint:
@@ -42,8 +64,27 @@ def resolve_checkpoint(model: str) -> Checkpoint:
     Raises UsageError for an unknown name, CheckpointError if the weights cannot be had or are not supported.
     """
     checkpoint = _locate(model)
+    if (checkpoint.path / ADAPTER_CONFIG).is_file() and not (checkpoint.path / "config.json").is_file():
+        return replace(checkpoint, base=_base_of(checkpoint))
     _check_architecture(checkpoint)
     return checkpoint
+
+
+def _base_of(adapter: Checkpoint) -> Checkpoint:
+    """The model that an adapter names as its base. Raises CheckpointError."""
+    path = adapter.path / ADAPTER_CONFIG
+    named = _read_json(path).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        raise CheckpointError(f"{path} names no base model: write it there as base_model_name_or_path")
+    try:
+        base = _locate(named)
+        _check_architecture(base)
+    except AvarError as error:
+        raise CheckpointError(
+            f"{adapter.name} is an adapter, and its base is not to be had: {error}; write where it is into {path} as "
+            "base_model_name_or_path"
+        ) from error
+    return base
 
 
 def check_model_name(model: str) -> None:
@@ -106,30 +147,41 @@ def _from_hub(repository: str, revision: str | None) -> Path:
 
 def _check_architecture(checkpoint: Checkpoint) -> None:
     path = checkpoint.path / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{checkpoint.path} is not a model folder: it has no config.json") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    architecture = config.get("model_type") if isinstance(config, dict) else None
+    if not path.exists():
+        raise CheckpointError(f"{checkpoint.path} is not a model folder: it has no config.json")
+    architecture = _read_json(path).get("model_type")
     if architecture not in SUPPORTED_ARCHITECTURES:
         raise CheckpointError(
             f"{checkpoint.name} is of architecture {architecture!r}; supported: {', '.join(SUPPORTED_ARCHITECTURES)}"
         )
 
 
-def weights_sha256(path: Path) -> str:
-    """One SHA-256 (hex) over everything in a model folder that decides its answers: weights, configuration, tokenizer.
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return content if isinstance(content, dict) else {}
 
-    Raises CheckpointError if the folder holds no safetensors weights.
+
+def weights_sha256(checkpoint: Checkpoint) -> str:
+    """One SHA-256 (hex) over everything that decides a checkpoint's answers: weights, configuration, tokenizer.
+
+    An adapter's covers its own files and its base's. Raises CheckpointError where there are no safetensors weights.
     """
+    own = _folder_sha256(checkpoint.path)
+    if checkpoint.base is None:
+        return own
+    return hashlib.sha256(f"{own}\n{weights_sha256(checkpoint.base)}".encode()).hexdigest()
+
+
+def _folder_sha256(path: Path) -> str:
     files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".jinja", ".txt"))
     if not any(file.suffix == ".safetensors" for file in files):
         raise CheckpointError(f"{path} holds no .safetensors weights")
     digest = hashlib.sha256()
     for file in files:
-        if file.name == "training.json":  # a log, read by no model
+        if file.name in _LOGS:
             continue
         with file.open("rb") as opened:
             digest.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())

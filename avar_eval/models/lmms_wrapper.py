@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,7 @@ from lmms_eval.protocol import ChatMessages
 from PIL.Image import Image
 
 from avar_eval.answers import FinishReason
-from avar_eval.attention.record import ATTENTION_NAME, append_lines
+from avar_eval.attention.record import ATTENTION_NAME, AttentionRecord, append_lines, take_in_ranks
 from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
 from avar_eval.models.backend import Generation
@@ -24,6 +24,7 @@ from avar_eval.models.open_backend import open_backend
 from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.progress import Bar
+from avar_eval.ranks import Ranks
 from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
 from avar_eval.tasks.catalog import catalog, judge_of
 
@@ -68,8 +69,9 @@ class Avar(lmms):  # type: ignore[misc]
     pretrained: registered name, local folder or hub repository, or the name that an endpoint knows. backend: see
     `avar_eval.models.backend`; by default the model's. output: folder of the record book. decoding: as in
     `avar_eval.models.decoding`; given one by one for lmms-eval's --model_args. attention_samples: rows a task whose
-    attention is measured, 0 for none. steering: or its text, such as a preset's name. backend_options: the fields of
-    `ApiOptions` or `VllmOptions`.
+    attention is measured, 0 for none. steering: or its text, such as a preset's name. name: what the model is called in
+    results, by default as `pretrained`. backend_options: the fields of `ApiOptions` or `VllmOptions`. ranks: this
+    process among those that answer together, each of them given all requests.
     """
 
     is_simple = False
@@ -93,15 +95,19 @@ class Avar(lmms):  # type: ignore[misc]
         max_batch_size: int | None = None,
         steering: Steering | str | None = None,
         backend: BackendName | None = None,
+        name: str | None = None,
+        ranks: Ranks | None = None,
         **backend_options: Any,
     ) -> None:
         super().__init__()
         entry = find_model(pretrained)
         steering = parse_steering(steering) if isinstance(steering, str) else steering
-        name = choose_backend(pretrained, backend)
-        opened = open_backend(name, pretrained, device, dtype, steering, backend_options)
+        chosen = choose_backend(pretrained, backend)
+        opened = open_backend(chosen, pretrained, device, dtype, steering, backend_options)
         self.checkpoint, self.backend, self.observer = opened
-        self.weights = weights_sha256(self.checkpoint.path) if isinstance(self.checkpoint, Checkpoint) else None
+        if name is not None:
+            self.checkpoint = replace(self.checkpoint, name=name)
+        self.weights = weights_sha256(self.checkpoint) if isinstance(self.checkpoint, Checkpoint) else None
         self.instruction = instruction_for(entry)
         default_system = entry.system_prompt if entry else None
         self.system_prompt = default_system if system_prompt is None else system_prompt
@@ -122,7 +128,8 @@ class Avar(lmms):  # type: ignore[misc]
         self.asked: dict[str, list[Record]] = {}
         self._plain_rows: dict[str, Any] = {}
         # Last, so that an error before it leaves no folder locked.
-        self.book = RecordBook(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
+        self.ranks = ranks or Ranks()
+        self.book = self._open_book(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
         if self.backend.name == "api":
             cast("ApiBackend", self.backend).recall(record.usage for record in self.book if record.usage)
 
@@ -135,25 +142,61 @@ class Avar(lmms):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance]) -> list[Response]:
         """The responses to all requests, in their order; each is in the record book by then."""
         questions = self._questions(requests)
-        missing = [question for question in questions if self.book.get(question.key) is None]
-        if missing:
-            self.backend.load()  # before the clock of the bar starts
-        with Bar("questions", len(questions), len(questions) - len(missing)) as bar:
-            for records in self._answered(questions, missing):
-                self.book.append(records)
-                bar.advance(len(records))
+        self._ask_missing(questions)
+        self._settle()
         unmeasured = [question for question in questions if question.measured and self._lacks_attention(question)]
         if unmeasured:
-            self._observer().load()
-            with Bar("attention of earlier responses", len(unmeasured)) as bar:
-                for batch in self._batches(unmeasured):
-                    self.book.append(self._measure_again(batch))
-                    bar.advance(len(batch))
-        self._judge_again(questions)
+            self._measure_missing(unmeasured)
+            self._settle()
+        if self.ranks.first:
+            self._judge_again(questions)
+        self._settle()
         records = [self._reported(question) for question in questions]
         for record in records:
             self.asked.setdefault(record.task, []).append(record)
         return [Response(record) for record in records]
+
+    def _open_book(self, folder: Path) -> RecordBook:
+        """The record book, the first rank's before the others', which read it."""
+        if not self.ranks.first:
+            self.ranks.wait()
+        book = RecordBook(folder, self.ranks.rank)
+        if self.ranks.first:
+            take_in_ranks(folder)
+            self.ranks.wait()
+        return book
+
+    def _ask_missing(self, questions: Sequence[Question]) -> None:
+        missing = [question for question in questions if self.book.get(question.key) is None]
+        if missing:
+            self.backend.load()  # before the clock of the bar starts
+        done, own = len(questions) - len(missing), -(-len(missing) // self.ranks.count)
+        what = "questions" if self.ranks.count == 1 else f"questions of the first of {self.ranks.count} processes"
+        with Bar(what, done + own, done, shown=self.ranks.first) as bar:
+            for records in self._answered(questions, missing):
+                self.book.append(records)
+                bar.advance(len(records))
+
+    def _measure_missing(self, unmeasured: Sequence[Question]) -> None:
+        self._observer().load()
+        batches = self.ranks.lane(list(self._batches(unmeasured)))
+        with Bar("attention of earlier responses", sum(map(len, batches)), shown=self.ranks.first) as bar:
+            for batch in batches:
+                self.book.append(self._measure_again(batch))
+                bar.advance(len(batch))
+
+    def _settle(self) -> None:
+        """Everything that any rank has written into the book, and into every rank's view of it."""
+        if self.ranks.count == 1:
+            return
+        self.ranks.wait()
+        if self.ranks.first:
+            take_in_ranks(self.book.path.parent)
+            self.book.take_in_ranks()
+        self.ranks.wait()
+        if not self.ranks.first:
+            self.book.read_first()
+        self.ranks.wait()
 
     def steering_identity(self) -> dict[str, Any] | None:
         """What the model is steered by, as it stands in record keys and in the protocol."""
@@ -254,13 +297,20 @@ class Avar(lmms):  # type: ignore[misc]
         """Batches of what is missing; after a kill the same as before it, so that the last batch may be begun.
 
         The rest of such a batch is computed together with what is recorded of it: in a batch of another make-up the
-        padding changes attention in the last digits, and results would differ from those of an uninterrupted run.
+        padding changes attention in the last digits, and results would differ from those of an uninterrupted run. Of
+        several ranks each has its own lane of batches, after a kill the same one.
         """
         batches = list(self._batches(questions))
-        present = [self.book.get(question.key) is not None for batch in batches for question in batch]
-        if all(present[: sum(present)]):
-            return [batch for batch in batches if any(self.book.get(question.key) is None for question in batch)]
-        return list(self._batches([question for question in questions if self.book.get(question.key) is None]))
+        if all(self._is_begun(lane) for lane in self.ranks.lanes(batches)):
+            lane = self.ranks.lane(batches)
+            return [batch for batch in lane if any(self.book.get(question.key) is None for question in batch)]
+        missing = [question for question in questions if self.book.get(question.key) is None]
+        return self.ranks.lane(list(self._batches(missing)))
+
+    def _is_begun(self, lane: Sequence[Sequence[Question]]) -> bool:
+        """Whether all that is recorded of these batches comes before all that is not."""
+        present = [self.book.get(question.key) is not None for batch in lane for question in batch]
+        return all(present[: sum(present)])
 
     def _batches(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
         """Batches of similar prompt length, longest first; questions to measure are kept apart from the others."""
@@ -276,28 +326,28 @@ class Avar(lmms):  # type: ignore[misc]
         return not question.measured, question.image_count if even else 0
 
     def _answer(self, backend: TransformersBackend, batch: Sequence[Question]) -> list[Record]:
-        inputs = self._encode(batch)
-        generations = backend.generate(inputs, self.decoding, [question.key for question in batch])
+        inputs, streams = self._encode(batch), [question.key for question in batch]
         attention: Sequence[AttentionSummary | None] = [None] * len(batch)
         if batch[0].measured:
-            attention = self._measured(batch, inputs, [generation.token_ids for generation in generations])
+            generations, measured = backend.generate_measured(inputs, self.decoding, streams)
+            attention = self._kept(batch, measured)
+        else:
+            generations = backend.generate(inputs, self.decoding, streams)
         return [_record(*parts) for parts in zip(batch, generations, attention, strict=True)]
 
     def _measure_again(self, batch: Sequence[Question]) -> list[Record]:
         records = [self._recorded(question) for question in batch]
-        attention = self._measured(batch, self._encode(batch), [record.response_token_ids for record in records])
+        responses = [record.response_token_ids for record in records]
+        attention = self._kept(batch, self._observer().measure(self._encode(batch), responses))
         return [
             record.model_copy(update={"attention": summary}) for record, summary in zip(records, attention, strict=True)
         ]
 
-    def _measured(
-        self, batch: Sequence[Question], inputs: Any, responses: Sequence[Sequence[int]]
-    ) -> list[AttentionSummary]:
-        """Measure a batch: the details go to attention.jsonl, the summaries into the records."""
-        measured = self._observer().measure(inputs, responses)
+    def _kept(self, batch: Sequence[Question], measured: Sequence[AttentionRecord]) -> list[AttentionSummary]:
+        """Keep a batch's attention: the details go to attention.jsonl, the summaries into the records."""
         folder = self.book.path.parent
         try:
-            append_lines(folder, [question.key for question in batch], measured)
+            append_lines(folder, [question.key for question in batch], measured, self.ranks.rank)
         except OSError as error:
             raise self.book.cannot_append(folder / ATTENTION_NAME, error) from error
         return [record.summary() for record in measured]

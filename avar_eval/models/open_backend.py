@@ -43,6 +43,8 @@ def open_backend(
         return served, ApiBackend(served, _validated(ApiOptions, registered | dict(options))), None
     checkpoint = resolve_checkpoint(model)
     if name == "vllm":
+        if checkpoint.base is not None:
+            raise UsageError(f"--backend vllm runs no adapters: merge {model} into its base, or use transformers")
         from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
 
         vllm_options = _validated(VllmOptions, options)

@@ -172,8 +172,17 @@ def _user_entry(path: Path, name: object, fields: object) -> ModelEntry:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            raise RegistryError(f"{where}: {unknown_name('field', field, _fields())}") from error
         message = problem["msg"].removeprefix("Value error, ")
         raise RegistryError(f"{where}: {f'{field}: ' if field else ''}{message}") from error
+
+
+def _fields() -> list[str]:
+    """The fields of an entry in a file, those of its parts with a dot."""
+    parts: dict[str, type[BaseModel]] = {"api": ApiSource, "decoding": RecommendedDecoding, "published": Published}
+    inner = [f"{part}.{field}" for part, model in parts.items() for field in model.model_fields]
+    return [field for field in ModelEntry.model_fields if field not in ("name", "bundled")] + inner
 
 
 def find_model(name: str) -> ModelEntry | None:

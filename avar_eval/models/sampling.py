@@ -1,10 +1,12 @@
-"""Sampling that depends on the question and not on the batch: one random stream a sequence."""
+"""Sampling that depends on the question and not on the batch, one random stream a sequence; and when it stops."""
+
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 
 
 class SeededSampling(LogitsProcessor):  # type: ignore[misc]
@@ -45,3 +47,20 @@ class RepetitionPenalty(LogitsProcessor):  # type: ignore[misc]
         held.scatter_add_(1, input_ids, torch.cat([self._present, responses], 1).to(scores))
         penalised = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
         return torch.where(held > 0, penalised, scores)
+
+
+class OneTokenLater(StoppingCriteria):  # type: ignore[misc]
+    """Stops a sequence one token after `criteria` would: its last token then passes through the model like the others.
+
+    prompt: how many tokens precede the responses; what stops a response may well end a prompt.
+    """
+
+    def __init__(self, criteria: StoppingCriteriaList, prompt: int) -> None:
+        self._criteria = criteria
+        self._prompt = prompt
+
+    def __call__(self, input_ids: Int[Tensor, "batch length"], scores: Any, **kwargs: Any) -> Bool[Tensor, " batch"]:
+        if input_ids.shape[1] - 1 == self._prompt:
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        finished: Tensor = self._criteria(input_ids[:, :-1], scores, **kwargs)
+        return finished

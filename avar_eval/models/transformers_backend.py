@@ -5,28 +5,34 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Int
 from jinja2.exceptions import TemplateError
 from PIL.Image import Image
+from torch import Tensor
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
+    EosTokenCriteria,
     GenerationConfig,
     LogitsProcessorList,
+    StoppingCriteriaList,
+    StopStringCriteria,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
 from avar_eval.attention.measure import measure_batch
-from avar_eval.attention.record import AttentionRecord
-from avar_eval.attention.roles import ChatMarkup
+from avar_eval.attention.observe import observe
+from avar_eval.attention.record import AttentionRecord, records_of
+from avar_eval.attention.roles import ChatMarkup, TokenRoles, batch_roles
 from avar_eval.attention.steer import check_steering, steer
 from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.sampling import RepetitionPenalty, SeededSampling
+from avar_eval.models.sampling import OneTokenLater, RepetitionPenalty, SeededSampling
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -51,12 +57,12 @@ class TransformersBackend:
         self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype: str = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
         try:
-            self.processor: Any = AutoProcessor.from_pretrained(checkpoint.path)
+            self.processor: Any = AutoProcessor.from_pretrained(checkpoint.processor_path)
         except Exception as error:  # a damaged file makes the libraries below raise anything, KeyError and their own
             raise BackendError(f"the processor of {checkpoint.name} cannot be loaded: {error}") from error
         if not self.processor.chat_template:
             raise BackendError(
-                f"{checkpoint.name} has no chat template: add its chat_template.jinja to {checkpoint.path}"
+                f"{checkpoint.name} has no chat template: add its chat_template.jinja to {checkpoint.processor_path}"
             )
         self.processor.tokenizer.padding_side = "left"
         self.markup = ChatMarkup(self.processor)
@@ -72,12 +78,16 @@ class TransformersBackend:
             return
         try:
             model, info = AutoModelForImageTextToText.from_pretrained(
-                self.checkpoint.path,
+                self.checkpoint.model_path,
                 dtype=DTYPES[self.dtype],
                 attn_implementation="sdpa",
                 output_loading_info=True,
             )
+            if self.checkpoint.base is not None:
+                model = _with_adapter(model, self.checkpoint)
             model = model.to(self.device).eval()
+        except BackendError:
+            raise
         except Exception as error:  # see above
             raise BackendError(f"the weights of {self.checkpoint.name} cannot be loaded: {error}") from error
         missing = sorted(info["missing_keys"])
@@ -151,20 +161,60 @@ class TransformersBackend:
             stop_strings=list(decoding.stop) or None,
             use_cache=True,
         )
+        tokenizer = self.processor.tokenizer if decoding.stop else None
         roles = self.markup.roles(inputs["input_ids"], inputs["attention_mask"])
-        with steer(self.model, self.steering or UNSTEERED, roles):
-            sequences = self.model.generate(
-                **inputs,
-                generation_config=config,
-                logits_processor=_sampling(decoding, streams, inputs["attention_mask"]),
-                tokenizer=self.processor.tokenizer if decoding.stop else None,
-            )
+        sequences = self._sequences(inputs, decoding, streams, roles, generation_config=config, tokenizer=tokenizer)
+        return self._generations(inputs, decoding, sequences)
+
+    @torch.inference_mode()
+    def generate_measured(
+        self, inputs: Any, decoding: Decoding, streams: Sequence[str]
+    ) -> tuple[list[Generation], list[AttentionRecord]]:
+        """The responses that `generate` gives, and where the model looked, as `measure` tells it.
+
+        On a CPU attention is captured on the way, which costs a few per cent. On a GPU, where a step of decoding takes
+        as long as its launches, one pass over the finished responses costs less.
+        """
+        if self.device.type != "cpu":
+            generations = self.generate(inputs, decoding, streams)
+            return generations, self.measure(inputs, [generation.token_ids for generation in generations])
         width = inputs["input_ids"].shape[1]
+        ends = StoppingCriteriaList([EosTokenCriteria(torch.tensor(sorted(end_tokens(self.model.generation_config))))])
+        if decoding.stop:
+            ends.append(StopStringCriteria(self.processor.tokenizer, list(decoding.stop)))
+        # the token after the last one is thrown away; no ends of transformers' own, for they would come first
+        config = GenerationConfig(
+            do_sample=False, max_new_tokens=decoding.max_new_tokens + 1, eos_token_id=[], use_cache=True
+        )
+        stopping = StoppingCriteriaList([OneTokenLater(ends, width)])
+        roles = self.markup.roles(inputs["input_ids"], inputs["attention_mask"])
+        with observe(self.model, roles) as observation:
+            sequences = self._sequences(
+                inputs, decoding, streams, roles, generation_config=config, stopping_criteria=stopping
+            )
+        generations = self._generations(inputs, decoding, sequences)
+        prompts = [generation.prompt_token_ids for generation in generations]
+        responses = [generation.token_ids for generation in generations]
+        whole = batch_roles(self.markup, prompts, responses, width, sequences.shape[1] - 1)
+        return generations, self._finite(records_of(observation, whole))
+
+    def _sequences(
+        self, inputs: Any, decoding: Decoding, streams: Sequence[str], roles: TokenRoles, **how: Any
+    ) -> Int[Tensor, "batch length"]:
+        """The prompts, each followed by what the model makes of it under this decoding and the steering."""
+        with steer(self.model, self.steering or UNSTEERED, roles):
+            sequences: Tensor = self.model.generate(
+                **inputs, **how, logits_processor=_sampling(decoding, streams, inputs["attention_mask"])
+            )
+        return sequences
+
+    def _generations(self, inputs: Any, decoding: Decoding, sequences: Int[Tensor, "batch length"]) -> list[Generation]:
+        width = inputs["input_ids"].shape[1]
+        responses = sequences[:, width : width + decoding.max_new_tokens].tolist()
         prompts = _without_padding(inputs["input_ids"], inputs["attention_mask"])
         ends = end_tokens(self.model.generation_config)
         return [
-            self.finished(prompt, response, decoding, ends)
-            for prompt, response in zip(prompts, sequences[:, width:].tolist(), strict=True)
+            self.finished(prompt, response, decoding, ends) for prompt, response in zip(prompts, responses, strict=True)
         ]
 
     def finished(self, prompt: list[int], response: list[int], decoding: Decoding, ends: set[int]) -> Generation:
@@ -191,13 +241,27 @@ class TransformersBackend:
 
     def measure(self, inputs: Any, responses: Sequence[Sequence[int]]) -> list[AttentionRecord]:
         """Where the model looked: one teacher-forced pass over each encoded prompt with its response's token ids."""
-        records = measure_batch(self.model, self.markup, inputs, responses, self.steering or UNSTEERED)
+        return self._finite(measure_batch(self.model, self.markup, inputs, responses, self.steering or UNSTEERED))
+
+    def _finite(self, records: list[AttentionRecord]) -> list[AttentionRecord]:
+        """The records as they are. Raises BackendError if they hold what is not a number."""
         if not all(bool(mass.isfinite().all()) for record in records for mass in record.mass.values()):
             raise BackendError(
                 f"{self.checkpoint.name} computes values that are not numbers: its weights are damaged, or they "
                 f"overflow in {self.dtype} (try --dtype float32)"
             )
         return records
+
+
+def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
+    """The model with a LoRA adapter in its layers, not merged: merging would round its weights once more."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise BackendError(
+            f"{checkpoint.name} is an adapter, which needs peft: pip install 'avar-eval[peft]'"
+        ) from error
+    return PeftModel.from_pretrained(model, checkpoint.path).get_base_model()
 
 
 def _device(name: str) -> torch.device:

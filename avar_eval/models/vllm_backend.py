@@ -8,11 +8,15 @@ its own: they, and what they hold, are gone after `release()`.
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoConfig, GenerationConfig
 
+from avar_eval.attention.roles import ChatMarkup, ChatTemplateError
+from avar_eval.attention.steer import check_steering
+from avar_eval.attention.steering import Steering
 from avar_eval.models.backend import BackendError, Generation, Prompt
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
@@ -58,7 +62,9 @@ class VllmBackend:
         self.observer = observer
         self.options = options
         self.steering = steering
-        self._steered: dict[str, Any] = {} if steering is None else _steered(observer, steering)
+        self._steered: dict[str, Any] = (
+            {} if steering is None else steered_arguments(observer.checkpoint.path, steering)
+        )
         self.dtype: str = observer.dtype
         self._engine: Any = None
         self._runner: asyncio.Runner | None = None
@@ -143,6 +149,8 @@ class VllmBackend:
         tokenizer, markup = self.observer.processor.tokenizer, self.observer.markup
         # Not the text: vLLM would put a second begin-of-sequence token before the template's own.
         token_ids = tokenizer.encode(prompt.prompt, add_special_tokens=markup.needs_beginning(prompt.prompt))
+        if self.steering is not None:
+            _check_roles(markup, token_ids)
         request: dict[str, Any] = {"prompt_token_ids": token_ids}
         if images := prompt.images():
             request["multi_modal_data"] = {"image": images}
@@ -186,16 +194,31 @@ def _published(observer: TransformersBackend) -> GenerationConfig:
         return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
 
 
-def _steered(observer: TransformersBackend, steering: VllmSteering) -> dict[str, Any]:
-    """Engine arguments that put the steered class in the place of the stock one."""
-    architecture = AutoConfig.from_pretrained(observer.checkpoint.path).model_type
-    if architecture not in STEERED:
-        raise BackendError(f"vLLM can steer {', '.join(STEERED)}, not {architecture}: use --backend transformers")
+def steered_arguments(path: Path, steering: VllmSteering) -> dict[str, Any]:
+    """Engine arguments that put the steered class of the checkpoint in that folder in the place of the stock one.
+
+    Raises BackendError for an architecture that cannot be steered, SteerError for layers that it does not have.
+    """
+    config = AutoConfig.from_pretrained(path)
+    if config.model_type not in STEERED:
+        raise BackendError(
+            f"vLLM can steer {', '.join(STEERED)}, not {config.model_type}: the role of a token travels with the "
+            "positions of M-RoPE, which this model lacks. Use --backend transformers"
+        )
+    check_steering(config.get_text_config(), Steering(layers=steering.layers))
     return {
-        "hf_overrides": {"architectures": [STEERED[architecture]]},
+        "hf_overrides": {"architectures": [STEERED[config.model_type]]},
         "model_impl": "vllm",  # or vLLM would run a class it does not know through transformers, unsteered
         "additional_config": {CONFIG_KEY: steering.model_dump()},
     }
+
+
+def _check_roles(markup: ChatMarkup, token_ids: Sequence[int]) -> None:
+    """Raise BackendError for a prompt without roles here: in the engine it would end all requests."""
+    try:
+        markup.prompt_roles(token_ids)
+    except ChatTemplateError as error:
+        raise BackendError(f"vLLM cannot steer a question: {error}") from error
 
 
 def _said(error: BaseException) -> str:

@@ -14,8 +14,19 @@ from avar_eval.errors import UsageError
 CONFIG_KEY: Final = "avar_steering"
 """Where a steered engine's `additional_config` holds its strengths."""
 
-STEERED: Final = {"qwen2_5_vl": "AvarSteeredQwen2_5_VL"}
+STEERED: Final = {
+    "qwen2_vl": "AvarSteeredQwen2VL",
+    "qwen2_5_vl": "AvarSteeredQwen2_5_VL",
+    "qwen3_vl": "AvarSteeredQwen3VL",
+}
 """`model_type` of a checkpoint -> the name of its steered class."""
+
+_REFUSED: Final = (
+    ("mode", ("logit", "prob"), "these two are what scaled keys and values do; others need every score or its sum"),
+    ("rows", ("all",), "a key or value that is scaled in the cache acts on every query"),
+    ("heads", (None,), "several query heads share a key head, and with it what is scaled"),
+)
+"""Of each field of `Steering`: what vLLM can do, and why nothing else."""
 
 
 class VllmSteering(BaseModel):
@@ -33,12 +44,13 @@ class VllmSteering(BaseModel):
 
     @classmethod
     def of(cls, steering: Steering) -> "VllmSteering":
-        """Raises UsageError for what scaled keys or values in a cache cannot express."""
-        if steering.mode not in ("logit", "prob") or steering.rows != "all" or steering.heads is not None:
-            raise UsageError(
-                "vLLM steers modes logit and prob, for all rows and heads, because what it scales stays in its cache: "
-                "add rows=all to --steer, or use --backend transformers"
-            )
+        """Raises UsageError, which says why, for what scaled keys or values in a cache cannot express."""
+        for name, possible, reason in _REFUSED:
+            if (value := getattr(steering, name)) not in possible:
+                how = "no heads" if possible == (None,) else f"{name}={'|'.join(map(str, possible))}"
+                raise UsageError(
+                    f"vLLM cannot steer {name}={value} exactly: {reason}. Choose {how}, or --backend transformers"
+                )
         return cls(image=steering.image, system=steering.system, mode=steering.mode, layers=steering.layers)
 
 

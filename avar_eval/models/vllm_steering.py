@@ -7,7 +7,8 @@ rows `all`.
 
 Which tokens those are is known where a request's positions are computed: `get_mrope_input_positions` alone sees the
 whole prompt. It puts each token's role into the high bits of its first position; there it follows the token through
-whatever the scheduler does, and `forward` takes it out again, into a buffer that stays at its place for CUDA graphs.
+whatever the scheduler does, and `forward` takes it out again. Roles become factors once a step, in buffers that stay at
+their place for CUDA graphs; a layer is left with one multiplication of its keys and one of its values.
 Strengths are read from `additional_config["avar_steering"]`, which is part of the key of vLLM's compile cache.
 """
 
@@ -16,10 +17,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoProcessor
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
+from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 from vllm.model_executor.models.utils import extract_layer_index
 
 from avar_eval.attention.roles import ChatMarkup, Role
@@ -29,47 +32,85 @@ _SHIFT = 20
 """Positions are below 2**20, the role stands above: it fits the 32-bit integers that vLLM stages positions in."""
 
 
+def check_engine(config: Any) -> None:
+    """Raise ValueError, and say why, if an engine of this `VllmConfig` cannot steer exactly."""
+    multimodal = config.model_config.multimodal_config
+    refusals = (
+        (
+            config.speculative_config is not None,
+            "speculative decoding: a drafter would take the roles in the positions for positions",
+        ),
+        (
+            config.parallel_config.use_ubatching,
+            "dual-batch overlap: it runs two halves of a batch at once, and there is one buffer of factors",
+        ),
+        (
+            multimodal is None or multimodal.is_multimodal_pruning_enabled(),
+            "pruned image or video tokens (EVS): their positions are computed anew, without roles",
+        ),
+        (
+            config.model_config.enable_prompt_embeds,
+            "prompts of embeddings: roles are told from token ids",
+        ),
+        (
+            config.cache_config.cache_dtype not in ("auto", "bfloat16", "float16", "float32"),
+            "a quantised KV cache: its scales were made for keys and values that are not steered",
+        ),
+        (
+            not config.model_config.uses_mrope,
+            "a model without M-RoPE: roles travel in the positions that M-RoPE computes for a whole prompt",
+        ),
+    )
+    for refused, reason in refusals:
+        if refused:
+            raise ValueError(f"steering in vLLM cannot be exact with {reason}; use --backend transformers")
+
+
 class SteeredAttention(Attention):  # type: ignore[misc]
-    """A decoder's attention layer whose keys and values are scaled by the roles of their tokens.
+    """A decoder's attention layer whose keys and values are scaled by the factors of the current step's tokens."""
 
-    roles: of the tokens of the current step. key_factors, value_factors: of each role in this layer.
-    """
-
-    avar_roles: Int[Tensor, " tokens"]
-    avar_key_factors: Float[Tensor, " roles"]
-    avar_value_factors: Float[Tensor, " roles"]
+    avar_key_factors: Float[Tensor, " tokens"]
+    avar_value_factors: Float[Tensor, " tokens"]
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """vLLM's forward with scaled keys and values; a factor of 1 changes no bit."""
-        roles = self.avar_roles[: key.shape[0]]
-        key = _scaled(key, self.avar_key_factors[roles])
-        value = _scaled(value, self.avar_value_factors[roles])
+        tokens = key.shape[0]
+        key = _scaled(key, self.avar_key_factors[:tokens])
+        value = _scaled(value, self.avar_value_factors[:tokens])
         return super().forward(query, key, value, *args, **kwargs)  # type: ignore[no-any-return]
 
 
-class AvarSteeredQwen2_5_VL(Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]  # noqa: N801
-    """vLLM's Qwen2.5-VL, steered. The vision tower has attention of another class and stays as it is."""
+class _Steered(nn.Module):
+    """What a steered class adds to one of vLLM's. The vision tower has attention of another class and stays as it is.
+
+    avar_tables: factors of keys and of values by layer and role. avar_factors: the same by layer and token of the
+    current step.
+    """
+
+    language_model: nn.Module
+    avar_tables: Float[Tensor, "two layers roles"]
+    avar_factors: Float[Tensor, "two layers tokens"]
+    avar_positions: Int[Tensor, "three tokens"]
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        check_engine(vllm_config)
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         self._markup = ChatMarkup(AutoProcessor.from_pretrained(vllm_config.model_config.model))
         device = vllm_config.device_config.device
         sizes = vllm_config.compilation_config.cudagraph_capture_sizes or [0]
         tokens = max(vllm_config.scheduler_config.max_num_batched_tokens, *sizes) + 8
         layers = vllm_config.model_config.hf_text_config.num_hidden_layers
-        self.register_buffer("avar_roles", torch.zeros(tokens, dtype=torch.int64, device=device), persistent=False)
         # One column more than is used: a slice is then laid out as vLLM's own positions are.
         positions = torch.zeros(3, tokens + 1, dtype=torch.int64, device=device)
         self.register_buffer("avar_positions", positions, persistent=False)
-        for name in ("avar_key_factors", "avar_value_factors"):
-            factors = torch.ones(layers, len(Role), dtype=torch.float32, device=device)
+        for name, columns in (("avar_tables", len(Role)), ("avar_factors", tokens)):
+            factors = torch.ones(2, layers, columns, dtype=torch.float32, device=device)
             self.register_buffer(name, factors, persistent=False)
         for module in self._decoder_attention():
             layer = extract_layer_index(module.layer_name)
             module.__class__ = SteeredAttention
-            module.register_buffer("avar_roles", self.avar_roles, persistent=False)
-            module.register_buffer("avar_key_factors", self.avar_key_factors[layer], persistent=False)
-            module.register_buffer("avar_value_factors", self.avar_value_factors[layer], persistent=False)
+            module.register_buffer("avar_key_factors", self.avar_factors[0, layer], persistent=False)
+            module.register_buffer("avar_value_factors", self.avar_factors[1, layer], persistent=False)
         self.steer(VllmSteering.model_validate(vllm_config.additional_config[CONFIG_KEY]))
 
     def _decoder_attention(self) -> list[Any]:
@@ -80,16 +121,15 @@ class AvarSteeredQwen2_5_VL(Qwen2_5_VLForConditionalGeneration):  # type: ignore
 
     def steer(self, steering: VllmSteering) -> None:
         """Set the strengths, in place. What is in the prefix cache keeps the old ones: reset it, and see it succeed."""
-        self.avar_key_factors.fill_(1)
-        self.avar_value_factors.fill_(1)
-        factors = self.avar_key_factors if steering.mode == "logit" else self.avar_value_factors
+        self.avar_tables.fill_(1)
+        factors = self.avar_tables[0 if steering.mode == "logit" else 1]
         chosen: slice | list[int] = slice(None) if steering.layers is None else list(steering.layers)
         factors[chosen, int(Role.IMAGE)] = 1 + steering.image
         factors[chosen, int(Role.SYSTEM)] = 1 - steering.system
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Iterable[Any]) -> tuple[Tensor, int]:
         """A prompt's positions, each token's role in the high bits of the first row."""
-        positions, delta = super().get_mrope_input_positions(input_tokens, mm_features)
+        positions, delta = super().get_mrope_input_positions(input_tokens, mm_features)  # type: ignore[misc]
         if int(positions.max()) >= 1 << _SHIFT:
             raise ValueError(f"a prompt of more than {1 << _SHIFT} positions cannot be steered")
         positions = positions.to(torch.int64).clone()
@@ -104,13 +144,25 @@ class AvarSteeredQwen2_5_VL(Qwen2_5_VLForConditionalGeneration):  # type: ignore
         inputs_embeds: Tensor | None = None,
         **kwargs: object,
     ) -> Any:
-        """vLLM's forward; roles and positions go to their buffers first. Generated tokens have no role: factor 1."""
+        """vLLM's forward; factors and positions go to their buffers first. Generated tokens have no role: factor 1."""
         tokens = positions.shape[-1]
-        self.avar_roles[:tokens].copy_(positions[0] >> _SHIFT)
+        self.avar_factors[..., :tokens].copy_(self.avar_tables[..., positions[0] >> _SHIFT])
         plain = self.avar_positions[:, :tokens]
         plain.copy_(positions)
         plain[0].bitwise_and_((1 << _SHIFT) - 1)
         return super().forward(input_ids, plain, intermediate_tensors, inputs_embeds, **kwargs)
+
+
+class AvarSteeredQwen2VL(_Steered, Qwen2VLForConditionalGeneration):  # type: ignore[misc]
+    """vLLM's Qwen2-VL, steered."""
+
+
+class AvarSteeredQwen2_5_VL(_Steered, Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]  # noqa: N801
+    """vLLM's Qwen2.5-VL, steered."""
+
+
+class AvarSteeredQwen3VL(_Steered, Qwen3VLForConditionalGeneration):  # type: ignore[misc]
+    """vLLM's Qwen3-VL, steered."""
 
 
 def _scaled(states: Tensor, factors: Float[Tensor, " tokens"]) -> Tensor:

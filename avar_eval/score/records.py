@@ -15,7 +15,7 @@ from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.metrics import Benchmark
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records import RECORDS_NAME, RecordBookError
-from avar_eval.results import Results, publish, read_asked, read_results, run_id, task_result
+from avar_eval.results import Results, group_results, publish, read_asked, read_results, run_id, task_result
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
@@ -77,7 +77,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 for name in results.protocol["grader"]
             },
         }
-        rescored = Results(run_id=run_id(protocol), tasks=tasks, protocol=protocol)
+        rescored = Results(run_id=run_id(protocol), tasks=tasks, groups=group_results(tasks), protocol=protocol)
         path = rescored.write(folder)
     publish(path)
     return rescored

@@ -6,8 +6,10 @@ grows asks for its new points only.
 
 from collections.abc import Sequence
 
+from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
+from avar_eval.models.registry import choose_backend
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.run import RunConfig, ask, check_config, data_folder, open_model
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
@@ -19,10 +21,15 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
     tasks = check_config(config)
+    if choose_backend(config.model, config.backend) != "transformers":
+        raise UsageError(
+            f"{config.model} cannot be swept: it does not run with --backend transformers, the only one in which "
+            "steering changes between questions"
+        )
     lm = open_model(config)
-    if not isinstance(lm.backend, TransformersBackend):
-        raise UsageError("a sweep changes steering between questions: only --backend transformers can do that")
+    assert isinstance(lm.backend, TransformersBackend)
     with data_folder(config.data_dir), lm.book:
+        _check_grid(lm.backend, grid)
         lm.backend.steering = None
         unsteered, _ = ask(lm, tasks, config)
         plain = {task.name: list(lm.asked[task.name]) for task in tasks}
@@ -42,5 +49,13 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
                 for task in tasks
             ]
     found = Sweep(unsteered=unsteered.tasks, comparisons=adjusted(comparisons), protocol=unsteered.protocol)
-    found.write(config.output)
+    if lm.ranks.first:
+        found.write(config.output)
     return found
+
+
+def _check_grid(backend: TransformersBackend, grid: Sequence[Steering]) -> None:
+    """Raise SteerError for layers or heads that the model lacks, before anything is asked."""
+    for steering in grid:
+        if steering.layers is not None or steering.heads is not None:
+            check_steering(backend.model.config.get_text_config(), steering)

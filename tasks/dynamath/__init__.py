@@ -2,8 +2,9 @@
 arXiv:2411.00836).
 
 Dataset: DynaMath/DynaMath_Sample, ten splits sample_variant1 … sample_variant10 of 501 questions each, 5,010 rows:
-2,960 floats, 1,740 multiple choice, 310 texts. No revision of it could be confirmed, so none is pinned: the manifest of
-a fetched folder records the one that was downloaded. A row (values invented):
+2,960 floats, 1,740 multiple choice, 310 texts. No public source names a revision of it, so none is pinned: the manifest
+of a fetched folder records the commit that was downloaded and the SHA-256 of rows and pictures, and `avar-eval data
+verify` wants 5,010 rows. A row (values invented):
 
     {
         "id": "901",                            # the question, the same in all splits

@@ -1,7 +1,7 @@
 """HallusionBench: yes/no questions on figures and on edited ones (Guan et al., CVPR 2024, arXiv:2310.14566).
 
 Dataset: lmms-lab/HallusionBench, split image (951 rows) and non_image (178 rows of category VS asked without a
-picture). Its revision is not pinned: no published one could be confirmed. A row (values invented):
+picture), at revision cd417161 (as two public repositories pin it). A row (values invented):
 
     {
         "category": "VS",                 # "visual supplement"; VD: "visual dependent", the answer is in the figure
@@ -28,5 +28,6 @@ without a picture are right by the official rule.
 
 Verified against the published answers (VLMEvalKit) of VILA-8B on 500 of the 951 rows: the verdicts are the same on all
 500, and so are the scores of those rows. Its published scores are shares of the 951 rows, 346 figures and 455 questions
-that the keys here count: aAcc 52.26 (497), fAcc 22.25 (77), qAcc 20.66 (94).
+that the keys here count: aAcc 52.26 (497), fAcc 22.25 (77), qAcc 20.66 (94). `strict` agrees on 499: VD_video_1_0_2
+begins with "Yes" and holds a "no longer", which is no verdict for the script.
 """

@@ -1,8 +1,8 @@
 """MathVision (MATH-V): mathematics competitions with pictures (Wang et al., NeurIPS 2024, arXiv:2402.14804).
 
 Dataset: MathLLMs/MathVision, split test, 3,040 rows (`mathvision`): 1,532 with five options and 1,508 free-form; split
-testmini, 304 of them (`mathvision_testmini`; in a data folder `mathvision/testmini/rows.jsonl`). No source that could
-be consulted names a revision of the hub dataset, so none is pinned. A row (values invented):
+testmini, 304 of them (`mathvision_testmini`; in a data folder `mathvision/testmini/rows.jsonl`), at revision 2837ddb3
+(as four public repositories pin it). A row (values invented):
 
     {
         "id": "9001",

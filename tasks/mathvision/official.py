@@ -15,7 +15,7 @@ from typing import Final
 from avar_eval.answers.arithmetic import arithmetic_value
 from avar_eval.answers.expression import MAX_EXPRESSION, is_balanced
 from avar_eval.answers.workers import WORKERS
-from avar_eval.tasks.mathvision.official_value import official_tuple, official_value
+from avar_eval.tasks.mathvision.official_value import official_tuple, official_value, warm_up
 
 Number = int | float
 
@@ -53,6 +53,8 @@ _SYMBOLIC: Final = re.compile(
     r"|[0-9]+\.[0-9]+|[-0-9a-z+*/(){}^~ ])+"
 )
 _COMMAND: Final = re.compile(r"\\[a-z]+")
+
+WORKERS.prepare(warm_up)
 
 
 def official_correct(response: str, gold: str, options: Sequence[str]) -> bool:

@@ -29,9 +29,20 @@ _OPERATORS: Final[dict[type[ast.AST], Callable[..., Any]]] = {
     ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
 }  # fmt: skip
 
+_TYPICAL: Final = (
+    r"\frac{7^3}{2^{12} 13^2}", r"\frac{1}{2}\tan40", "4, 6 and 12", r"y = \frac{144 - 7x}{12}", r"\frac{r_2+3r}{r_2}",
+    r"\frac{1}{\sin \alpha}", r"\delta, \square", r"2\sqrt[4]{12}-\pi", "(-2;0)", r"45 \%", r"x<3!", r"m=\log 2",
+)  # fmt: skip
+
 
 class NoValueError(Exception):
     """The published script would have met an error."""
+
+
+def warm_up() -> None:
+    """Import the libraries and let the parser build the tables that the first text of each shape would pay for."""
+    for text in _TYPICAL:
+        official_value(text)
 
 
 @lru_cache(maxsize=4096)

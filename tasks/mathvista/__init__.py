@@ -23,17 +23,20 @@ Metric: accuracy over all rows; beside it by task and by skill, of which a row h
 evaluation/extract_answer.py and calculate_score.py of lupantech/MathVista: a language model extracts the answer, which
 is then normalised (official.py); an extraction that is no option becomes the option at the smallest Levenshtein
 distance. `official` is that normalisation of what our extraction found (the option or number alone, where the answer
-names one); an empty extraction is not credited with the nearest option. `strict` never guesses: an answer that is no
+names one; of one short line in which it found nothing, the line); an empty extraction is not credited with the nearest
+option. An integer is str(int(float(x))), in the script as in the published verdicts: those of LLaVAR credit "1.5" and
+"1.0" for the integer 1 (rows 917 and 770), which str(int(x)) refuses. `strict` never guesses: an answer that is no
 option is wrong.
 
 Verified against the published extractions and verdicts of two models (Bard, LLaVAR; 500 rows of testmini each): the
-normalisation gives the published verdict on all 1,000, also where `judge` finds them in `<answer>` tags. On the raw
-responses, without a language model, `official` agrees on 886 and `strict` on 887: a language model finds an answer in
-101 responses that have none by our rules ("Therefore, the velocity is -130 km/h. I hope this helps!"), some of which
-do not answer the question at all.
+normalisation gives the published verdict on all 1,000: no disagreement is left, whether an extraction is the whole
+response or stands in `<answer>` tags. On the raw responses, without a language model, `official` agrees on 914 and
+`strict` on 901: a language model finds an answer where our rules find none ("Dark Salmon is greater than Dark Orchid."
+is yes), also in responses that do not answer at all.
 
 `strict` gives the published verdict on 986 of the 1,000 extractions in `<answer>` tags. Of the 14 others the official
-rule credits 11 that are no option (refusals, "N/A", a letter or number that was not offered) by the nearest text, one
-that names two options, and 1.5 for the integer 1; and where the options are themselves "(c)", "(d)", "(a)", "(b)" it
-reads the answer "(b)" as the second option, ours as the option that says "(b)".
+rule credits 11 that are no option by the nearest text (refusals 740, 653, 834, 657, 863; "N/A" 705; "None" 540; a
+letter or number that was not offered 228, 244, 982, 182), one that names two options (547), and 1.5 for the integer 1
+(917); and where the options are themselves "(c)", "(d)", "(a)", "(b)" (849) it reads the answer "(b)" as the second
+option, ours as the option that says "(b)".
 """

@@ -8,6 +8,7 @@ from typing import Any, Final
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
+from avar_eval.answers.extract import is_short_reply
 from avar_eval.answers.options import LETTERS, named_option
 from avar_eval.answers.quantity import stated_quantity
 from avar_eval.tasks.breakdown import share_by
@@ -49,7 +50,8 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     """Judge a response by the row's question type, answer type, choices and precision.
 
     `official` is the published normalisation of what our extraction found: published extractions are a language
-    model's, which writes the option or number alone.
+    model's, which writes the option or number alone. A reply of one short line in which ours found nothing is taken as
+    it is, so that a published extraction, given as a response, gets the published verdict.
     """
     precision = row["precision"]
     judgement = judge_answer(
@@ -60,7 +62,10 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
         precision=None if precision is None else int(precision),
         finish_reason=finish_reason,
     )
-    return replace(judgement, official=official_verdict(row, _answer_alone(row, judgement.extracted)))
+    extraction = _answer_alone(row, judgement.extracted)
+    if judgement.state == "unparsed" and is_short_reply(response):
+        extraction = response
+    return replace(judgement, official=official_verdict(row, extraction))
 
 
 def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:

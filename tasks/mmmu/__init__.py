@@ -25,5 +25,6 @@ Ours (strict): options by letter or text, open answers as numbers equal after ro
 as a letter, or as the whole text: "Step B" is not the published gold "B", nor is a sentence that holds the gold word.
 
 Verified against the official script's verdicts on 500 outputs of LLaVA-1.5-13B (36.7 on all 900): the same on all 499
-rows on which that script did not guess, and no verdict on the one on which it did.
+rows on which that script did not guess, and no verdict on the one on which it did. `strict` agrees on 499: the other
+is validation_Pharmacy_19, "Step b".
 """

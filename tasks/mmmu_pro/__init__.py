@@ -2,7 +2,7 @@
 
 Dataset: MMMU/MMMU_Pro, split test, three configurations of the same 1,730 questions: "standard (4 options)" (2 to 9
 of them), "standard (10 options)" (2 to 12) and "vision", where question and options stand in a screenshot or photo.
-The dataset's revision is not pinned: no published one could be confirmed. Rows (values invented):
+Pinned at revision 563f3e84, as public evaluations do. Rows (values invented):
 
     {                                                         # mmmu_pro_standard4, mmmu_pro_standard10
         "id": "test_Botany_7",
@@ -27,4 +27,10 @@ Verified against
   file has A and wrong there.
 - the official script's verdicts on 500 outputs of InternVL2-8B, vision (337 of 1,730 right): the same on all 491 rows
   on which that script did not guess, and no verdict on the nine on which it did.
+
+`strict` agrees on 498 and 493. Beside validation_Accounting_29: the script credits the only offered letter in "Answer:
+A, E" (test_Physics_16) and in "None of the above" (test_Chemistry_287), a letter anywhere in a response whose boxed
+answer is no option (test_Electronics_135) or that runs in a loop without an answer (validation_…_Engineering_13,
+test_Architecture_and_Engineering_113) and, of "Answer: b", the letter "A" before (test_Chemistry_216); it guesses on
+"(9)45°", which is option I's text (test_Materials_173), and on a loop (test_Finance_250).
 """

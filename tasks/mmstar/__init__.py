@@ -24,5 +24,6 @@ thinking are wrong, and an article "A" is an answer.
 Verified against the published hits of VILA-8B on 500 rows (41.67 on all 1,500; 39.80 of these by either count): the
 same on 498. Those hits are VLMEvalKit's, which looks for the one letter in a response: row 1441 reasons at length and
 ends in "B. …" (a hit there, the first character is T), and row 592 answers "A. D" (no hit there, two letters). No
-verdicts of the benchmark's own script are published by row.
+verdicts of the benchmark's own script are published by row. `strict` agrees on 496: beside row 592, three responses
+begin with the letter A and run in a loop without an answer (1008, 1416, 1459).
 """

@@ -1,8 +1,9 @@
 """Fuzz the free-form grader and MathVision's published rule: `python tests/answers/fuzz.py [INPUTS] [SEED]`.
 
 Every input, hypothesis' own mixture of LaTeX, Python and noise, must be judged without an exception, by a worker that
-was not left running, within the limits. Prints what the judgements were and how long the slowest took. The test suite
-runs the same strategy on fewer inputs (test_fuzz.py).
+was not left running, within the limits. 50,000 inputs unless told otherwise, in rounds of 5,000 with a seed each, after
+each of which it prints what the judgements were and how long the slowest took. The test suite runs the same strategy on
+fewer inputs (test_fuzz.py).
 """
 
 import sys
@@ -96,6 +97,7 @@ OPTIONS = ["$\\sqrt{2}$", "$2 \\sqrt{3}$", "(1,2)", "x^2", "blue"]
 ROWS: list[dict[str, Any]] = [
     {"options": [], "answer": gold} for gold in ("7", "$2 \\sqrt{3}$", "(3,-4)", "1:2", "$\\frac{7^3}{2^{12} 13^2}$")
 ] + [{"options": OPTIONS, "answer": "B"}]
+ROUND = 5_000
 SECONDS = 4 * CPU_SECONDS
 """Processor time of this process that one judgement may take; the workers' is limited by themselves."""
 
@@ -110,7 +112,14 @@ def judged(row: dict[str, Any], response: str) -> Judgement:
 
 
 def main(inputs: int, number: int) -> None:
-    """Judge many inputs and print what came of them."""
+    """Judge many inputs, round by round."""
+    for start in range(0, inputs, ROUND):
+        fuzz_round(min(ROUND, inputs - start), number)
+        number += 1
+
+
+def fuzz_round(inputs: int, number: int) -> None:
+    """Judge the inputs of one seed and print what came of them."""
     states: Counter[str] = Counter()
     slowest = 0.0
 
@@ -131,7 +140,7 @@ def main(inputs: int, number: int) -> None:
         states[judgement.state + ("" if judgement.official is not None else ", official unknown")] += 1
 
     fuzz()
-    print(f"{sum(states.values())} inputs, seed {number}: {dict(states)}; the slowest took {slowest:.1f} s")
+    print(f"{sum(states.values())} inputs, seed {number}: {dict(states)}; the slowest took {slowest:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

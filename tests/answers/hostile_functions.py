@@ -8,6 +8,13 @@ import time
 from typing import Any
 
 
+def warm_up() -> None:
+    """What the functions here need, whose import would take longer than a worker may in these tests."""
+    from avar_eval.answers import symbolic
+
+    symbolic.warm_up()
+
+
 def process() -> int:
     return os.getpid()
 

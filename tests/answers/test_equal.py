@@ -56,9 +56,7 @@ def test_text_equality_is_symmetric(one: str, other: str) -> None:
     assert text_equal(one.upper(), one.upper())
 
 
-@pytest.mark.parametrize(
-    "text", ["", "abc", "1/0", "5π", "1,2", "12 34", "1.2.3", "0x10", "١٢", "½", "∞", "nan", "inf"]
-)
+@pytest.mark.parametrize("text", ["", "abc", "1/0", "5π", "1,2", "12 34", "1.2.3", "0x10", "١٢", "∞", "nan", "inf"])
 def test_what_is_no_number_is_not_read_as_one(text: str) -> None:
     assert read_quantity(text) is None
 

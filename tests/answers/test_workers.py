@@ -1,6 +1,7 @@
 """Workers answer, are killed at their limits and come back, in threads and after a fork; a text can do nothing."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 import hostile_functions
 import pytest
 
-from avar_eval.answers import judge_answer
+from avar_eval.answers import expression, judge_answer
 from avar_eval.answers.expression import expression_equal
 from avar_eval.answers.workers import WORKERS, WorkerError, Workers, WorkLimitError
 
@@ -31,6 +32,7 @@ BOMBS = {
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
     workers = Workers(2, cpu_seconds=CPU_SECONDS)
+    workers.prepare(hostile_functions.warm_up)
     yield workers
     workers.close()
 
@@ -54,6 +56,8 @@ def test_memory_is_limited(workers: Workers) -> None:
 
 def test_a_worker_that_uses_no_processor_time_is_given_up() -> None:
     workers = Workers(1, wall_seconds=0.5)
+    workers.prepare(hostile_functions.warm_up)
+    workers.start()
     with pytest.raises(WorkLimitError):
         workers.ask(hostile_functions.sleep)
     workers.close()
@@ -96,8 +100,19 @@ def test_a_forked_process_has_workers_of_its_own(workers: Workers) -> None:
     assert workers.ask(hostile_functions.process) == mine
 
 
+def test_a_nursery_that_was_ended_is_replaced(workers: Workers) -> None:
+    nursery = int(
+        Path(f"/proc/{workers.ask(hostile_functions.process)}/stat").read_text().rpartition(")")[2].split()[1]
+    )
+    os.kill(nursery, signal.SIGKILL)
+    with pytest.raises(WorkLimitError):
+        workers.ask(hostile_functions.compute_for_ever)
+    assert workers.ask(hostile_functions.double, 4) == 8
+
+
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_a_bomb_is_judged_or_named_a_timeout(bomb: str) -> None:
+def test_a_bomb_is_judged_or_named_a_timeout(bomb: str, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WORKERS, "ask", workers.ask)  # with a lower limit, so that the test is quick
     judgement = judge_answer(f"<answer>{bomb}</answer>", answer=r"\frac{1}{2}+x", kind="expression")
     assert judgement.state in ("scored", "timeout")
     assert not judgement.correct
@@ -108,6 +123,7 @@ def test_a_timeout_is_a_state_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
         raise WorkLimitError
 
     monkeypatch.setattr(WORKERS, "ask", pass_limit)
+    expression._ask_same.cache_clear()  # another test may have asked the same, and its answer would be remembered
     judgement = judge_answer("<answer>x^2+2x+1</answer>", answer="(x+1)^2", kind="expression")
     assert (judgement.state, judgement.extracted, judgement.correct) == ("timeout", "x^2+2x+1", False)
 

@@ -51,6 +51,10 @@ def train(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     for kind in KINDS:
         model = wrapped(kind)
+        if kind == "fsdp2":
+            sharded = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
+            assert sharded
+            assert sum(part.to_local().numel() for part in sharded) < 0.6 * sum(part.numel() for part in sharded)
         loss_of(model, SHARDS[rank])
         gradients = {}
         for name, parameter in model.named_parameters():

@@ -162,20 +162,27 @@ def test_batches_and_single_prompts_give_the_same_response(backend: Transformers
 def test_generation_gives_the_masses_of_one_pass_over_its_result(
     backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend.model.generation_config, "eos_token_id", [])
+    """Also where responses end at different places, and by a stop string, and for their last tokens."""
+    published, decode = backend.model.generation_config, backend.processor.tokenizer.decode
     for whole in batches(backend):
         inputs, streams = whole.encoded(backend), ["0" * 64] * len(whole.prompts)
-        roles = backend.markup.roles(inputs["input_ids"], inputs["attention_mask"])
-        with observe(backend.model, roles) as observation:
-            generations = backend.generate(inputs, Decoding(max_new_tokens=6), streams)
-        on_the_way = observation.masses()[..., -5:, :]  # the last token is not read any more
-        responses = [generation.token_ids for generation in generations]
-        assert {len(response) for response in responses} == {6}
-        records = backend.measure(inputs, responses)
-        for row, record in enumerate(records):
-            for group, name in enumerate(GROUPS):
-                afterwards = record.mass[name][..., -6:-1]
-                assert torch.allclose(on_the_way[:, row, ..., group], afterwards, rtol=1e-4, atol=1e-6), name
+        monkeypatch.setattr(published, "eos_token_id", [])
+        endless = backend.generate(inputs, Decoding(max_new_tokens=6), streams)
+        monkeypatch.setattr(published, "eos_token_id", [endless[0].token_ids[2]])
+        for decoding in (
+            Decoding(max_new_tokens=6),
+            Decoding(max_new_tokens=4, stop=(decode(endless[1].token_ids[1]),)),
+        ):
+            expected = backend.generate(inputs, decoding, streams)
+            generations, on_the_way = backend.generate_measured(inputs, decoding, streams)
+            assert generations == expected
+            assert "stop" in {generation.finish_reason for generation in generations}
+            afterwards = backend.measure(inputs, [generation.token_ids for generation in generations])
+            for one, other in zip(on_the_way, afterwards, strict=True):
+                assert torch.equal(one.roles, other.roles)
+                assert torch.equal(one.queries, other.queries)
+                for name in GROUPS:
+                    assert torch.allclose(one.mass[name], other.mass[name], rtol=1e-4, atol=1e-6), name
 
 
 def test_one_conversation_is_measured_as_in_a_batch(backend: TransformersBackend) -> None:

@@ -98,11 +98,13 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(query, key, groups, Visibility(**options), visible, bias, chosen, softcap)
 
 
-def masses_of(case: Case, query: Tensor, key: Tensor, lse: Tensor | None = None) -> Tensor:
+def masses_of(
+    case: Case, query: Tensor, key: Tensor, lse: Tensor | None = None, groups: KeyGroups | None = None
+) -> Tensor:
     return attention_mass(
         query,
         key,
-        KeyGroups.of(case.groups),
+        groups or KeyGroups.of(case.groups),
         case.visibility,
         scaling=SCALING,
         rows=case.rows,
@@ -125,6 +127,8 @@ def test_masses_and_gradients_equal_whole_maps_in_float64(case: Case, block: int
     expected = reference(case, *exact)
     expected_gradients = torch.autograd.grad((expected * weights.double()).sum(), exact)
     assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-9)
+    on_all_keys = masses_of(case, query, key, groups=KeyGroups.of_one_query(case.groups))
+    assert torch.allclose(on_all_keys.double(), expected, rtol=1e-5, atol=1e-9)
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         assert float((gradient - wanted).norm()) <= 1e-4 * float(wanted.norm()) + 5e-5  # it is 0 where masses add to 1
 
@@ -182,7 +186,7 @@ def test_a_decode_step_equals_the_row_of_the_whole_sequence() -> None:
         step = attention_mass(
             case.query[:, :, position : position + 1],
             case.key[:, :, : position + 1],
-            KeyGroups.of(case.groups[:, : position + 1]),
+            KeyGroups.of_one_query(case.groups[:, : position + 1]),
             Visibility(offset=position),
             scaling=SCALING,
         )

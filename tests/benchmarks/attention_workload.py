@@ -3,6 +3,7 @@
 A sequence of N tokens: 20 system, N/4 image, text, 64 user tokens before the middle, and a response as the second half.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -132,9 +133,13 @@ def ratio(seconds: dict[str, list[float]], name: str, base: str = "plain") -> fl
 
 
 def peak_megabytes(kind: Kind, mode: Mode, tokens: int) -> tuple[float, float]:
-    """Peak resident memory of one step in a process of its own: all of it, and what came after the model was built."""
+    """Peak resident memory of one step in a process of its own: all of it, and what came after the model was built.
+
+    glibc gives freed memory back at once there: by default it keeps tens of MB, more or less of them in every process.
+    """
     command = [sys.executable, str(Path(__file__)), kind, mode, str(tokens)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     built, peak = map(float, output.split())
     return peak, peak - built
 

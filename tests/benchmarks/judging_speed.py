@@ -1,10 +1,10 @@
 """How fast responses are judged: `python tests/benchmarks/judging_speed.py DATA_DIR [--official-rows N]`.
 
-Judges the published MathVision responses of `DATA_DIR/mathvision` by both rules (`strict` and `official`) in this
-process with its workers, start-up excluded, as often as `--repeat` says; no verdict is kept from one pass to the next.
-In the same run, on the same rows, it times the published evaluator's `is_equal`, as lmms-eval ships it
-(lmms_eval/tasks/mathvision/eval_utils.py, a copy of evaluation/utils.py of mathllm/MATH-V), on the answers that the
-published rule extracts. That function gives model text to `eval`: run this on responses that you trust.
+Judges the published MathVision responses of `DATA_DIR/mathvision` by both rules (`strict` and `official`) as `avar-eval
+score` does, on all cores, without the start of any process, as often as `--repeat` says; no verdict is kept from one
+pass to the next. In the same run, on the same rows, it times the published evaluator's `is_equal`, as lmms-eval ships
+it (lmms_eval/tasks/mathvision/eval_utils.py: evaluation/utils.py of mathllm/MATH-V but for its layout), on the answers
+that the published rule extracts. That function gives model text to `eval`: run this on responses that you trust.
 """
 
 import argparse
@@ -15,12 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from avar_eval.answers import expression
-from avar_eval.answers.workers import WORKERS
+from avar_eval.score.judging import Answered, judge_in_parallel
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import read_rows
 from avar_eval.tasks.mathvision import official
-from avar_eval.tasks.mathvision.task import judge
 
 Pair = tuple[dict[str, Any], str]
 
@@ -37,21 +35,10 @@ def read_pairs(data_dir: Path) -> list[Pair]:
     return [(rows[line["id"]], line["response"]) for line in lines if line["id"] in rows]
 
 
-def forget() -> None:
-    """Drop what this process and its workers remember of answers, and start a worker anew."""
-    WORKERS.close()
-    for remembered in (expression._ask_same, expression._ask_options, official._asked_value, official._tuple):
-        remembered.cache_clear()
-    official._asked_value(r"\frac{1}{2}+x")
-
-
-def seconds_of_ours(pairs: list[Pair]) -> tuple[float, float]:
-    """Seconds of the clock, and of this process's processor, to judge all pairs."""
-    forget()
-    clock, processor = time.perf_counter(), time.process_time()
-    for row, response in pairs:
-        judge(row, response)
-    return time.perf_counter() - clock, time.process_time() - processor
+def rate_of_ours(pairs: list[Pair]) -> float:
+    """Responses a second by the clock, judged in new processes, which remember nothing."""
+    _, seconds = judge_in_parallel("mathvision", [Answered(row, response, None) for row, response in pairs])
+    return len(pairs) / seconds
 
 
 def seconds_of_published(pairs: list[Pair]) -> float:
@@ -75,17 +62,12 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
     pairs = read_pairs(arguments.data_dir)
-    passes = [seconds_of_ours(pairs) for _ in range(arguments.repeat)]
-    clock, processor = min(passes)
-    print(f"strict and official: {len(pairs) / clock:,.0f} responses/s ({len(pairs)} responses, best of {len(passes)})")
-    print(f"  processor time of this process, without its workers': {len(pairs) / processor:,.0f} responses/s")
+    rates = [rate_of_ours(pairs) for _ in range(arguments.repeat)]
+    print(f"strict and official: {', '.join(f'{rate:,.0f}' for rate in rates)} responses/s ({len(pairs)} responses)")
     sample = pairs[:: max(1, len(pairs) // arguments.official_rows)][: arguments.official_rows]
-    published = seconds_of_published(sample)
-    print(
-        f"published is_equal alone: {len(sample) / published:,.0f} responses/s of processor time ({len(sample)} rows)"
-    )
-    ours = seconds_of_ours(sample)
-    print(f"strict and official on these rows: {len(sample) / ours[0]:,.0f} responses/s")
+    published = len(sample) / seconds_of_published(sample)
+    print(f"published is_equal alone: {published:,.0f} responses/s of one processor ({len(sample)} rows)")
+    print(f"strict and official on these rows: {rate_of_ours(sample):,.0f} responses/s")
 
 
 if __name__ == "__main__":

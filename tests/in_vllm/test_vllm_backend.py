@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 from runs import MODEL, records_of, wait_for_records
@@ -17,9 +19,11 @@ from runs import MODEL, records_of, wait_for_records
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)
 
+from avar_eval.attention.steering import parse_steering
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.registry import get_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
 from avar_eval.records import record_key
@@ -27,6 +31,7 @@ from avar_eval.tasks.shapes.dataset import prompt, rows
 
 N = 20
 GREEDY = Decoding(max_new_tokens=64)
+STEERING = parse_steering("image=0.3,system=0.9,rows=all")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,13 @@ class Question:
 @pytest.fixture(scope="module")
 def transformers() -> TransformersBackend:
     return TransformersBackend(resolve_checkpoint(MODEL), "cpu", "float32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_memory() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +76,11 @@ def questions(transformers: TransformersBackend) -> list[Question]:
         rendered.append(Question(record_key(question=text, row=row["id"]), text, row["image"].convert("RGB")))
     assert len({question.prompt for question in rendered}) > 5
     return rendered
+
+
+def engines() -> list[psutil.Process]:
+    """vLLM's processes that this one has started."""
+    return [child for child in psutil.Process().children(recursive=True) if "VLLM" in " ".join(child.cmdline())]
 
 
 def by_transformers(
@@ -135,25 +152,62 @@ def test_a_prompt_that_is_too_long_is_named(vllm: VllmBackend, questions: list[Q
         list(vllm.answer([long], GREEDY))
 
 
-def test_a_killed_run_asks_nothing_twice_and_is_measured_in_the_end(tmp_path: Path) -> None:
+def test_attention_is_measured_after_the_engine_has_gone(
+    transformers: TransformersBackend, vllm: VllmBackend, questions: list[Question]
+) -> None:
+    asked = questions[:4]
+    answers = by_vllm(vllm, asked, GREEDY)
+    assert engines()
+    vllm.release()
+    assert not engines()
+    inputs = transformers.encode([question.prompt for question in asked], [question.images() for question in asked])
+    for row, mask, answer in zip(inputs["input_ids"], inputs["attention_mask"], answers, strict=True):
+        assert row[mask.bool()].tolist() == answer.prompt_token_ids
+    records = transformers.measure(inputs, [answer.token_ids for answer in answers])
+    assert len(records) == len(asked)
+
+
+def test_a_killed_run_asks_nothing_twice_and_is_steered_and_measured_to_the_end(tmp_path: Path) -> None:
     output = tmp_path / "run"
-    options = ["--model", MODEL, "--backend", "vllm", "--max-model-len", "1024", "--tasks", "shapes", "--limit", "200"]
-    options += ["--attention-samples", "12", "--output", str(output)]
+    options = ["--model", MODEL, "--backend", "vllm", "--max-model-len", "1024", "--tasks", "shapes", "--limit", "100"]
+    options += ["--attention-samples", "12", "--output", str(output), "--steer", str(STEERING)]
     program = "import sys; from avar_eval.cli import main\nsys.argv = ['avar-eval', *sys.argv[1:]]\nmain()"
     command = [sys.executable, "-c", program, *options]
-    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as run:
-        wait_for_records(output, 20, seconds=600)
+    environment = os.environ | {"VLLM_CPU_CI_ENV": "1"}  # traced, but not compiled
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, env=environment) as run:
+        wait_for_records(output, 10, seconds=600)
         os.killpg(run.pid, signal.SIGKILL)
     before = records_of(output)
-    assert 20 <= len(before) < 200
+    assert 10 <= len(before) < 100
     assert all(record["attention"] is None for record in before)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    records = {record["key"]: record for record in records_of(output)}
-    assert len(records) == len(records_of(output)) == 200
+    answered = [record for record in records_of(output) if record["attention"] is None]
+    measured = [record for record in records_of(output) if record["attention"] is not None]
+    records = {record["key"]: record for record in answered}
+    assert len(records) == len(answered) == 100
     for record in before:
-        assert records[record["key"]] | {"attention": None} == record
+        assert records[record["key"]] == record
     results = json.loads((output / "results.json").read_text())
-    assert results["tasks"]["shapes"]["metrics"]["vas"]["n"] == 12
+    assert results["tasks"]["shapes"]["metrics"]["vas"]["n"] == len(measured) == 12
     assert results["protocol"]["backend"] == {"backend": "vllm"}
     assert set(results["protocol"]["versions"]) >= {"vllm", "transformers"}
+    assert_answered_as_by_transformers(measured)
+
+
+def assert_answered_as_by_transformers(records: list[dict[str, Any]]) -> None:
+    """The records' token ids are those of transformers, steered alike, and not those of the model as it is."""
+    pictures = {row["id"]: row["image"].convert("RGB") for row in rows("test")}
+    asked = [Question(record["key"], record["prompt"], pictures[record["row_id"]]) for record in records]
+    decoding = Decoding(max_new_tokens=get_model(MODEL).max_new_tokens)
+    steered, plain = (
+        [
+            answer.token_ids
+            for answer in by_transformers(
+                TransformersBackend(resolve_checkpoint(MODEL), "cpu", "float32", steering), asked, decoding
+            )
+        ]
+        for steering in (STEERING, None)
+    )
+    assert [record["response_token_ids"] for record in records] == steered
+    assert steered != plain

@@ -1,209 +1,181 @@
 """Steering inside vLLM against transformers' decoder with eager attention in float64, steered as defined."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from runs import MODEL
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)
 
-from transformers import AttentionInterface, AutoModelForImageTextToText
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from eager_reference import Reference
+from engines import conversations, furthest, images_of, save_model, score, set_strengths, start, start_steered, stop
 
-from avar_eval.attention.chat_formats import Role
-from avar_eval.models.checkpoint import resolve_checkpoint
-from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
-from avar_eval.tasks.shapes.dataset import prompt, rows
+from avar_eval.models.vllm_plugin import STEERED, VllmSteering
 
+UNSTEERED = VllmSteering()
+STRONG = VllmSteering(image=1.5, system=0.9)
 SETTINGS = [
     VllmSteering(image=0.15, system=0.4),
     VllmSteering(image=1.5, system=0.9, layers=(1, 2)),
     VllmSteering(image=0.5, system=1, mode="prob"),
     VllmSteering(image=-0.6, mode="prob", layers=(0,)),
 ]
-CONTINUATION = "<think>The red circle is at the left, and so the answer is 3.</think><answer>3</answer>"
+
+
+class World:
+    """A model with its reference, prompts, and engines of either kind; each is made when it is first asked for."""
+
+    def __init__(self, family: str, folder: Path) -> None:
+        self.model = save_model(family, folder / family)
+        self.reference = Reference(self.model)
+        self.prompts = conversations(self.reference.processor)
+        self.stock = cache(lambda: start(self.model))
+        self.steered = cache(lambda: start_steered(self.model, UNSTEERED))
+        self.unsteered = cache(lambda: score(self.stock(), self.prompts))
+
+    def expected(self, ids: list[list[int]], steering: VllmSteering, lengths: list[int] | None = None) -> list[Any]:
+        """What the reference says of these token ids of the prompts."""
+        return [
+            self.reference.log_probabilities(tokens, images_of(prompt), steering, length)
+            for tokens, prompt, length in zip(ids, self.prompts, lengths or [None] * len(ids), strict=True)
+        ]
+
+    def compare(self, llm: Any, steering: VllmSteering) -> tuple[float, float]:
+        """How far the engine is from the reference, and how far steering moves it."""
+        scored = score(llm, self.prompts)
+        moved = furthest(scored, [before for _, before in self.unsteered()])
+        far = furthest(scored, self.expected([ids for ids, _ in scored], steering))
+        print(f"{steering}: {far:.1e} from the reference; steering moves log-probabilities by up to {moved:.2f}")
+        return far, moved
 
 
 @pytest.fixture(scope="module")
-def transformers() -> TransformersBackend:
-    return TransformersBackend(resolve_checkpoint(MODEL), "cpu", "float32")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], World]:
+    return cache(lambda family: World(family, tmp_path_factory.mktemp("models")))
 
 
 @pytest.fixture(scope="module")
-def questions(transformers: TransformersBackend) -> list[dict[str, Any]]:
-    """Prompts with system turns of different lengths, one without an image, each followed by a continuation."""
-    asked = []
-    for number, row in enumerate(list(rows("test"))[::100]):
-        system = "You are a helpful assistant." + " Look closely." * number
-        content = [{"type": "image"}] * (number != 2) + [{"type": "text", "text": prompt(row)}]
-        text = transformers.render(
-            [
-                {"role": "system", "content": [{"type": "text", "text": system}]},
-                {"role": "user", "content": content},
-            ]
-        )
-        ids = transformers.processor.tokenizer.encode(text + CONTINUATION)
-        image = {"multi_modal_data": {"image": [row["image"].convert("RGB")]}} if number != 2 else {}
-        asked.append({"prompt_token_ids": ids} | image)
-    return asked
+def world(worlds: Callable[[str], World]) -> World:
+    return worlds("qwen2_5_vl")
 
 
-def engine(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> Any:
-    """A vLLM in this process, which prefills in chunks of 80 tokens."""
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    from vllm import LLM
-
-    return LLM(
-        model=str(resolve_checkpoint(MODEL).path),
-        dtype="float32",
-        max_model_len=1024,
-        max_num_batched_tokens=80,
-        max_num_seqs=4,
-        enforce_eager=True,
-        enable_prefix_caching=True,
-        distributed_executor_backend="uni",
-        limit_mm_per_prompt={"image": 1, "video": 0},
-        generation_config="vllm",
-        **arguments,
-    )
-
-
-def log_probabilities(llm: Any, questions: list[dict[str, Any]]) -> list[tuple[list[int], torch.Tensor]]:
-    """Token ids of each prompt as vLLM has expanded it, and the log-probability of each after the first."""
-    from vllm import SamplingParams
-
-    outputs = llm.generate(questions, SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0), use_tqdm=False)
-    found = []
-    for output in outputs:
-        ids = list(output.prompt_token_ids)
-        chosen = zip(ids[1:], output.prompt_logprobs[1:], strict=True)
-        found.append((ids, torch.tensor([choices[token].logprob for token, choices in chosen], dtype=torch.float64)))
-    return found
-
-
-@pytest.fixture(scope="module")
-def stock(questions: list[dict[str, Any]]) -> list[tuple[list[int], torch.Tensor]]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        return log_probabilities(engine(monkeypatch), questions)
-
-
-@pytest.fixture(scope="module")
-def steered(stock: Any) -> Iterator[Any]:
-    """A steered engine, made after the stock one is done with."""
-    from avar_eval.models.vllm_plugin import register
-
-    register()
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        yield engine(
-            monkeypatch,
-            hf_overrides={"architectures": [STEERED["qwen2_5_vl"]]},
-            model_impl="vllm",
-            additional_config={CONFIG_KEY: VllmSteering().model_dump()},
-        )
-
-
-def set_strengths(llm: Any, steering: VllmSteering) -> None:
-    llm.apply_model(lambda model: model.steer(steering))
-    assert llm.reset_prefix_cache()
-
-
-class Reference:
-    """The model in float64; its decoder's attention weights are steered key by key, all rows."""
-
-    def __init__(self, transformers: TransformersBackend) -> None:
-        self.transformers = transformers
-        self.steering = VllmSteering()
-        self.strengths = torch.zeros(1)
-        AttentionInterface.register("steered_eager", self.attend)
-        AttentionMaskInterface.register("steered_eager", eager_mask)
-        self.model: Any = AutoModelForImageTextToText.from_pretrained(
-            transformers.checkpoint.path,
-            dtype=torch.float64,
-            attn_implementation={"": "eager", "text_config": "steered_eager", "vision_config": "eager"},
-        ).eval()
-
-    def attend(
-        self, module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, dropout: float = 0.0, **_: Any
-    ) -> tuple[Any, None]:
-        groups = module.num_key_value_groups
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        layers = self.steering.layers
-        factors = 1 + self.strengths * (layers is None or module.layer_idx in layers)
-        scores = query @ key.transpose(2, 3) * scaling
-        if self.steering.mode == "logit":
-            scores = scores * factors
-        weights = torch.softmax(scores + mask, -1)
-        if self.steering.mode == "prob":
-            weights = weights * factors
-        return (weights @ value).transpose(1, 2), None
-
-    @torch.inference_mode()
-    def log_probabilities(self, ids: list[int], images: list[Any], steering: VllmSteering) -> torch.Tensor:
-        roles = torch.tensor(self.transformers.markup.prompt_roles(ids))
-        self.steering = steering
-        self.strengths = (roles == Role.IMAGE) * steering.image - (roles == Role.SYSTEM) * steering.system
-        tokens = torch.tensor([ids])
-        inputs: dict[str, Any] = {"mm_token_type_ids": (roles == Role.IMAGE).int()[None]}
-        if images:
-            inputs |= self.transformers.processor.image_processor(images=images, return_tensors="pt")
-            inputs["pixel_values"] = inputs["pixel_values"].double()
-        logits = self.model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False, **inputs).logits
-        return logits[0, :-1].log_softmax(-1).gather(1, tokens[0, 1:, None])[:, 0]
-
-
-@pytest.fixture(scope="module")
-def reference(transformers: TransformersBackend) -> Reference:
-    return Reference(transformers)
-
-
-def images_of(question: dict[str, Any]) -> list[Any]:
-    return list(question.get("multi_modal_data", {}).get("image", []))
-
-
-def test_strengths_of_zero_change_no_bit(steered: Any, stock: Any, questions: list[dict[str, Any]]) -> None:
-    set_strengths(steered, VllmSteering())
-    for (ids, ours), (same_ids, theirs) in zip(log_probabilities(steered, questions), stock, strict=True):
+@pytest.mark.parametrize("family", STEERED)
+def test_strengths_of_zero_change_no_bit(worlds: Callable[[str], World], family: str) -> None:
+    world = worlds(family)
+    set_strengths(world.steered(), UNSTEERED)
+    for (ids, ours), (same_ids, theirs) in zip(score(world.steered(), world.prompts), world.unsteered(), strict=True):
         assert ids == same_ids
         assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("steering", SETTINGS, ids=str)
-def test_steered_as_the_eager_reference_is(
-    steered: Any, stock: Any, reference: Reference, questions: list[dict[str, Any]], steering: VllmSteering
-) -> None:
-    set_strengths(steered, steering)
-    furthest = moved = 0.0
-    for question, (ids, ours), (_, before) in zip(questions, log_probabilities(steered, questions), stock, strict=True):
-        expected = reference.log_probabilities(ids, images_of(question), steering)
-        furthest = max(furthest, float((ours - expected).abs().max()))
-        moved = max(moved, float((ours - before).abs().max()))
-    print(
-        f"{steering}: {furthest:.1e} from the reference, steering itself moves log-probabilities by up to {moved:.2f}"
-    )
+@pytest.mark.parametrize("family", STEERED)
+def test_steered_as_the_eager_reference_is(worlds: Callable[[str], World], family: str, steering: VllmSteering) -> None:
+    world = worlds(family)
+    set_strengths(world.steered(), steering)
+    far, moved = world.compare(world.steered(), steering)
     assert moved > 0.1
-    assert furthest < 1e-4
+    assert far < 1e-4
 
 
-def test_decoding_and_the_prefix_cache_are_steered_too(
-    steered: Any, reference: Reference, questions: list[dict[str, Any]]
-) -> None:
+def test_decoding_and_the_prefix_cache_are_steered_too(world: World) -> None:
     from vllm import SamplingParams
 
-    strong = VllmSteering(image=1.5, system=0.9)
-    sampling = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True, logprobs=0)
-    set_strengths(steered, strong)
-    first, again = (steered.generate(questions, sampling, use_tqdm=False) for _ in range(2))
-    assert sum(output.num_cached_tokens for output in again) > 0
-    for question, one, other in zip(questions, first, again, strict=True):
-        generated = list(one.outputs[0].token_ids)
-        assert list(other.outputs[0].token_ids) == generated
-        expected = reference.log_probabilities([*one.prompt_token_ids, *generated], images_of(question), strong)
-        for output in (one, other):
-            choices = zip(generated, output.outputs[0].logprobs, strict=True)
+    llm = world.steered()
+    # Plain tokens only: a placeholder would stand for an image that is not there.
+    sampling = SamplingParams(
+        temperature=0, max_tokens=40, ignore_eos=True, logprobs=0, allowed_token_ids=list(range(300))
+    )
+
+    def decode() -> list[Any]:
+        return list(llm.generate(world.prompts, sampling, use_tqdm=False))
+
+    def far_from(steering: VllmSteering, outputs: list[Any]) -> float:
+        generated = [list(output.outputs[0].token_ids) for output in outputs]
+        prompts = [list(output.prompt_token_ids) for output in outputs]
+        whole = [prompt + response for prompt, response in zip(prompts, generated, strict=True)]
+        expected = world.expected(whole, steering, [len(prompt) for prompt in prompts])
+        far = 0.0
+        for output, tokens, theirs in zip(outputs, generated, expected, strict=True):
+            choices = zip(tokens, output.outputs[0].logprobs, strict=True)
             ours = torch.tensor([found[token].logprob for token, found in choices], dtype=torch.float64)
-            assert float((ours - expected[-len(generated) :]).abs().max()) < 1e-4
+            far = max(far, float((ours - theirs[-len(tokens) :]).abs().max()))
+        return far
+
+    set_strengths(llm, STRONG)
+    first, again = decode(), decode()
+    assert sum(output.num_cached_tokens for output in again) > 0
+    assert far_from(STRONG, first) < 1e-4
+    assert far_from(STRONG, again) < 1e-4
+    weak = VllmSteering(image=0.15, system=0.4)
+    llm.apply_model(lambda model: model.steer(weak))
+    assert far_from(weak, decode()) > 1e-2  # what is cached has the strengths that it was computed with
+    set_strengths(llm, weak)
+    assert far_from(weak, decode()) < 1e-4
+
+
+def test_compiled_code_of_the_stock_model_is_not_taken_for_the_steered_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.compilation.counter import compilation_counter
+
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    stock = score(start(world.model, enforce_eager=False), world.prompts)
+    kept = compilation_counter.num_aot_artifacts_saved
+    steered = start_steered(world.model, STRONG, enforce_eager=False)
+    print(f"AOT artifacts: {kept} saved by the stock engine, {compilation_counter.num_aot_artifacts_saved} in all")
+    far, moved = world.compare(steered, STRONG)
+    assert moved > 0.1
+    assert far < 1e-4
+    set_strengths(steered, UNSTEERED)
+    for (_, ours), (_, theirs) in zip(score(steered, world.prompts), stock, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_tensor_parallel_workers_steer_their_heads(world: World) -> None:
+    world.unsteered()  # before: no engine of this process may start beside one with workers
+    llm = start_steered(world.model, STRONG, tensor_parallel_size=2, distributed_executor_backend="mp")
+    try:
+        far, moved = world.compare(llm, STRONG)
+    finally:
+        stop(llm)
+    assert moved > 0.1
+    assert far < 1e-4
+
+
+def test_speculative_decoding_is_refused_when_the_engine_starts(world: World) -> None:
+    with pytest.raises(ValueError, match="cannot be exact with speculative decoding"):
+        start_steered(
+            world.model,
+            STRONG,
+            speculative_config={"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3},
+        )
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "reason"),
+    [
+        ("parallel_config", {"use_ubatching": True}, "dual-batch overlap"),
+        ("model_config", {"multimodal_config": None}, "pruned image or video tokens"),
+        ("model_config", {"enable_prompt_embeds": True}, "prompts of embeddings"),
+        ("model_config", {"uses_mrope": False}, "a model without M-RoPE"),
+        ("cache_config", {"cache_dtype": "fp8"}, "a quantised KV cache"),
+    ],
+)
+def test_an_engine_that_cannot_be_exact_is_refused(
+    world: World, part: str, setting: dict[str, Any], reason: str
+) -> None:
+    from avar_eval.models.vllm_steering import check_engine
+
+    parts = vars(world.steered().llm_engine.vllm_config)
+    check_engine(SimpleNamespace(**parts))
+    names = ("use_ubatching", "multimodal_config", "enable_prompt_embeds", "uses_mrope", "cache_dtype")
+    found = {name: getattr(parts[part], name) for name in names if hasattr(parts[part], name)}
+    with pytest.raises(ValueError, match=reason):
+        check_engine(SimpleNamespace(**parts | {part: SimpleNamespace(**found | setting)}))

@@ -64,6 +64,7 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
         judge_error=None,
         steering=None,
         limit=None,
+        trained_on=False,
         system_prompt_sha256=hashlib.sha256(b"You are helpful.").hexdigest(),
         prompt_sha256="12" * 32,
         added=shapes.added,

@@ -44,6 +44,10 @@ FULL = Row(
     judge_error=0.0,
     steering=None,
     limit=None,
+    training_run=None,
+    training_step=None,
+    training_started=None,
+    trained_on=False,
     system_prompt_sha256=None,
     prompt_sha256="12" * 32,
     added="2026-01-31T10:00:00+00:00",
@@ -98,6 +102,7 @@ def test_unknown_is_a_dash_and_zero_is_zero() -> None:
     ("changes", "column", "expected"),
     [
         ({"limit": 100, "n": 100}, 3, "100 (first 100)"),
+        ({"trained_on": True}, 3, "500 (trained on it)"),
         ({"left_out": 12, "n": 488}, 3, "488 (12 left out)"),
         ({"limit": 100, "left_out": 2, "n": 98}, 3, "98 (first 100, 2 left out)"),
         ({"revision": "0123456789abcdef0123456789abcdef01234567"}, 1, "avar-tiny@0123456"),

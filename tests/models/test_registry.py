@@ -171,7 +171,8 @@ def test_a_user_adds_a_model_and_runs_it(avar_eval: Run, tmp_path: Path, models:
     options = ("--tasks", "shapes", "--limit", "2", "--output", str(tmp_path / "run"))
     done = avar_eval("--model", "mine", *options, AVAR_MODELS=str(path))
     assert done.code == 0, done.stderr
-    assert "shapes: in the training data of my-model" in done.stdout
+    assert "† shapes: in the training data of my-model" in done.stdout
+    assert "shapes †" in done.stdout
     protocol = json.loads((tmp_path / "run" / "results.json").read_text())["protocol"]
     assert (protocol["model"], protocol["decoding"]["max_new_tokens"]) == ("my-model", 8)
     assert protocol["trained_on"] == ["shapes"]
@@ -201,7 +202,11 @@ def test_without_a_file_there_are_the_shipped_models(tmp_path: Path, monkeypatch
         ("my-model: {folder: c, architecture: d, description: x}", "model my-model: max_new_tokens: Field required"),
         (
             "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, temprature: 1}",
-            "model my-model: temprature: Extra inputs are not permitted",
+            "model my-model: unknown field 'temprature': did you mean decoding.temperature",
+        ),
+        (
+            "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, decoding: {topp: 1}}",
+            "model my-model: unknown field 'decoding.topp': did you mean decoding.top_p",
         ),
         (
             "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, answer_format: loud}",

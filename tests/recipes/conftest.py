@@ -1,9 +1,10 @@
-"""Small random models of the true classes come from the attention room's tests; one thread is fastest for them."""
+"""Small random models and an endpoint come from other rooms' tests; one thread is fastest for such models."""
 
 import sys
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "attention"))
+for room in ("attention", "models"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))
 torch.set_num_threads(1)

@@ -10,19 +10,19 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from avar_eval.cli import run_app
+from avar_eval.command_line import run_app
 from avar_eval.errors import UsageError
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.memory import Architecture, estimate
-from avar_eval.recipes.recipe import Card, Recipe, check_batch, check_files, read_recipe, shipped
+from avar_eval.recipes.plan import plan
+from avar_eval.recipes.recipe import Card, Recipe, check_batch, check_files, read_recipe, shipped, without_gpu
 from avar_eval.recipes.run import parse
-
-ON_CPU = ("--use_cpu", "--bf16", "false")
+from avar_eval.tasks.groups import groups
 
 
 def on_cpu(name: str) -> Recipe:
     """A shipped recipe that can be read on a machine without a GPU."""
-    return read_recipe(name, (*ON_CPU, "--use_vllm", "false") if "grpo" in name else ON_CPU)
+    return without_gpu(read_recipe(name))
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
@@ -69,12 +69,20 @@ def written(folder: Path, **changes: Any) -> str:
         ({"alpha": -1}, "must not be negative"),
         ({"packing": True}, "packing cannot be combined"),
         ({"attention_queries": "image"}, "attention_queries must be one of user, response, both"),
-        ({"learning_rate": "fast"}, "a value cannot be read"),
+        ({"learning_rate": "fast"}, "learning-rate: invalid float value: 'fast'$"),
+        ({"resume_from_checkpoint": "out/checkpoint-5"}, "there is no checkpoint 'out/checkpoint-5' to resume from"),
+        ({"score_tasks": "shape"}, "unknown task 'shape': did you mean shapes"),
+        ({"score_tasks": "shapes", "save_strategy": False}, "set save_strategy to steps or epoch"),
+        (
+            {"score_tasks": "shapes", "recipe": {"processes": 2, "global_batch_size": 32}},
+            "run `avar-eval watch OUTPUT_DIR --tasks shapes` beside the training",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    launched = "score_tasks" not in changes  # as `avar-train check` does
     with pytest.raises(UsageError, match=message):
-        parse(read_recipe(written(tmp_path, **changes)))
+        parse(read_recipe(written(tmp_path, **changes)), launched=launched)
 
 
 def test_recipes_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -124,13 +132,49 @@ def test_memory_is_that_of_the_published_shapes() -> None:
         assert estimate(shape, tokens, lora_rank=options["lora_r"]).total < 0.8 * size * 1e9
 
 
+@pytest.mark.parametrize("size", [24, 80])
+def test_grpo_with_adapters_fits_its_card_with_the_cache_of_generation(size: int) -> None:
+    recipe = read_recipe(f"avar_grpo_qwen2_5_vl_3b_lora_{size}gb")
+    shape, options = recipe.card.architecture, recipe.options
+    assert shape is not None
+    # Qwen2.5-VL-3B keeps 2 heads of 128 numbers for keys and for values in 36 layers, 2 bytes each
+    assert shape.cache_bytes(1) == 36 * 2 * 2 * 128 * 2
+    length = options["max_prompt_tokens"] + options["max_completion_length"]
+    together = options.get("steps_per_generation", options["gradient_accumulation_steps"])
+    sequences = options["per_device_train_batch_size"]
+    need = estimate(shape, sequences * length, lora_rank=16, generated=sequences * together * length)
+    assert need.total < 0.8 * size * 1e9
+    assert f"memory  {need.total / 1e9:.1f} GB a GPU" in plan(recipe)
+
+
+def test_a_plan_names_what_is_published() -> None:
+    for name, model in (
+        ("avar_sft_qwen2_5_vl_7b", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("avar_grpo_llama_3_2_11b_vision", ""),
+    ):
+        recipe = read_recipe(name)
+        expected = recipe.card.expected
+        assert expected is not None
+        assert expected.average == pytest.approx(sum(expected.scores.values()) / 7, abs=0.06)
+        assert list(expected.scores) == [term.task for term in groups()["avar7"].mean]
+        shown = plan(recipe)
+        assert model in shown
+        assert f"mathvista {expected.scores['mathvista']}" in shown
+        assert "arXiv 2603.03825" in shown
+    assert "VAS 13.8, average 52.6" in plan(read_recipe("avar_sft_qwen2_5_vl_7b"))
+    shown = plan(read_recipe("avar_grpo_qwen2_5_vl_7b", ["--train_data", "geo3k,r1_sharevl,ai2d"]))
+    assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
+    assert "vLLM takes 30% of it" in shown
+
+
 def test_commands_list_and_check_recipes() -> None:
     runner = CliRunner()
     listed = runner.invoke(app, ["recipes"]).output
     assert all(name in listed for name in shipped())
-    checked = runner.invoke(app, ["check", "avar_sft_qwen2_5_vl_3b_lora_24gb", *ON_CPU])
+    checked = runner.invoke(app, ["check", "avar_sft_qwen2_5_vl_3b_lora_24gb"])  # also where there is no GPU
     assert "1 GPU x 1 x 64 accumulated = 64" in checked.output
     assert "GB a GPU, estimated: weights 7.5 + " in checked.output
+    assert "nothing is published for this model and recipe" in checked.output
     wrong = runner.invoke(app, ["grpo", "tiny_agto_sft"])
     assert isinstance(wrong.exception, UsageError)
     assert "avar-train sft tiny_agto_sft" in str(wrong.exception)

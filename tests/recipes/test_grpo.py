@@ -1,5 +1,6 @@
 """AvarGRPOTrainer: Eq. 7 against eager float64 maps, Eq. 8-9 by hand, and TRL's own trainer where the weights are 0."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 import training as runs
 from datasets import Dataset
 from eager_reference import eager_maps, group_masses, in_eager_float64
+from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
 from avar_eval.answers import GRADER, Judgement
@@ -20,6 +22,7 @@ from avar_eval.recipes.attention_terms import AttentionTrainingError
 from avar_eval.recipes.grpo import AvarGRPOConfig, AvarGRPOTrainer
 from avar_eval.recipes.grpo import trainer as grpo_trainer
 from avar_eval.recipes.grpo.rewards import RewardDataError, format_reward, judge
+from avar_eval.watch.complete import complete_checkpoints
 
 RIGHT = "<think>one two</think><answer>7</answer>"
 COLUMNS = {"answer": "7", "answer_type": "integer", "choices": []}
@@ -186,6 +189,56 @@ def test_a_run_logs_each_reward_and_changes_no_generation(tmp_path: Path, monkey
     expected = log["rewards/accuracy/mean"] + 0.3 * log["rewards/visual/mean"] + 0.1 * log["rewards/format/mean"]
     assert log["reward"] == pytest.approx(expected, rel=1e-5)
     assert trainer.model.training
+
+
+def test_advantages_are_eq_9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each total reward, less the mean of its group of 4, over the group's standard deviation."""
+    trainer = start(tmp_path, rows((1, 1)), num_generations=4, per_device_train_batch_size=8)
+    table = torch.tensor(
+        [[1, 2.0, 1], [1, 0.5, 0], [0, 0.0, 1], [0, 0.0, 0], [1, 3.0, 1], [1, 3.0, 1], [1, 3.0, 1], [1, 3.0, 1]]
+    )
+    monkeypatch.setattr(trainer, "_calculate_rewards", lambda *_, **__: table)
+    data = [dict(row) for row in rows((1, 1)) for _ in range(4)]
+    advantages = trainer._generate_and_score_completions(data)["advantages"]
+    total = [1 + 0.3 * 2 + 0.1, 1 + 0.3 * 0.5, 0.1, 0.0]
+    mean = sum(total) / 4
+    deviation = (sum((of - mean) ** 2 for of in total) / 3) ** 0.5
+    expected = [(of - mean) / deviation for of in total]
+    # TRL adds 1e-4 to the standard deviation; a group of equal rewards learns nothing
+    assert advantages.flatten().tolist() == pytest.approx([*expected, 0, 0, 0, 0], rel=2e-4, abs=1e-6)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpo_trainer, "judge", coin)
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "per_device_train_batch_size": 2}
+    straight = start(tmp_path, **options)
+    straight.train()
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    resumed = start(tmp_path, **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    names = ("loss", "reward", "visual_ratio", "completions/mean_length")
+    logs = [[[log[name] for name in names] for log in of.state.log_history[:4]] for of in (straight, resumed)]
+    assert logs[0] == logs[1]
+    assert list(complete_checkpoints(tmp_path)) == [2, 4]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_adapters_earn_the_same_visual_reward(tmp_path: Path, bf16: bool) -> None:
+    """An adapter that has not learned anything looks where its base does; under bfloat16 to three digits."""
+    made = rows((1, 2, 1, 1))
+    plain = start(tmp_path, made)
+    adapted = AvarGRPOTrainer(
+        runs.model(),
+        config(tmp_path, bf16=bf16),
+        train_dataset=made,
+        processing_class=processor(),
+        peft_config=LoraConfig(r=4, target_modules=["q_proj", "k_proj"]),
+    )
+    responses = [[*ids, plain._tokenizer.eos_token_id] for ids in encoded(plain, *[RIGHT] * 4)]
+    expected, measured = (rewards(trainer, made, responses)[:, 1] for trainer in (plain, adapted))
+    assert measured.tolist() == pytest.approx(expected.tolist(), rel=2e-2 if bf16 else 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import training as runs
 from PIL import Image
 
 from avar_eval.errors import UsageError
-from avar_eval.recipes.data import TrainingDataError, check_source, drop_too_long, load
+from avar_eval.recipes.data import drop_too_long, load
+from avar_eval.recipes.sources import TrainingDataError, check_source
+from avar_eval.tasks.shapes_prior.dataset import rows as prior_rows
 
 
 def write(folder: Path, rows: list[Any], name: str = "train.jsonl") -> str:
@@ -142,15 +144,15 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load(str(tmp_path), "sft", system_prompt=None)
     with pytest.raises(TrainingDataError, match="no `answer`"):
         load(write(tmp_path, [SHAREGPT]), "grpo", system_prompt=None)
-    for name in ("nothing", "nothing/here.jsonl", "./owner/name"):
+    for name in ("nothing", "nothing/here.jsonl", "./owner/name", "shapes,nothing"):
         with pytest.raises(UsageError, match="there is no training data"):
             check_source(name)
-    check_source("owner/name@main")
+    check_source("owner/name@main, shapes_prior")
 
 
 def test_shapes_comes_with_and_without_anchors() -> None:
     anchored, plain = (
-        load("shapes", "sft", system_prompt=None, limit=20, anchors=anchors) for anchors in (True, False)
+        load("shapes", "sft", system_prompt=None, limit=20, thoughts=thoughts) for thoughts in ("anchored", "plain")
     )
     assert [told(row)[0] for row in anchored] == [told(row)[0] for row in plain]
     answers = [[told(row)[-1][1] for row in rows] for rows in (anchored, plain)]
@@ -162,6 +164,16 @@ def test_shapes_comes_with_and_without_anchors() -> None:
         load("shapes", "sft", system_prompt=None, split="test")
 
 
+def test_several_sources_are_read_one_after_the_other(tmp_path: Path) -> None:
+    both = load(f"shapes,shapes_prior,{write(tmp_path, [SHAREGPT])}", "sft", system_prompt=None, limit=4)
+    assert len(both) == 9
+    assert [told(row)[0][1].split("\n")[0] for row in both][4] == "<image>" + next(prior_rows("train"))["question"]
+    alone = load("shapes_prior", "sft", system_prompt=None, limit=4, thoughts="none")
+    assert told(alone[0])[-1][1] == f"<think></think><answer>{next(prior_rows('train'))['answer']}</answer>"
+    with pytest.raises(UsageError, match="thoughts must be one of anchored, plain, none, not 'few'"):
+        load("shapes", "sft", system_prompt=None, limit=4, thoughts="few")  # type: ignore[arg-type] # from a recipe
+
+
 def test_rows_over_the_limit_are_counted_and_left_out_whole(capsys: pytest.CaptureFixture[str]) -> None:
     rows = runs.dataset(runs.rows((1, 2, 0, 1), (3, 90, 5, 1)))
     processor = runs.processor()
@@ -171,3 +183,11 @@ def test_rows_over_the_limit_are_counted_and_left_out_whole(capsys: pytest.Captu
     assert [len(row["images"]) for row in kept] == [1, 0, 1]
     with pytest.raises(TrainingDataError, match="all 4 rows have more than 10 tokens"):
         drop_too_long(rows, processor, 10)
+
+
+def test_an_image_token_without_an_image_is_refused() -> None:
+    processor = runs.processor()
+    rows = runs.rows((1, 1), (3, 3))
+    rows[1]["prompt"][1]["content"].append({"type": "text", "text": f"What is {processor.image_token}?"})
+    with pytest.raises(TrainingDataError, match=r"row 1 cannot be prepared .* would stand for no image"):
+        drop_too_long(runs.dataset(rows), processor, 120)

@@ -80,6 +80,27 @@ def test_layers_that_the_model_lacks_end_in_one_message(avar_eval: Run, tmp_path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        ((MODEL, "--layers", "3-9"), 1, "steering asks for layers up to 9, but the model's are 0 to 4"),
+        (("gpt-4o",), 2, "gpt-4o cannot be swept: it does not run with --backend transformers"),
+        ((MODEL, "--mode", "logt"), 2, "mode takes logit, log, prob, abs, not 'logt'"),
+        ((MODEL, "--system", "1.5"), 2, "system takes a number from -100 to 1, not 1.5"),
+        (("avar-tny",), 2, "unknown model 'avar-tny': did you mean avar-tiny"),
+    ],
+)
+def test_a_sweep_that_cannot_be_ends_before_anything_is_asked(
+    avar_eval: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, expected: str
+) -> None:
+    done = avar_eval("sweep", *arguments, *SHORT, "--output", str(tmp_path / "run"))
+    assert done.code == code
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    records = tmp_path / "run" / "records.jsonl"
+    assert not records.exists() or not records.read_bytes()
+
+
 GRID = ("sweep", MODEL, *SHORT, "--system", "0,0.4", "--image", "0,0.15", "--mode", "prob")
 
 

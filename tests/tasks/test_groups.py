@@ -59,6 +59,13 @@ def test_a_group_may_ask_more_than_its_mean_needs_or_have_no_mean() -> None:
     assert group_mean(Group(name="none", description="", tasks=["shapes"]), {}, {}).mean is None
 
 
+def test_the_weights_of_a_mean_spread_an_inner_group_over_its_columns() -> None:
+    weights = {term.label: share for term, share in groups()["avar7"].weights().items()}
+    assert weights["mathvista"] == pytest.approx(1 / 7)
+    assert weights["mmmu_pro_standard10"] == weights["mmmu_pro_vision"] == pytest.approx(1 / 14)
+    assert sum(weights.values()) == pytest.approx(1)
+
+
 def test_a_group_is_found_beside_tasks_each_once() -> None:
     found = [entry.name for entry in find_tasks(["mathverse_vo", "MathVerse", "math_vista"])]
     assert found[0] == "mathverse_vo"

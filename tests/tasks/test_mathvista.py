@@ -165,6 +165,16 @@ def test_the_official_rule_on_extractions(doc: dict[str, Any], extraction: str |
     assert official_verdict(doc, extraction) is expected
 
 
+@pytest.mark.parametrize("gold", ["2", "3", "4"])
+def test_a_short_reply_without_an_answer_is_the_nearest_option_by_the_official_rule_alone(gold: str) -> None:
+    """As published: the language model that extracts repeats such a reply."""
+    doc = row(choices=["2", "3", "4"], answer=gold, question_type="multi_choice", answer_type="text")
+    refusal = "Sorry, I can't help with images of people yet."
+    judgement = judge(doc, refusal)
+    assert (judgement.state, judgement.correct) == ("unparsed", False)
+    assert judgement.official is official_verdict(doc, refusal) is (gold == "2")
+
+
 def test_the_official_rule_judges_what_was_extracted() -> None:
     judgement = judge(choice_row(), "<think>blue</think><answer>blu one</answer>")
     assert (judgement.correct, judgement.official) == (False, True), "the nearest option"
@@ -173,7 +183,8 @@ def test_the_official_rule_judges_what_was_extracted() -> None:
     assert judge(row(), "<answer>There are 7 jars.</answer>").official is True, "the number that it states"
     odd = choice_row() | {"choices": ["(b)", "(a)"], "answer": "(a)"}
     assert judge(odd, "<answer>(b)</answer>").official is True, "read by the rule as the second option"
-    assert judge(choice_row(), "I cannot see it, sorry; it is a long and winding story.").official is False
+    long = "I cannot see it, sorry.\n" + "It is a long and winding story. " * 9
+    assert judge(choice_row(), long).official is False, "a language model would have found nothing, or something"
     assert judge(row(), "<think>seven").official is False
 
 

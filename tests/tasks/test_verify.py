@@ -46,12 +46,14 @@ def test_lines_are_judged_and_compared(published: Path) -> None:
 def test_the_command_prints_agreement_and_differences(
     published: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["verify", str(published), "mathvista", "--list"])
+    monkeypatch.setattr(sys, "argv", ["verify", str(published), "mathvista", "--list", "--tagged"])
     verify.main()
     printed = capsys.readouterr().out
     assert "published: 50.00 % (2/4)" in printed
     assert "agreement 66.67 % of 3" in printed
     assert '"id": "2"' in printed
+    # Two of four: row 4 has no response, row 3 a wrong one.
+    assert "the same answers in tags: official 50.0 %, strict 50.0 %" in printed
 
 
 def test_a_folder_without_responses_is_named(mathvista: Path) -> None:

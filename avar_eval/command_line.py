@@ -1,0 +1,111 @@
+"""What the command lines share: options, errors as one message, Ctrl-C. Light: nothing heavy is imported."""
+
+import contextlib
+import errno
+import io
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from avar_eval.errors import AvarError, UsageError
+
+_CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")]
+BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")]
+TokenLimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
+]
+JudgeOption = Annotated[
+    str | None, typer.Option("--judge", help="A model that judges beside the rules, by its name at --judge-url.")
+]
+JudgeUrlOption = Annotated[
+    str | None, typer.Option(help="Its OpenAI-compatible endpoint, such as http://localhost:8000/v1.")
+]
+JudgeKeyOption = Annotated[
+    str | None, typer.Option(help="Environment variable with its key.", show_default="OPENAI_API_KEY, if it is set")
+]
+JudgeRateOption = Annotated[float, typer.Option(min=0.01, help="Requests a second to the judge, at most.")]
+
+
+def new_app(help: str) -> typer.Typer:
+    """A command line of ours: plain help, and errors for `run_app` to print."""
+    return typer.Typer(
+        no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=help
+    )
+
+
+class RunInterruptedError(AvarError):
+    """Ctrl-C, with the exit code that shells expect of it."""
+
+    exit_code = 130
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C within this context is RunInterruptedError."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise RunInterruptedError(
+            "interrupted; what is finished is kept, run the same command again to go on"
+        ) from None
+
+
+def check_choice(option: str, value: str | None, known: tuple[str | None, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} takes {', '.join(name for name in known if name)}, not {value!r}")
+
+
+def command_text(arguments: list[str]) -> str:
+    """The command line for the protocol, without where its results land: that changes nothing in them."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--output":
+            skip = True
+        elif not argument.startswith("--output="):
+            kept.append(argument)
+    return shlex.join(["avar-eval", *kept])
+
+
+def run_app(app: typer.Typer, name: str) -> None:
+    """Run a typer app; an AvarError becomes one message on standard error and its exit code.
+
+    So does a full disk behind standard output; a pipe that nobody reads any more ends the program quietly.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII shows "?" for "–"
+    try:
+        try:
+            app(prog_name=name)
+        finally:
+            sys.stdout.flush()  # here, not at exit, where an error would print a traceback
+    except AvarError as error:
+        typer.echo(f"{name}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # Our own files' errors have names by now, and other people's name their file.
+        if error.filename is not None or error.errno not in _CANNOT_WRITE:
+            raise
+        if error.errno != errno.EPIPE:
+            typer.echo(f"{name}: cannot write to standard output: {error.strerror}", err=True)
+        # What is still in the buffer would fail once more at exit, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,104 @@
+"""`avar-eval profile` and `avar-eval correlate`."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avar_eval.command_line import (
+    BatchSizeOption,
+    DataDirOption,
+    DeviceOption,
+    DtypeOption,
+    TokenLimitOption,
+    check_choice,
+    command_text,
+    interruptible,
+)
+from avar_eval.errors import UsageError
+from avar_eval.names import listed_names
+
+
+def profile(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders of finished runs, or models as --model takes them.")
+    ],
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.", show_default="the runs'")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for picture, numbers and new runs.")] = Path("avar-runs/profile"),
+    limit: Annotated[int, typer.Option(min=1, help="Ask a model the first N questions of each task.")] = 200,
+    batch_size: BatchSizeOption = None,
+    max_new_tokens: TokenLimitOption = None,
+    data_dir: DataDirOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print profile.json and nothing else.")] = False,
+) -> None:
+    """Show where several models look: VAS by layer, along the answer and by role, in one picture.
+
+    A folder of a finished run is read; any other MODEL is asked TASKS first, and what it was asked before is kept.
+    """
+    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    from avar_eval.diagnosis.profile_runs import RunOptions, check_models, runs_of
+    from avar_eval.tasks.catalog import find_tasks
+
+    names = None if tasks is None else [task.name for task in find_tasks(listed_names(tasks))]
+    check_models(models, names)
+    options = RunOptions(limit, batch_size, max_new_tokens, data_dir, device, dtype, command_text(sys.argv[1:]))
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
+        from avar_eval.atomic import write_atomically
+        from avar_eval.diagnosis.profile import profile as make_profile
+        from avar_eval.diagnosis.profile_figure import draw_profile
+        from avar_eval.diagnosis.profile_report import print_profile, profile_to_json
+        from avar_eval.look.pictures import prepare_folder
+
+        prepare_folder(output)
+        runs = runs_of(models, names, output, options)
+        if not runs:
+            return
+        found = make_profile(runs)
+        text = profile_to_json(found)
+        write_atomically(output / "profile.json", [text])
+        picture = draw_profile(found, output / "profile.png")
+    if as_json:
+        typer.echo(text, nl=False)
+    else:
+        print_profile(found, picture)
+
+
+def correlate(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Folders of finished runs.", show_default="those of the leaderboard"),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--tasks", "-t", help="A group with a mean, or tasks by commas.", show_default="what all have"),
+    ] = None,
+    published: Annotated[bool, typer.Option("--paper", help="The paper's printed rows instead of runs.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder for picture and numbers.")] = Path("avar-runs/correlate"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print correlate.json and nothing else.")] = False,
+) -> None:
+    """Set VAS against accuracy over models: Pearson's r, its interval, and r without each model, in one picture."""
+    if published and (runs or tasks is not None):
+        raise UsageError("--paper takes neither runs nor --tasks: it is what the paper prints")
+    from avar_eval.atomic import write_atomically
+    from avar_eval.diagnosis.correlate import correlate as correlated
+    from avar_eval.diagnosis.correlate import paper_points, run_points
+    from avar_eval.diagnosis.correlate_figure import draw_correlation
+    from avar_eval.diagnosis.correlate_report import print_correlation
+    from avar_eval.look.pictures import prepare_folder
+
+    found = correlated(
+        paper_points() if published else run_points(runs or [], None if tasks is None else listed_names(tasks))
+    )
+    prepare_folder(output)
+    write_atomically(output / "correlate.json", [found.to_json()])
+    picture = draw_correlation(found, output / "correlate.png")
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+    else:
+        print_correlation(found, picture, published)

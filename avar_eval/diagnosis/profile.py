@@ -1,0 +1,194 @@
+"""Where a model looks, over all measured responses of a finished run: by layer, along the response, by role."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+
+from avar_eval.attention.record import ATTENTION_NAME, Queries, read_lines
+from avar_eval.attention.steering import Steering
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.records import RECORDS_NAME, QueryAttention, Record, RecordBookError, read_records
+from avar_eval.results import Metric, Results, read_asked, read_results
+from avar_eval.stats import mean
+
+QUERY_SETS: tuple[Queries, ...] = ("user", "response")
+PARTS = 20
+"""Equal parts of a response along which its scores are averaged, so that short and long ones can be."""
+LARGEST_FLOAT16 = 65504.0
+"""Scores along the response are kept in float16; a greater one is counted as this."""
+
+Row = tuple[str, str, int]
+"""Task, row and sample: the same question in every run."""
+
+
+class ProfileError(AvarError):
+    """Runs of which no profile can be made, and why."""
+
+
+class ModelProfile(BaseModel):
+    """One model's profile over n responses.
+
+    vas, vas_by_layer: Eq. 2 as seen from the question's tokens (`user`) and the answer's, means over responses;
+    vas_by_layer has no entry where single layers have no score. vas_along: that of the answer's tokens, averaged in
+    PARTS equal parts of each answer, first to last; beyond: how many of them were beyond float16. share: query set ->
+    role -> mean share (0..1) of attention.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str
+    run: str
+    n: int
+    layers: int
+    vas: dict[Queries, Metric]
+    vas_by_layer: dict[Queries, list[Metric]]
+    vas_along: list[float | None]
+    beyond: int
+    share: dict[Queries, dict[str, float]]
+
+
+class Profile(BaseModel):
+    """The content of profile.json: several models on the same questions of `tasks`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = 1
+    tasks: list[str]
+    models: list[ModelProfile]
+
+
+class MeasuredRun:
+    """The measured responses of one finished run, by question."""
+
+    def __init__(self, folder: Path, tasks: Sequence[str] | None = None) -> None:
+        """Raises ResultsError, RecordBookError and ProfileError, UsageError for a task that the run does not have."""
+        self.folder = folder
+        self.results = read_results(folder)
+        self.label = _label(self.results)
+        missing = [task for task in tasks or () if task not in self.results.tasks]
+        if missing:
+            raise UsageError(f"{folder} has no {missing[0]}: it asked {', '.join(self.results.tasks)}")
+        self.tasks = list(tasks or self.results.tasks)
+        book = read_records(folder / RECORDS_NAME)
+        self.records: dict[Row, Record] = {}
+        for asked in read_asked(folder, self.tasks).values():
+            for key in asked.keys:
+                if key not in book:
+                    raise RecordBookError(
+                        f"{folder / RECORDS_NAME} lacks records of this run: run the evaluation again"
+                    )
+                record = book[key]
+                if record.attention is not None:
+                    self.records[record.task, record.row_id, record.sample] = record
+        if not self.records:
+            raise ProfileError(f"{folder} has no measured attention: run it again with --attention on, not with an API")
+
+
+def profile(runs: Sequence[MeasuredRun]) -> Profile:
+    """Profiles of several runs over the questions that all of them measured. Raises ProfileError without any."""
+    common = set.intersection(*(set(run.records) for run in runs))
+    if not common:
+        have = "; ".join(f"{run.folder} has {len(run.records)} of {', '.join(run.tasks)}" for run in runs)
+        raise ProfileError(f"the runs have no measured question in common: {have}")
+    rows = sorted(common)
+    labels = _distinct(runs)
+    tasks = list(dict.fromkeys(task for task, _, _ in rows))
+    return Profile(tasks=tasks, models=[_profile(run, label, rows) for run, label in zip(runs, labels, strict=True)])
+
+
+def _profile(run: MeasuredRun, label: str, rows: Sequence[Row]) -> ModelProfile:
+    records = [run.records[row] for row in rows]
+    seen = {name: [of for record in records if (of := _from(record, name)) is not None] for name in QUERY_SETS}
+    along, beyond = _along(run.folder, [record.key for record in records])
+    return ModelProfile(
+        label=label,
+        run=str(run.folder),
+        n=len(records),
+        layers=max(len(shares) for of in seen.values() for one in of for shares in one.share_by_layer.values()),
+        vas={name: _mean([one.vas for one in of]) for name, of in seen.items()},
+        vas_by_layer={name: curve for name, of in seen.items() if (curve := _by_layer(of))},
+        vas_along=along,
+        beyond=beyond,
+        share={name: _shares(of) for name, of in seen.items() if of},
+    )
+
+
+def _from(record: Record, name: Queries) -> QueryAttention | None:
+    assert record.attention is not None
+    return record.attention.user if name == "user" else record.attention.response
+
+
+def _mean(values: Sequence[float | None]) -> Metric:
+    return Metric.of(mean([value for value in values if value is not None]))
+
+
+def _by_layer(seen: Sequence[QueryAttention]) -> list[Metric]:
+    """The mean of each layer over responses; nothing where single layers have no score."""
+    curves = [one.vas_by_layer for one in seen if one.vas_by_layer is not None]
+    return [_mean(layer) for layer in zip(*curves, strict=True)]
+
+
+def _shares(seen: Sequence[QueryAttention]) -> dict[str, float]:
+    """Role -> mean share over layers and responses."""
+    return {role: float(np.mean([one.share_by_layer[role] for one in seen])) for role in seen[0].share_by_layer}
+
+
+def _along(folder: Path, keys: Sequence[str]) -> tuple[list[float | None], int]:
+    """The mean over responses of each part's mean score, and how many scores were beyond float16."""
+    lines = _attention_lines(folder)
+    parts, beyond = [], 0
+    for key in keys:
+        if key not in lines:
+            raise ProfileError(f"{folder / ATTENTION_NAME} lacks responses of this run: run the evaluation again")
+        scores = response_scores(lines[key])
+        if scores.size:
+            beyond += int(np.isinf(scores).sum())
+            parts.append(in_parts(np.minimum(scores, LARGEST_FLOAT16)))
+    if not parts:
+        return [None] * PARTS, 0
+    table = np.stack(parts)
+    known = ~np.isnan(table)
+    sums = np.where(known, table, 0).sum(0)
+    return [float(total / n) if n else None for total, n in zip(sums, known.sum(0), strict=True)], beyond
+
+
+def _attention_lines(folder: Path) -> dict[str, dict[str, Any]]:
+    path = folder / ATTENTION_NAME
+    try:
+        return read_lines(path)
+    except OSError as error:
+        raise ProfileError(f"{path} cannot be read: {error.strerror}; run the evaluation again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProfileError(f"{path} is damaged ({error}): delete it and run the evaluation again") from error
+
+
+def response_scores(line: Mapping[str, Any]) -> Float[np.ndarray, " tokens"]:
+    """Eq. 2 of each response token, in order, from a line of attention.jsonl as `read_lines` gives it."""
+    roles = [role for role, length in line["roles"] for _ in range(length)]
+    queries = [position for first, length in line["queries"] for position in range(first, first + length)]
+    chosen = [index for index, position in enumerate(queries) if roles[position] == "response"]
+    return np.asarray(line["vas_by_query"], dtype=np.float64)[chosen]
+
+
+def in_parts(scores: Float[np.ndarray, " tokens"]) -> Float[np.ndarray, " parts"]:
+    """The mean score in each of PARTS equal parts of a response; a part shorter than a token has that token's score."""
+    n = len(scores)
+    starts = [part * n // PARTS for part in range(PARTS)]
+    ends = [max(start + 1, (part + 1) * n // PARTS) for part, start in enumerate(starts)]
+    return np.array([scores[start:end].mean() for start, end in zip(starts, ends, strict=True)])
+
+
+def _label(results: Results) -> str:
+    """The model, and what it was steered by."""
+    steering = results.protocol["steering"]
+    return str(results.protocol["model"]) + ("" if steering is None else f", steered: {Steering(**steering)}")
+
+
+def _distinct(runs: Sequence[MeasuredRun]) -> list[str]:
+    """Labels; those of several runs of one model with their folders."""
+    labels = [run.label for run in runs]
+    return [f"{run.label} ({run.folder})" if labels.count(run.label) > 1 else run.label for run in runs]

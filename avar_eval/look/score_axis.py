@@ -1,0 +1,53 @@
+"""The axis of a Visual Attention Score: its scale, its ticks, and the paper's bands behind it."""
+
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from avar_eval.look.style import FAINT
+
+_BANDS = (("narrow", 0.0, 10.0, "#f4f5f7"), ("wide", 10.0, 15.0, "#fdf1df"), ("panoramic", 15.0, np.inf, "#fbe3c0"))
+_LOGARITHMIC_FROM = 60
+"""Greatest over least score: a mean of ratios has no upper bound, and small scores would lie on the axis."""
+
+
+def score_axis(axes: Axes, lowest: float, highest: float, along: Literal["x", "y"] = "y") -> None:
+    """Fit an axis to scores from `lowest` to `highest`, above 0, and shade the bands. Call it after drawing them."""
+    set_limits = axes.set_ylim if along == "y" else axes.set_xlim
+    if lowest > 0 and highest / lowest > _LOGARITHMIC_FROM:
+        (axes.set_yscale if along == "y" else axes.set_xscale)("log")
+        axis = axes.yaxis if along == "y" else axes.xaxis
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axis.set_minor_formatter(NullFormatter())
+        set_limits(lowest / 1.6, max(20.0, highest * 1.6))
+    else:
+        set_limits(0, max(17.5, highest * 1.08))
+    for band in _BANDS:
+        _shade(axes, along, *band)
+
+
+def _short(value: float) -> str:
+    """A tick's label that fits the margin: 100, 10 k, 1 M."""
+    if value >= 1e6:
+        return f"{value / 1e6:g} M"
+    return f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"
+
+
+def _shade(axes: Axes, along: Literal["x", "y"], name: str, start: float, end: float, colour: str) -> None:
+    low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
+    first, last = max(start, low), min(end, high)
+    if first >= last:
+        return
+    (axes.axhspan if along == "y" else axes.axvspan)(first, last, color=colour, zorder=0, linewidth=0)
+    corners = axes.transData.transform([(first, first), (last, last)])
+    lower, upper = axes.transAxes.inverted().transform(corners)[:, 1 if along == "y" else 0]
+    if upper - lower <= 0.06:
+        return
+    middle = (lower + upper) / 2
+    words: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 10, "color": FAINT}
+    if along == "y":
+        axes.text(1.006, middle, name, va="center", rotation=90 if upper - lower > 0.2 else 0, **words)
+    else:
+        axes.text(middle, 1.01, name, ha="center", va="bottom", **words)

@@ -1,0 +1,106 @@
+"""Several processes that answer the questions of one run together, as `accelerate launch` and torchrun start them.
+
+Light: torch is imported only where there are several. Which process answers what is decided from the record book alone,
+so they talk only to wait for each other, through gloo, which needs no GPU.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from avar_eval.errors import AvarError, UsageError
+
+Item = TypeVar("Item")
+
+_VARIABLES: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_PATIENCE: Final = timedelta(days=7)
+"""Processes may have unequal work; one that ends early is noticed at once, whatever this is."""
+
+
+class RankError(AvarError):
+    """Another process of this run has ended before its work was done."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `count`; local_rank counts those of one machine. By default a process alone."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that keeps the book, prints and writes results."""
+        return self.rank == 0
+
+    def lane(self, items: Sequence[Item]) -> list[Item]:
+        """This process's share: every `count`-th item."""
+        return list(items[self.rank :: self.count])
+
+    def lanes(self, items: Sequence[Item]) -> list[list[Item]]:
+        """The shares of all processes."""
+        return [list(items[rank :: self.count]) for rank in range(self.count)]
+
+    def wait(self) -> None:
+        """Until all processes are here. Raises RankError if one of them has ended."""
+        if self.count == 1:
+            return
+        import torch.distributed as dist
+
+        with self.losses_named():
+            dist.barrier()
+
+    @contextmanager
+    def losses_named(self) -> Iterator[None]:
+        """Within this context a broken connection to another process is a RankError."""
+        try:
+            yield
+        except RuntimeError as error:  # torch has no class of its own for what gloo finds
+            if "gloo" not in str(error):
+                raise
+            raise RankError(
+                f"another process of this run has ended early, see its message; process {self.rank} of {self.count} "
+                "stops, run the same command again to go on"
+            ) from error
+
+
+def launched() -> Ranks:
+    """What the launcher's variables say. Raises UsageError if they are no numbers."""
+    defaults = zip(_VARIABLES, (0, 1, 0), strict=True)
+    try:
+        rank, count, local = (int(os.environ.get(name) or default) for name, default in defaults)
+    except ValueError:
+        values = ", ".join(f"{name}={os.environ.get(name)}" for name in _VARIABLES)
+        raise UsageError(f"the launcher's variables are no numbers: {values}") from None
+    return Ranks(rank, count, local) if count > 1 else Ranks()
+
+
+def join() -> Ranks:
+    """Meet the other processes, if this one was started as one of several. Raises UsageError, RankError."""
+    ranks = launched()
+    if ranks.count > 1:
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+            if missing:
+                raise UsageError(
+                    f"WORLD_SIZE is {ranks.count}, but {missing[0]} is not set: start several processes with "
+                    "`accelerate launch --num_processes N -m avar_eval.cli …`, or unset WORLD_SIZE for one"
+                )
+            dist.init_process_group("gloo", rank=ranks.rank, world_size=ranks.count, timeout=_PATIENCE)
+    return ranks
+
+
+@contextmanager
+def as_if_alone() -> Iterator[None]:
+    """Within this context lmms-eval, which would split questions by itself, sees one process."""
+    kept = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

@@ -1,0 +1,80 @@
+"""`avar-eval score` and `avar-eval compare`: what responses that are there are worth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avar_eval.command_line import (
+    DataDirOption,
+    JudgeKeyOption,
+    JudgeOption,
+    JudgeRateOption,
+    JudgeUrlOption,
+    interruptible,
+)
+from avar_eval.errors import UsageError
+from avar_eval.judge.model import judge_from_options
+
+
+def score(
+    run_dir: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task of --responses.")] = None,
+    responses: Annotated[
+        Path | None, typer.Option(help="JSON Lines: id, response, optionally model and finish_reason.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the judged responses go, as JSON Lines.")] = None,
+    data_dir: DataDirOption = None,
+    judge: JudgeOption = None,
+    judge_url: JudgeUrlOption = None,
+    judge_key_env: JudgeKeyOption = None,
+    judge_rate: JudgeRateOption = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON and nothing else.")] = False,
+) -> None:
+    """Judge responses without generating: a run's again, or those of a file."""
+    judge_model = judge_from_options(judge, judge_url, judge_key_env, judge_rate)
+    if run_dir is not None:
+        if task or responses or output:
+            raise UsageError("give either RUN_DIR or --task and --responses: a run's own files are rewritten")
+        from avar_eval.report import print_results
+        from avar_eval.score.records import score_run
+
+        with interruptible():
+            results = score_run(run_dir, data_dir, judge_model)
+        if as_json:
+            typer.echo(results.to_json(), nl=False)
+        else:
+            print_results(results, run_dir)
+        return
+    if not task or not responses:
+        raise UsageError("give the folder of a finished run, or --task NAME and --responses FILE")
+    from avar_eval.score.responses import score_responses, scores_to_json
+    from avar_eval.tables import print_scores
+    from avar_eval.tasks.catalog import find_tasks
+
+    entries = find_tasks(task.split(","))
+    if len(entries) > 1:
+        raise UsageError("--task takes one task: its --responses are those of one benchmark")
+    with interruptible():
+        scored = score_responses(entries[0], responses, data_dir, output, judge_model)
+    if as_json:
+        typer.echo(scores_to_json(scored))
+    else:
+        print_scores(entries[0].name, scored, output)
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run_b: Annotated[Path, typer.Argument(help="Folder of another one, on the same rows.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON and nothing else.")] = False,
+) -> None:
+    """Compare two runs row by row: difference, interval, p values, and the rows that changed."""
+    from avar_eval.compare import compare as compare_runs
+    from avar_eval.compare import comparisons_to_json
+    from avar_eval.tables import print_comparisons
+
+    comparisons = compare_runs(run_a, run_b)
+    if as_json:
+        typer.echo(comparisons_to_json(comparisons))
+    else:
+        print_comparisons(run_a, run_b, comparisons)

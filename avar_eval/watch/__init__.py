@@ -1,0 +1,1 @@
+"""Every checkpoint of a training is scored: which are complete (`complete`), and scoring them (`scoring`, `watch`)."""

@@ -1,0 +1,39 @@
+"""What `avar-eval watch` prints: the scores of a run's steps."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from avar_eval.report import number, percent
+from avar_eval.terminal import wide_console
+from avar_eval.watch.complete import BEST_NAME
+from avar_eval.watch.scoring import Scoring, scored_steps
+
+
+def print_scored(of: Scoring) -> None:
+    """One row a step and task: the benchmark's score, VAS and the shares of responses without an answer."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for heading in ("step", "model", "task"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("n", "score\n%", "VAS", "truncated\n%", "unparsed\n%"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    best = (of.output_dir / BEST_NAME).resolve().name
+    for step, results in scored_steps(of).items():
+        model = results.protocol["model"]
+        name = f"{model} (best)" if step and best == Path(model).name else model
+        for task, result in results.tasks.items():
+            metrics = result.metrics
+            score = result.headline.values["strict"] if result.headline else metrics["accuracy"]
+            table.add_row(
+                str(step),
+                name,
+                task,
+                str(metrics["accuracy"].n),
+                percent(score),
+                number(metrics["vas"], result.vas_band or ""),
+                percent(metrics["truncated"]),
+                percent(metrics["unparsed"]),
+            )
+    console = wide_console()
+    console.print(table)
+    console.print(f"over the steps, as a picture: avar-leaderboard curve {of.how.run}", highlight=False, soft_wrap=True)

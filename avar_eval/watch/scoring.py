@@ -1,0 +1,256 @@
+"""Score the checkpoints of one training: each once, also after a crash, with a row each in the leaderboard.
+
+In OUTPUT_DIR/scores, or where the settings say, `settings.json` holds how the checkpoints are asked and `step-N` the
+record book and results of step N; a step is scored when its results.json is there. Step 0 is the base model.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from statistics import mean
+from typing import Any
+
+import filelock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from avar_eval.atomic import write_atomically
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.models.registry import BackendName, find_model
+from avar_eval.results import RESULTS_NAME, Results, publish, read_results
+from avar_eval.run import RunConfig, TrainingStep, evaluate
+from avar_eval.tasks.catalog import find_tasks
+from avar_eval.tasks.prompts import Style
+from avar_eval.watch.complete import BEST_NAME, SCORES_NAME, complete_checkpoints, has_weights, read_training_run
+
+SETTINGS_NAME = "settings.json"
+
+
+class WatchError(AvarError):
+    """Checkpoints cannot be scored."""
+
+
+class HowAsked(BaseModel):
+    """What decides the scores of a run; it is the same for the base and for every checkpoint.
+
+    started: when the training was first started, if it says so. base: None leaves step 0 out. system_prompt: None
+    leaves it to the model's chat template. Fields as in `RunConfig`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: str
+    started: str | None
+    base: str | None
+    tasks: list[str]
+    limit: int | None
+    system_prompt: str | None
+    prompt_style: Style
+    max_new_tokens: int | None
+    attention_samples: int
+    dtype: str | None
+    backend: BackendName
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A training's output folder, how its checkpoints are asked, where the scores go, and on which machine."""
+
+    output_dir: Path
+    how: HowAsked
+    scores: Path
+    batch_size: int | None = None
+    device: str | None = None
+    data_dir: Path | None = None
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def scoring(
+    output_dir: Path,
+    tasks: list[str],
+    *,
+    base: str | None = None,
+    without_base: bool = False,
+    run: str | None = None,
+    scores: Path | None = None,
+    limit: int | None = None,
+    system_prompt: str | None = None,
+    prompt_style: Style = "thinking",
+    max_new_tokens: int | None = None,
+    attention_samples: int = 200,
+    dtype: str | None = None,
+    backend: BackendName = "transformers",
+    batch_size: int | None = None,
+    **machine: Any,
+) -> Scoring:
+    """What to score, with what was not given taken from what the training says and from its base's registry entry.
+
+    Raises UsageError for unknown tasks, without a base, or if this folder's scores were made in another way.
+    """
+    if not output_dir.is_dir():
+        raise UsageError(f"there is no folder {output_dir}: start the training first, or see its output_dir")
+    training = read_training_run(output_dir)
+    base = base or (training.base if training else _base_of_adapters(output_dir))
+    if without_base:
+        base = None
+    elif base is None:
+        raise UsageError(f"{output_dir} does not say which model was trained: give --base MODEL, or --without-base")
+    entry = find_model(base) if base else None
+    how = HowAsked(
+        run=run or (training.run if training else output_dir.resolve().name),
+        started=training.started if training else None,
+        base=base,
+        tasks=[task.name for task in find_tasks(tasks)],
+        limit=limit,
+        system_prompt=system_prompt if system_prompt is not None else (entry.system_prompt if entry else None),
+        prompt_style=prompt_style,
+        max_new_tokens=max_new_tokens or (entry.max_new_tokens if entry else None),
+        attention_samples=attention_samples,
+        dtype=dtype,
+        backend=backend,
+    )
+    made = Scoring(
+        output_dir=output_dir,
+        how=how,
+        scores=scores or output_dir / SCORES_NAME,
+        batch_size=batch_size or (entry.batch_size if entry else None),
+        **machine,
+    )
+    _check_settings(made)
+    return made
+
+
+def _base_of_adapters(output_dir: Path) -> str | None:
+    """The model that another trainer's checkpoints are adapters for, if they are."""
+    for path in complete_checkpoints(output_dir).values():
+        base = resolve_checkpoint(str(path)).base if has_weights(path) else None
+        return base.name if base else None
+    return None
+
+
+def _check_settings(of: Scoring) -> None:
+    """Scores of one folder are comparable. Raises UsageError if there are some that were made otherwise."""
+    path = of.scores / SETTINGS_NAME
+    try:
+        before = HowAsked.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        of.scores.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, [of.how.model_dump_json(indent=2) + "\n"])
+        return
+    except ValidationError as error:
+        raise UsageError(f"{path} cannot be read: give --output another folder") from error
+    old, new = before.model_dump(), of.how.model_dump()
+    changed = [f"{name} {old[name]!r}, now {new[name]!r}" for name in new if new[name] != old[name]]
+    if changed:
+        raise UsageError(
+            f"the scores in {of.scores} were made with {'; '.join(changed)}: ask in the same way, delete that folder, "
+            "or give `avar-eval watch` --output another one"
+        )
+
+
+def scored_steps(of: Scoring) -> dict[int, Results]:
+    """What has been scored so far, by step."""
+    found = {int(path.parent.name.removeprefix("step-")): path for path in of.scores.glob(f"step-*/{RESULTS_NAME}")}
+    return {step: read_results(path.parent) for step, path in sorted(found.items())}
+
+
+def waiting(of: Scoring) -> dict[int, str]:
+    """Steps to score, and the folder or name of each one's model: the base first, then the checkpoints in order."""
+    done = scored_steps(of)
+    models = {} if of.how.base is None else {0: of.how.base}
+    models |= {step: str(path) for step, path in complete_checkpoints(of.output_dir).items() if has_weights(path)}
+    return {step: model for step, model in models.items() if step not in done}
+
+
+def unmerged(of: Scoring) -> list[Path]:
+    """Complete checkpoints whose weights only the training itself can load."""
+    return [path for path in complete_checkpoints(of.output_dir).values() if not has_weights(path)]
+
+
+def score_waiting(of: Scoring, tried: set[int]) -> list[str]:
+    """Score what waits, but for the steps in `tried`, which are added to; returns what went wrong, by checkpoint.
+
+    The folder is held meanwhile, so that two processes score nothing twice. Raises WatchError if another one has it.
+    """
+    problems = []
+    try:
+        with filelock.FileLock(of.scores / ".lock", timeout=0):
+            for step in scored_steps(of) if not tried else ():  # a crash may have come before the leaderboard had it
+                publish(_folder(of, step) / RESULTS_NAME)
+            while steps := [step for step in waiting(of) if step not in tried]:
+                tried.add(steps[0])
+                if problem := _score(of, steps[0], waiting(of)[steps[0]]):
+                    problems.append(problem)
+                link_best(of)
+    except filelock.Timeout:
+        raise WatchError(f"another process is scoring into {of.scores}: wait for it to end") from None
+    return problems
+
+
+def _score(of: Scoring, step: int, model: str) -> str | None:
+    """Score one step; returns what went wrong."""
+    print(f"scoring step {step}: {model}", file=sys.stderr)
+    how = of.how
+    try:
+        # The base by its folder, too: a registered name would be asked in its own way.
+        path = str(resolve_checkpoint(model).path)
+        evaluate(
+            RunConfig(
+                model=path,
+                tasks=how.tasks,
+                output=_folder(of, step),
+                limit=how.limit,
+                batch_size=of.batch_size,
+                max_new_tokens=how.max_new_tokens,
+                system_prompt=how.system_prompt,
+                prompt_style=how.prompt_style,
+                data_dir=of.data_dir,
+                device=of.device,
+                dtype=how.dtype,
+                attention_samples=how.attention_samples,
+                backend=how.backend,
+                backend_options=of.backend_options,
+                name=model if step == 0 else f"{how.run}/checkpoint-{step}",
+                training=TrainingStep(how.run, how.started, step),
+            )
+        )
+    except (AvarError, OSError) as error:
+        if step and step not in complete_checkpoints(of.output_dir):
+            return f"step {step} was deleted while it was scored"
+        return f"step {step} is not scored: {error}"
+    return None
+
+
+def _folder(of: Scoring, step: int) -> Path:
+    return of.scores / f"step-{step}"
+
+
+def score_of(results: Results) -> float | None:
+    """A run's score, 0..1: the mean over its tasks of the benchmark's own score by the strict verdict."""
+    values = [task.headline.values["strict"].value for task in results.tasks.values() if task.headline]
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def link_best(of: Scoring) -> None:
+    """Let OUTPUT_DIR/best point to the checkpoint with the highest score, the earliest of equal ones.
+
+    Raises WatchError if something else than a link stands there.
+    """
+    present = complete_checkpoints(of.output_dir)
+    scores = {step: score_of(results) for step, results in scored_steps(of).items() if step in present}
+    known = {step: score for step, score in scores.items() if score is not None}
+    if not known:
+        return
+    best = present[max(known, key=lambda step: (known[step], -step))]
+    link = of.output_dir / BEST_NAME
+    if link.is_symlink() and os.readlink(link) == best.name:
+        return
+    if link.exists() and not link.is_symlink():
+        raise WatchError(f"{link} is no link: move it away, the best checkpoint is to be linked there")
+    new = link.with_name(f".{BEST_NAME}.{token_hex(8)}")
+    new.symlink_to(best.name, target_is_directory=True)
+    new.replace(link)

@@ -1,0 +1,132 @@
+"""A training's checkpoints over its steps: score and VAS, as a table and as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from avar_eval.atomic import WriteError
+from avar_eval.errors import UsageError
+from avar_eval.leaderboard.row import Row
+from avar_eval.leaderboard.table import percent, score_cell, vas_cell
+from avar_eval.names import unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = ("#1f55c4", "#e07b00", "#4f9a60", "#a0409a", "#8a8f98", "#b3352b")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_WIDE_RANGE = 100.0  # ratio of the highest to the lowest VAS from which its axis is logarithmic
+
+
+def points_of(rows: Sequence[Row], run: str, task: str | None = None) -> list[Row]:
+    """The rows of one training, by task and step; of several for a step the one that was added last.
+
+    A training that was started anew under the same name leaves out the earlier one's rows. Raises UsageError, with the
+    nearest names, if there is no such training or it was not scored on this task.
+    """
+    of_run = [row for row in rows if row.training_run == run]
+    if not of_run:
+        known = {row.training_run for row in rows if row.training_run is not None}
+        if not known:
+            raise UsageError(
+                "no training is in the leaderboard yet: `avar-eval watch OUTPUT_DIR --tasks NAMES` scores one"
+            )
+        raise unknown_name("run", run, known, "(in this leaderboard)")
+    latest = max(row.training_started or "" for row in of_run)
+    of_run = [row for row in of_run if (row.training_started or "") == latest]
+    if task is not None and task not in {row.task for row in of_run}:
+        raise unknown_name("task", task, {row.task for row in of_run}, f"(of the run {run})")
+    newest = {
+        (row.task, row.training_step): row
+        for row in sorted(of_run, key=lambda row: (row.added, row.run_id))
+        if task in (None, row.task)
+    }
+    return sorted(newest.values(), key=lambda row: (row.task, row.training_step or 0))
+
+
+def curve_table(points: Sequence[Row]) -> Table:
+    """One row a task and step, with the change of the score against step 0 in percentage points."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for heading in ("task", "step", "n", "score %", "vs step 0", "VAS", "truncated %", "unparsed %"):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    base = {row.task: row.score for row in points if row.training_step == 0}
+    for row in points:
+        before = base.get(row.task)
+        change = "" if before is None or row.score is None else f"{100 * (row.score - before):+.1f}"
+        table.add_row(
+            row.task,
+            str(row.training_step),
+            str(row.n),
+            score_cell(row),
+            change,
+            vas_cell(row),
+            percent(row.truncated),
+            percent(row.unparsed),
+        )
+    return table
+
+
+def draw_curve(points: Sequence[Row], run: str, path: Path) -> None:
+    """Write the picture: above the score, below the VAS, over steps; a line a task, bars are 95 % intervals.
+
+    Raises WriteError if it cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 7.2), layout="constrained")
+    figure.suptitle(f"{run}: score and Visual Attention Score over its steps", fontweight="bold")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for index, task in enumerate(dict.fromkeys(row.task for row in points)):
+        of_task = [row for row in points if row.task == task]
+        _line(above, index, task, [(row, row.score, row.score_low, row.score_high) for row in of_task], 100)
+        _line(below, index, task, [(row, row.vas, row.vas_low, row.vas_high) for row in of_task], 1)
+    above.set_ylabel("score (%)")
+    below.set_ylabel("Visual Attention Score")
+    below.set_xlabel("step of the optimizer (0: the base model)")
+    measured = [row.vas for row in points if row.vas]
+    if measured and max(measured) > _WIDE_RANGE * min(measured):
+        below.set_yscale("log")
+    for axes in (above, below):
+        axes.grid(axis="y", color="#eceef1")
+        axes.spines[["top", "right"]].set_visible(False)
+    below.xaxis.get_major_locator().set_params(integer=True)
+    above.legend(frameon=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png", dpi=110)
+    except OSError as error:
+        raise WriteError(path, error.strerror) from error
+
+
+def _line(
+    axes: "Axes",
+    index: int,
+    task: str,
+    values: Sequence[tuple[Row, float | None, float | None, float | None]],
+    unit: float,
+) -> None:
+    known = [
+        (row.training_step or 0, unit * value, unit * _length(value, low), unit * _length(high, value))
+        for row, value, low, high in values
+        if value is not None
+    ]
+    if not known:
+        return
+    steps, heights, down, up = zip(*known, strict=True)
+    axes.errorbar(
+        steps,
+        heights,
+        yerr=[down, up],
+        label=task,
+        color=_COLOURS[index % len(_COLOURS)],
+        marker=_MARKERS[index % len(_MARKERS)],
+        linewidth=2,
+        capsize=3,
+    )
+
+
+def _length(upper: float | None, lower: float | None) -> float:
+    """Of an error bar: 0 where an end is unknown, or where rounding put it on the wrong side."""
+    return 0.0 if upper is None or lower is None else max(0.0, upper - lower)

@@ -1,0 +1,251 @@
+"""The difficulty filter: ask a model every training row several times, and keep rows that it gets right now and then.
+
+AVAR filters its reinforcement learning set once with the base model: 8 rollouts, rows of accuracy in [0.25, 0.75] stay.
+The others teach GRPO nothing: where all responses are right, or none is, advantages are 0 (Eq. 9).
+
+Rollouts go through the model wrapper of evaluations, on any backend, and into a record book: a run that was killed goes
+on where it stopped. They are judged as the accuracy reward judges them.
+"""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from avar_eval.answers import Judgement
+from avar_eval.atomic import write_atomically
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.models.checkpoint import check_model_name
+from avar_eval.models.registry import BackendName, choose_backend
+from avar_eval.recipes.sources import TrainingDataError, check_source
+
+if TYPE_CHECKING:
+    from avar_eval.models.lmms_wrapper import Avar
+    from avar_eval.records import Record
+
+ROWS_NAME: Final = "rows.jsonl"
+"""The kept rows: `--train_data OUTPUT` of a GRPO recipe reads them."""
+HISTOGRAM_NAME: Final = "difficulty.json"
+PICTURE_NAME: Final = "difficulty.png"
+_TASK, _SPLIT = "training", "train"
+
+
+class NothingKeptError(AvarError):
+    """No row has an accuracy within the bounds."""
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """sources: as `train_data` of a recipe. keep: lowest and highest accuracy (0..1) of a kept row.
+
+    Other fields as in `avar_eval.run.RunConfig`.
+    """
+
+    model: str
+    sources: str
+    output: Path
+    rollouts: int = 8
+    keep: tuple[float, float] = (0.25, 0.75)
+    limit: int | None = None
+    temperature: float = 0.8
+    max_new_tokens: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    system_prompt: str | None = None
+    backend: BackendName | None = None
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """right: for each row, how many of its rollouts were. truncated, unparsed: rollouts in these states."""
+
+    rollouts: int
+    right: Sequence[int]
+    kept: Sequence[int]
+    truncated: int
+    unparsed: int
+    protocol: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """rows by number of right rollouts, and what the numbers depend on."""
+        counts = Counter(self.right)
+        asked = self.rollouts * len(self.right)
+        content = {
+            "rows": len(self.right),
+            "kept": len(self.kept),
+            "rollouts": self.rollouts,
+            "rows_by_right_rollouts": {str(right): counts[right] for right in range(self.rollouts + 1)},
+            "accuracy": sum(self.right) / asked,
+            "truncated": self.truncated / asked,
+            "unparsed": self.unparsed / asked,
+            "protocol": self.protocol,
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def check_filter(config: FilterConfig) -> None:
+    """Raise UsageError for what can be known to be wrong before anything is loaded."""
+    lowest, highest = config.keep
+    if not 0 <= lowest <= highest <= 1:
+        raise UsageError(f"--lowest {lowest} and --highest {highest} must be accuracies, from 0 to 1 and in this order")
+    if config.rollouts < 2 or config.temperature <= 0:
+        raise UsageError("give --rollouts of at least 2 and a --temperature above 0: greedy rollouts are all the same")
+    check_source(config.sources)
+    if choose_backend(config.model, config.backend) != "api":
+        check_model_name(config.model)
+
+
+def filter_rows(config: FilterConfig) -> Difficulty:
+    """Ask, judge, and write the kept rows, the histogram as JSON and as a picture into `config.output`.
+
+    Raises NothingKeptError after the histogram is written, if no row is kept, and what an evaluation raises.
+    """
+    check_filter(config)
+    from avar_eval.models.lmms_wrapper import Avar
+    from avar_eval.recipes.data import load
+
+    rows = load(config.sources, "grpo", system_prompt=None, limit=config.limit)
+    lm = Avar(
+        pretrained=config.model,
+        output=str(config.output),
+        attention_samples=0,
+        temperature=config.temperature,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        samples=config.rollouts,
+        system_prompt=config.system_prompt,
+        backend=config.backend,
+        **config.backend_options,
+    )
+    with lm.book:
+        found = _measured(config, rows, _rollouts(lm, rows, config.rollouts), _protocol(config, lm))
+        write_atomically(config.output / HISTOGRAM_NAME, [found.to_json()])
+        draw_difficulty(found, config.keep, config.output / PICTURE_NAME)
+        if not found.kept:
+            raise NothingKeptError(
+                f"none of {len(rows)} rows has an accuracy from {config.keep[0]} to {config.keep[1]}: see "
+                f"{config.output / HISTOGRAM_NAME}, and choose other bounds, rows or another model"
+            )
+        _write_kept(config.output, rows, found)
+    return found
+
+
+def _rollouts(lm: "Avar", rows: Any, count: int) -> list["Record"]:
+    """`count` responses to each row, those of a row together."""
+    from lmms_eval.api.instance import Instance
+
+    lm.task_dict[_TASK] = {_SPLIT: rows}
+    requests = [
+        Instance(
+            request_type="generate_until",
+            arguments=("", _messages, {}, number, _TASK, _SPLIT),
+            idx=sample,
+            metadata={"task": _TASK, "doc_id": number, "repeats": count},
+        )
+        for number in range(len(rows))
+        for sample in range(count)
+    ]
+    return [response.record for response in lm.generate_until(requests)]
+
+
+def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A training row's prompt as lmms-eval's messages."""
+    images = iter(row["images"])
+    return [
+        {
+            "role": turn["role"],
+            "content": [
+                {"type": "image", "url": next(images).convert("RGB")}
+                if part["type"] == "image"
+                else {"type": "text", "text": part["text"]}
+                for part in turn["content"]
+            ],
+        }
+        for turn in row["prompt"]
+    ]
+
+
+def _measured(config: FilterConfig, rows: Any, records: Sequence["Record"], protocol: Mapping[str, Any]) -> Difficulty:
+    judged = rows.remove_columns(["images", "prompt"])
+    states: Counter[str] = Counter()
+    right = []
+    for number, row in enumerate(judged):
+        own = records[number * config.rollouts : (number + 1) * config.rollouts]
+        judgements = [_judgement(config.sources, number, row, record) for record in own]
+        states.update(judgement.state for judgement in judgements)
+        right.append(sum(judgement.correct for judgement in judgements))
+    lowest, highest = config.keep
+    kept = [number for number, hits in enumerate(right) if lowest <= hits / config.rollouts <= highest]
+    return Difficulty(config.rollouts, right, kept, states["truncated"], states["unparsed"], protocol)
+
+
+def _judgement(sources: str, number: int, row: Mapping[str, Any], record: "Record") -> Judgement:
+    from avar_eval.recipes.grpo.rewards import RewardDataError, judge
+
+    try:
+        return judge(row, record.response, record.finish_reason)
+    except RewardDataError as error:
+        raise TrainingDataError(f"row {number} of {sources}: {error}") from error
+
+
+def _protocol(config: FilterConfig, lm: "Avar") -> dict[str, Any]:
+    return {
+        "model": lm.checkpoint.name,
+        "revision": lm.checkpoint.revision,
+        "weights_sha256": lm.weights,
+        "backend": {"backend": lm.backend.name} | dict(lm.backend.identity()),
+        "system_prompt": lm.system_prompt,
+        "decoding": lm.decoding.model_dump(mode="json"),
+        "sources": config.sources,
+        "limit": config.limit,
+        "keep": list(config.keep),
+    }
+
+
+def _write_kept(folder: Path, rows: Any, found: Difficulty) -> None:
+    """The kept rows in the form that recipes read, pictures under names made from their own content."""
+    (folder / "images").mkdir(exist_ok=True)
+    lines = []
+    for number in found.kept:
+        row = rows[number]
+        images = [_picture(folder, image) for image in row["images"]]
+        lines.append(json.dumps(row | {"images": images, "accuracy": found.right[number] / found.rollouts}) + "\n")
+    write_atomically(folder / ROWS_NAME, lines)
+
+
+def _picture(folder: Path, image: Any) -> str:
+    data = io.BytesIO()
+    image.save(data, format="PNG")
+    name = f"images/{hashlib.sha256(data.getvalue()).hexdigest()[:16]}.png"
+    (folder / name).write_bytes(data.getvalue())
+    return name
+
+
+def draw_difficulty(found: Difficulty, keep: tuple[float, float], path: Path) -> Path:
+    """The histogram of rows over their accuracy, with the part that is kept."""
+    from matplotlib.figure import Figure
+
+    from avar_eval.look.style import drawing, save
+
+    counts = Counter(found.right)
+    places = range(found.rollouts + 1)
+    inside = [keep[0] <= right / found.rollouts <= keep[1] for right in places]
+    with drawing():
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.bar(
+            [str(right) for right in places],
+            [counts[right] for right in places],
+            color=["#1f55c4" if kept else "#b9bec7" for kept in inside],
+        )
+        axes.bar_label(bars)
+        axes.set_title(f"{len(found.kept)} of {len(found.right)} rows kept: accuracy from {keep[0]} to {keep[1]}")
+        axes.set_xlabel(f"right responses of {found.rollouts} by {found.protocol['model']}")
+        axes.set_ylabel("rows")
+        return save(figure, path)

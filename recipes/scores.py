@@ -1,0 +1,93 @@
+"""Scoring checkpoints within the training process, after each save: for small runs (`avar-eval watch` for others)."""
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.names import listed_names
+from avar_eval.tasks.catalog import find_tasks
+from avar_eval.watch.scoring import score_waiting, scoring
+
+
+@dataclass
+class ScoreArguments:
+    """What every checkpoint is scored on while training."""
+
+    score_tasks: str | None = field(
+        default=None,
+        metadata={"help": "Tasks, by commas: score the base and each checkpoint on them. By default none."},
+    )
+    score_limit: int | None = field(default=None, metadata={"help": "Ask only the first N questions of each task."})
+    score_attention_samples: int = field(
+        default=200, metadata={"help": "Questions a task whose attention is measured."}
+    )
+    score_batch_size: int | None = field(default=None, metadata={"help": "Questions a batch, by default the base's."})
+
+
+def check_scores(arguments: ScoreArguments, processes: int, *, saves: bool) -> None:
+    """Raise UsageError for unknown tasks, without checkpoints, and where processes would wait while one scores."""
+    if arguments.score_tasks is None:
+        return
+    find_tasks(listed_names(arguments.score_tasks))
+    if not saves:
+        raise UsageError("score_tasks scores checkpoints: set save_strategy to steps or epoch")
+    if processes > 1:
+        raise UsageError(
+            f"score_tasks is for one process, and this recipe has {processes}: leave it out, and run "
+            f"`avar-eval watch OUTPUT_DIR --tasks {arguments.score_tasks}` beside the training"
+        )
+
+
+class ScoreCheckpoints(TrainerCallback):  # type: ignore[misc] # transformers is untyped here
+    """Scores the base model when training starts, and each checkpoint after it was saved; what a crash left, too.
+
+    Training takes the same course as without: random states are as they were before. A checkpoint that cannot be
+    scored is a warning.
+    """
+
+    def __init__(self, output_dir: Path, arguments: ScoreArguments, use_cpu: bool) -> None:
+        self._scoring = scoring(
+            output_dir,
+            listed_names(arguments.score_tasks or ""),
+            limit=arguments.score_limit,
+            attention_samples=arguments.score_attention_samples,
+            batch_size=arguments.score_batch_size,
+            device="cpu" if use_cpu else None,
+        )
+        self._tried: set[int] = set()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The base model, and checkpoints of before."""
+        self._score()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The new checkpoint."""
+        self._score()
+
+    def _score(self) -> None:
+        with _undisturbed():
+            try:
+                problems = score_waiting(self._scoring, self._tried)
+            except AvarError as error:  # such as another process that scores into the same folder
+                problems = [str(error)]
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Random numbers go on afterwards as if nothing had been."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)

@@ -1,0 +1,225 @@
+"""Where training rows come from: the embedded world, files and folders, the hub, and the paper's own sources.
+
+A source is one of these, or several with commas between them, read one after the other:
+
+    shapes, shapes_prior                    the embedded world
+    geo3k, r1_sharevl, ai2d, super_clevr    the paper's reinforcement learning data; NAME=FOLDER reads a downloaded copy
+    owner/name@revision                     a hub data set
+    FILE.jsonl, FILE.json, FOLDER           rows on this disk; a folder may be a download of a hub data set
+
+Light until rows are read: a recipe's sources are checked before anything heavy is imported.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.names import listed_names, unknown_name
+from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource, super_clevr_training
+
+Thoughts = Literal["anchored", "plain", "none"]
+"""Of the embedded world's solutions: with visual anchors (VARD), without them, or answers alone."""
+
+Found = Iterator[tuple[Mapping[str, Any], Path | None]]
+"""Rows as they are published, and the folder that their pictures' paths are in."""
+
+EMBEDDED: Final = ("shapes", "shapes_prior")
+_FILES: Final = ("rows.jsonl", "train.jsonl", "train.json", "data.json")
+_KINDS: Final = {"choice": "choice", "number": "integer", "word": "text"}
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_ABBREVIATED: Final = re.compile(r"[0-9a-f]{7,39}")
+
+
+class TrainingDataError(AvarError):
+    """Rows that cannot be trained on, with the number of the first one."""
+
+
+def check_source(sources: str) -> None:
+    """Raise UsageError at once if one of `sources` can be no source of rows."""
+    if not listed_names(sources):
+        raise UsageError("train_data names no source")
+    for source in listed_names(sources):
+        _check(source)
+
+
+def _check(source: str) -> None:
+    name, copied, folder = source.partition("=")
+    if copied and name not in PAPER_SOURCES:
+        raise unknown_name("source", name, PAPER_SOURCES, "before =FOLDER")
+    if copied and not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder!r} with a copy of {name}")
+    paper = PAPER_SOURCES.get(name)
+    if paper is not None and paper.file is not None and not copied:
+        raise UsageError(
+            f"{name} is no table on the hub: download {paper.file} and images.zip of {paper.repository}, unzip the "
+            f"pictures into images/ beside it, and give {name}=FOLDER"
+        )
+    if paper is not None or source in EMBEDDED or Path(source).exists():
+        return
+    owner, _, rest = source.partition("@")[0].partition("/")
+    local = owner.startswith((".", "~")) or Path(source).suffix in (".json", ".jsonl")
+    if not (owner and rest) or "/" in rest or local:
+        raise UsageError(
+            f"there is no training data {source!r}: give {', '.join((*EMBEDDED, *PAPER_SOURCES))}, a .json or .jsonl "
+            f"file, a folder that holds one of {', '.join(_FILES)} or a downloaded data set, or owner/name@revision"
+        )
+
+
+def published_rows(source: str, split: str, count: int | None, thoughts: Thoughts, seed: int) -> Found:
+    """The rows of one source as they are published; `count`, `thoughts` and `seed` are of the embedded world.
+
+    Raises TrainingDataError or UsageError where they cannot be had.
+    """
+    name, _, folder = source.partition("=")
+    paper = PAPER_SOURCES.get(name)
+    if source in EMBEDDED:
+        return ((row, None) for row in _embedded(source, split, count or 5000, thoughts, seed))
+    if paper is not None:
+        return _adapted(name, paper, _paper_rows(paper, folder, paper.split if split == "train" else split))
+    if Path(source).exists():
+        return _local(Path(source), split)
+    return ((row, None) for row in _from_hub(source, split))
+
+
+def _embedded(name: str, split: str, count: int, thoughts: Thoughts, seed: int) -> Iterator[dict[str, Any]]:
+    from avar_eval.tasks.shapes import dataset as shapes
+    from avar_eval.tasks.shapes_prior import dataset as shapes_prior
+
+    if split not in ("train", "validation"):
+        raise UsageError(f"{name} is trained on its train or validation split, not on {split!r}")
+    if thoughts not in get_args(Thoughts):  # TRL's parser lets any word through
+        raise UsageError(f"thoughts must be one of {', '.join(get_args(Thoughts))}, not {thoughts!r}")
+    rows = {"shapes": shapes.rows, "shapes_prior": shapes_prior.rows}[name]
+    for row in rows(split, count, seed=seed, anchors=thoughts == "anchored"):  # type: ignore[arg-type] # checked above
+        solution = "" if thoughts == "none" else row["solution"]
+        yield {
+            "images": [row["image"]],
+            "prompt": f"<image>{shapes.prompt(row)}",
+            "completion": f"<think>{solution}</think><answer>{row['answer']}</answer>",
+            "answer": row["answer"],
+            "answer_type": _KINDS[row["answer_type"]],
+            "choices": row["choices"],
+        }
+
+
+def _adapted(name: str, source: PaperSource, found: Found) -> Found:
+    for number, (row, folder) in enumerate(found):
+        try:
+            yield source.adapter(row), folder
+        except (AttributeError, KeyError, ValueError, IndexError, TypeError) as error:
+            raise TrainingDataError(
+                f"row {number} of {name} has not the published form ({type(error).__name__}: {error}): {_fields(row)}"
+            ) from error
+
+
+def _fields(row: Mapping[str, Any]) -> str:
+    return f"its fields are {', '.join(map(str, row))}"
+
+
+def _paper_rows(source: PaperSource, folder: str, split: str) -> Found:
+    if source.file is not None:
+        return _super_clevr(Path(folder) / source.file, split)
+    if folder:
+        return _local(Path(folder), split)
+    revision = "" if source.revision is None else f"@{source.revision}"
+    return ((row, None) for row in _from_hub(source.repository + revision, split))
+
+
+def _super_clevr(file: Path, split: str) -> Found:
+    if split != "train":
+        raise UsageError(f"of super_clevr only the train split is read, not {split!r}")
+    try:
+        questions = json.loads(file.read_text(encoding="utf-8"))["questions"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingDataError(f"{file} cannot be read as questions of Super-CLEVR: {error}") from error
+    return ((row, file.parent) for row in super_clevr_training(questions))
+
+
+def _local(path: Path, split: str) -> Found:
+    if path.is_file():
+        file: Path | None = path
+    else:
+        file = next((path / name for name in _FILES if (path / name).is_file()), None)
+    if file is not None:
+        return ((row, file.parent) for row in _lines(file))
+    return ((row, path) for row in _table(path, split))
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of a JSON Lines file, one at a time, or of a JSON list."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            if path.suffix != ".json":
+                yield from (json.loads(line) for line in lines if line.strip())
+                return
+            rows = json.load(lines)
+    except (OSError, ValueError) as error:
+        raise TrainingDataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(rows, list):
+        raise TrainingDataError(f"{path} holds no list of rows")
+    yield from rows
+
+
+def _table(folder: Path, split: str) -> Any:
+    """The rows of a folder that `datasets` reads: saved by it, or a download of a hub data set."""
+    from datasets import load_dataset, load_from_disk
+
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            return _undecoded(load_from_disk(str(folder))[split])
+        if (folder / "state.json").is_file():
+            return _undecoded(load_from_disk(str(folder)))
+        return _undecoded(load_dataset(str(folder), split=split))
+    except Exception as error:  # dozens of kinds
+        raise TrainingDataError(
+            f"the folder {folder} holds none of {', '.join(_FILES)}, and no data set with a split {split!r} ({error})"
+        ) from error
+
+
+def _from_hub(source: str, split: str) -> Any:
+    from datasets import load_dataset
+
+    name, _, revision = source.partition("@")
+    try:
+        commit = _commit(name, revision)
+        print(f"training data {name} at commit {commit}", file=sys.stderr)
+        return _undecoded(load_dataset(name, split=split, revision=commit))
+    except Exception as error:  # the hub's client raises dozens of kinds
+        raise TrainingDataError(
+            f"the data set {name} cannot be had from the Hugging Face hub ({error}); download it and give its folder"
+        ) from error
+
+
+def _commit(repository: str, revision: str) -> str:
+    """The full commit of a revision: a commit or its beginning, a branch, or "" for the newest. Raises what the hub's
+    client raises, and ValueError for a beginning that no commit has."""
+    if _COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    if _ABBREVIATED.fullmatch(revision):
+        commits = [commit.commit_id for commit in HfApi().list_repo_commits(repository, repo_type="dataset")]
+        found = [commit for commit in commits if commit.startswith(revision)]
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} commits begin with {revision}")
+        return found[0]
+    commit = HfApi().dataset_info(repository, revision=revision or None).sha
+    if commit is None:
+        raise ValueError("the hub does not say at which commit it is")
+    return commit
+
+
+def _undecoded(rows: Any) -> Any:
+    """The same rows with pictures as bytes: decoded, those of 30,000 rows fit into no memory."""
+    from datasets import Image, List
+
+    for name, feature in rows.features.items():
+        if isinstance(feature, Image):
+            rows = rows.cast_column(name, Image(decode=False))
+        elif isinstance(feature, List) and isinstance(feature.feature, Image):
+            rows = rows.cast_column(name, List(Image(decode=False)))
+    return rows

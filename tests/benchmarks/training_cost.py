@@ -1,0 +1,166 @@
+"""What AVAR's trainers cost beside TRL's: whole steps of the trainers, from reading a row to the optimizer; a table.
+
+    python tests/benchmarks/training_cost.py sft [--tokens 4096] [--rounds 2]
+    python tests/benchmarks/training_cost.py grpo [--tokens 4096] [--response 1024] [--rounds 2]
+
+The model is that of attention_workload.py; a row has a system turn, an image of a quarter of the tokens, 64 user tokens
+and, for SFT, a response as the second half. Ways take turns in one process; ratios are medians of the turns' ratios.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from attention_workload import THREADS, interleaved, make_model, ratio
+from datasets import Dataset
+from PIL import Image
+from transformers import Qwen2VLImageProcessor
+
+from avar_eval.recipes.grpo import AvarGRPOConfig, AvarGRPOTrainer
+from avar_eval.recipes.sft import AvarSFTConfig, AvarSFTTrainer
+
+sys.path.append(str(Path(__file__).parents[1] / "attention"))
+from family_models import FAMILIES
+
+USER = 64
+COMMON: dict[str, Any] = {
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "use_cpu": True,
+    "report_to": [],
+    "save_strategy": "no",
+    "logging_steps": 1,
+    "max_steps": 1,
+    "disable_tqdm": True,
+    "dataloader_pin_memory": False,
+}
+
+
+def make_processor(image_tokens: int) -> Any:
+    """The tests' processor, with images of so many tokens."""
+    processor = FAMILIES["qwen2_5_vl"].processor()
+    processor.tokenizer.eos_token = "<|im_end|>"
+    processor.tokenizer.padding_side = "left"
+    pixels = 784 * image_tokens  # 28 x 28 make one token
+    processor.image_processor = Qwen2VLImageProcessor(patch_size=14, min_pixels=784, max_pixels=pixels)
+    return processor
+
+
+def model_for(processor: Any) -> Any:
+    """The benchmark's model with this processor's tokens; its vision tower is frozen, as is usual."""
+    model = make_model("sdpa")
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    tokens = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+    for name, token in zip(names, tokens, strict=True):
+        setattr(model.config, name, processor.tokenizer.convert_tokens_to_ids(token))
+    model.model.visual.requires_grad_(False)
+    return model.train()
+
+
+def make_row(tokens: int, response: int, *, with_answer: bool) -> dict[str, Any]:
+    """A row of about so many tokens; each digit is one."""
+    image_tokens = tokens // 4
+    side = 28 * round(image_tokens**0.5)
+    system = tokens - response - image_tokens - USER - 12  # markup
+    row: dict[str, Any] = {
+        "images": [Image.new("RGB", (side, side), "white")],
+        "prompt": [
+            {"role": "system", "content": [{"type": "text", "text": "7" * system}]},
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "7" * USER}]},
+        ],
+    }
+    if with_answer:
+        return row | {"answer": "7", "answer_type": "integer"}
+    return row | {"completion": [{"role": "assistant", "content": [{"type": "text", "text": "7" * response}]}]}
+
+
+def stepping(trainer: Any) -> Callable[[], object]:
+    """Runs one step of a trainer."""
+    return lambda: trainer.train()
+
+
+def sft(tokens: int, rounds: int, folder: str) -> None:
+    """AGTO's step over the plain one, for two sets of queries."""
+    processor = make_processor(tokens // 4)
+    data = Dataset.from_list([make_row(tokens, tokens // 2, with_answer=False)] * 2)
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {"alpha": 0.0, "beta": 0.0, "normalize_over_step": True},
+        "64 user queries": {"attention_queries": "user"},
+        "second half": {"attention_queries": "response"},
+    }
+    trainers = {
+        name: AvarSFTTrainer(
+            model_for(processor),
+            AvarSFTConfig(folder, per_device_train_batch_size=1, max_length=None, **COMMON, **options),
+            train_dataset=data,
+            processing_class=processor,
+        )
+        for name, options in ways.items()
+    }
+    report(trainers, rounds, {"64 user queries": 1.05, "second half": 1.35})
+
+
+def grpo(tokens: int, response: int, rounds: int, folder: str) -> None:
+    """A step with r_visual over one without: two responses of full length to one prompt."""
+    processor = make_processor(tokens // 4)
+    data = Dataset.from_list([make_row(tokens, response, with_answer=True)] * 2)
+    placeholders = processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"])
+    kwargs = {"suppress_tokens": placeholders, "min_new_tokens": response}
+    trainers = {
+        name: AvarGRPOTrainer(
+            model_for(processor),
+            AvarGRPOConfig(
+                folder,
+                per_device_train_batch_size=2,
+                num_generations=2,
+                max_completion_length=response,
+                visual_weight=weight,
+                generation_kwargs=kwargs,
+                **COMMON,
+            ),
+            train_dataset=data,
+            processing_class=processor,
+        )
+        for name, weight in (("plain", 0.0), ("with r_visual", 0.3))
+    }
+    report(trainers, rounds, {"with r_visual": 1.15})
+
+
+def report(trainers: dict[str, Any], rounds: int, bars: dict[str, float]) -> None:
+    """Measure and print; ends with an error if a bar is not kept."""
+    lengths = {len(of["input_ids"][0]) for trainer in trainers.values() for of in [first_batch(trainer)]}
+    seconds = interleaved([(name, stepping(trainer)) for name, trainer in trainers.items()], rounds)
+    print(f"\nprompt or row of {min(lengths)} tokens, float32, {THREADS} threads, {rounds} rounds\n")
+    print("| | seconds a step | time × plain | must be |\n|---|---|---|---|")
+    for name in trainers:
+        bar = f"≤ {bars[name]:.2f}" if name in bars else ""
+        print(f"| {name} | {median(seconds[name]):.2f} | {ratio(seconds, name):.3f} | {bar} |", flush=True)
+    missed = [name for name, bar in bars.items() if ratio(seconds, name) > bar]
+    if missed:
+        sys.exit(f"over the bar: {', '.join(missed)}")
+
+
+def first_batch(trainer: Any) -> Any:
+    """What the trainer reads first, to say how long it is."""
+    row = trainer.train_dataset[0]
+    return trainer._encoded([row])[0] if isinstance(trainer, AvarGRPOTrainer) else trainer.data_collator([row])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(THREADS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["sft", "grpo"])
+    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--response", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.kind == "sft":
+            sft(arguments.tokens, arguments.rounds, folder)
+        else:
+            grpo(arguments.tokens, arguments.response, arguments.rounds, folder)
