@@ -169,7 +169,7 @@ def _last_phrase(text: str) -> tuple[str, bool] | None:
     line, newline, _ = text[ends[-1] :].lstrip()[: MAX_LENGTH + 1].partition("\n")
     sentence = _first_sentence(line).strip()
     answer = plain(_without_stray_braces(plain(sentence)))
-    return (answer, not newline and sentence == line.strip()) if answer else None
+    return (answer, not newline and sentence == line.strip()) if answer.strip("\"'") else None
 
 
 def _without_stray_braces(text: str) -> str:

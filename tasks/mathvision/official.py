@@ -138,11 +138,13 @@ def _mathematics(text: str) -> str:
 
 
 def _stripped(text: str) -> str:
-    """_strip_string() for a text without spaces, line ends, "=" and "\\approx"."""
+    """_strip_string() for a text without spaces, line ends and "="."""
     for old, new in _SECOND_REPLACEMENTS:
         text = text.replace(old, new)
     if text.startswith("."):
         text = "0" + text
+    parts = text.split("\\approx")  # there again where a unit stood in the midst of it
+    text = parts[-1] if len(parts) == 2 else text
     if "sqrt" in text:
         text = _with_fraction_braces(_with_root_braces(text))
     if text == "0.5":

@@ -79,8 +79,9 @@ def questions(transformers: TransformersBackend) -> list[Question]:
 
 
 def engines() -> list[psutil.Process]:
-    """vLLM's processes that this one has started."""
-    return [child for child in psutil.Process().children(recursive=True) if "VLLM" in " ".join(child.cmdline())]
+    """vLLM's processes that this one has started and that live."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and "VLLM" in child.cmdline()[0]]
 
 
 def by_transformers(
