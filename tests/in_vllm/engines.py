@@ -30,6 +30,8 @@ def save_model(family: str, folder: Path, rope: Sequence[int] = (6, 4, 6), **siz
     text, vision = config.text_config, config.vision_config
     for name, size in (SIZES | sizes).items():
         setattr(text, name, size)
+    if "num_hidden_layers" in sizes:
+        text.layer_types = ["full_attention"] * sizes["num_hidden_layers"]
     text.rope_parameters["mrope_section"] = list(rope)
     setattr(vision, "hidden_size" if family == "qwen2_vl" else "out_hidden_size", text.hidden_size)
     folder.mkdir(parents=True)

@@ -81,7 +81,7 @@ def questions(transformers: TransformersBackend) -> list[Question]:
 def engines() -> list[psutil.Process]:
     """vLLM's processes that this one has started and that live."""
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and "VLLM" in child.cmdline()[0]]
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and child.name().startswith("VLLM")]
 
 
 def by_transformers(
