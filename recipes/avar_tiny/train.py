@@ -6,9 +6,9 @@ The model sees what it will be asked: the processor's own rendering of system tu
 the response alone, `<think>solution</think><answer>answer</answer><|im_end|>`. At the end the saved checkpoint is
 loaded as any checkpoint is and answers the test split by greedy generation, with the images and with white ones.
 
-Three stages: the vision tower learns to spell what a cell shows (`eyes`, half a minute) and stays as it is from then
-on; heads that look something up are fitted to it (`lookups`); then the language model is trained on descriptions of
-whole scenes, and after that on questions (`lessons`).
+Three stages here, and a short last one in `settle`: the vision tower learns to spell what a cell shows (`eyes`, half a
+minute) and stays as it is from then on; heads that look something up are fitted to it (`lookups`); then the language
+model is trained on descriptions of whole scenes, and after that on questions (`lessons`).
 
 What was tried and did not help, on two cores:
 - Vision tower and language model together from random weights: 64 % of the test split after 28 minutes. The tower
@@ -173,11 +173,11 @@ def balanced(losses: Float[Tensor, " tokens"], batch: Batch) -> Tensor:
     return (losses * weight).sum() / weight.sum()
 
 
-def system_shortfall(observation: Observation) -> Tensor:
-    """By how many nats the mass on the system turn lies below SYSTEM_FLOOR: mean over queries, heads and layers."""
-    below = (math.log(SYSTEM_FLOOR) - (observation.mass("system") + 1e-8).log()).clamp(min=0)
+def shortfalls(observation: Observation, floor: float) -> Float[Tensor, "queries layers heads"]:
+    """By how many nats each mass on the system turn lies below `floor`, of the user's and the response's tokens."""
+    below = (math.log(floor) - (observation.mass("system") + 1e-8).log()).clamp(min=0)
     asked = observation.query_mask(Role.USER) | observation.query_mask(Role.RESPONSE)
-    return below.mean(dim=(0, 2))[asked].mean()
+    return below.permute(1, 3, 0, 2)[asked]
 
 
 def learning_rate_at(step: int, settings: Settings) -> float:
@@ -238,13 +238,14 @@ def open_eyes(model: Any, processor: Any, settings: Settings) -> None:
         features = visual_features(model, look_at(processor, [scene.draw() for scene in scenes]))
         words = torch.tensor([words for scene in scenes for words in words_of(scene)])
         loss = spelling(torch.cat(features.pooler_output), embeddings, words)
-        _update(model, optimizer, loss)
+        update(model, optimizer, loss)
         if step % REPORT_STEPS == 0:
             print(f"eyes {step}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s", flush=True)
     start_lookups(model, processor, [crowded_scene(rng) for _ in range(FITTED_SCENES)])
 
 
-def _update(model: Any, optimizer: torch.optim.Optimizer, objective: Tensor) -> None:
+def update(model: Any, optimizer: torch.optim.Optimizer, objective: Tensor) -> None:
+    """One optimizer step on the objective, its gradient clipped."""
     optimizer.zero_grad()
     objective.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
@@ -285,7 +286,7 @@ def train(model: Any, processor: Any, settings: Settings) -> None:
         optimizer.param_groups[1]["lr"] = rate
         with observe(model, batch.roles, groups=["system"], layers=[layer_order.randrange(layers)]) as observation:
             loss = balanced(response_losses(model, batch), batch)
-        _update(model, optimizer, loss + SHORTFALL_WEIGHT * system_shortfall(observation))
+        update(model, optimizer, loss + SHORTFALL_WEIGHT * shortfalls(observation, SYSTEM_FLOOR).mean())
         reported.append(loss.item())
         if step % REPORT_STEPS == 0:
             mean = sum(reported) / len(reported)

@@ -160,6 +160,8 @@ def test_csv_reads_back_to_the_same_numbers() -> None:
     def value(name: str, text: str) -> object:
         if text == "":
             return None
+        if kinds[name] is bool:
+            return {"True": True, "False": False}[text]
         return float(text) if kinds[name] == float | None else int(text) if kinds[name] in (int, int | None) else text
 
     read = [

@@ -38,7 +38,7 @@ from avar_eval.recipes.avar_tiny.train import (
     generate,
     render,
     response_losses,
-    system_shortfall,
+    shortfalls,
 )
 from avar_eval.tasks.prompts import THINKING
 from avar_eval.tasks.shapes.dataset import prompt, rows, split_of
@@ -217,7 +217,9 @@ def test_shortfall_counts_only_mass_below_the_floor(model: Any, processor: Any) 
         for row, position in asked[:, observation.positions].nonzero().tolist()
         for value in mass[:, row, :, position].flatten().tolist()
     ]
-    assert system_shortfall(observation).item() == pytest.approx(sum(below) / len(below), rel=1e-4, abs=1e-6)
+    assert shortfalls(observation, SYSTEM_FLOOR).mean().item() == pytest.approx(
+        sum(below) / len(below), rel=1e-4, abs=1e-6
+    )
 
 
 def test_words_spell_what_each_cell_shows() -> None:
