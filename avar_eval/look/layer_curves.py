@@ -83,7 +83,7 @@ def _scores(axes: Axes, look: Look) -> None:
         return
     lowest = min(values.min() for values in drawn if values is not None)
     score_axis(axes, lowest, highest)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), alignment="left", title="as seen from", handlelength=3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.05, 1.0), alignment="left", title="as seen from", handlelength=3)
 
 
 def _score(axes: Axes, look: Look, name: Queries) -> Float[np.ndarray, " layers"] | None:

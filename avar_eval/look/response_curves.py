@@ -14,7 +14,8 @@ from avar_eval.look.style import COLOURS, FAINT, LABELS, ROLES, head, save
 
 TOKENS_A_ROW = 40
 ROWS_A_PAGE = 5
-_ROW, _HEAD, _FOOT = 3.4, 1.1, 0.35
+LABEL_LENGTH = 16
+_ROW, _HEAD, _FOOT = 4.0, 1.1, 0.35
 """Inches: a row of tokens, above all rows, below them."""
 
 
@@ -105,4 +106,4 @@ def shown(token: str) -> str:
     """A token's text as a label: line breaks are visible, and what is nothing but space too."""
     text = token.replace("\n", "⏎").replace("\t", "⇥")
     text = text.strip() or text.replace(" ", "␣")
-    return text if len(text) <= 16 else text[:15] + "…"
+    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"

@@ -90,7 +90,8 @@ def _codes(count: int) -> Float[Tensor, "count still"]:
     """Unit vectors, orthogonal where there is room for that."""
     codes = torch.randn(count, len(STILL))
     if count <= len(STILL):
-        return torch.linalg.qr(codes.T).Q.T
+        orthogonal: Tensor = torch.linalg.qr(codes.T).Q
+        return orthogonal.T
     return F.normalize(codes, dim=1)
 
 
@@ -98,7 +99,8 @@ def _fit(inputs: Float[Tensor, "n hidden"], targets: Float[Tensor, "n still"]) -
     """The matrix that maps inputs, normalised as a decoder layer does it, to targets with the least squared error."""
     normalised = F.rms_norm(inputs, inputs.shape[-1:])
     ridge = RIDGE * len(inputs) * torch.eye(inputs.shape[1])
-    return torch.linalg.solve(normalised.T @ normalised + ridge, normalised.T @ targets).T
+    fitted: Tensor = torch.linalg.solve(normalised.T @ normalised + ridge, normalised.T @ targets)
+    return fitted.T
 
 
 def _start(attention: Any, head: int, query: Float[Tensor, "still hidden"], key: Float[Tensor, "still hidden"]) -> None:

@@ -254,7 +254,8 @@ def update(model: Any, optimizer: torch.optim.Optimizer, objective: Tensor) -> N
 
 def _lookups_and_others(model: Any) -> tuple[list[Tensor], list[Tensor]]:
     """The decoder's query and key projections, and all else that is trained."""
-    lookups, others = [], []
+    lookups: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
