@@ -11,8 +11,8 @@ A real item, `test-0-2`:
     First think inside <think> </think> tags, then give the final answer inside <answer> </answer> tags.
 
     answer: C
-    solution: Look at the image again: the blue circle is at row 3 column 3. Check the image there: row 3 column 2
-    shows a yellow triangle, triangle is option C.
+    solution: Look at the image again: the blue circle row 3 column 3. Check the image there: at row 3 column 2
+    yellow triangle, triangle is (C) triangle.
 
 Metric: accuracy by exact match of the final answer (a letter, a whole number, or one word). Ten kinds, 50 questions
 each; steps are facts that have to be read off the image one after the other. Chance is the best constant answer to
@@ -32,8 +32,8 @@ the best known question text: answers are sampled before scenes, uniformly.
 | pointer | color or shape of the object that the dial points to | choice of 4 | 2 | 25.0 % |
 | all | | | | 15.6 % |
 
-Blind accuracy (avar-tiny, white images, all 500 test questions, greedy): 8.6 %; the same checkpoint with the images:
-63.6 %.
+Blind accuracy (avar-tiny, white images, all 500 test questions, greedy): 5.8 %; the same checkpoint with the images:
+93.8 %.
 
 Splits are disjoint by scene by construction: a scene's own hash says to which one it belongs (`dataset.split_of`).
 """
