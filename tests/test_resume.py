@@ -16,7 +16,7 @@ from avar_eval.records import RecordBook
 
 QUESTIONS = 12
 GREEDY = ("--max-new-tokens", "16", "--batch-size", "3")
-SAMPLED = (*GREEDY, "--temperature", "0.8", "--top-p", "0.9", "--samples", "2")
+SAMPLED = (*GREEDY, "--temperature", "4", "--top-p", "0.95", "--samples", "2")
 MODES = {"greedy": GREEDY, "sampled": SAMPLED}
 
 Run = Callable[..., Finished]
@@ -153,7 +153,7 @@ def test_changed_sampling_draws_anew(
 
 
 def test_more_samples_keep_those_drawn_before(avar_eval: Run, uninterrupted: dict[str, Path], tmp_path: Path) -> None:
-    options = (*GREEDY, "--temperature", "0.8", "--top-p", "0.9", "--samples")
+    options = (*GREEDY, "--temperature", "4", "--top-p", "0.95", "--samples")
     succeeded(avar_eval(*command(tmp_path, *options, "1")))
     first = (tmp_path / "records.jsonl").read_bytes()
     succeeded(avar_eval(*command(tmp_path, *options, "2")))

@@ -92,7 +92,8 @@ def test_generation_gives_the_masses_of_one_pass_over_its_result(make: Any, cach
     assert generated.positions == prefilled.positions
     wanted = prefilled.query_mask(Role.USER) | prefilled.query_mask(Role.RESPONSE)
     difference = (generated.masses() - prefilled.masses()).permute(1, 3, 0, 2, 4)[wanted]
-    assert float(difference.abs().max()) < 2e-6
+    # Shares of attention, of which 1e-5 is asked: a pass with a cache rounds otherwise than one without.
+    assert float(difference.abs().max()) < 5e-6
 
 
 def agto(image: Tensor, system: Tensor, roles: TokenRoles, queries: Tensor) -> Tensor:
@@ -123,6 +124,7 @@ def eager_loss(reference: Any, inputs: dict[str, Tensor], roles: TokenRoles, que
 def test_losses_and_gradients_of_all_parameters_equal_eager_float64(
     checkpointing: str, implementation: str, query: Role
 ) -> None:
+    functions = dict(ALL_ATTENTION_FUNCTIONS)
     model, inputs = qwen(implementation).train(), batch(ROLES)
     if checkpointing != "off":
         model.gradient_checkpointing_enable()
@@ -135,7 +137,7 @@ def test_losses_and_gradients_of_all_parameters_equal_eager_float64(
             assert observation.masses().shape[0] == LAYERS  # the recomputation is not counted
     if checkpointing == "backward after the context":
         loss.backward()
-    assert "sdpa" not in ALL_ATTENTION_FUNCTIONS._local_mapping
+    assert dict(ALL_ATTENTION_FUNCTIONS) == functions
     reference = eager_copy(model)
     expected = eager_loss(reference, inputs, ROLES, query)
     expected.backward()

@@ -52,9 +52,9 @@ def test_padding_is_not_penalised() -> None:
 
 def test_generation_penalises_as_transformers_does(backend: TransformersBackend, questions: Any) -> None:
     inputs = backend.encode(questions[0][:1], questions[1][:1])
-    ours = backend.generate(inputs, Decoding(max_new_tokens=48, repetition_penalty=1.4), ["0"])[0].token_ids
+    ours = backend.generate(inputs, Decoding(max_new_tokens=48, repetition_penalty=3.0), ["0"])[0].token_ids
     greedy = backend.generate(inputs, Decoding(max_new_tokens=48), ["0"])[0].token_ids
-    theirs = backend.model.generate(**inputs, max_new_tokens=48, do_sample=False, repetition_penalty=1.4)
+    theirs = backend.model.generate(**inputs, max_new_tokens=48, do_sample=False, repetition_penalty=3.0)
     width = inputs["input_ids"].shape[1]
     assert ours == theirs[0, width:].tolist()[: len(ours)]
     assert ours != greedy

@@ -35,7 +35,7 @@ TEST_ROWS = list(rows("test"))
 TRAIN_ROWS = list(rows("train", 4_000))
 
 # The published questions: whoever changes what is asked or drawn has to say so here and in the changelog.
-TEST_DIGEST = "2c6b4c12c729d89691f2171ddd85aa51b25f2a8c1bdedaf5fe129caf9ca41496"
+TEST_DIGEST = "5c8b83b0b9e17580ae5901e15bb58215120494af9731b966e153718927b5f780"
 
 STEPS = {"above": (-1, 0), "below": (1, 0), "left of": (0, -1), "right of": (0, 1)}
 HAND = {0: (-1, 0), 90: (0, 1), 180: (1, 0), 270: (0, -1)}
