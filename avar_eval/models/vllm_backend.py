@@ -25,6 +25,8 @@ from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
 
 _NEVER = -100.0
 """The lowest logit bias that vLLM takes: a token with it is drawn with a probability below 1e-40."""
+_SECONDS_TO_END = 60.0
+"""vLLM kills an engine that takes longer, and does not wait until it is gone."""
 
 
 class VllmOptions(BaseModel):
@@ -123,7 +125,7 @@ class VllmBackend:
     def release(self) -> None:
         """Stop the engine: its memory is free for the pass that measures attention."""
         if self._engine is not None and self._runner is not None:
-            self._engine.shutdown()
+            self._engine.shutdown(timeout=_SECONDS_TO_END)
             self._runner.close()
             self._engine = self._runner = None
 

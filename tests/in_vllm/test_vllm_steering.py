@@ -131,13 +131,17 @@ def test_tensor_parallel_workers_steer_their_heads(world: World) -> None:
     assert far < 1e-4
 
 
-def test_speculative_decoding_is_refused_when_the_engine_starts(world: World) -> None:
+def test_an_engine_that_cannot_be_exact_does_not_start(world: World) -> None:
+    with pytest.raises(ValueError, match="cannot be exact with prompts of embeddings"):
+        start_steered(world.model, STRONG, enable_prompt_embeds=True)
+
+
+def test_speculative_decoding_is_refused(world: World) -> None:
+    from avar_eval.models.vllm_steering import check_engine
+
+    parts = vars(world.steered().llm_engine.vllm_config)
     with pytest.raises(ValueError, match="cannot be exact with speculative decoding"):
-        start_steered(
-            world.model,
-            STRONG,
-            speculative_config={"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3},
-        )
+        check_engine(SimpleNamespace(**parts | {"speculative_config": object()}))
 
 
 @pytest.mark.parametrize(
