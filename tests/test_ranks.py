@@ -115,7 +115,7 @@ def test_files_of_ranks_are_taken_in_once_whatever_was_killed(tmp_path: Path) ->
 def test_attention_of_ranks_is_taken_in(tmp_path: Path) -> None:
     masses = {name: torch.full((2, 2, 1), 0.2) for name in ("image", "system", "sink", "user", "response", "template")}
     roles = torch.tensor([Role.SYSTEM, Role.IMAGE, Role.USER])
-    measured = AttentionRecord(masses, roles, torch.tensor([2]), (0, 1))
+    measured = AttentionRecord(masses, masses["system"], roles, torch.tensor([2]), (0, 1))
     append_lines(tmp_path, ["a"], [measured])
     append_lines(tmp_path, ["b"], [measured], rank=1)
     with (tmp_path / "attention.rank1.jsonl").open("a") as file:
