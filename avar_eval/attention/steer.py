@@ -233,7 +233,10 @@ def check_steering(config: Any, steering: Steering) -> None:
     )
     for name, numbers, count in asked:
         if numbers is not None and numbers[-1] >= count:
-            raise SteerError(f"steering asks for {name} up to {numbers[-1]}, but the model's are 0 to {count - 1}")
+            raise SteerError(
+                f"steering asks for {name} up to {numbers[-1]}, but the model's are 0 to {count - 1}: name which of "
+                f"these, as in {name}=0-{count - 1}"
+            )
 
 
 @contextmanager
