@@ -68,15 +68,22 @@ def test_two_processes_write_the_results_of_one_also_when_killed(server: Server,
     ended_alike(tmp_path, alone)
 
 
-def test_when_one_process_dies_the_other_says_so(server: Server, tmp_path: Path) -> None:
-    first, second = start(server, tmp_path)
-    while not (tmp_path / "records.rank1.jsonl").exists():
+@pytest.mark.parametrize("dying", [0, 1])
+def test_when_one_process_dies_the_other_says_so_and_the_same_command_goes_on(
+    server: Server, alone: Path, tmp_path: Path, dying: int
+) -> None:
+    running = start(server, tmp_path)
+    files = [tmp_path / "records.jsonl", tmp_path / "records.rank1.jsonl"]
+    while not (files[dying].exists() and files[dying].stat().st_size):
         time.sleep(0.01)
-    second.kill()
-    done = first.wait()
+    running[dying].kill()
+    done = running[1 - dying].wait()
     assert done.code == 1
     assert "another process of this run has ended early" in done.stderr
+    assert "run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
+    assert [one.wait().code for one in start(server, tmp_path)] == [0, 0]
+    ended_alike(tmp_path, alone)
 
 
 def a_record(key: str, response: str = "1") -> Record:
