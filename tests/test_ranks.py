@@ -68,15 +68,22 @@ def test_two_processes_write_the_results_of_one_also_when_killed(server: Server,
     ended_alike(tmp_path, alone)
 
 
-def test_when_one_process_dies_the_other_says_so(server: Server, tmp_path: Path) -> None:
-    first, second = start(server, tmp_path)
-    while not (tmp_path / "records.rank1.jsonl").exists():
+@pytest.mark.parametrize("dying", [0, 1])
+def test_when_one_process_dies_the_other_says_so_and_the_same_command_goes_on(
+    server: Server, alone: Path, tmp_path: Path, dying: int
+) -> None:
+    running = start(server, tmp_path)
+    files = [tmp_path / "records.jsonl", tmp_path / "records.rank1.jsonl"]
+    while not (files[dying].exists() and files[dying].stat().st_size):
         time.sleep(0.01)
-    second.kill()
-    done = first.wait()
+    running[dying].kill()
+    done = running[1 - dying].wait()
     assert done.code == 1
     assert "another process of this run has ended early" in done.stderr
+    assert "run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
+    assert [one.wait().code for one in start(server, tmp_path)] == [0, 0]
+    ended_alike(tmp_path, alone)
 
 
 def a_record(key: str, response: str = "1") -> Record:
@@ -115,7 +122,7 @@ def test_files_of_ranks_are_taken_in_once_whatever_was_killed(tmp_path: Path) ->
 def test_attention_of_ranks_is_taken_in(tmp_path: Path) -> None:
     masses = {name: torch.full((2, 2, 1), 0.2) for name in ("image", "system", "sink", "user", "response", "template")}
     roles = torch.tensor([Role.SYSTEM, Role.IMAGE, Role.USER])
-    measured = AttentionRecord(masses, roles, torch.tensor([2]), (0, 1))
+    measured = AttentionRecord(masses, masses["system"], roles, torch.tensor([2]), (0, 1))
     append_lines(tmp_path, ["a"], [measured])
     append_lines(tmp_path, ["b"], [measured], rank=1)
     with (tmp_path / "attention.rank1.jsonl").open("a") as file:

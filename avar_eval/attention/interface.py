@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
+from torch.utils.hooks import RemovableHandle
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from avar_eval.attention.groups import KeyGroups
@@ -206,6 +207,31 @@ def attention_modules(model: Any) -> list[Any]:
     if not modules:
         raise AttentionError(f"{type(model).__name__} has no decoder layers whose attention could be reached")
     return modules
+
+
+def cross_attention_layers(config: Any) -> frozenset[int]:
+    """The decoder layers whose keys are images alone (Llama-3.2-Vision), of a model's text configuration."""
+    return frozenset(config.to_dict().get("cross_attention_layers") or ())
+
+
+def before_each_pass(model: Any, begin: Callable[[Any, int], None]) -> RemovableHandle:
+    """Call `begin(cache, seen)` before each pass through the decoder; remove the handle to end it.
+
+    cache: what the pass appends to, None if nothing. seen: how many tokens are in it. Raises AttentionError where there
+    are no decoder layers.
+    """
+    cross = cross_attention_layers(model.config.get_text_config())
+    own = (module for module in attention_modules(model) if module.layer_idx not in cross)
+    first = min(own, key=lambda module: int(module.layer_idx))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # Python state is set
+    def hook(module: Any, positional: Any, named: Mapping[str, Any]) -> None:
+        # transformers before 5.24 calls it by the second name
+        cache = named.get("cache", named.get("past_key_values"))
+        begin(cache, 0 if cache is None else int(cache.get_seq_length(module.layer_idx)))
+
+    handle: RemovableHandle = first.register_forward_pre_hook(hook, with_kwargs=True)
+    return handle
 
 
 def _unknown(implementation: str, done: str) -> str:

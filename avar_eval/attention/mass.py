@@ -108,7 +108,8 @@ class _AttentionMass(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         query, key, lse, masses = ctx.saved_tensors
-        query_gradient, key_gradient = _gradients(query, key, lse, masses, gradient, ctx.call)
+        with torch.autocast(query.device.type, enabled=False):  # backward() may be called within one
+            query_gradient, key_gradient = _gradients(query, key, lse, masses, gradient, ctx.call)
         return query_gradient, key_gradient, None, None, None
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from avar_eval.attention.observe import observe
+from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.record import AttentionRecord, records_of
 from avar_eval.attention.roles import ChatMarkup, batch_roles
 from avar_eval.attention.steer import steer
@@ -66,7 +66,7 @@ def measure_batch(
     ]
     prompt_width = inputs["input_ids"].shape[1]
     roles = batch_roles(markup, prompts, responses, prompt_width, prompt_width + max(map(len, responses)))
-    with steer(model, steering, roles), observe(model, roles) as observation:
+    with steer(model, steering, roles), observe(model, roles, groups=RECORDED) as observation:
         model(**with_responses(inputs, responses), use_cache=False, logits_to_keep=1)
     return records_of(observation, roles)
 

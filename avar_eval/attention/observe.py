@@ -12,16 +12,22 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from avar_eval.attention import interface
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.interface import Attended, ObserveError, attention_modules
 from avar_eval.attention.roles import Role, TokenRoles
 
-__all__ = ["GROUPS", "ROLES_OF", "Observation", "ObserveError", "QuerySet", "observe"]
+__all__ = ["GROUPS", "RECORDED", "ROLES_OF", "Observation", "ObserveError", "QuerySet", "observe"]
 
 GROUPS = ("sink", "system", "image", "user", "response", "template")
 """Key groups: `system` contains `sink` (position 0), the other five partition a sequence."""
+BEYOND_SINK = "system_beyond_sink"
+"""The key group of `system` without `sink`. As a difference of their masses it would be lost in rounding where almost
+all attention is on position 0."""
+RECORDED = (*GROUPS, BEYOND_SINK)
+"""What `avar_eval.attention.record` needs."""
 
 QuerySet = Literal["user", "response", "both"]
 ROLES_OF: dict[QuerySet, tuple[Role, ...]] = {
@@ -43,8 +49,8 @@ class _Plan(NamedTuple):
 class Observation:
     """What `observe` captures, for one batch at a time.
 
-    A forward pass without a cache starts the batch's captures anew; with a cache, each pass adds its positions. Tokens
-    beyond the given roles, as generation appends them, are response.
+    A forward pass without a cache, or with an empty one, starts the batch's captures anew; with a cache, each pass adds
+    its positions. Tokens beyond the given roles, as generation appends them, are response.
     """
 
     def __init__(
@@ -54,29 +60,29 @@ class Observation:
         self.layers = tuple(known if layers is None else sorted(set(layers)))
         if not set(self.layers) <= set(known) or not self.layers:
             raise ObserveError(f"layers must be among 0 to {len(known) - 1}, got {list(self.layers)}")
-        if unknown := set(groups) - set(GROUPS):
-            raise ObserveError(f"no key group is called {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+        if unknown := set(groups) - set(RECORDED):
+            raise ObserveError(f"no key group is called {', '.join(sorted(unknown))}; there are {', '.join(RECORDED)}")
         self.groups = tuple(groups)
         self.queries = queries
         self.reduce_heads = reduce_heads
-        described = config.to_dict()
-        # Llama-3.2-Vision: layers whose keys are the image alone
-        self.cross_layers = frozenset(described.get("cross_attention_layers") or ())
-        kinds = enumerate(described.get("layer_types") or ())
+        self.cross_layers = interface.cross_attention_layers(config)
+        kinds = enumerate(config.to_dict().get("layer_types") or ())
         windowed = {layer for layer, kind in kinds if kind != "full_attention"}
         # whether no score can be had layer by layer (see `avar_eval.attention.score`)
         self.pool_layers = not (self.cross_layers | windowed).isdisjoint(self.layers)
+        self._heads: int = config.num_attention_heads
         self._roles: TokenRoles | None = None
         self._plans: dict[tuple[int, int, int, torch.device], _Plan | None] = {}
         self._masses: dict[int, list[Tensor]] = {}
         self._positions: dict[int, list[int]] = {}
-        self._seen: dict[int, int] = {}
-        self._latest = 0
+        self._captured_to: dict[int, int] = {}
+        self._cached = False
+        self._begins = 0
 
     def start(self, roles: TokenRoles) -> None:
         """Begin a new batch with these roles. Call backward() of the last one first if gradients are checkpointed."""
         self._roles = TokenRoles(roles.codes.cpu(), None if roles.segments is None else roles.segments.cpu())
-        for state in (self._plans, self._masses, self._positions, self._seen):
+        for state in (self._plans, self._masses, self._positions, self._captured_to):
             state.clear()
 
     @property
@@ -87,7 +93,7 @@ class Observation:
         return self._positions[min(self._positions)]
 
     def masses(self) -> Float[Tensor, "layers batch heads queries groups"]:
-        """The masses of the chosen layers in order; heads is 1 if they were reduced. Queries are at `positions`.
+        """Masses of the chosen layers in order; heads is 1 if they were reduced. Queries are at `positions`, if any.
 
         Raises ObserveError if the model has not run, or not through every chosen layer.
         """
@@ -107,41 +113,67 @@ class Observation:
     def query_mask(self, role: Role, roles: TokenRoles | None = None) -> Bool[Tensor, "batch queries"]:
         """Which of the captured queries have `role`. roles: of all positions, where generation has added some."""
         codes = self._known_roles().codes if roles is None else roles.codes
-        return codes[:, torch.tensor(self.positions)] == role
+        return codes[:, torch.tensor(self.positions, dtype=torch.long)] == role
 
     def _known_roles(self) -> TokenRoles:
         if self._roles is None:
             raise ObserveError("the roles of this batch are not known: give them to observe() or start()")
         return self._roles
 
-    def _capture(self, call: Attended, record: bool) -> Tensor | None:
-        """Masses of the queries of interest in one attention call; None if there are none. Kept if `record`."""
+    def begin_pass(self, cache: Any, seen: int) -> None:
+        """See `avar_eval.attention.interface.before_each_pass`."""
+        self._cached, self._begins = cache is not None, seen
+
+    def _capture(self, call: Attended, record: bool) -> Tensor:
+        """Masses of the queries of interest in one attention call, of none perhaps. Kept if `record`."""
         layer, length, keys = call.module.layer_idx, call.query.shape[2], call.key.shape[2]
-        if layer in self.cross_layers:  # as far along as the self-attention layer before it
-            seen = self._latest
-            keys = seen + length
-        else:
-            seen = self._latest = 0 if length == keys else self._seen.get(layer, 0)
-        plan = self._plan(seen, length, keys, call.query)
-        if record:
-            self._seen[layer] = seen + length
-            if seen == 0:
-                self._masses[layer], self._positions[layer] = [], []
-        if plan is None:
-            return None
-        rows, groups, span = plan
+        seen = self._begins
+        self._check(call, length, keys, layer in self.cross_layers)
         if layer in self.cross_layers:
+            keys = seen + length  # not the images': those of the conversation, as other layers have them
+        plan = self._plan(seen, length, keys, call.query)
+        masses = self._masses_of(call, seen, plan)
+        if record:
+            self._note(layer, seen, length)
+            self._masses[layer].append(masses)
+            self._positions[layer].extend(seen + row for row in (plan.rows if plan else ()))
+        return masses
+
+    def _masses_of(
+        self, call: Attended, seen: int, plan: _Plan | None
+    ) -> Float[Tensor, "batch heads_or_1 rows groups"]:
+        if plan is None:
+            batch, heads = call.query.shape[:2]
+            return call.query.new_zeros(batch, 1 if self.reduce_heads else heads, 0, len(self.groups)).float()
+        rows, groups, span = plan
+        if call.module.layer_idx in self.cross_layers:
             masses = self._image_only(call, seen, rows)
         else:
             masses = call.masses(groups, span)
             if len(span) > len(rows):
                 masses = masses[:, :, torch.tensor([row - span[0] for row in rows], device=masses.device)]
-        if self.reduce_heads:
-            masses = masses.mean(1, keepdim=True)
-        if record:
-            self._masses.setdefault(layer, []).append(masses)
-            self._positions.setdefault(layer, []).extend(seen + row for row in rows)
-        return masses
+        return masses.mean(1, keepdim=True) if self.reduce_heads else masses
+
+    def _check(self, call: Attended, length: int, keys: int, cross: bool) -> None:
+        """Raise ObserveError for a call whose place in the sequence, or whose heads, are not known."""
+        if not (self._cached or cross or keys == length):
+            raise ObserveError("this model hides its cache from its attention layers: run it with use_cache=False")
+        if call.query.shape[1] != self._heads:
+            raise ObserveError(
+                f"{call.query.shape[1]} of {self._heads} heads are here: under tensor or sequence parallelism masses "
+                "cannot be measured"
+            )
+
+    def _note(self, layer: int, seen: int, length: int) -> None:
+        """A pass over `length` positions after the first `seen` begins in this layer."""
+        if seen == 0:
+            self._masses[layer], self._positions[layer] = [], []
+        elif layer not in self.cross_layers and seen != self._captured_to.get(layer, 0):
+            raise ObserveError(
+                f"the cache holds {seen} tokens, of which {self._captured_to.get(layer, 0)} were observed: begin with "
+                "an empty one, and generate without an assistant or prompt lookup, which cut it back"
+            )
+        self._captured_to[layer] = seen + length
 
     def _image_only(self, call: Attended, seen: int, rows: Sequence[int]) -> Tensor:
         """A cross-attention layer sees nothing but images: all mass is there, from the first image on.
@@ -187,6 +219,7 @@ class _Watch:
         self._observation = observation
         self._implementation: str = model.config.get_text_config()._attn_implementation
         self._modules = attention_modules(model)
+        self._passes: RemovableHandle | None = None
         self._captured: dict[int, bool] = {}  # layer -> whether its masses can be recomputed for their gradient
         self._open = True
 
@@ -197,7 +230,7 @@ class _Watch:
         layer = call.module.layer_idx
         if not _in_backward():
             masses = self._observation._capture(call, record=True)
-            self._captured[layer] = masses is not None and masses.requires_grad
+            self._captured[layer] = masses.requires_grad
             return
         if not self._captured.pop(layer, False):
             raise ObserveError(
@@ -214,10 +247,13 @@ class _Watch:
             if isinstance(earlier, _Watch) and not earlier._open:  # it waited for a backward() that never came
                 interface.unwatch(earlier._implementation, earlier._modules)
         interface.watch(self._implementation, self._modules, self)
+        self._passes = interface.before_each_pass(self._model, self._observation.begin_pass)
 
     def end(self) -> None:
         """Stop listening, or wait in the background for the recomputations that backward() will need."""
         self._open = False
+        if self._passes is not None:
+            self._passes.remove()
         checkpointed = self._model.training and any(
             getattr(module, "gradient_checkpointing", False) for module in self._model.modules()
         )
@@ -260,8 +296,15 @@ def observe(
 
 def key_groups(roles: TokenRoles, groups: Sequence[str] = GROUPS) -> Bool[Tensor, "batch keys groups"]:
     """Membership of each key position in the named groups."""
-    masks = [roles.sink() if name == "sink" else roles.mask(Role[name.upper()]) for name in groups]
-    return torch.stack(masks, dim=-1)
+    return torch.stack([_members(roles, name) for name in groups], dim=-1)
+
+
+def _members(roles: TokenRoles, group: str) -> Bool[Tensor, "batch keys"]:
+    if group == "sink":
+        return roles.sink()
+    if group == BEYOND_SINK:
+        return roles.mask(Role.SYSTEM) & ~roles.sink()
+    return roles.mask(Role[group.upper()])
 
 
 def _refuse_reentrant_checkpointing(model: Any) -> None:

@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avar_eval.attention.observe import Observation
+from avar_eval.attention.observe import BEYOND_SINK, GROUPS, RECORDED, Observation, ObserveError
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
 from avar_eval.records import AttentionSummary, QueryAttention, of_rank
@@ -48,12 +48,14 @@ _SETS: tuple[Queries, ...] = ("user", "response")
 class AttentionRecord:
     """One sequence's attention masses.
 
-    mass: key group -> share (0..1) of each query's attention; the groups are those of `GROUPS`. roles: the `Role` of
-    every position. queries: the positions of the measured queries. layers: the measured layers. pool_layers:
-    whether scores are of masses pooled over layers (Llama-3.2-Vision, Gemma 3; see `avar_eval.attention.score`).
+    mass: key group -> share (0..1) of each query's attention; the groups are those of `GROUPS`. beyond_sink: that on
+    the system turn without position 0. roles: the `Role` of every position. queries: the positions of the measured
+    queries. layers: the measured layers. pool_layers: whether scores are of masses pooled over layers
+    (Llama-3.2-Vision, Gemma 3; see `avar_eval.attention.score`).
     """
 
     mass: Mapping[str, Float[Tensor, "layers heads queries"]]
+    beyond_sink: Float[Tensor, "layers heads queries"]
     roles: Int[Tensor, " sequence"]
     queries: Int[Tensor, " queries"]
     layers: tuple[int, ...]
@@ -95,9 +97,7 @@ class AttentionRecord:
         chosen = self.chosen(queries)
         if not (keys and bool((self.roles == Role.IMAGE).any()) and bool(chosen.any())):
             return None
-        image, system = self.mass["image"], self.mass["system"]
-        if first and not include_sink:
-            system = system - self.mass["sink"]
+        image, system = self.mass["image"], self.mass["system"] if include_sink else self.beyond_sink
         pair = (image[..., chosen].double(), system[..., chosen].double())
         return (pooled(pair[0]), pooled(pair[1])) if self.pool_layers else pair
 
@@ -145,7 +145,12 @@ class AttentionRecord:
 
 
 def records_of(observation: Observation, roles: TokenRoles) -> list[AttentionRecord]:
-    """One record for each sequence of an observed batch. roles: of all its positions, generated ones included."""
+    """One record for each sequence of an observed batch. roles: of all its positions, generated ones included.
+
+    Raises ObserveError if other key groups than `RECORDED` were observed, or nothing was.
+    """
+    if observation.groups != RECORDED:
+        raise ObserveError(f"records need groups={RECORDED}, and {observation.groups} were observed")
     masses = observation.masses().detach().cpu()
     positions = torch.tensor(observation.positions)
     codes = roles.codes.cpu()
@@ -157,7 +162,8 @@ def records_of(observation: Observation, roles: TokenRoles) -> list[AttentionRec
         of_sequence = masses[:, index][:, :, kept]
         records.append(
             AttentionRecord(
-                mass={name: of_sequence[..., group] for group, name in enumerate(observation.groups)},
+                mass={name: of_sequence[..., group] for group, name in enumerate(GROUPS)},
+                beyond_sink=of_sequence[..., RECORDED.index(BEYOND_SINK)],
                 roles=row[present],
                 queries=(present.cumsum(0) - 1)[positions[kept]],
                 layers=observation.layers,

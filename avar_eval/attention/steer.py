@@ -76,7 +76,7 @@ class SteeredModel:
 
     def __init__(self, steering: Steering, config: Any) -> None:
         self.steering = steering
-        self.cross_layers = frozenset(config.to_dict().get("cross_attention_layers") or ())
+        self._cross_layers = interface.cross_attention_layers(config)
         self._layers = frozenset(range(config.num_hidden_layers) if steering.layers is None else steering.layers)
         heads = torch.arange(config.num_attention_heads)
         self._heads = None if steering.heads is None else torch.isin(heads, torch.tensor(steering.heads))
@@ -96,11 +96,9 @@ class SteeredModel:
         self._first = first_steered(self.steering.rows, codes)
         self._plans.clear()
 
-    def _begin_pass(self, module: Any, positional: Any, named: dict[str, Any]) -> None:
-        """A hook before the first attention module: where this pass begins."""
-        # transformers before 5.24 calls it by the second name
-        self._cache = named.get("cache", named.get("past_key_values"))
-        self._seen = 0 if self._cache is None else int(self._cache.get_seq_length(module.layer_idx))
+    def begin_pass(self, cache: Any, seen: int) -> None:
+        """See `avar_eval.attention.interface.before_each_pass`."""
+        self._cache, self._seen = cache, seen
         self._plans.clear()
 
     def attend(self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Result:
@@ -108,7 +106,7 @@ class SteeredModel:
         layer: int = kernel.module.layer_idx
         if layer not in self._layers:
             return kernel(query, key, value, mask)
-        cross = layer in self.cross_layers
+        cross = layer in self._cross_layers
         store = None if self._cache is None else self._cache.layers[layer]
         filled = self._filled_of(store)
         mode = self.steering.mode
@@ -235,7 +233,10 @@ def check_steering(config: Any, steering: Steering) -> None:
     )
     for name, numbers, count in asked:
         if numbers is not None and numbers[-1] >= count:
-            raise SteerError(f"steering asks for {name} up to {numbers[-1]}, but the model's are 0 to {count - 1}")
+            raise SteerError(
+                f"steering asks for {name} up to {numbers[-1]}, but the model's are 0 to {count - 1}: name which of "
+                f"these, as in {name}=0-{count - 1}"
+            )
 
 
 @contextmanager
@@ -257,15 +258,13 @@ def steer(model: Any, steering: Steering, roles: TokenRoles | None = None) -> It
         yield steered
         return
     modules = attention_modules(inner)
-    first = min((m for m in modules if m.layer_idx not in steered.cross_layers), key=lambda m: int(m.layer_idx))
     implementation: str = config._attn_implementation
     interface.intervene(implementation, modules, steered)
-    begin = torch.compiler.disable(steered._begin_pass)  # type: ignore[no-untyped-call]
-    hook = first.register_forward_pre_hook(begin, with_kwargs=True)
+    passes = interface.before_each_pass(inner, steered.begin_pass)
     try:
         yield steered
     finally:
-        hook.remove()
+        passes.remove()
         interface.withdraw(implementation, modules)
 
 

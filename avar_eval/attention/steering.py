@@ -110,31 +110,33 @@ PRESETS = {
 def parse_steering(text: str) -> Steering:
     """Read `image=0.15,system=0.4[,mode=...][,rows=...][,layers=8-14][,heads=0+3]`, or a preset and changes to it.
 
-    A strength that is not named is 0. Layers and heads are numbers and ranges (last one included) joined by "+".
-    Raises UsageError, which names what is wrong.
+    A strength that is not named is 0, but one of the two must be, and a preset's name may be in any case of letters.
+    Layers and heads are numbers and ranges (last one included) joined by "+". Raises UsageError, which names what is
+    wrong.
     """
     words = [word.strip() for word in text.split(",")]
+    if not any(words):
+        raise UsageError(f"--steer is empty: name one of {', '.join(PRESETS)}, {_OR_STRENGTHS}")
+    start = PRESETS.get(words[0].lower())
+    if start is None and "=" not in words[0] and words[0] not in Steering.model_fields:
+        raise unknown_name("steering", words[0], PRESETS, f"({_OR_STRENGTHS})")
     fields: dict[str, Any] = {}
-    start = PRESETS.get(words[0])
-    if start is None and "=" not in words[0]:
-        hint = "or give strengths, such as image=0.15,system=0.4"
-        if not words[0]:
-            raise UsageError(f"--steer is empty: name one of {', '.join(PRESETS)}, {hint}")
-        raise unknown_name("steering", words[0], PRESETS, f"({hint})")
     for word in words[start is not None :]:
         name, equals, value = word.partition("=")
         name = name.strip()
-        if name not in Steering.model_fields:
-            raise unknown_name("part of --steer", name, Steering.model_fields)
+        _check_part(name, text)
         if not equals or name in fields:
             raise UsageError(f"--steer: {name} needs one value, as in {name}={_EXAMPLES[name]}")
         fields[name] = _read(name, value.strip())
+    if start is None and not {"image", "system"} & set(fields):
+        raise UsageError(f"--steer {text} has no strength: name one of {', '.join(PRESETS)} first, {_OR_STRENGTHS}")
     try:
         return Steering(**({} if start is None else start.model_dump()) | fields)
     except ValidationError as error:
         raise UsageError(f"--steer: {_explain(error)}") from None
 
 
+_OR_STRENGTHS = "or give strengths, such as image=0.15,system=0.4"
 _EXAMPLES = {
     "image": "0.15",
     "system": "0.4",
@@ -143,6 +145,20 @@ _EXAMPLES = {
     "layers": "8-14",
     "heads": "0+3",
 }
+
+
+def _check_part(name: str, text: str) -> None:
+    """Raise UsageError if no part of a steering is called that."""
+    if name in Steering.model_fields:
+        return
+    if not name:
+        raise UsageError(f"--steer {text} has a comma too many")
+    if re.fullmatch(r"[0-9-]+", name):
+        raise UsageError(
+            f"--steer: commas separate its parts, and {name} is none: a decimal point is written as in system=0.4, "
+            "several layers or heads as in layers=8+9"
+        )
+    raise unknown_name("part of --steer", name, Steering.model_fields)
 
 
 def _read(name: str, value: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Final, Literal
 
@@ -100,7 +101,8 @@ def correlate(of: Points) -> Correlated:
     if len(of.points) < FEWEST:
         left_out = "".join(f"; {model}: {reason}" for model, reason in of.left_out.items())
         raise CorrelateError(
-            f"{len(of.points)} models with both VAS and accuracy in {of.source}; a correlation needs {FEWEST}{left_out}"
+            f"a correlation needs {FEWEST} models with both VAS and accuracy, and there are {len(of.points)} in "
+            f"{of.source}{left_out}"
         )
     points = sorted(of.points, key=lambda point: point.vas)
     whole = _pearson(points)
@@ -226,11 +228,11 @@ def _point(model: str, tasks: dict[str, Measured], group: Group) -> Point | str:
     scores = {task: {one.row.score_name: one.row.score} | one.own for task, one in tasks.items()}
     accuracy = group_mean(group, scores, {task: row.score_name for task, row in rows.items()}).mean
     used = [rows[task] for task in group.task_names()]
-    scored = [row.vas for row in used if row.vas is not None]
+    scored = [row.vas for row in used if row.vas is not None and isfinite(row.vas)]
     if accuracy is None:
         return "no score"
-    if not scored:
-        return "no VAS"
+    if len(scored) < len(used):  # a mean over some of the tasks would be another quantity than the other models'
+        return f"no finite VAS of {', '.join(row.task for row in used if row.vas is None or not isfinite(row.vas))}"
     single = used[0] if len(used) == 1 else None
     trained_on = [row.task for row in used if row.trained_on]
     return Point(

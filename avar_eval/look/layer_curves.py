@@ -22,7 +22,7 @@ def draw_layer_curves(look: Look, path: Path) -> Path:
     """Write the picture: shares by layer for the question's and the answer's tokens, and below them VAS by layer."""
     figure = Figure(figsize=(14, 9))
     head(figure, "Attention by layer, from the first to the last", look)
-    grid = figure.add_gridspec(2, 2, left=0.065, right=0.8, top=0.885, bottom=0.07, hspace=0.36, wspace=0.06)
+    grid = figure.add_gridspec(2, 2, left=0.065, right=0.755, top=0.885, bottom=0.07, hspace=0.36, wspace=0.06)
     first: Axes | None = None
     for column, name in enumerate(QUERY_SETS):
         axes = figure.add_subplot(grid[0, column], sharey=first)
@@ -33,7 +33,7 @@ def draw_layer_curves(look: Look, path: Path) -> Path:
         handles=handles,
         title="share of attention on",
         loc="upper left",
-        bbox_to_anchor=(0.815, 0.9),
+        bbox_to_anchor=(0.775, 0.9),
         alignment="left",
         handlelength=3,
     )
@@ -83,7 +83,8 @@ def _scores(axes: Axes, look: Look) -> None:
         return
     lowest = min(values.min() for values in drawn if values is not None)
     score_axis(axes, lowest, highest)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.05, 1.0), alignment="left", title="as seen from", handlelength=3)
+    beside_bands = (1.09, 1.0)
+    axes.legend(loc="upper left", bbox_to_anchor=beside_bands, alignment="left", title="as seen from", handlelength=3)
 
 
 def _score(axes: Axes, look: Look, name: Queries) -> Float[np.ndarray, " layers"] | None:

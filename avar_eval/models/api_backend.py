@@ -15,9 +15,8 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import openai
-from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from avar_eval.errors import UsageError
@@ -46,7 +45,7 @@ class ApiOptions(BaseModel):
     requests_per_minute: at most so many are begun. price: US dollars a million tokens of prompt and of response.
     cost_limit: US dollars after which no request is begun, what the record book holds already counted; requests in
     flight are still paid for. retries: after a busy or failing server; the waits double, from `first_wait` seconds.
-    timeout: seconds for one response.
+    timeout: seconds for one response; a server that asks for a longer wait than this is not waited for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +70,34 @@ class ApiOptions(BaseModel):
         if self.cost_limit is not None and self.price is None:
             raise ValueError("a cost limit needs the prices: --api-price PROMPT,RESPONSE in dollars a million tokens")
         return self
+
+
+class _Message(BaseModel):
+    """What a model said. Thoughts that a server has cut off stand in a field of their own, which has two names."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Counts(BaseModel):
+    """Tokens, as far as a server counts them."""
+
+    prompt_tokens: int | None = Field(None, ge=0)
+    completion_tokens: int | None = Field(None, ge=0)
+
+
+class _Completion(BaseModel):
+    """What is read of a chat completion: OpenAI's client itself takes whatever a server sends for one."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +189,7 @@ class ApiBackend:
         """One response. Raises BackendError with what to do about it."""
         request = self._request(prompt, decoding)
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_passes),
+            retry=retry_if_exception(self._passes),
             stop=stop_after_attempt(1 + self.options.retries),
             wait=self._wait,
             reraise=True,
@@ -171,7 +198,8 @@ class ApiBackend:
             async for attempt in retrying:
                 with attempt:
                     await self._turn()
-                    return self._generation(await client.chat.completions.create(**request))
+                    reply = await client.chat.completions.with_raw_response.create(**request)
+                    return self._generation(reply.content)
         except openai.OpenAIError as error:
             raise self._explained(error) from error
         raise AssertionError("tenacity re-raises the last error")
@@ -203,25 +231,35 @@ class ApiBackend:
             self._next_start = start + 60 / self.options.requests_per_minute
             await asyncio.sleep(start - now)
 
+    def _passes(self, error: BaseException) -> bool:
+        """Whether the same request may succeed soon: a busy or failing server, a lost connection; no spent account."""
+        if isinstance(error, openai.APIStatusError):
+            busy = error.status_code in _PENDING_STATUSES or error.status_code >= 500
+            return busy and error.code != "insufficient_quota" and _asked_wait(error) <= self.options.timeout
+        return isinstance(error, openai.APIConnectionError)
+
     def _wait(self, state: RetryCallState) -> float:
         """Twice as long after each failure, with jitter, and no shorter than the server asks for."""
         error = state.outcome.exception() if state.outcome else None
-        asked = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
         patience = wait_random_exponential(multiplier=self.options.first_wait, max=60)(state)
-        return max(patience, float(asked)) if asked.isdecimal() else patience
+        return max(patience, _asked_wait(error)) if isinstance(error, openai.APIStatusError) else patience
 
-    def _generation(self, completion: ChatCompletion) -> Generation:
-        if not isinstance(completion, ChatCompletion) or not completion.choices:  # such as a page of HTML
-            raise BackendError(f"{self.options.url} sent no response in its answer: is it OpenAI-compatible?")
-        choice = completion.choices[0]
-        usage = None
-        if completion.usage is not None:
-            usage = Usage(
-                prompt_tokens=completion.usage.prompt_tokens, completion_tokens=completion.usage.completion_tokens
-            )
+    def _generation(self, reply: bytes) -> Generation:
+        """The response that a server's reply holds. Raises BackendError, with the reply, if it is something else."""
+        try:
+            completion = _Completion.model_validate_json(reply)
+        except ValidationError as error:
+            said = " ".join(reply[:300].decode(errors="replace").split()) or "nothing"
+            raise BackendError(
+                f"{self.options.url} sent no chat completion but {said}: is it OpenAI-compatible? What is answered is "
+                "kept, run the same command again to go on"
+            ) from error
+        usage = _usage(completion.usage)
+        if usage is not None:
             self._spend(usage)
         elif self.options.cost_limit is not None:
             raise BackendError(f"{self.options.url} does not count tokens: --api-cost-limit cannot be kept there")
+        choice = completion.choices[0]
         reason: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
         return Generation([], [], _text(choice.message), reason, usage)
 
@@ -240,6 +278,8 @@ class ApiBackend:
             return BackendError(f"{url} did not answer within {self.options.timeout:g} s{again}")
         if isinstance(error, openai.APIConnectionError):
             return BackendError(f"{url} cannot be reached: {error.__cause__ or error}{again}")
+        if isinstance(error, openai.APIStatusError) and (wait := _asked_wait(error)) > self.options.timeout:
+            return BackendError(f"{url} asks to be left alone for {wait:g} s: {_said(error)}{again}")
         return BackendError(f"{url} refuses a request: {_said(error)}{again}")
 
 
@@ -269,20 +309,24 @@ def _data_url(image: Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _text(message: ChatCompletionMessage) -> str:
-    """What a model said; thoughts that a server has cut off into a field of their own are put back into their tags."""
-    thoughts = (message.model_extra or {}).get("reasoning_content")
+def _text(message: _Message) -> str:
+    """What a model said; thoughts that a server has cut off are put back into their tags."""
+    thoughts = message.reasoning_content or message.reasoning
     if not thoughts:
         return message.content or message.refusal or ""
     return f"<think>{thoughts}" + ("" if message.content is None else f"</think>{message.content}")
 
 
-def _passes(error: BaseException) -> bool:
-    """Whether the same request may succeed later: a busy or failing server, a lost connection; not a spent account."""
-    if isinstance(error, openai.APIStatusError):
-        busy = error.status_code in _PENDING_STATUSES or error.status_code >= 500
-        return busy and error.code != "insufficient_quota"
-    return isinstance(error, openai.APIConnectionError)
+def _usage(counts: _Counts | None) -> Usage | None:
+    if counts is None or counts.prompt_tokens is None or counts.completion_tokens is None:
+        return None
+    return Usage(prompt_tokens=counts.prompt_tokens, completion_tokens=counts.completion_tokens)
+
+
+def _asked_wait(error: openai.APIStatusError) -> float:
+    """Seconds that a busy server asks to be left alone for; 0 where it does not say, or gives a date."""
+    asked = error.response.headers.get("retry-after", "")
+    return float(asked) if asked.replace(".", "", 1).isdecimal() else 0.0
 
 
 def _said(error: openai.OpenAIError) -> str:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from avar_eval.attention.measure import measure_batch
-from avar_eval.attention.observe import observe
+from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.record import AttentionRecord, records_of
 from avar_eval.attention.roles import ChatMarkup, TokenRoles, batch_roles
 from avar_eval.attention.steer import check_steering, steer
@@ -188,7 +188,7 @@ class TransformersBackend:
         )
         stopping = StoppingCriteriaList([OneTokenLater(ends, width)])
         roles = self.markup.roles(inputs["input_ids"], inputs["attention_mask"])
-        with observe(self.model, roles) as observation:
+        with observe(self.model, roles, groups=RECORDED) as observation:
             sequences = self._sequences(
                 inputs, decoding, streams, roles, generation_config=config, stopping_criteria=stopping
             )

@@ -64,8 +64,9 @@ def _handles(settings: list[str]) -> list[Line2D | Patch]:
 
 
 def _differences(axes: Axes, sweep: Sweep, task: str, curves: dict[str, list[Comparison]]) -> None:
-    plain = sweep.unsteered[task].metrics["accuracy"].value
-    axes.set_title(task if plain is None else f"{task}: {100 * plain:.1f} % unsteered")
+    plain = sweep.unsteered[task].metrics["accuracy"]
+    said = "" if plain.value is None else f"{100 * plain.value:.1f} % unsteered, "
+    axes.set_title(f"{task}: {said}n = {plain.n}")
     axes.axvspan(*REDUNDANCY_ZONE, color=_ZONE, zorder=0, linewidth=0)
     axes.axhline(0, linestyle="--", color=INK, linewidth=1.4, zorder=2)
     for index, points in enumerate(curves.values()):

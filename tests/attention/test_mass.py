@@ -179,6 +179,18 @@ def test_gradients_of_half_precision_inputs_are_accumulated_in_float32() -> None
         assert torch.allclose(gradient.double(), wanted, rtol=2**-8, atol=1e-6)  # one rounding to bfloat16
 
 
+def test_gradients_are_not_rounded_by_an_autocast_around_backward() -> None:
+    case = causal_case(torch.float32)
+    gradients = []
+    for enabled in (False, True):
+        query, key = case.query.clone().requires_grad_(), case.key.clone().requires_grad_()
+        loss = masses_of(case, query, key)[..., 0].log().sum()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            gradients.append(torch.autograd.grad(loss, (query, key)))
+    for plain, cast in zip(*gradients, strict=True):
+        assert torch.equal(plain, cast)
+
+
 def test_a_decode_step_equals_the_row_of_the_whole_sequence() -> None:
     case = causal_case()
     whole = masses_of(case, case.query, case.key)

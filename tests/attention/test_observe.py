@@ -21,6 +21,7 @@ from decoders import (
 )
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from avar_eval.attention.mass import attention_mass
@@ -94,6 +95,53 @@ def test_generation_gives_the_masses_of_one_pass_over_its_result(make: Any, cach
     difference = (generated.masses() - prefilled.masses()).permute(1, 3, 0, 2, 4)[wanted]
     # Shares of attention, of which 1e-5 is asked: a pass with a cache rounds otherwise than one without.
     assert float(difference.abs().max()) < 5e-6
+
+
+def test_a_cache_that_was_cut_back_is_refused() -> None:
+    model, inputs = qwen(), batch(PLAIN)
+    options = {"max_new_tokens": 14, "min_new_tokens": 14, "do_sample": False, "pad_token_id": 0}
+    with observe(model, PLAIN), pytest.raises(ObserveError, match="begin with an empty one"):
+        model.generate(**inputs, **options, prompt_lookup_num_tokens=3)
+
+
+def test_a_cache_that_was_filled_elsewhere_is_refused() -> None:
+    model, ids = qwen(), batch(PLAIN)["input_ids"]
+    cache = DynamicCache(config=model.config.get_text_config())
+    model(input_ids=ids[:, :5], past_key_values=cache, use_cache=True)
+    with observe(model, PLAIN), pytest.raises(ObserveError, match="holds 5 tokens, of which 0 were observed"):
+        model(input_ids=ids[:, 5:], past_key_values=cache, use_cache=True)
+
+
+def test_a_prompt_in_chunks_gives_the_masses_of_one_pass() -> None:
+    model, ids = qwen(), batch(PLAIN)["input_ids"]
+    with torch.no_grad(), observe(model, PLAIN) as whole:
+        model(input_ids=ids, use_cache=False)
+    with torch.no_grad(), observe(model, PLAIN) as chunked:
+        cache = DynamicCache(config=model.config.get_text_config())
+        for part in ids.split(9, 1):
+            model(input_ids=part, past_key_values=cache, use_cache=True)
+    assert chunked.positions == whole.positions
+    assert torch.allclose(chunked.masses(), whole.masses(), atol=1e-5)
+
+
+@pytest.mark.parametrize("reduce_heads", [False, True])
+def test_a_batch_without_such_queries_has_no_masses(reduce_heads: bool) -> None:
+    model, roles = qwen(), roles_of("sssstvvvvvvvtuuuuut")
+    with torch.no_grad(), observe(model, roles, queries="response", reduce_heads=reduce_heads) as observation:
+        model(**batch(roles), use_cache=False)
+    assert observation.positions == []
+    assert observation.masses().shape == (LAYERS, 1, 1 if reduce_heads else HEADS, 0, len(GROUPS))
+    assert observation.query_mask(Role.RESPONSE).shape == (1, 0)
+
+
+def test_a_part_of_the_heads_is_refused() -> None:
+    model = qwen()
+    for layer in model.model.language_model.layers:  # as tensor parallelism leaves them on each device
+        attention = layer.self_attn
+        attention.q_proj, attention.o_proj = torch.nn.Linear(32, 16), torch.nn.Linear(16, 32)
+        attention.k_proj, attention.v_proj = torch.nn.Linear(32, 8), torch.nn.Linear(32, 8)
+    with observe(model, PLAIN), pytest.raises(ObserveError, match="2 of 4 heads are here"):
+        model(**batch(PLAIN), use_cache=False)
 
 
 def agto(image: Tensor, system: Tensor, roles: TokenRoles, queries: Tensor) -> Tensor:

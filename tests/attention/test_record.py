@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch import Tensor
 
 import avar_eval
 from avar_eval.attention.objectives import attention_losses, visual_ratio, visual_reward
-from avar_eval.attention.observe import GROUPS, key_groups, observe
+from avar_eval.attention.observe import GROUPS, RECORDED, ObserveError, key_groups, observe
 from avar_eval.attention.record import (
     ATTENTION_NAME,
     AttentionRecord,
@@ -36,7 +37,7 @@ WITHOUT_SYSTEM = roles_of("uuvvvvuuutrrr")
 def measured(roles: TokenRoles) -> tuple[list[AttentionRecord], Tensor]:
     """Records, and the reference's masses on every group for all positions."""
     model, inputs = qwen(), batch(roles)
-    with torch.no_grad(), observe(model, roles) as observation:
+    with torch.no_grad(), observe(model, roles, groups=RECORDED) as observation:
         model(**inputs, use_cache=False)
     with torch.no_grad():
         maps = eager_maps(eager_copy(model), inputs)[0]
@@ -63,6 +64,42 @@ def test_scores_are_equation_1_and_2_literally(queries: str, include_sink: bool)
         assert score == pytest.approx(by_hand, rel=1e-5)
         ratio = record.ratio_of_sums(queries, include_sink)  # type: ignore[arg-type]
         assert ratio == pytest.approx(float(image.sum() / system.sum()), rel=1e-5)
+
+
+def with_sink(model: Any, token: int, height: float) -> Any:
+    """The model with scores on `token` higher by `height` for every query, as massive activations make them."""
+    text = model.model.language_model
+    text.embed_tokens.weight.data[:, 0] = 0
+    text.embed_tokens.weight.data[token] = torch.eye(32)[0] * 1e4  # normalised: sqrt(32) in coordinate 0, which is kept
+    for layer in text.layers:
+        layer.self_attn.o_proj.weight.data[0] = layer.mlp.down_proj.weight.data[0] = 0
+        # the last pair of a head's dimensions, which its position hardly turns
+        layer.self_attn.q_proj.bias.data.view(-1, 8)[:, 3] = height
+        layer.self_attn.k_proj.weight.data.view(-1, 8, 32)[:, 3] = torch.eye(32)[0] * 8**0.5 / 32**0.5
+    return model
+
+
+def test_a_sink_that_takes_nearly_all_attention_leaves_the_score_without_it_exact() -> None:
+    roles = roles_of("sssstvvvvvvvtuuuuutrrrr")
+    model, inputs = with_sink(qwen(), 99, 20.0), batch(roles)
+    inputs["input_ids"][0, 0] = 99
+    with torch.no_grad(), observe(model, roles, groups=RECORDED) as observation:
+        model(**inputs, use_cache=False)
+    (record,) = records_of(observation, roles)
+    with torch.no_grad():
+        maps = eager_maps(eager_copy(model), inputs)[0][:, 0]
+    of_user = maps[:, :, roles.mask(Role.USER)[0]]
+    assert float(of_user[..., 0].min()) > 1 - 1e-4
+    expected = (of_user[..., 5:12].sum(-1) / of_user[..., 1:4].sum(-1)).mean()
+    assert record.visual_attention_score(include_sink=False) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_records_of_other_key_groups_are_refused() -> None:
+    model = qwen()
+    with torch.no_grad(), observe(model, ROLES) as observation:
+        model(**batch(ROLES), use_cache=False)
+    with pytest.raises(ObserveError, match="system_beyond_sink"):
+        records_of(observation, ROLES)
 
 
 def test_positions_and_roles_of_a_record_know_no_padding() -> None:
@@ -103,7 +140,7 @@ def test_a_mean_over_samples_has_an_interval_and_leaves_out_the_undefined() -> N
 
 def test_masses_of_windowed_layers_are_pooled() -> None:
     model, inputs = gemma(), batch(ROLES)
-    with torch.no_grad(), observe(model, ROLES) as observation:
+    with torch.no_grad(), observe(model, ROLES, groups=RECORDED) as observation:
         model(**inputs, use_cache=False)
     for record in records_of(observation, ROLES):
         chosen = record.chosen("response")
@@ -145,7 +182,7 @@ def test_a_line_of_a_7b_model_is_a_few_kilobytes() -> None:
     roles = torch.full((340,), int(Role.RESPONSE))
     roles[:11], roles[11:40], roles[40:60] = int(Role.SYSTEM), int(Role.IMAGE), int(Role.USER)
     mass = {name: torch.rand(28, 28, len(queries)) for name in GROUPS}
-    record = AttentionRecord(mass=mass, roles=roles, queries=queries, layers=tuple(range(28)))
+    record = AttentionRecord(mass, mass["system"] - mass["sink"], roles, queries, tuple(range(28)))
     assert len(record.to_line("0" * 64)) < 16_000
 
 

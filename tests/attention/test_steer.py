@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avar_eval import steer
 from avar_eval.attention.measure import with_responses
-from avar_eval.attention.observe import GROUPS, observe
+from avar_eval.attention.observe import GROUPS, RECORDED, observe
 from avar_eval.attention.record import records_of
 from avar_eval.attention.roles import Role, TokenRoles, batch_roles
 from avar_eval.attention.steering import Steering
@@ -71,7 +71,7 @@ def steered_logits(
     inputs = whole.encoded(backend)
     roles = roles_of_batch(backend, inputs, whole.responses)
     extended = with_responses(inputs, whole.responses)
-    with torch.inference_mode(), observe(backend.model, roles) as observation:
+    with torch.inference_mode(), observe(backend.model, roles, groups=RECORDED) as observation:
         if steering is None:
             return backend.model(**extended, use_cache=False).logits, roles, observation
         with steer(backend.model, steering, roles):
@@ -134,7 +134,7 @@ def test_generation_with_a_cache_equals_one_pass_in_eager_float64(
         roles = backend.markup.roles(inputs["input_ids"], inputs["attention_mask"])
         with steer(backend.model, steering, roles):
             responses, logits = generated(backend, inputs)
-            with observe(backend.model, roles) as observation:
+            with observe(backend.model, roles, groups=RECORDED) as observation:
                 assert generated(backend, inputs)[0] == responses
         final = roles_of_batch(backend, inputs, responses)
         codes = TokenRoles(final.codes[:, :-1])  # the last token is not read any more

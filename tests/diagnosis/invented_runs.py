@@ -40,7 +40,7 @@ def attention(vas: float, layers: int, tokens: int, seed: int, heads: int = 4) -
         "response": rest * torch.where(is_response, 0.6, 0.0),
         "template": rest * 0.1,
     }
-    return AttentionRecord(mass, codes, queries, tuple(range(layers)))
+    return AttentionRecord(mass, system * 0.3, codes, queries, tuple(range(layers)))
 
 
 def write_run(

@@ -86,9 +86,23 @@ def test_a_steered_run_is_a_model_of_its_own_and_one_without_vas_is_named(tmp_pa
     runs.append(write_run(tmp_path / "served", "served", 8.0, rows=20, layers=4, measured=False))
     points = run_points(runs, None)
     assert "a, steered: image=0.15,system=0.4" in [point.model for point in points.points]
-    assert points.left_out == {"served": "no VAS"}
+    assert points.left_out == {"served": "no finite VAS of shapes"}
     learned = write_run(tmp_path / "learned", "learned", 8.0, rows=4, layers=4, trained_on=["shapes"])
     assert [point.note for point in run_points([learned], None).points] == ["trained on shapes"]
+
+
+def test_a_mean_over_fewer_tasks_than_the_other_models_have_is_no_point(tmp_path: Path) -> None:
+    runs = scored(tmp_path)
+    for run in runs:
+        results = json.loads((run / "results.json").read_text())
+        second = json.loads(json.dumps(results["tasks"]["shapes"]))
+        if run.name == "b":
+            second["metrics"]["vas"] = {"value": None, "ci95": None, "n": 0}
+        results["tasks"]["shapes_prior"] = second
+        (run / "results.json").write_text(json.dumps(results))
+    points = run_points(runs, ["shapes", "shapes_prior"])
+    assert [point.model for point in points.points] == ["a", "c", "d"]
+    assert points.left_out == {"b": "no finite VAS of shapes_prior"}
 
 
 def test_the_command_prints_n_and_writes_its_files(tmp_path: Path) -> None:
@@ -113,7 +127,7 @@ def test_a_picture_of_many_models(tmp_path: Path, scale: float) -> None:
 
 
 def test_too_few_models_and_empty_store_get_one_message(tmp_path: Path) -> None:
-    with pytest.raises(CorrelateError, match="a correlation needs 3"):
+    with pytest.raises(CorrelateError, match="needs 3 models with both VAS and accuracy, and there are 2"):
         correlate(run_points(scored(tmp_path)[:2], None))
     with pytest.raises(CorrelateError, match="no finished run in the leaderboard"):
         run_points([], None)

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 from family_models import FAMILIES, lively_model
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from avar_eval.attention.measure import measure_attention, with_responses
 from avar_eval.attention.roles import ChatMarkup, Role
 from avar_eval.cli import main
-from avar_eval.look import image_attention, response_curves
+from avar_eval.look import image_attention, layer_curves, response_curves
 from avar_eval.look.conversation import Conversation, look
 from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.response_curves import shown
+from avar_eval.look.style import drawing
 
 Run = Callable[..., tuple[int, str, str]]
 RESPONSE = "One $red$ and\ntwo <think> 画 blue_{2}^."
@@ -97,6 +100,25 @@ def test_attention_on_each_image_token_equals_eager_float64(
         expected = maps[:, :, rows][..., keys].mean((0, 1, 2))
         assert measured[name].dtype == torch.float64
         assert measured[name].tolist() == pytest.approx(expected.tolist(), rel=1e-5, abs=1e-9)
+
+
+def test_the_names_of_bands_and_curves_stand_free_in_the_picture_by_layer(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(layer_curves, "save", lambda figure, path: drawn.append(figure) or path)
+    looked = look(Conversation("avar-tiny", pictures[:1], "How many?", response="<answer>2</answer>"))
+    with drawing():
+        layer_curves.draw_layer_curves(looked, tmp_path / "layers.png")
+        (figure,) = drawn
+        FigureCanvasAgg(figure).draw()
+        scores = figure.axes[-1]
+        legend = scores.get_legend()
+        assert legend is not None
+        place = legend.get_window_extent()
+        assert place.x1 < figure.bbox.x1, "cut off at the picture's edge"
+        assert {text.get_text() for text in scores.texts} >= {"narrow", "panoramic"}
+        assert not any(place.overlaps(text.get_window_extent()) for text in scores.texts)
 
 
 def test_a_look_at_two_images_agrees_with_measure_attention(model: Path, pictures: list[Path]) -> None:

@@ -22,7 +22,7 @@ class Endpoint:
     """What the endpoint does, and what it was asked. delay: seconds an answer takes.
 
     busy: how many requests get status 429, with `retry_after`, before it begins to answer. broken: the status that all
-    requests get from the one with number `broken_from` on.
+    requests get from the one with number `broken_from` on. garbage: what it sends in the place of every answer.
     """
 
     delay: float = 0.0
@@ -32,7 +32,8 @@ class Endpoint:
     broken_from: int = 0
     usage: tuple[int, int] | None = (1000, 100)
     finish_reason: str = "stop"
-    thoughts: str | None = None
+    thoughts: dict[str, str] = field(default_factory=dict)
+    garbage: bytes | None = None
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
@@ -65,8 +66,8 @@ class Endpoint:
 
     def _completion(self, asked: str) -> dict[str, Any]:
         message = {"role": "assistant", "content": f"<think>hm</think><answer>{len(asked) % 10}</answer>"}
-        if self.thoughts is not None:
-            message |= {"reasoning_content": self.thoughts, "content": "<answer>4</answer>"}
+        if self.thoughts:
+            message |= self.thoughts | {"content": "<answer>4</answer>"}
         completion: dict[str, Any] = {
             "id": "1",
             "object": "chat.completion",
@@ -92,7 +93,7 @@ def served(endpoint: Endpoint) -> Iterator[Endpoint]:
                 status, content = 404, {"error": {"message": f"no {self.path} here"}}
             else:
                 status, content = endpoint.reply(body, self.headers["Authorization"])
-            data = json.dumps(content).encode()
+            data = json.dumps(content).encode() if endpoint.garbage is None else endpoint.garbage
             try:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

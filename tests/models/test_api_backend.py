@@ -97,10 +97,44 @@ def test_why_a_response_ended_is_kept(endpoint: Endpoint, finish_reason: str, ex
     assert generation.finish_reason == expected
 
 
-def test_thoughts_in_a_field_of_their_own_are_put_back(endpoint: Endpoint) -> None:
-    endpoint.thoughts = "two and two"
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thoughts_in_a_field_of_their_own_are_put_back(endpoint: Endpoint, name: str) -> None:
+    endpoint.thoughts = {name: "two and two"}
     ((_, generation),) = backend(endpoint).answer(asked(endpoint, 1), GREEDY)
     assert generation.text == "<think>two and two</think><answer>4</answer>"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"<html>502 Bad Gateway</html>",
+        b"null",
+        b"[]",
+        b'{"error": {"message": "the model is overloaded"}}',
+        b'{"choices": []}',
+        b'{"choices": "text"}',
+        b'{"choices": [{}]}',
+        b'{"choices": [{"message": null}]}',
+        b'{"choices": [{"message": "text"}]}',
+        b'{"choices": [{"message": {"content": 5}}]}',
+        b'{"choices": [{"message": {"content": "\\ud800"}}]}',
+        b'{"choices": [{"message": {"content": "cut of',
+        b'{"choices": [{"message": {"content": "\xff\xfe"}}]}',
+        b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "a", "completion_tokens": -1}}',
+    ],
+)
+def test_what_is_no_chat_completion_is_one_message_that_shows_it(endpoint: Endpoint, reply: bytes) -> None:
+    endpoint.garbage = reply
+    with pytest.raises(BackendError, match="is it OpenAI-compatible") as caught:
+        list(backend(endpoint).answer(asked(endpoint, 1), GREEDY))
+    assert (reply[:20].decode(errors="replace") or "sent no chat completion but nothing") in str(caught.value)
+
+
+def test_usage_without_numbers_is_not_counted(endpoint: Endpoint) -> None:
+    endpoint.garbage = b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": null}}'
+    ((_, generation),) = backend(endpoint).answer(asked(endpoint, 1), GREEDY)
+    assert (generation.text, generation.usage) == ("x", None)
 
 
 def test_many_are_under_way_and_no_more_than_allowed(endpoint: Endpoint) -> None:
@@ -128,6 +162,14 @@ def test_the_wait_is_no_shorter_than_the_server_says(endpoint: Endpoint) -> None
     start = time.monotonic()
     list(backend(endpoint).answer(asked(endpoint, 1), GREEDY))
     assert time.monotonic() - start >= 1
+
+
+def test_a_server_that_wants_a_long_rest_is_not_waited_for(endpoint: Endpoint) -> None:
+    endpoint.busy, endpoint.retry_after = 9, "3600"
+    start = time.monotonic()
+    with pytest.raises(BackendError, match="asks to be left alone for 3600 s: Rate limit reached"):
+        list(backend(endpoint).answer(asked(endpoint, 1), GREEDY))
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("status", [500, 503])
