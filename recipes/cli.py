@@ -27,13 +27,13 @@ _RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped re
 
 @app.command(context_settings=_OPTIONS)
 def sft(context: typer.Context, recipe: _RecipeName) -> None:
-    """Cold-start fine-tuning with AGTO (Eq. 4-6). Any option of TRL's SFTConfig or ours: --key value."""
+    """Cold-start fine-tuning with AGTO, Equations 4-6. Any option of TRL's SFTConfig or ours: --key value."""
     _train("sft", recipe, context.args)
 
 
 @app.command(context_settings=_OPTIONS)
 def grpo(context: typer.Context, recipe: _RecipeName) -> None:
-    """Reinforcement learning with VARS (Eq. 7-10). Any option of TRL's GRPOConfig or ours: --key value."""
+    """Reinforcement learning with VARS, Equations 7-10. Any option of TRL's GRPOConfig or ours: --key value."""
     _train("grpo", recipe, context.args)
 
 

@@ -137,9 +137,11 @@ def _check_settings(of: Scoring) -> None:
     try:
         before = HowAsked.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        of.scores.mkdir(parents=True, exist_ok=True)
+        _make_folder(of.scores)
         write_atomically(path, [of.how.model_dump_json(indent=2) + "\n"])
         return
+    except OSError as error:
+        raise WatchError(f"{path} cannot be read: {error.strerror}; give --output another folder") from error
     except ValidationError as error:
         raise UsageError(f"{path} cannot be read: give --output another folder") from error
     old, new = before.model_dump(), of.how.model_dump()
@@ -149,6 +151,13 @@ def _check_settings(of: Scoring) -> None:
             f"the scores in {of.scores} were made with {'; '.join(changed)}: ask in the same way, delete that folder, "
             "or give `avar-eval watch` --output another one"
         )
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WatchError(f"cannot make the folder {path}: {error.strerror}; give --output another one") from error
 
 
 def scored_steps(of: Scoring) -> dict[int, Results]:
