@@ -134,7 +134,7 @@ def recipes() -> None:
 
     for name in shipped():
         card = read_recipe(name).card
-        typer.echo(f"{name:32} {card.method:5} {card.processes:3} GPU  {card.description}")
+        typer.echo(f"{name:34} {card.method:5} {card.processes:3} GPU  {card.description}")
 
 
 def _train(method: Literal["sft", "grpo"], name: str, arguments: list[str]) -> None:

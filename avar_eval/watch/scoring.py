@@ -134,15 +134,13 @@ def _base_of_adapters(output_dir: Path) -> str | None:
 def _check_settings(of: Scoring) -> None:
     """Scores of one folder are comparable. Raises UsageError if there are some that were made otherwise."""
     path = of.scores / SETTINGS_NAME
-    try:
-        before = HowAsked.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not any(of.scores.glob("step-*")):  # such as after a mistyped --base: nothing was asked in that way
         _make_folder(of.scores)
         write_atomically(path, [of.how.model_dump_json(indent=2) + "\n"])
         return
-    except OSError as error:
-        raise WatchError(f"{path} cannot be read: {error.strerror}; give --output another folder") from error
-    except ValidationError as error:
+    try:
+        before = HowAsked.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
         raise UsageError(f"{path} cannot be read: give --output another folder") from error
     old, new = before.model_dump(), of.how.model_dump()
     changed = [f"{name} {old[name]!r}, now {new[name]!r}" for name in new if new[name] != old[name]]
