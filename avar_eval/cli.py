@@ -143,6 +143,16 @@ def evaluate(
     if top_p == 0:
         raise UsageError("--top-p must be above 0")
     steering = None if steer is None else _steering(steer)
+    api_options = _given(
+        url=api_url,
+        key_env=api_key_env,
+        concurrency=api_concurrency,
+        requests_per_minute=api_requests_per_minute,
+        price=api_price,
+        cost_limit=api_cost_limit,
+    )
+    vllm_options = _given(tensor_parallel=tensor_parallel, data_parallel=data_parallel, max_model_len=max_model_len)
+    backend_options = _of_backend(model, cast("BackendName | None", backend), api_options, vllm_options)
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.run import RunConfig
@@ -171,17 +181,7 @@ def evaluate(
                 attention_samples=0 if attention == "off" else attention_samples,
                 steering=steering,
                 backend=cast("BackendName | None", backend),
-                backend_options=_given(
-                    url=api_url,
-                    key_env=api_key_env,
-                    concurrency=api_concurrency,
-                    requests_per_minute=api_requests_per_minute,
-                    price=api_price,
-                    cost_limit=api_cost_limit,
-                    tensor_parallel=tensor_parallel,
-                    data_parallel=data_parallel,
-                    max_model_len=max_model_len,
-                ),
+                backend_options=backend_options,
                 command=command_text(sys.argv[1:]),
             )
         )
@@ -204,6 +204,20 @@ def _steering(text: str) -> "Steering":
 def _given(**options: object) -> dict[str, object]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _of_backend(
+    model: str, backend: "BackendName | None", api: dict[str, object], vllm: dict[str, object]
+) -> dict[str, object]:
+    """The options for the run's backend. Raises UsageError for one that only another backend has."""
+    from avar_eval.models.registry import choose_backend
+
+    chosen = choose_backend(model, backend)
+    for name, prefix, options in (("api", "--api-", api), ("vllm", "--", vllm)):
+        if options and chosen != name:
+            option = prefix + min(options).replace("_", "-")
+            raise UsageError(f"{option} is an option of --backend {name}, and {model} is run by {chosen}")
+    return api | vllm
 
 
 @app.command()

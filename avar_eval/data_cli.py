@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from avar_eval.command_line import interruptible
 from avar_eval.names import listed_names
 
 data_app = typer.Typer(
@@ -24,7 +25,7 @@ _SHOWN_PROBLEMS = 20
 @data_app.command("fetch")
 def fetch_command(tasks: Tasks, data_dir: DataDir) -> None:
     """Download the rows and pictures of TASKS at their pinned revisions. Run again to resume."""
-    with contextlib.redirect_stdout(sys.stderr):  # libraries print
+    with contextlib.redirect_stdout(sys.stderr), interruptible():  # libraries print
         from avar_eval.tasks.catalog import find_tasks
         from avar_eval.tasks.data import EMBEDDED, fetch
 
@@ -49,7 +50,7 @@ def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
 
     entries = [entry for entry in find_tasks(listed_names(tasks)) if entry.dataset != EMBEDDED]
     checked = []
-    with Bar("checking tasks", len(entries)) as bar:
+    with interruptible(), Bar("checking tasks", len(entries)) as bar:
         for entry in entries:
             checked.append(verify(entry, data_dir))
             bar.advance(1)

@@ -127,7 +127,7 @@ def rebuild(store: StoreOption = None) -> None:
 
 @app.command()
 def add(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json...", help="Of finished runs.")],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help="Of finished runs.")],
     store: StoreOption = None,
 ) -> None:
     """Add finished runs from elsewhere.

@@ -92,7 +92,8 @@ def draw_curve(points: Sequence[Row], run: str, path: Path) -> None:
         axes.grid(axis="y", color="#eceef1")
         axes.spines[["top", "right"]].set_visible(False)
     below.xaxis.get_major_locator().set_params(integer=True)
-    above.legend(frameon=False)
+    # Outside of the axes: inside, it would lie on an interval.
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=110)

@@ -27,13 +27,13 @@ _RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped re
 
 @app.command(context_settings=_OPTIONS)
 def sft(context: typer.Context, recipe: _RecipeName) -> None:
-    """Cold-start fine-tuning with AGTO (Eq. 4-6). Any option of TRL's SFTConfig or ours: --key value."""
+    """Cold-start fine-tuning with AGTO, Equations 4-6. Any option of TRL's SFTConfig or ours: --key value."""
     _train("sft", recipe, context.args)
 
 
 @app.command(context_settings=_OPTIONS)
 def grpo(context: typer.Context, recipe: _RecipeName) -> None:
-    """Reinforcement learning with VARS (Eq. 7-10). Any option of TRL's GRPOConfig or ours: --key value."""
+    """Reinforcement learning with VARS, Equations 7-10. Any option of TRL's GRPOConfig or ours: --key value."""
     _train("grpo", recipe, context.args)
 
 
@@ -134,7 +134,7 @@ def recipes() -> None:
 
     for name in shipped():
         card = read_recipe(name).card
-        typer.echo(f"{name:32} {card.method:5} {card.processes:3} GPU  {card.description}")
+        typer.echo(f"{name:34} {card.method:5} {card.processes:3} GPU  {card.description}")
 
 
 def _train(method: Literal["sft", "grpo"], name: str, arguments: list[str]) -> None:

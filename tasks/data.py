@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,7 +78,7 @@ def fetch(entries: Sequence[TaskEntry], data_dir: Path) -> Iterator[tuple[Path, 
 
 
 def verify(entry: TaskEntry, data_dir: Path) -> Checked:
-    """Check a task's rows, their number and ids, that needed pictures are there, and that all can be decoded."""
+    """Check a task's rows and their number, that needed pictures are there, and that all can be decoded."""
     folder, checked = data_dir / entry.data, Checked(entry.name)
     try:
         rows = read_rows(entry, data_dir)
@@ -87,7 +86,7 @@ def verify(entry: TaskEntry, data_dir: Path) -> Checked:
         checked.problems.append(str(error))
         return checked
     checked.rows = len(rows)
-    checked.problems += [*_problems_of_ids(entry, rows), *_problems_of_manifest(entry, folder, len(rows))]
+    checked.problems += _problems_of_manifest(entry, folder, len(rows))
     hashes = _known_hashes(folder)
     checked.problems += _problems_of_missing(entry, rows)
     for row in rows:
@@ -205,11 +204,6 @@ def _read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise DataError(f"{path} is missing or damaged: fetch the benchmark again") from error
-
-
-def _problems_of_ids(entry: TaskEntry, rows: Sequence[Row]) -> list[str]:
-    counts = Counter(entry.row_id(row) for row in rows)
-    return [f"the id {name} stands on {count} rows" for name, count in counts.items() if count > 1]
 
 
 def _problems_of_manifest(entry: TaskEntry, folder: Path, count: int) -> list[str]:

@@ -1,7 +1,7 @@
 """The rows of a benchmark in a local folder (`--data-dir`). Light: imports neither lmms-eval nor datasets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from avar_eval.errors import AvarError
 from avar_eval.pictures import whole_pictures_only
-from avar_eval.tasks.catalog import TaskEntry, function_of, hooks_of
+from avar_eval.tasks.catalog import TaskEntry, function_of, hooks_of, judge_of, question_and_target
 
 Row = dict[str, Any]
 
@@ -32,13 +32,43 @@ def rows_by_id(entry: TaskEntry, data_dir: Path | None) -> dict[str, Row]:
 def read_rows(entry: TaskEntry, data_dir: Path) -> list[Row]:
     """The task's rows from `data_dir/<entry.data>/rows.jsonl`, image columns as they stand there: path or null.
 
-    Raises DataError for a missing folder, a damaged line, or when none of the rows belongs to the task.
+    Raises DataError for a missing folder, a damaged line, a row that cannot be asked and judged, two rows of one id, or
+    when none of the rows belongs to the task.
     """
     path = data_dir / entry.data / "rows.jsonl"
-    rows = [row for row in _read_lines(path, entry) if entry.selects(row)]
+    rows: list[Row] = []
+    lines: dict[str, int] = {}
+    for number, row in _read_lines(path, entry):
+        if not entry.selects(row):
+            continue
+        name = entry.row_id(row)
+        if lines.setdefault(name, number) != number:
+            raise DataError(
+                f"{path}, line {number}: the id {name} is that of line {lines[name]}: give each row its own"
+            )
+        _check_row(entry, row, f"{path}, line {number}")
+        rows.append(row)
     if not rows:
         raise DataError(f"{path} has no row of the task {entry.name}: fetch the benchmark again")
     return rows
+
+
+def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
+    """Raise DataError for a row that cannot be asked or judged: found now, it costs no answers."""
+    for column in entry.images:
+        if not isinstance(row[column], str | None):
+            raise DataError(f"{where}: `{column}` holds the path of a picture, or null, not {row[column]!r}")
+    plain = {name: value for name, value in row.items() if name not in entry.images}
+    try:
+        hooks_of(entry.name).doc_to_text(plain)
+        _, target = question_and_target(entry.name, plain)
+        judge_of(entry.name)(plain, "", None)
+    except KeyError as error:
+        raise DataError(f"{where} is no row of {entry.name}: {error} is missing or unknown") from error
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise DataError(f"{where} is no row of {entry.name}: {error}") from error
+    if target in ("", str(None)):
+        raise DataError(f"{where}: the row has no answer to judge by: take a split whose answers are published")
 
 
 def with_pictures(entry: TaskEntry, data_dir: Path) -> tuple[list[Row], list[str]]:
@@ -67,15 +97,19 @@ def pictures_of(entry: TaskEntry, row: Mapping[str, Any]) -> list[str]:
     return entry.images if needed is None else list(needed(row))
 
 
-def _read_lines(path: Path, entry: TaskEntry) -> list[Row]:
+def _read_lines(path: Path, entry: TaskEntry) -> Iterator[tuple[int, Row]]:
+    """The lines with their numbers, from 1."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"there is no {path}: --data-dir takes a folder with one sub-folder a benchmark") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    if not text.strip():
+        raise DataError(f"{path} is empty: fetch the file again")
     needed = {*entry.id_columns, *entry.images, *entry.where}
-    rows = []
     # Not splitlines(), which also breaks at U+2028 and U+0085: JSON strings may hold those as they are.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
@@ -84,8 +118,7 @@ def _read_lines(path: Path, entry: TaskEntry) -> list[Row]:
             raise DataError(f"{path}, line {number} is damaged ({error}): fetch the file again") from error
         if not isinstance(row, dict) or not needed <= row.keys():
             raise DataError(f"{path}, line {number} is no row with the fields {', '.join(sorted(needed))}")
-        rows.append(row)
-    return rows
+        yield number, row
 
 
 def check_picture(path: Path) -> None:

@@ -1,5 +1,6 @@
 """`avar-eval` as a user meets it: quick to answer, one clear message for every mistake, never a traceback."""
 
+import errno
 import json
 import os
 import re
@@ -11,13 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import RevisionNotFoundError
 from runs import MODEL, Finished, Server, records_of, wait_for_records
 from safetensors.torch import load_file, save_file
 
-from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.models.checkpoint import CheckpointError, resolve_checkpoint
 from avar_eval.models.registry import registry
 from avar_eval.tasks.catalog import catalog
 
@@ -109,6 +112,15 @@ def seconds(command: list[str]) -> float:
         ([*SHORT, "--device", "nonsense"], r"--device 'nonsense' cannot be used here"),
         ([*SHORT, "--device", "cuda:99"], r"--device 'cuda:99' cannot be used here"),
         ([*SHORT, "--device", "meta"], r"--device 'meta' cannot be used here"),
+        (
+            [*SHORT, "--api-url", "http://x/v1"],
+            r"--api-url is an option of --backend api, and avar-tiny is run by transf",
+        ),
+        ([*SHORT, "--tensor-parallel", "2"], r"--tensor-parallel is an option of --backend vllm"),
+        (
+            ["--model", "gpt-4o", "--tasks", "shapes", "--max-model-len", "9"],
+            r"--max-model-len is an .*gpt-4o is run by api",
+        ),
         ([*SHORT, "--system-prompt", "\udcff"], r"--system-prompt is not valid UTF-8"),
         (["models", "avar-tny"], r"unknown model 'avar-tny': did you mean avar-tiny"),
         (["models", "avar-tny", "--json"], r"unknown model 'avar-tny': did you mean avar-tiny"),
@@ -133,7 +145,7 @@ def test_an_output_that_cannot_be_written_is_named(avar_eval: Run, tmp_path: Pat
 
 def test_an_image_placeholder_in_the_prompt_is_refused(avar_eval: Run) -> None:
     message = said(avar_eval(*SHORT, "--system-prompt", "Look at <|image_pad|>."), 1)
-    assert "cannot read a question" in message
+    assert re.search(r"shapes, row \S+: avar-tiny cannot read a question", message)
     assert "<|image_pad|>" in message
 
 
@@ -177,6 +189,29 @@ def test_without_network_one_sentence_names_the_repository_and_the_way_out(
         "give --model the path of a local folder that holds it instead"
     )
     assert "Traceback" not in done.stderr
+
+
+def no_such_revision(*_: object, **__: object) -> None:
+    raise RevisionNotFoundError("404", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("download", "expected"),
+    [
+        (no_such_revision, "someone/some-model has no revision 'v9' on the Hugging Face hub; give --model the path"),
+        (no_room, "someone/some-model cannot be downloaded .*No space left on device.*; give --model the path"),
+    ],
+)
+def test_a_download_that_fails_says_why(
+    monkeypatch: pytest.MonkeyPatch, download: Callable[..., None], expected: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(CheckpointError, match=expected):
+        resolve_checkpoint("someone/some-model@v9")
 
 
 Damage = Callable[[Path], object]
@@ -226,6 +261,15 @@ def of_another_architecture(model: Path) -> None:
         (not_numbers, "computes values that are not numbers"),
         (lambda model: (model / "tokenizer.json").write_text("{}"), "processor of .* cannot be loaded"),
         (lambda model: (model / "chat_template.jinja").unlink(), "has no chat template"),
+        (
+            lambda model: (model / "chat_template.jinja").write_text("{{ broken"),
+            "template of .* refuses a plain question",
+        ),
+        (
+            lambda model: (model / "chat_template.jinja").write_text("hello"),
+            "template of .* no <.im_start.> in 'hello'",
+        ),
+        (lambda model: (model / "generation_config.json").write_text("{"), r"generation_config\.json cannot be read"),
     ],
 )
 def test_a_damaged_model_folder_is_named(avar_eval: Run, tmp_path: Path, damage: Damage, expected: str) -> None:

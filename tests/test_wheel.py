@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PICTURES = (".svg", ".png")  # of the README
 
 
 def run(*command: str | Path, **kwargs: object) -> str:
@@ -38,6 +38,13 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path) -> None:
         for path in (ROOT / folder).rglob("*.py")
     }
     assert sources == {name for name in names if name.endswith(".py")}
+    data = {
+        str(Path("avar_eval", *path.relative_to(ROOT).parts[folder == "avar_eval" :]))
+        for folder in ("avar_eval", "tasks", "recipes", "leaderboard")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", *PICTURES)
+    }
+    assert data <= set(names), "the data of every folder: recipes, launch files, tasks, registry, the paper's rows"
     weights = zipfile.ZipFile(wheel).getinfo("avar_eval/models/avar_tiny/model.safetensors")
     assert weights.file_size <= 8_000_000
 
@@ -49,7 +56,8 @@ def test_the_wheel_runs_the_main_job_from_an_empty_directory(wheel: Path, tmp_pa
     run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel)
     # The dependencies are those of this environment; the project itself can only come from the wheel.
     site_packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    dependencies = [path for path in sys.path if Path(path).name == "site-packages"]
+    (site_packages / "dependencies.pth").write_text("\n".join(dependencies) + "\n")
     empty = tmp_path / "empty"
     empty.mkdir()
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -64,3 +72,5 @@ def test_the_wheel_runs_the_main_job_from_an_empty_directory(wheel: Path, tmp_pa
     assert metrics["accuracy"]["n"] == 8
     assert metrics["vas"]["value"] > 0
     assert "avar-tiny" in run(environment / "bin" / "avar-leaderboard", "show", cwd=empty, env=env)
+    assert "tiny_agto_sft" in run(environment / "bin" / "avar-train", "recipes", cwd=empty, env=env)
+    assert "r = 0.968" in run(environment / "bin" / "avar-eval", "correlate", "--paper", cwd=empty, env=env)

@@ -23,7 +23,7 @@ from avar_eval.names import listed_names
 
 def profile(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Folders of finished runs, or models as --model takes them.")
+        list[str], typer.Argument(metavar="MODEL", help="Folders of finished runs, or models as --model takes them.")
     ],
     tasks: Annotated[
         str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.", show_default="the runs'")
@@ -72,7 +72,7 @@ def profile(
 def correlate(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[RUN]...", help="Folders of finished runs.", show_default="those of the leaderboard"),
+        typer.Argument(metavar="RUN", help="Folders of finished runs.", show_default="those of the leaderboard"),
     ] = None,
     tasks: Annotated[
         str | None,

@@ -17,6 +17,7 @@ from avar_eval.stats import mean
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
 PARTS = 20
+_ANEW = "run the evaluation into a new --output, which measures attention anew"
 """Equal parts of a response along which its scores are averaged, so that short and long ones can be."""
 LARGEST_FLOAT16 = 65504.0
 """Scores along the response are kept in float16; a greater one is counted as this."""
@@ -143,7 +144,7 @@ def _along(folder: Path, keys: Sequence[str]) -> tuple[list[float | None], int]:
     parts, beyond = [], 0
     for key in keys:
         if key not in lines:
-            raise ProfileError(f"{folder / ATTENTION_NAME} lacks responses of this run: run the evaluation again")
+            raise ProfileError(f"{folder / ATTENTION_NAME} lacks responses of this run: {_ANEW}")
         scores = response_scores(lines[key])
         if scores.size:
             beyond += int(np.isinf(scores).sum())
@@ -161,9 +162,9 @@ def _attention_lines(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         return read_lines(path)
     except OSError as error:
-        raise ProfileError(f"{path} cannot be read: {error.strerror}; run the evaluation again") from error
+        raise ProfileError(f"{path} cannot be read ({error.strerror}): {_ANEW}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ProfileError(f"{path} is damaged ({error}): delete it and run the evaluation again") from error
+        raise ProfileError(f"{path} is damaged ({error}): {_ANEW}") from error
 
 
 def response_scores(line: Mapping[str, Any]) -> Float[np.ndarray, " tokens"]:

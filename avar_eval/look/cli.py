@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avar_eval.command_line import DeviceOption, DtypeOption, check_choice
+from avar_eval.command_line import DeviceOption, DtypeOption, check_choice, interruptible
 
 
 def look(
@@ -31,7 +31,8 @@ def look(
     """Show where MODEL looks in images: its answer, its Visual Attention Score, and pictures."""
     check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
     output = output or Path("avar-runs") / "look" / Path(model).name.lower()
-    with contextlib.redirect_stdout(sys.stderr):  # libraries print, and standard output is for the results
+    # Libraries print, and standard output is for the results.
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.look.conversation import Conversation, check
         from avar_eval.look.conversation import look as look_at
         from avar_eval.look.pictures import draw, prepare_folder

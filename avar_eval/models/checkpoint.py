@@ -122,10 +122,10 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
     how = "; give --model the path of a local folder that holds it instead"
@@ -139,10 +139,15 @@ def _from_hub(repository: str, revision: str | None) -> Path:
         raise CheckpointError(f"{repository} is gated: accept its licence and run `hf auth login`{how}") from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"there is no repository {repository} on the Hugging Face hub{how}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"{repository} has no revision {revision!r} on the Hugging Face hub{how}") from error
+    except LocalEntryNotFoundError as error:
         raise CheckpointError(
             f"the weights of {repository} are not in the cache and the Hugging Face hub cannot be reached{how}"
         ) from error
+    except Exception as error:  # a full disk, or a connection that breaks off, in its HTTP library's own words
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"the weights of {repository} cannot be downloaded ({reason}){how}") from error
 
 
 def _check_architecture(checkpoint: Checkpoint) -> None:
@@ -154,6 +159,9 @@ def _check_architecture(checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"{checkpoint.name} is of architecture {architecture!r}; supported: {', '.join(SUPPORTED_ARCHITECTURES)}"
         )
+    defaults = checkpoint.path / "generation_config.json"
+    if defaults.exists():  # transformers would pass over a damaged one, and with it over what ends a response
+        _read_json(defaults)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from avar_eval.answers import FinishReason
 from avar_eval.attention.record import ATTENTION_NAME, AttentionRecord, append_lines, take_in_ranks
 from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
-from avar_eval.models.backend import Generation
+from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint, weights_sha256
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.open_backend import open_backend
@@ -364,8 +364,16 @@ class Avar(lmms):  # type: ignore[misc]
             self.book.append(changed)
 
     def _encode(self, batch: Sequence[Question]) -> Any:
+        """Model inputs of a batch. Raises BackendError, which names the row that cannot be read."""
         prompts, images = [question.prompt for question in batch], [question.images() for question in batch]
-        return self._observer().encode(prompts, images)
+        try:
+            return self._observer().encode(prompts, images)
+        except BackendError as error:
+            if len(batch) == 1:
+                raise BackendError(f"{batch[0].task}, row {batch[0].row_id}: {error}") from error
+            for question in batch:  # the one that cannot be read says so
+                self._encode([question])
+            raise
 
 
 def _chat(

@@ -25,7 +25,7 @@ from transformers import (
 from avar_eval.attention.measure import measure_batch
 from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.record import AttentionRecord, records_of
-from avar_eval.attention.roles import ChatMarkup, TokenRoles, batch_roles
+from avar_eval.attention.roles import ChatMarkup, ChatTemplateError, TokenRoles, batch_roles
 from avar_eval.attention.steer import check_steering, steer
 from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import UsageError
@@ -65,7 +65,10 @@ class TransformersBackend:
                 f"{checkpoint.name} has no chat template: add its chat_template.jinja to {checkpoint.processor_path}"
             )
         self.processor.tokenizer.padding_side = "left"
-        self.markup = ChatMarkup(self.processor)
+        try:
+            self.markup = ChatMarkup(self.processor)
+        except ChatTemplateError as error:
+            raise BackendError(f"the chat template of {checkpoint.name} cannot be used: {error}") from error
         self._model: Any = None
 
     def identity(self) -> dict[str, str]:

@@ -101,7 +101,8 @@ def read_stored(path: Path) -> dict[str, StoredResponse]:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RecordBookError(
-                f"{path}, line {number} is not a record; nothing was changed: run the evaluation again to mend it"
+                f"{path}, line {number} is not a record; nothing was changed: delete that line, "
+                "then run the evaluation again"
             ) from error
         stored[response.key] = response
     return stored

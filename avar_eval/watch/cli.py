@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from avar_eval.errors import AvarError, UsageError
+from avar_eval.command_line import (
+    DataDirOption,
+    DeviceOption,
+    DtypeOption,
+    LimitOption,
+    check_choice,
+    interruptible,
+)
+from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
 
 if TYPE_CHECKING:
     from avar_eval.models.registry import BackendName
     from avar_eval.tasks.prompts import Style
-
-
-class WatchInterruptedError(AvarError):
-    """Ctrl-C, with the exit code that shells expect of it."""
-
-    exit_code = 130
 
 
 def watch_command(
@@ -40,7 +42,7 @@ def watch_command(
         typer.Option(min=0.0, help="End after so many minutes without a new one.", show_default="never"),
     ] = None,
     pause: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
+    limit: LimitOption = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Questions a batch.", show_default="the base model's")
     ] = None,
@@ -50,14 +52,9 @@ def watch_command(
     system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the base model's")] = None,
     prompt_style: Annotated[str, typer.Option(help="thinking, direct or boxed.")] = "thinking",
     attention_samples: Annotated[int, typer.Option(min=0, help="Questions a task whose attention is measured.")] = 200,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
-    ] = None,
+    data_dir: DataDirOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     backend: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
     tensor_parallel: Annotated[int | None, typer.Option(min=1, help="GPUs a copy (vllm).", show_default="1")] = None,
 ) -> None:
@@ -66,42 +63,36 @@ def watch_command(
     Ends when the training says that it has finished. Each score is a row of the leaderboard, and OUTPUT_DIR/best links
     to the checkpoint with the highest one.
     """
-    for option, value, known in (
-        ("--dtype", dtype, ("float32", "bfloat16", "float16", None)),
-        ("--backend", backend, ("transformers", "vllm")),
-        ("--prompt-style", prompt_style, ("thinking", "direct", "boxed")),
-    ):
-        if value not in known:
-            raise UsageError(f"{option} takes {', '.join(name for name in known if name)}, not {value!r}")
+    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
+    check_choice("--backend", backend, ("transformers", "vllm"))
+    check_choice("--prompt-style", prompt_style, ("thinking", "direct", "boxed"))
     if base is not None and without_base:
         raise UsageError("give either --base or --without-base")
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # libraries print, and standard output is for the results
-            from avar_eval.watch.scoring import scoring
-            from avar_eval.watch.watch import watch
+    # Libraries print, and standard output is for the results.
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
+        from avar_eval.watch.scoring import scoring
+        from avar_eval.watch.watch import watch
 
-            of = scoring(
-                output_dir,
-                listed_names(tasks),
-                base=base,
-                without_base=without_base,
-                run=run,
-                scores=output,
-                limit=limit,
-                system_prompt=system_prompt,
-                prompt_style=cast("Style", prompt_style),
-                max_new_tokens=max_new_tokens,
-                attention_samples=attention_samples,
-                dtype=dtype,
-                backend=cast("BackendName", backend),
-                batch_size=batch_size,
-                device=device,
-                data_dir=data_dir,
-                backend_options={} if tensor_parallel is None else {"tensor_parallel": tensor_parallel},
-            )
-            watch(of, once=once, timeout=None if timeout is None else 60 * timeout, pause=pause)
-    except KeyboardInterrupt:
-        raise WatchInterruptedError("interrupted; run the same command again to go on") from None
+        of = scoring(
+            output_dir,
+            listed_names(tasks),
+            base=base,
+            without_base=without_base,
+            run=run,
+            scores=output,
+            limit=limit,
+            system_prompt=system_prompt,
+            prompt_style=cast("Style", prompt_style),
+            max_new_tokens=max_new_tokens,
+            attention_samples=attention_samples,
+            dtype=dtype,
+            backend=cast("BackendName", backend),
+            batch_size=batch_size,
+            device=device,
+            data_dir=data_dir,
+            backend_options={} if tensor_parallel is None else {"tensor_parallel": tensor_parallel},
+        )
+        watch(of, once=once, timeout=None if timeout is None else 60 * timeout, pause=pause)
     from avar_eval.watch.report import print_scored
 
     print_scored(of)

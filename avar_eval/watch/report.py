@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import typer
 from rich.table import Table
 
 from avar_eval.report import number, percent
@@ -12,13 +13,17 @@ from avar_eval.watch.scoring import Scoring, scored_steps
 
 def print_scored(of: Scoring) -> None:
     """One row a step and task: the benchmark's score, VAS and the shares of responses without an answer."""
+    scored = scored_steps(of)
+    if not scored:
+        typer.echo(f"nothing is scored: {of.output_dir} holds no complete checkpoint yet")
+        return
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for heading in ("step", "model", "task"):
         table.add_column(heading, overflow="fold")
     for heading in ("n", "score\n%", "VAS", "truncated\n%", "unparsed\n%"):
         table.add_column(heading, justify="right", no_wrap=True)
     best = (of.output_dir / BEST_NAME).resolve().name
-    for step, results in scored_steps(of).items():
+    for step, results in scored.items():
         model = results.protocol["model"]
         name = f"{model} (best)" if step and best == Path(model).name else model
         for task, result in results.tasks.items():

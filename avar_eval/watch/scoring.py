@@ -134,13 +134,13 @@ def _base_of_adapters(output_dir: Path) -> str | None:
 def _check_settings(of: Scoring) -> None:
     """Scores of one folder are comparable. Raises UsageError if there are some that were made otherwise."""
     path = of.scores / SETTINGS_NAME
-    try:
-        before = HowAsked.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        of.scores.mkdir(parents=True, exist_ok=True)
+    if not any(of.scores.glob("step-*")):  # such as after a mistyped --base: nothing was asked in that way
+        _make_folder(of.scores)
         write_atomically(path, [of.how.model_dump_json(indent=2) + "\n"])
         return
-    except ValidationError as error:
+    try:
+        before = HowAsked.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
         raise UsageError(f"{path} cannot be read: give --output another folder") from error
     old, new = before.model_dump(), of.how.model_dump()
     changed = [f"{name} {old[name]!r}, now {new[name]!r}" for name in new if new[name] != old[name]]
@@ -149,6 +149,13 @@ def _check_settings(of: Scoring) -> None:
             f"the scores in {of.scores} were made with {'; '.join(changed)}: ask in the same way, delete that folder, "
             "or give `avar-eval watch` --output another one"
         )
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WatchError(f"cannot make the folder {path}: {error.strerror}; give --output another one") from error
 
 
 def scored_steps(of: Scoring) -> dict[int, Results]:

@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 import pytest
 from PIL import Image
+from runs import mathvista_row
 from typer.testing import CliRunner, Result
 
 from avar_eval.cli import app
@@ -32,7 +33,7 @@ def picture(shade: int) -> bytes:
 def mathvista_hub(folder: Path, n: int = 6) -> Path:
     """A dataset as the hub has it: `image` is a name, `decoded_image` the picture."""
     rows = [
-        {"pid": str(i), "image": f"images/{i}.jpg", "decoded_image": {"bytes": picture(i), "path": None}, "answer": "7"}
+        mathvista_row(str(i)) | {"image": f"images/{i}.jpg", "decoded_image": {"bytes": picture(i), "path": None}}
         for i in range(n)
     ]
     table = datasets.Dataset.from_list(rows).cast_column("decoded_image", datasets.Image())
@@ -44,14 +45,15 @@ def mathvista_hub(folder: Path, n: int = 6) -> Path:
 def mathverse_hub(folder: Path) -> Path:
     """Two configurations, the second one without pictures; row numbers begin anew."""
     folder.mkdir()
+    asked = {"question_type": "free-form", "question": "Find the angle.", "answer": "90"}
     versions = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
     rows = [
-        {"sample_index": str(i), "problem_version": version, "image": {"bytes": picture(i), "path": None}}
+        {"sample_index": str(i), "problem_version": version, "image": {"bytes": picture(i), "path": None}} | asked
         for i, version in enumerate(versions, start=1)
     ]
     table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
     table.to_parquet(folder / "testmini.parquet")
-    text_only = [{"sample_index": str(i), "problem_version": "Text Only", "image": ""} for i in (1, 2)]
+    text_only = [{"sample_index": str(i), "problem_version": "Text Only", "image": ""} | asked for i in (1, 2)]
     datasets.Dataset.from_list(text_only).to_parquet(folder / "testmini_text_only.parquet")
     configs = "".join(
         f"- config_name: {name}\n  data_files:\n  - split: {name}\n    path: {name}.parquet\n"
@@ -63,10 +65,9 @@ def mathverse_hub(folder: Path) -> Path:
 
 def dynamath_hub(folder: Path) -> Path:
     (folder / "data").mkdir(parents=True)
+    asked = {"question": "How long is it?", "answer_type": "float", "ground_truth": "1.5", "image": "x.png"}
     for variant in range(1, 11):
-        rows = [
-            {"id": str(i), "image": "x.png", "decoded_image": {"bytes": picture(variant), "path": None}} for i in (7, 8)
-        ]
+        rows = [{"id": str(i), "decoded_image": {"bytes": picture(variant), "path": None}} | asked for i in (7, 8)]
         table = datasets.Dataset.from_list(rows).cast_column("decoded_image", datasets.Image())
         table.to_parquet(folder / "data" / f"sample_variant{variant}-00000-of-00001.parquet")
     return folder
@@ -114,7 +115,7 @@ def test_fetched_rows_are_what_a_run_reads(hub: dict[str, TaskEntry], tmp_path: 
     assert folder == tmp_path / "data" / "mathvista"
     assert (manifest.rows, manifest.tasks, len(manifest.pictures)) == (6, {"mathvista": 6}, 6)
     assert manifest.revision == catalog()["mathvista"].revision
-    assert lines(folder)[2].keys() == {"pid", "image", "answer"}
+    assert lines(folder)[2].keys() == mathvista_row("2").keys()
     rows, left_out = rows_from_folder(tmp_path / "data", hub["mathvista"])
     assert left_out == []
     assert [row["pid"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
@@ -249,7 +250,10 @@ def test_the_command_line_fetches_and_verifies(hub: dict[str, TaskEntry], tmp_pa
         (lambda image, rows: image.write_bytes(image.read_bytes()[:40]), "is broken"),
         (lambda image, rows: image.write_bytes(picture(99)), "is not the one that manifest.json describes"),
         (lambda image, rows: image.unlink(), "is missing"),
-        (lambda image, rows: rows.write_text(rows.read_text() + rows.read_text()), "the id 0 stands on 2 rows"),
+        (
+            lambda image, rows: rows.write_text(rows.read_text() + rows.read_text()),
+            "line 7: the id 0 is that of line 1",
+        ),
         (lambda image, rows: rows.write_text("".join(rows.open().readlines()[:5])), "5 rows, but manifest.json says 6"),
         (lambda image, rows: rows.write_text(rows.read_text().replace('"7"', '"8"')), "is not the file that"),
         (lambda image, rows: rows.write_text(rows.read_text()[:-9]), "line 6 is damaged"),

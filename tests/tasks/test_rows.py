@@ -29,6 +29,10 @@ def lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def without(row: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != field}
+
+
 def rewrite(folder: Path, text: str) -> None:
     (folder / "rows.jsonl").write_text(text, encoding="utf-8")
 
@@ -82,7 +86,24 @@ def test_the_last_line_may_lack_its_end(folder: Path) -> None:
         (lambda rows: lines(rows) + '{"pid": "9"}\n', r"line 5 is no row with the fields image, pid"),
         (lambda rows: lines([rows[0], rows[2] | {"answer": 7}]), r"mathvista do not make a table"),
         (lambda rows: lines(rows[1:2]), r"has no row with its picture"),
-        (lambda rows: "", r"line 1 is damaged"),
+        (lambda rows: "", r"rows\.jsonl is empty"),
+        (lambda rows: lines(rows) + lines(rows[:1]), r"line 5: the id 1 is that of line 1"),
+        (
+            lambda rows: lines([rows[0], without(rows[2], "query")]),
+            r"line 2 is no row .*: 'query' is missing",
+        ),
+        (lambda rows: lines([without(rows[0], "answer_type")]), r"line 1 is no row .*: 'answer_type' is missing"),
+        (
+            lambda rows: lines([rows[0] | {"query": "How many?"}]),
+            r"line 1 is no row .* does not begin with .*Hint",
+        ),
+        (lambda rows: lines([rows[0] | {"query": 5}]), r"line 1 is no row of mathvista: "),
+        (
+            lambda rows: lines([rows[0], rows[2] | {"image": 5}]),
+            r"line 2: `image` holds .* not 5",
+        ),
+        (lambda rows: lines([rows[0], rows[2] | {"answer": ""}]), r"line 2: the row has no answer to judge by"),
+        (lambda rows: lines([rows[0], rows[2] | {"answer": None}]), r"line 2: the row has no answer to judge by"),
     ],
 )
 def test_a_damaged_line_is_named(folder: Path, damage: Rewrite, expected: str) -> None:

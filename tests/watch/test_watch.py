@@ -98,6 +98,9 @@ def test_settings_are_those_of_the_scores_before(output_dir: Path, tmp_path: Pat
     first = scoring(output_dir, ["shapes"])
     assert first.how.base == str(BASE), "an adapter names its base"
     assert first.how.run == "out"
+    scoring(output_dir, ["shapes"], base="avar-tini")
+    assert scoring(output_dir, ["shapes"]).how == first.how, "nothing was scored under a mistyped name"
+    (output_dir / "scores" / "step-0").mkdir()
     scoring(output_dir, ["shapes"], batch_size=3)
     with pytest.raises(UsageError, match=r"were made with tasks .*'shapes'.*, now .*'shapes_blind'"):
         scoring(output_dir, ["shapes_blind"])
@@ -106,6 +109,21 @@ def test_settings_are_those_of_the_scores_before(output_dir: Path, tmp_path: Pat
     shutil.rmtree(output_dir / "scores")
     with pytest.raises(UsageError, match="give --base MODEL, or --without-base"):
         scoring(output_dir, ["shapes"])
+
+
+def test_a_folder_without_a_complete_checkpoint_says_so(avar_eval: Run, output_dir: Path) -> None:
+    (output_dir / "checkpoint-5" / "trainer_state.json").write_text('{"global_st')
+    for step in (10, 15):
+        shutil.rmtree(output_dir / f"checkpoint-{step}")
+    done = avar_eval("watch", str(output_dir), "--tasks", "shapes", "--once", "--without-base")
+    assert done.code == 0, done.stderr
+    assert done.stdout == f"nothing is scored: {output_dir} holds no complete checkpoint yet\n"
+
+
+def test_scores_that_cannot_be_written_are_named(output_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WatchError, match=r"cannot make the folder .*file/scores: Not a directory"):
+        scoring(output_dir, ["shapes"], scores=tmp_path / "file" / "scores")
 
 
 def test_a_checkpoint_that_is_deleted_while_it_is_scored_is_told(
