@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
+from avar_eval.attention.interface import IMPLEMENTATIONS
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.recipes.bounds import check_bounds
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
 from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
@@ -62,9 +64,11 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         from avar_eval.recipes.grpo.config import AvarGRPOConfig as Config
     kinds = (DataArguments, Config, ModelConfig, ScoreArguments)
     check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
+    check_bounds(recipe)
     data, training, model, scores = _read_options(recipe.name, kinds, recipe.options | ({} if launched else _here()))
     processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
     check_scores(scores, processes, saves=training.save_strategy != "no")
+    _check_combinations(recipe.name, data, training, model)
     check_batch(
         recipe.card,
         training.per_device_train_batch_size,
@@ -73,6 +77,26 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         processes,
     )
     return Parsed(data, training, model, scores)
+
+
+def _check_combinations(name: str, data: DataArguments, training: Any, model: Any) -> None:
+    """What can each be had, and not together. Raises UsageError."""
+    if data.thoughts not in get_args(Thoughts):  # TRL's parser lets any word through
+        raise UsageError(
+            f"recipe {name}: thoughts must be one of {', '.join(get_args(Thoughts))}, not {data.thoughts!r}"
+        )
+    evaluates = training.eval_strategy != "no"
+    if evaluates != (data.eval_data is not None):
+        raise UsageError(
+            f"recipe {name}: eval_strategy {training.eval_strategy.value} needs eval_data"
+            if evaluates
+            else f"recipe {name}: eval_data is never read with eval_strategy no: set it to steps or epoch"
+        )
+    if training.trains_attention and model.attn_implementation not in (None, *IMPLEMENTATIONS):
+        raise UsageError(
+            f"recipe {name}: attention cannot be measured under attn_implementation {model.attn_implementation!r}: set "
+            f"it to one of {', '.join(IMPLEMENTATIONS)}"
+        )
 
 
 def _here() -> dict[str, Any]:
