@@ -15,11 +15,12 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from avar_eval.attention.interface import IMPLEMENTATIONS
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.names import listed_names
 from avar_eval.recipes.bounds import check_bounds
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
 from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
-from avar_eval.recipes.sources import Thoughts
+from avar_eval.recipes.sources import EMBEDDED, Thoughts
 from avar_eval.watch.complete import begin_run, complete_checkpoints
 
 
@@ -124,6 +125,7 @@ def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) 
 def run(recipe: Recipe) -> Path:
     """Train; a run that was interrupted goes on from its last checkpoint. Returns the folder of the trained model."""
     data, training, model, scores = parse(recipe)
+    folder = _made(Path(training.output_dir))
     checkpoint = resolve_checkpoint(model.model_name_or_path)
     from transformers import AutoProcessor
 
@@ -144,7 +146,6 @@ def run(recipe: Recipe) -> Path:
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )
-    folder = Path(training.output_dir)
     with training.main_process_first(desc="noting the run", local=False):
         begun = begin_run(folder, model.model_name_or_path) if trainer.is_world_process_zero() else None
     if scores.score_tasks is not None:
@@ -155,6 +156,15 @@ def run(recipe: Recipe) -> Path:
     if begun is not None:
         processor.save_pretrained(folder)
         begun.model_copy(update={"finished": True}).write(folder)
+    return folder
+
+
+def _made(folder: Path) -> Path:
+    """The output folder, made before anything is loaded. Raises UsageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"output_dir {folder} cannot be made: {error.strerror}; give --output_dir another") from error
     return folder
 
 
@@ -203,7 +213,8 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
             thoughts=data.thoughts,
             seed=data.data_seed_of_shapes,
         )
-        loaded.append(rows if limit is None else drop_too_long(rows, processor, limit, training.dataset_num_proc))
+        known_good = limit is None and set(listed_names(source)) <= set(EMBEDDED)
+        loaded.append(rows if known_good else drop_too_long(rows, processor, limit, training.dataset_num_proc))
     if method == "sft":
         training.max_length = None  # what is left fits, and TRL would cut through an image
     return loaded[0], loaded[1]
