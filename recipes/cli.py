@@ -133,8 +133,9 @@ def recipes() -> None:
     from avar_eval.recipes.recipe import read_recipe, shipped
 
     for name in shipped():
-        card = read_recipe(name).card
-        typer.echo(f"{name:34} {card.method:5} {card.processes:3} GPU  {card.description}")
+        recipe = read_recipe(name)
+        card = recipe.card
+        typer.echo(f"{name:34} {card.method:5} {card.processes:3} {recipe.processor}  {card.description}")
 
 
 def _train(method: Literal["sft", "grpo"], name: str, arguments: list[str]) -> None:

@@ -88,20 +88,36 @@ def _of_source(
         raise TrainingDataError(f"{source} holds no rows")
 
 
-def drop_too_long(dataset: Any, processor: Any, max_length: int, processes: int | None = None) -> Any:
-    """The rows that fit into `max_length` tokens, image tokens counted by the processor itself.
+def drop_too_long(dataset: Any, processor: Any, max_length: int | None, processes: int | None = None) -> Any:
+    """The rows that fit into `max_length` tokens (None: all of them), image tokens counted by the processor itself.
 
     A longer row is left out whole: cut, it would lose image tokens or its answer. Print how many; raise
     TrainingDataError if none is left, or for a row whose images cannot be read or have not as many tokens as features.
     """
 
+    from datasets import Image, List
+
     def fits(row: Mapping[str, Any], number: int) -> bool:
         try:
-            return _length(row, processor) <= max_length
+            length = _length(row | {"images": [decoded(image) for image in row["images"]]}, processor)
         except (IndexError, OSError, ValueError, TrainingDataError) as error:
-            raise TrainingDataError(f"row {number} cannot be prepared for the model: {error}") from error
+            raise TrainingDataError(
+                f"row {number} (from 0, of all sources) cannot be prepared for the model: {error}"
+            ) from error
+        return max_length is None or length <= max_length
 
-    kept = dataset.filter(fits, with_indices=True, num_proc=processes, desc=f"Rows of at most {max_length} tokens")
+    def decoded(image: Mapping[str, Any]) -> Any:
+        try:
+            return Image().decode_example(image)
+        except OSError as error:
+            raise TrainingDataError(f"its image {image['path'] or ''} cannot be read: {error}") from error
+
+    doing = "Checking rows" if max_length is None else f"Rows of at most {max_length} tokens"
+    pictures = dataset.features["images"]
+    files = dataset.cast_column("images", List(Image(decode=False)))  # else a broken one fails without its row
+    kept = files.filter(fits, with_indices=True, num_proc=processes, desc=doing).cast_column("images", pictures)
+    if max_length is None:
+        return kept
     if not len(kept):
         raise TrainingDataError(f"all {len(dataset)} rows have more than {max_length} tokens: raise max_length")
     print(f"{len(dataset) - len(kept)} of {len(dataset)} rows have more than {max_length} tokens and are left out")

@@ -14,17 +14,22 @@ def plan(recipe: Recipe) -> str:
     per_device = int(options.get("per_device_train_batch_size", 8))
     accumulation = int(options.get("gradient_accumulation_steps", 1))
     size = card.processes * per_device * accumulation
-    unit = "sequences" if card.method == "sft" else "responses"
+    unit = "sequences" if card.method == "sft" else f"responses ({size // _generations(options)} prompts)"
+    devices = f"{card.processes} {recipe.processor}"
     lines = [
         f"{recipe.name}: {card.description}",
         f"  model   {options['model_name_or_path']}",
         f"  data    {', '.join(map(_source, listed_names(options['train_data'])))}",
-        f"  batch   {card.processes} GPU x {per_device} x {accumulation} accumulated = {size} {unit} a step",
+        f"  batch   {devices} x {per_device} x {accumulation} accumulated = {size} {unit} a step",
         f"  length  {_length(card, options)}",
     ]
     if card.architecture is not None:
         lines.append(f"  memory  {_memory(card, options, per_device, accumulation)}")
     return "\n".join([*lines, f"  expect  {_expected(card.expected)}"])
+
+
+def _generations(options: dict[str, Any]) -> int:
+    return int(options.get("num_generations", 8))
 
 
 def _source(source: str) -> str:

@@ -51,6 +51,11 @@ class Recipe(BaseModel):
     card: Card
     options: dict[str, Any]
 
+    @property
+    def processor(self) -> str:
+        """What each of its processes runs on."""
+        return "CPU" if self.options.get("use_cpu") else "GPU"
+
 
 def shipped() -> dict[str, Path]:
     """The recipes of this package by name."""

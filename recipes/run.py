@@ -7,17 +7,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
+from avar_eval.attention.interface import IMPLEMENTATIONS
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.names import listed_names
+from avar_eval.recipes.bounds import check_bounds
 from avar_eval.recipes.data import drop_too_long, load
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
 from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
-from avar_eval.recipes.sources import Thoughts
+from avar_eval.recipes.sources import EMBEDDED, Thoughts
 from avar_eval.watch.complete import begin_run, complete_checkpoints
 
 
@@ -62,9 +65,11 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         from avar_eval.recipes.grpo.config import AvarGRPOConfig as Config
     kinds = (DataArguments, Config, ModelConfig, ScoreArguments)
     check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
+    check_bounds(recipe)
     data, training, model, scores = _read_options(recipe.name, kinds, recipe.options | ({} if launched else _here()))
     processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
     check_scores(scores, processes, saves=training.save_strategy != "no")
+    _check_combinations(recipe.name, data, training, model)
     check_batch(
         recipe.card,
         training.per_device_train_batch_size,
@@ -73,6 +78,26 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         processes,
     )
     return Parsed(data, training, model, scores)
+
+
+def _check_combinations(name: str, data: DataArguments, training: Any, model: Any) -> None:
+    """What can each be had, and not together. Raises UsageError."""
+    if data.thoughts not in get_args(Thoughts):  # TRL's parser lets any word through
+        raise UsageError(
+            f"recipe {name}: thoughts must be one of {', '.join(get_args(Thoughts))}, not {data.thoughts!r}"
+        )
+    evaluates = training.eval_strategy != "no"
+    if evaluates != (data.eval_data is not None):
+        raise UsageError(
+            f"recipe {name}: eval_strategy {training.eval_strategy.value} needs eval_data"
+            if evaluates
+            else f"recipe {name}: eval_data is never read with eval_strategy no: set it to steps or epoch"
+        )
+    if training.trains_attention and model.attn_implementation not in (None, *IMPLEMENTATIONS):
+        raise UsageError(
+            f"recipe {name}: attention cannot be measured under attn_implementation {model.attn_implementation!r}: set "
+            f"it to one of {', '.join(IMPLEMENTATIONS)}"
+        )
 
 
 def _here() -> dict[str, Any]:
@@ -100,6 +125,7 @@ def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) 
 def run(recipe: Recipe) -> Path:
     """Train; a run that was interrupted goes on from its last checkpoint. Returns the folder of the trained model."""
     data, training, model, scores = parse(recipe)
+    folder = _made(Path(training.output_dir))
     checkpoint = resolve_checkpoint(model.model_name_or_path)
     from transformers import AutoProcessor
 
@@ -120,7 +146,6 @@ def run(recipe: Recipe) -> Path:
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )
-    folder = Path(training.output_dir)
     with training.main_process_first(desc="noting the run", local=False):
         begun = begin_run(folder, model.model_name_or_path) if trainer.is_world_process_zero() else None
     if scores.score_tasks is not None:
@@ -131,6 +156,15 @@ def run(recipe: Recipe) -> Path:
     if begun is not None:
         processor.save_pretrained(folder)
         begun.model_copy(update={"finished": True}).write(folder)
+    return folder
+
+
+def _made(folder: Path) -> Path:
+    """The output folder, made before anything is loaded. Raises UsageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"output_dir {folder} cannot be made: {error.strerror}; give --output_dir another") from error
     return folder
 
 
@@ -179,7 +213,8 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
             thoughts=data.thoughts,
             seed=data.data_seed_of_shapes,
         )
-        loaded.append(rows if limit is None else drop_too_long(rows, processor, limit, training.dataset_num_proc))
+        known_good = limit is None and set(listed_names(source)) <= set(EMBEDDED)
+        loaded.append(rows if known_good else drop_too_long(rows, processor, limit, training.dataset_num_proc))
     if method == "sft":
         training.max_length = None  # what is left fits, and TRL would cut through an image
     return loaded[0], loaded[1]

@@ -13,7 +13,7 @@ Light until rows are read: a recipe's sources are checked before anything heavy 
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -154,7 +154,7 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         with path.open(encoding="utf-8") as lines:
             if path.suffix != ".json":
-                yield from (json.loads(line) for line in lines if line.strip())
+                yield from _each_line(path, lines)
                 return
             rows = json.load(lines)
     except (OSError, ValueError) as error:
@@ -162,6 +162,17 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     if not isinstance(rows, list):
         raise TrainingDataError(f"{path} holds no list of rows")
     yield from rows
+
+
+def _each_line(path: Path, lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise TrainingDataError(
+                    f"line {number} of {path} is no JSON: {error.msg} (column {error.colno})"
+                ) from error
 
 
 def _table(folder: Path, split: str) -> Any:

@@ -41,3 +41,13 @@ class AvarGRPOConfig(GRPOConfig):  # type: ignore[misc] # TRL is untyped here
             raise UsageError("Eq. 9 normalises the sum of the rewards: leave multi_objective_aggregation out")
         if self.load_best_model_at_end:
             raise UsageError("load_best_model_at_end is not supported: score the checkpoints and keep the best")
+        if self.trains_attention and (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise UsageError(
+                "attention cannot be measured under reentrant gradient checkpointing: set "
+                "gradient_checkpointing_kwargs to {use_reentrant: false}"
+            )
+
+    @property
+    def trains_attention(self) -> bool:
+        """Whether attention is measured at all."""
+        return bool(self.visual_weight)

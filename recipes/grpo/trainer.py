@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
 from trl import GRPOTrainer
 
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.attention.measure import with_responses
 from avar_eval.attention.objectives import visual_reward
 from avar_eval.attention.observe import observe
-from avar_eval.attention.roles import Role, batch_roles
+from avar_eval.attention.roles import Role, TokenRoles, batch_roles
 from avar_eval.attention.score import pooled
 from avar_eval.errors import UsageError
 from avar_eval.recipes.attention_terms import AttentionTrainingError, prepared_markup
@@ -29,11 +30,18 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
 
     Rows have `prompt` (conversational), `image` or `images`, `answer`, and optionally `answer_type`, `choices` and
     `precision`. r_visual is the mean over the response's tokens of Eq. 7, 0 for a wrong, truncated or unparsed answer,
-    and left out for a prompt without an image. It is measured in one pass over prompt and response under the model
-    that is trained, also where vLLM has generated the response.
+    and left out for a prompt without an image.
+
+    It is measured under the model that is trained, also where vLLM has generated the response. Where TRL makes a pass
+    of the policy over prompt and response before the rewards, it is measured in that one: for the correction of vLLM's
+    mismatch, and for old log-probabilities, which TRL needs where gradient_accumulation_steps is no multiple of
+    steps_per_generation x num_iterations. Otherwise it takes one pass of its own, because TRL's first pass of the
+    policy is then the one that is trained on, and needs the rewards. So it does where dropout is active: TRL's pass
+    then is not the model that has answered.
 
     Logged beside TRL's `rewards/NAME/mean` and `/std` (before their weights): `reward_share/NAME`, the part of the
-    total; `answers/truncated` and `answers/unparsed`; `visual_ratio`, Eq. 7 of all responses, right or wrong.
+    total; `answers/truncated` and `answers/unparsed`; `visual_ratio`, Eq. 7 of all responses, right or wrong (without
+    those that mask_truncated_completions hides from TRL's pass).
 
     Raises UsageError, ChatTemplateError, ObserveError or AttentionTrainingError, before any training, if r_visual has a
     weight and attention cannot be measured.
@@ -54,7 +62,9 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         super().__init__(model, reward_funcs=[functions[name] for name in self._used], args=args, **kwargs)
         self.reward_func_names = list(self._used)
         self._warned = False
+        self._looked: list[Tensor] | None = None  # Eq. 7 of TRL's own pass, while it makes a batch
         if args.visual_weight:
+            self._own_adapters = _adapters(self.model) if is_peft_model(self.model) else None
             self._markup = prepared_markup(self, args.attention_layers)
             self._check_first_row()
 
@@ -83,13 +93,13 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
     ) -> list[float | None]:
         correct = torch.tensor([judgement.correct for judgement in self._judgements(completion_ids, columns)])
         ratios = self._visual_ratios(prompts, completion_ids)
-        sees = ~ratios.isnan()
-        if sees.any():
-            columns["log_metric"]("visual_ratio", float(ratios[sees].mean()))
+        known = ~ratios.isnan()
+        if known.any():
+            columns["log_metric"]("visual_ratio", float(ratios[known].mean()))
         rewards = torch.where(correct, ratios, torch.zeros_like(ratios))
         if self.args.visual_cap is not None:
             rewards = rewards.clamp(max=self.args.visual_cap)
-        return [float(reward) if seen else None for reward, seen in zip(rewards, sees, strict=True)]
+        return [float(reward) if _shows(prompt) else None for reward, prompt in zip(rewards, prompts, strict=True)]
 
     def _judgements(self, completion_ids: Sequence[Sequence[int]], columns: Mapping[str, Any]) -> list[Judgement]:
         names = [name for name in ("answer", "answer_type", "choices", "precision") if name in columns]
@@ -107,49 +117,113 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
 
     @torch.no_grad()
     def _visual_ratios(self, prompts: Sequence[Any], completion_ids: Sequence[Sequence[int]]) -> Tensor:
-        """Eq. 7 of each response as if it were right; nan where the prompt has no image."""
+        """Eq. 7 of each response as if it were right [responses], from TRL's pass of the policy if it has made one.
+
+        nan where the prompt has no image, or where that pass did not see the response (mask_truncated_completions).
+        """
+        if self._looked:
+            return torch.cat(self._looked)
         training, args = self.model.training, self.args
         size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
+        parts = []
         self.model.eval()  # no dropout, no random numbers
         try:
-            parts = [
-                self._measured([{"prompt": prompt} for prompt in prompts[start : start + size]], responses)
-                for start in range(0, len(prompts), size)
-                for responses in [completion_ids[start : start + size]]
-            ]
+            for start in range(0, len(prompts), size):
+                inputs, _ = self._encoded([{"prompt": prompt} for prompt in prompts[start : start + size]])
+                whole = with_responses(inputs, completion_ids[start : start + size])
+                width = inputs["input_ids"].shape[1]
+                with self.accelerator.autocast():
+                    parts.append(self._measured(whole | {"use_cache": False, "logits_to_keep": 1}, width)[1])
         finally:
             self.model.train(training)
         return torch.cat(parts)
 
-    def _measured(self, rows: Sequence[Mapping[str, Any]], responses: Sequence[Sequence[int]]) -> Tensor:
-        inputs, prompts = self._encoded(rows)
-        width = inputs["input_ids"].shape[1]
-        roles = batch_roles(self._markup, prompts, responses, width, width + max(map(len, responses)))
-        if not bool(roles.mask(Role.SYSTEM).any(-1).all()):
-            raise AttentionTrainingError(
-                "a prompt has no system turn, so r_visual (Eq. 7) has no denominator: begin every prompt with a system "
-                "message, or set visual_weight to 0"
-            )
-        with (
-            self.accelerator.autocast(),
-            observe(
-                self.model,
-                roles,
-                queries="response",
-                groups=("image", "system"),
-                layers=self.args.attention_layers,
-                reduce_heads=True,
-            ) as observation,
-        ):
-            self.model(**with_responses(inputs, responses), use_cache=False, logits_to_keep=1)
+    def _generate(self, prompts: Any) -> Any:
+        """TRL's responses. A prompt without an image, in a batch with some, has the images []: TRL 1.16 gives None,
+        which the processor does not take."""
+        *generated, images, tool_images = super()._generate(prompts)
+        return *generated, images and [own or [] for own in images], tool_images
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """TRL's batch of responses and advantages. A pass of the policy that it makes on the way is measured."""
+        self._looked = []
+        try:
+            return super()._generate_and_score_completions(inputs)
+        finally:
+            self._looked = None
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """TRL's log-probabilities [batch, logits_to_keep]; before the rewards, the policy's masses are kept as well."""
+        looked = self._looked
+        if looked is not None and self.args.visual_weight and self._answers_alike(model):
+            width = input_ids.shape[1] - logits_to_keep
+
+            def passed(**inputs: Any) -> Any:
+                outputs, ratios = self._measured(inputs, width)
+                looked.append(ratios)
+                return outputs
+
+            model = passed
+        return super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+        )
+
+    def _answers_alike(self, model: Any) -> bool:
+        """Whether a pass of `model` as it stands is the policy's as it answers: not the reference's, without dropout.
+
+        The reference of a policy with adapters is the same object with its adapters off, or with others on.
+        """
+        if model is not self.model:
+            return False
+        if is_peft_model(model) and _adapters(model) != self._own_adapters:
+            return False
+        attention_dropout = model.config.get_text_config().to_dict().get("attention_dropout")
+        return not (model.training and (attention_dropout or any(map(_drops, model.modules()))))
+
+    def _measured(self, inputs: Mapping[str, Any], width: int) -> tuple[Any, Tensor]:
+        """One pass of the policy: what it returns, and Eq. 7 of each response [batch] (see `_visual_ratios`).
+
+        inputs: of the model, prompts left-padded to `width` tokens and then their responses, right-padded.
+        """
+        roles = self._roles(inputs["input_ids"], inputs["attention_mask"], width)
+        with observe(
+            self.model,
+            roles,
+            queries="response",
+            groups=("image", "system"),
+            layers=self.args.attention_layers,
+            reduce_heads=True,
+        ) as observation:
+            outputs = self.model(**inputs)
+        answered = roles.mask(Role.RESPONSE)[:, width:].any(-1)
+        unknown = ~(answered & roles.mask(Role.IMAGE).any(-1))
+        if bool(unknown.all()):
+            return outputs, torch.full(unknown.shape, float("nan"))
         masses = observation.masses()
         if observation.pool_layers:
             masses = pooled(masses)
         image, system = masses.cpu().unbind(-1)
         # earlier answers in the prompt have the role of a response, too
         generated = observation.query_mask(Role.RESPONSE) & (torch.tensor(observation.positions) >= width)
-        rewards = visual_reward(image, system, generated, torch.ones(len(rows), dtype=torch.bool))
-        return rewards.masked_fill(~roles.mask(Role.IMAGE).any(-1), float("nan"))
+        ratios = visual_reward(image, system, generated, torch.ones(len(generated), dtype=torch.bool))
+        return outputs, ratios.masked_fill(unknown, float("nan"))
+
+    def _roles(self, input_ids: Tensor, attention_mask: Tensor, width: int) -> TokenRoles:
+        """Roles of prompts of `width` tokens and responses, whatever tokens a response has. Both [batch, sequence]."""
+        present = attention_mask.bool()
+        prompts, responses = (
+            [ids[of].tolist() for ids, of in zip(input_ids[:, part], present[:, part], strict=True)]
+            for part in (slice(width), slice(width, None))
+        )
+        roles = batch_roles(self._markup, prompts, responses, width, input_ids.shape[1])
+        if not bool(roles.mask(Role.SYSTEM).any(-1).all()):
+            raise AttentionTrainingError(
+                "a prompt has no system turn, so r_visual (Eq. 7) has no denominator: begin every prompt with a system "
+                "message, or set visual_weight to 0"
+            )
+        return roles
 
     def _encoded(self, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[list[int]]]:
         """Model inputs of prompts, left-padded, and their token ids, by the processor that TRL's own pass uses."""
@@ -200,3 +274,21 @@ def _with_images(row: Mapping[str, Any]) -> Any:
 
     images = row.get("images") or ([row["image"]] if row.get("image") is not None else [])
     return prepare_multimodal_messages(row["prompt"], images=images)
+
+
+def _shows(prompt: Any) -> bool:
+    """Whether a prompt as TRL has prepared it has an image."""
+    return any(
+        isinstance(turn["content"], list) and any(part["type"] == "image" for part in turn["content"])
+        for turn in prompt
+    )
+
+
+def _drops(module: nn.Module) -> bool:
+    return isinstance(module, nn.Dropout) and module.p > 0
+
+
+def _adapters(model: Any) -> tuple[bool | str, list[str]]:
+    """Whether adapters are on, and which."""
+    status = model.get_model_status()
+    return status.enabled, status.active_adapters

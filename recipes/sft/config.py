@@ -44,7 +44,7 @@ class AvarSFTConfig(SFTConfig):  # type: ignore[misc] # TRL is untyped here
             raise UsageError(f"attention_epsilon (Eq. 6) must be above 0, got {self.attention_epsilon}")
         if self.load_best_model_at_end:
             raise UsageError("load_best_model_at_end is not supported: score the checkpoints and keep the best")
-        if not (self.alpha or self.beta):
+        if not self.trains_attention:
             return
         for option in ("packing", "padding_free", "label_smoothing_factor"):
             if getattr(self, option):
@@ -54,3 +54,8 @@ class AvarSFTConfig(SFTConfig):  # type: ignore[misc] # TRL is untyped here
                 "reentrant gradient checkpointing hides attention from the gradient: set "
                 "gradient_checkpointing_kwargs to {use_reentrant: false}"
             )
+
+    @property
+    def trains_attention(self) -> bool:
+        """Whether attention is measured at all."""
+        return bool(self.alpha or self.beta)

@@ -71,6 +71,24 @@ def written(folder: Path, **changes: Any) -> str:
         ({"attention_queries": "image"}, "attention_queries must be one of user, response, both"),
         ({"learning_rate": "fast"}, "learning-rate: invalid float value: 'fast'$"),
         ({"resume_from_checkpoint": "out/checkpoint-5"}, "there is no checkpoint 'out/checkpoint-5' to resume from"),
+        ({"learning_rate": -1e-5}, "learning_rate must be above 0, and is -1e-05"),
+        ({"learning_rate": "-1e-5"}, "learning_rate must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, and is nan"),
+        ({"num_train_epochs": -1}, "num_train_epochs must be above 0"),
+        ({"max_steps": 0}, "max_steps must be a whole number of at least 1, or -1"),
+        ({"lora_r": 0}, "lora_r must be a whole number of at least 1, and is 0"),
+        ({"lora_dropout": 1}, "lora_dropout must be from 0 to below 1"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be a whole number of at least 1"),
+        ({"train_rows": 0}, "train_rows must be a whole number of at least 1"),
+        ({"max_length": -5}, "max_length must be"),
+        ({"data_seed_of_shapes": 1.5}, "data_seed_of_shapes must be a whole number"),
+        ({"attention_layers": [0, 99]}, "attention_layers holds 99, and the decoder of avar-tiny has the layers 0 to"),
+        ({"attention_layers": [-1]}, "attention_layers must be a list of layer numbers from 0"),
+        ({"attention_layers": []}, "leave it out for all layers"),
+        ({"thoughts": "deep"}, "thoughts must be one of anchored, plain, none"),
+        ({"eval_strategy": "steps"}, "eval_strategy steps needs eval_data"),
+        ({"eval_data": "shapes"}, "eval_data is never read with eval_strategy no"),
+        ({"attn_implementation": "paged"}, "cannot be measured under attn_implementation 'paged'"),
         ({"score_tasks": "shape"}, "unknown task 'shape': did you mean shapes"),
         ({"score_tasks": "shapes", "save_strategy": False}, "set save_strategy to steps or epoch"),
         (
@@ -83,6 +101,23 @@ def test_a_wrong_recipe_is_refused_in_one_message(tmp_path: Path, changes: dict[
     launched = "score_tasks" not in changes  # as `avar-train check` does
     with pytest.raises(UsageError, match=message):
         parse(read_recipe(written(tmp_path, **changes)), launched=launched)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--num_generations=1", "num_generations must be a whole number of at least 2"),
+        ("--temperature=0", "temperature must be above 0"),
+        ("--max_completion_length=0", "max_completion_length must be"),
+        ("--top_p=1.5", "top_p must be above 0 and at most 1"),
+        ("--attention_layers=[28]", "attention_layers holds 28, and the decoder of .* has the layers 0 to 27"),
+        ("--gradient_checkpointing_kwargs={use_reentrant: true}", "under reentrant gradient checkpointing"),
+    ],
+)
+def test_impossible_reinforcement_learning_is_refused(option: str, message: str) -> None:
+    recipe = without_gpu(read_recipe("avar_grpo_qwen2_5_vl_7b", [option]))
+    with pytest.raises(UsageError, match=message):
+        parse(recipe, launched=False)
 
 
 def test_recipes_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -165,6 +200,8 @@ def test_a_plan_names_what_is_published() -> None:
     shown = plan(read_recipe("avar_grpo_qwen2_5_vl_7b", ["--train_data", "geo3k,r1_sharevl,ai2d"]))
     assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
     assert "vLLM takes 30% of it" in shown
+    assert "16 GPU x 1 x 16 accumulated = 256 responses (32 prompts) a step" in shown
+    assert "1 CPU x 16 x 1 accumulated = 16 sequences a step" in plan(read_recipe("tiny_agto_sft"))
 
 
 def test_commands_list_and_check_recipes() -> None:

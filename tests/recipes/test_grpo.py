@@ -145,11 +145,13 @@ def coin(row: Any, response: str, finish_reason: Any) -> Judgement:
     return Judgement("scored", response, sum(map(ord, response)) % 2 == 0, GRADER)
 
 
+@pytest.mark.parametrize("iterations", [1, 2])  # with 2, TRL makes a pass of the policy before the rewards
 def test_without_weights_it_is_trl_with_the_accuracy_reward_bit_by_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iterations: int
 ) -> None:
     monkeypatch.setattr(grpo_trainer, "judge", coin)
-    ours_config = config(tmp_path, visual_weight=0.0, format_weight=0.0, max_steps=5)
+    options = {"max_steps": 5, "num_iterations": iterations}
+    ours_config = config(tmp_path, visual_weight=0.0, format_weight=0.0, **options)
     ours = AvarGRPOTrainer(runs.model(), ours_config, train_dataset=rows(), processing_class=processor())
     ours.train()
 
@@ -159,15 +161,15 @@ def test_without_weights_it_is_trl_with_the_accuracy_reward_bit_by_bit(
     theirs = GRPOTrainer(
         runs.model(),
         accuracy,
-        config(tmp_path, GRPOConfig, loss_type="grpo", max_steps=5),
+        config(tmp_path, GRPOConfig, loss_type="grpo", **options),
         train_dataset=rows(),
         processing_class=processor(),
     )
     theirs.train()
     names = ("loss", "reward", "grad_norm", "completions/mean_length")
-    logs = [[[log[name] for name in names] for log in of.state.log_history[:5]] for of in (ours, theirs)]
+    logs = [[[log.get(name) for name in names] for log in of.state.log_history[:5]] for of in (ours, theirs)]
     assert logs[0] == logs[1]
-    assert any(log["reward_std"] > 0 for log in ours.state.log_history[:5])
+    assert any(log.get("reward_std", 0.0) > 0 for log in ours.state.log_history[:5])
     start_weights = runs.model().state_dict()
     for name, value in theirs.model.state_dict().items():
         assert torch.equal(ours.model.state_dict()[name], value), name
@@ -189,6 +191,81 @@ def test_a_run_logs_each_reward_and_changes_no_generation(tmp_path: Path, monkey
     expected = log["rewards/accuracy/mean"] + 0.3 * log["rewards/visual/mean"] + 0.1 * log["rewards/format/mean"]
     assert log["reward"] == pytest.approx(expected, rel=1e-5)
     assert trainer.model.training
+
+
+class Seen:
+    """A batch that a trainer has made: how often its model ran over prompt and response, and Eq. 7 by both ways."""
+
+    def __init__(self, trainer: AvarGRPOTrainer, made: Dataset) -> None:
+        own_pass = trainer._visual_ratios
+        self.passes = 0
+
+        def ratios(prompts: Any, completion_ids: Any) -> torch.Tensor:
+            self.responses = completion_ids
+            self.used: torch.Tensor = own_pass(prompts, completion_ids)
+            looked, trainer._looked = trainer._looked, None
+            before = self.passes
+            self.apart: torch.Tensor = own_pass(prompts, completion_ids)
+            trainer._looked, self.passes = looked, before
+            return self.used
+
+        def count(module: Any, args: Any, inputs: Any) -> None:
+            self.passes += not inputs.get("use_cache")  # generation keeps one
+
+        trainer._visual_ratios = ratios
+        groups = [dict(row) for row in made for _ in range(2)]
+        torch.manual_seed(3)
+        with trainer.model.get_base_model().register_forward_pre_hook(count, with_kwargs=True):
+            self.batch = trainer._generate_and_score_completions(groups)
+
+
+def adapted(folder: Path, made: Dataset, dropout: float = 0.0, **options: Any) -> AvarGRPOTrainer:
+    """A trainer of adapters that have learned something, so that they look elsewhere than their base does."""
+    lora = LoraConfig(r=4, target_modules=["q_proj", "k_proj"], lora_dropout=dropout, init_lora_weights=False)
+    torch.manual_seed(0)
+    return AvarGRPOTrainer(
+        runs.model(),
+        config(folder, per_device_train_batch_size=4, **options),
+        train_dataset=made,
+        processing_class=processor(),
+        peft_config=lora,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        ({"num_iterations": 2}, 2),  # TRL's old log-probabilities, in batches of 4
+        ({"num_iterations": 2, "beta": 0.1}, 4),  # and those of the reference
+        ({"beta": 0.1}, 4),  # the reference's alone: r_visual takes passes of its own
+        ({}, 2),
+        ({"num_iterations": 2, "dropout": 0.5}, 4),  # a pass with dropout is none of the policy that answered
+    ],
+)
+def test_r_visual_is_measured_in_trl_s_own_pass_where_there_is_one(
+    tmp_path: Path, options: dict[str, Any], passes: int
+) -> None:
+    made = rows((1, 2, 1, 0))
+    trainer = adapted(tmp_path, made, **options)
+    seen = Seen(trainer, made)
+    assert seen.passes == passes
+    assert seen.used.isnan().tolist() == [False] * 6 + [True] * 2
+    assert seen.used[:6].tolist() == pytest.approx(seen.apart[:6].tolist(), rel=1e-6)
+    plain = Seen(adapted(tmp_path, made, visual_weight=0.0, **options), made)
+    assert plain.batch.keys() == seen.batch.keys()
+    for name in ("completion_ids", "old_per_token_logps", "ref_per_token_logps"):
+        assert name not in plain.batch or torch.equal(plain.batch[name], seen.batch[name])
+
+
+def test_a_truncated_response_that_trl_hides_earns_nothing(tmp_path: Path) -> None:
+    """With mask_truncated_completions TRL's pass does not see it; the others earn what they do without."""
+    made = rows((1, 2, 1, 1))
+    hides = {"mask_truncated_completions": True, "max_completion_length": 2}
+    trainer = adapted(tmp_path, made, num_iterations=2, gradient_accumulation_steps=2, **hides)
+    seen = Seen(trainer, made)
+    ended = [ids[-1] in trainer.eos_token_ids for ids in seen.responses]
+    assert seen.used.isnan().tolist() == [not end for end in ended]
+    assert list(trainer._logs["rewards"]["visual"]) == [0.0] * 8
 
 
 def test_advantages_are_eq_9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

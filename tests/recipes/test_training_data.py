@@ -136,8 +136,8 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path, row: Any, message: str
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match=r"holds none of rows.jsonl"):
         load(str(tmp_path), "sft", system_prompt=None)
-    (tmp_path / "train.jsonl").write_text("{")
-    with pytest.raises(TrainingDataError, match=r"train\.jsonl cannot be read"):
+    (tmp_path / "train.jsonl").write_text(json.dumps(SHAREGPT | {"images": []}).replace("<image>", "") + '\n{"a": ')
+    with pytest.raises(TrainingDataError, match=r"line 2 of .*train\.jsonl is no JSON: Expecting value"):
         load(str(tmp_path), "sft", system_prompt=None)
     (tmp_path / "train.jsonl").write_text("")
     with pytest.raises(TrainingDataError, match="holds no rows"):
@@ -185,9 +185,24 @@ def test_rows_over_the_limit_are_counted_and_left_out_whole(capsys: pytest.Captu
         drop_too_long(rows, processor, 10)
 
 
+@pytest.mark.parametrize("limit", [None, 500])
+def test_a_broken_picture_is_found_before_training(tmp_path: Path, limit: int | None) -> None:
+    whole, broken = tmp_path / "whole.png", tmp_path / "broken.png"
+    runs.picture(0).save(whole)
+    broken.write_bytes(whole.read_bytes()[:300])
+    row = {"prompt": "<image>Why?", "completion": "So."}
+    source = write(tmp_path, [row | {"images": [whole.name]}, row | {"images": [broken.name]}])
+    rows = load(source, "sft", system_prompt=None)
+    with pytest.raises(
+        TrainingDataError, match=r"row 1 .* cannot be prepared .*: its image .*broken\.png cannot be read: .*truncated"
+    ):
+        drop_too_long(rows, runs.processor(), limit)
+    assert len(drop_too_long(rows.select([0]), runs.processor(), limit)) == 1
+
+
 def test_an_image_token_without_an_image_is_refused() -> None:
     processor = runs.processor()
     rows = runs.rows((1, 1), (3, 3))
     rows[1]["prompt"][1]["content"].append({"type": "text", "text": f"What is {processor.image_token}?"})
-    with pytest.raises(TrainingDataError, match=r"row 1 cannot be prepared .* would stand for no image"):
+    with pytest.raises(TrainingDataError, match=r"row 1 .* cannot be prepared .* would stand for no image"):
         drop_too_long(runs.dataset(rows), processor, 120)
