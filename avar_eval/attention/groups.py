@@ -29,8 +29,8 @@ class KeyGroups:
         return cls(membership, span, Selection.of(membership, used))
 
     @classmethod
-    def of_one_query(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
-        """Groups for a single query, as decoding has them: picking keys would cost more than all scores."""
+    def of_few_queries(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
+        """Groups for one query or a few, as decoding has them: picking keys would cost more than all scores."""
         return cls(membership, range(membership.shape[1]), None)
 
     def to(self, device: torch.device) -> "KeyGroups":

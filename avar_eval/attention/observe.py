@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from avar_eval.attention import interface
+from avar_eval.attention.deferred import STEPS_AT_ONCE, WaitingSteps, can_wait, only_appends
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import Attended, ObserveError, attention_modules
+from avar_eval.attention.interface import Attended, AttentionCall, ObserveError, attention_modules
 from avar_eval.attention.roles import Role, TokenRoles
 
 __all__ = ["GROUPS", "RECORDED", "ROLES_OF", "Observation", "ObserveError", "QuerySet", "observe"]
@@ -67,22 +68,23 @@ class Observation:
         self.reduce_heads = reduce_heads
         self.cross_layers = interface.cross_attention_layers(config)
         kinds = enumerate(config.to_dict().get("layer_types") or ())
-        windowed = {layer for layer, kind in kinds if kind != "full_attention"}
+        self._windowed = {layer for layer, kind in kinds if kind != "full_attention"}
         # whether no score can be had layer by layer (see `avar_eval.attention.score`)
-        self.pool_layers = not (self.cross_layers | windowed).isdisjoint(self.layers)
+        self.pool_layers = not (self.cross_layers | self._windowed).isdisjoint(self.layers)
         self._heads: int = config.num_attention_heads
         self._roles: TokenRoles | None = None
         self._plans: dict[tuple[int, int, int, torch.device], _Plan | None] = {}
         self._masses: dict[int, list[Tensor]] = {}
         self._positions: dict[int, list[int]] = {}
         self._captured_to: dict[int, int] = {}
-        self._cached = False
+        self._waiting: dict[int, WaitingSteps] = {}
+        self._cached = self._appends = False
         self._begins = 0
 
     def start(self, roles: TokenRoles) -> None:
         """Begin a new batch with these roles. Call backward() of the last one first if gradients are checkpointed."""
         self._roles = TokenRoles(roles.codes.cpu(), None if roles.segments is None else roles.segments.cpu())
-        for state in (self._plans, self._masses, self._positions, self._captured_to):
+        for state in (self._plans, self._masses, self._positions, self._captured_to, self._waiting):
             state.clear()
 
     @property
@@ -102,6 +104,8 @@ class Observation:
         ran = [layer for layer in self.layers if layer not in skipped]
         if missing := [layer for layer in ran if self._positions.get(layer) != positions]:
             raise ObserveError(f"layers {missing} were not captured, or not as far as the others")
+        for layer in list(self._waiting):
+            self._catch_up(layer)
         by_layer = {layer: torch.cat(self._masses[layer], 2) for layer in ran}
         nothing = torch.zeros_like(by_layer[ran[0]])
         return torch.stack([by_layer.get(layer, nothing).to(nothing.device) for layer in self.layers])
@@ -122,22 +126,50 @@ class Observation:
 
     def begin_pass(self, cache: Any, seen: int) -> None:
         """See `avar_eval.attention.interface.before_each_pass`."""
-        self._cached, self._begins = cache is not None, seen
+        self._cached, self._appends, self._begins = cache is not None, only_appends(cache), seen
 
-    def _capture(self, call: Attended, record: bool) -> Tensor:
-        """Masses of the queries of interest in one attention call, of none perhaps. Kept if `record`."""
+    def _capture(self, call: Attended, record: bool) -> bool:
+        """Take the masses of the queries of interest in one attention call, if any; whether they have a gradient.
+
+        They are kept if `record`.
+        """
         layer, length, keys = call.module.layer_idx, call.query.shape[2], call.key.shape[2]
         seen = self._begins
         self._check(call, length, keys, layer in self.cross_layers)
         if layer in self.cross_layers:
             keys = seen + length  # not the images': those of the conversation, as other layers have them
+        elif record and self._may_wait(seen, layer) and can_wait(call):
+            self._wait(call, seen)
+            return False
         plan = self._plan(seen, length, keys, call.query)
         masses = self._masses_of(call, seen, plan)
         if record:
+            self._catch_up(layer)
             self._note(layer, seen, length)
             self._masses[layer].append(masses)
             self._positions[layer].extend(seen + row for row in (plan.rows if plan else ()))
-        return masses
+        return masses.requires_grad
+
+    def _may_wait(self, seen: int, layer: int) -> bool:
+        """Whether a decoding step's masses in this layer can be computed together with those of later steps."""
+        wanted = Role.RESPONSE in ROLES_OF[self.queries] and seen >= self._known_roles().codes.shape[1]
+        return wanted and self._appends and layer not in self._windowed
+
+    def _wait(self, call: AttentionCall, seen: int) -> None:
+        layer = call.module.layer_idx
+        self._note(layer, seen, 1)
+        self._positions[layer].append(seen)
+        waiting = self._waiting.setdefault(layer, WaitingSteps())
+        waiting.add(call)
+        if len(waiting.queries) == STEPS_AT_ONCE:
+            self._catch_up(layer)
+
+    def _catch_up(self, layer: int) -> None:
+        """Compute what waits in this layer."""
+        waiting = self._waiting.pop(layer, None)
+        if waiting is not None:
+            masses = waiting.masses(lambda keys: key_groups(_extended(self._known_roles(), keys), self.groups))
+            self._masses[layer].append(masses.mean(1, keepdim=True) if self.reduce_heads else masses)
 
     def _masses_of(
         self, call: Attended, seen: int, plan: _Plan | None
@@ -204,7 +236,7 @@ class Observation:
             if keys > membership.shape[1]:
                 filling = membership.new_zeros(len(codes), keys - membership.shape[1], len(self.groups))
                 membership = torch.cat([membership, filling], 1)
-            groups = KeyGroups.of_one_query(membership) if length == 1 else KeyGroups.of(membership)
+            groups = KeyGroups.of_few_queries(membership) if length == 1 else KeyGroups.of(membership)
             # those of earlier passes are of no use, and generation makes many
             self._plans = {known: plan for known, plan in self._plans.items() if known[0] == seen}
             self._plans[place] = _Plan(rows, groups.to(query.device), _span(rows)) if rows else None
@@ -229,8 +261,7 @@ class _Watch:
     def attended(self, call: Attended) -> None:
         layer = call.module.layer_idx
         if not _in_backward():
-            masses = self._observation._capture(call, record=True)
-            self._captured[layer] = masses.requires_grad
+            self._captured[layer] = self._observation._capture(call, record=True)
             return
         if not self._captured.pop(layer, False):
             raise ObserveError(

@@ -127,7 +127,7 @@ def test_masses_and_gradients_equal_whole_maps_in_float64(case: Case, block: int
     expected = reference(case, *exact)
     expected_gradients = torch.autograd.grad((expected * weights.double()).sum(), exact)
     assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-9)
-    on_all_keys = masses_of(case, query, key, groups=KeyGroups.of_one_query(case.groups))
+    on_all_keys = masses_of(case, query, key, groups=KeyGroups.of_few_queries(case.groups))
     assert torch.allclose(on_all_keys.double(), expected, rtol=1e-5, atol=1e-9)
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         assert float((gradient - wanted).norm()) <= 1e-4 * float(wanted.norm()) + 5e-5  # it is 0 where masses add to 1
@@ -198,7 +198,7 @@ def test_a_decode_step_equals_the_row_of_the_whole_sequence() -> None:
         step = attention_mass(
             case.query[:, :, position : position + 1],
             case.key[:, :, : position + 1],
-            KeyGroups.of_one_query(case.groups[:, : position + 1]),
+            KeyGroups.of_few_queries(case.groups[:, : position + 1]),
             Visibility(offset=position),
             scaling=SCALING,
         )

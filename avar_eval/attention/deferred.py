@@ -1,0 +1,74 @@
+"""Masses of decoding steps, several at a time.
+
+A decoding step has one query, and reading all keys for it takes as long as the attention kernel itself. A cache that
+only appends still holds those keys some steps later: each step leaves its query, and the keys are read once for all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from avar_eval.attention.groups import KeyGroups
+from avar_eval.attention.interface import Attended, AttentionCall
+from avar_eval.attention.visibility import Visibility
+
+STEPS_AT_ONCE = 16
+"""So few that the scores of a batch of them, which exist for a moment, take less than the cache itself."""
+
+
+def only_appends(cache: Any) -> bool:
+    """Whether every layer of a cache keeps all keys as they were: it is not sliding, static, quantised or offloaded."""
+    return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def can_wait(call: Attended) -> TypeGuard[AttentionCall]:
+    """Whether an attention call is a decoding step that hides nothing from its query but padding."""
+    if type(call) is not AttentionCall or call.query.shape[2] != 1 or call.query.requires_grad:
+        return False
+    hints, mask = call.visibility, call.visibility.mask
+    padding_at_most = mask is None or (mask.dtype == torch.bool and mask.shape[1:3] == (1, 1))
+    return padding_at_most and hints.window is None and hints.segments is None and hints.mask_function is None
+
+
+@dataclass
+class WaitingSteps:
+    """Consecutive decoding steps of one layer, under a cache that only appends, whose masses are to be computed."""
+
+    queries: list[Float[Tensor, "batch heads 1 dim"]] = field(default_factory=list)
+    last: AttentionCall | None = None
+
+    def add(self, call: AttentionCall) -> None:
+        """One more step."""
+        self.queries.append(call.query)
+        self.last = call
+
+    def masses(
+        self, membership_of: Callable[[int], Bool[Tensor, "batch keys groups"]]
+    ) -> Float[Tensor, "batch heads steps groups"]:
+        """The masses of all steps, which then wait no more. membership_of: group membership of so many first keys."""
+        call, steps = self.last, len(self.queries)
+        if call is None:
+            raise ValueError("no step is waiting")
+        keys = call.key.shape[2]
+        together = AttentionCall(
+            call.module,
+            torch.cat(self.queries, 2),
+            call.key,
+            Visibility(offset=keys - steps, padding=_padding(call.visibility)),
+            call.scaling,
+            call.softcap,
+            lse=None,
+        )
+        groups = KeyGroups.of_few_queries(membership_of(keys)).to(call.key.device)
+        self.queries, self.last = [], None
+        return together.masses(groups, range(steps))
+
+
+def _padding(visibility: Visibility) -> Bool[Tensor, "batch keys"] | None:
+    return visibility.padding if visibility.mask is None else visibility.mask[:, 0, 0]
