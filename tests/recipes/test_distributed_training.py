@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ DESCENT = {"optim": "sgd", "learning_rate": 1.0, "save_strategy": "steps", "save
 ALL_SEE = runs.rows((1, 2, 1, 1), (3, 9, 5, 1))
 
 
-def train_sharded(rank: int, folder: str, stage: int) -> None:
+def train_sharded(rank: int, folder: str, stage: int, rows: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20001 + os.getppid() % 20000)}
@@ -62,7 +63,7 @@ def train_sharded(rank: int, folder: str, stage: int) -> None:
     zero = {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True}
     trainer = runs.trained(
         Path(folder) / "run",
-        ROWS if stage == 2 else ALL_SEE,
+        rows,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=2,
         gradient_checkpointing=True,
@@ -87,9 +88,10 @@ def train_sharded(rank: int, folder: str, stage: int) -> None:
 def test_two_processes_that_share_the_state_are_one(tmp_path: Path, stage: int) -> None:
     """DeepSpeed ZeRO on the CPU, which compiles DeepSpeed's communication once (g++ and ninja)."""
     pytest.importorskip("deepspeed", reason='pip install "avar-eval[deepspeed]" to train with ZeRO')
-    mp.start_processes(train_sharded, (str(tmp_path), stage), nprocs=2, start_method="spawn")
+    rows = ROWS if stage == 2 else ALL_SEE
+    mp.start_processes(train_sharded, (str(tmp_path), stage, rows), nprocs=2, start_method="spawn")
     log = torch.load(tmp_path / "log.pt")
-    whole = runs.trained(tmp_path / "whole", ROWS if stage == 2 else ALL_SEE, **DESCENT)
+    whole = runs.trained(tmp_path / "whole", rows, **DESCENT)
     expected = whole.state.log_history[0]
     for name in ("loss", "loss_lm", "loss_enhance_image", "loss_suppress_system", "attention/sink"):
         assert log[name] == pytest.approx(expected[name], rel=1e-5), name
@@ -99,3 +101,9 @@ def test_two_processes_that_share_the_state_are_one(tmp_path: Path, stage: int) 
     steps = [{name: start[name] - of[name] for name in start} for of in (shared, one)]
     assert runs.close(steps[0], steps[1], 1e-4)
     assert list(complete_checkpoints(tmp_path / "run")) == [1]
+
+
+def test_zero_3_with_an_image_in_one_process_alone_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason='pip install "avar-eval[deepspeed]" to train with ZeRO')
+    with pytest.raises(mp.ProcessRaisedException, match="leave rows without an image out"):
+        mp.start_processes(train_sharded, (str(tmp_path), 3, ROWS), nprocs=2, start_method="spawn")
