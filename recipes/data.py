@@ -99,7 +99,7 @@ def drop_too_long(dataset: Any, processor: Any, max_length: int | None, processe
 
     def fits(row: Mapping[str, Any], number: int) -> bool:
         try:
-            length = _length(row | {"images": [decoded(image) for image in row["images"]]}, processor)
+            length = _length({**row, "images": [decoded(image) for image in row["images"]]}, processor)
         except (IndexError, OSError, ValueError, TrainingDataError) as error:
             raise TrainingDataError(
                 f"row {number} (from 0, of all sources) cannot be prepared for the model: {error}"

@@ -6,7 +6,7 @@ whole step. The language loss is divided by the step's number of tokens in the s
 accumulation steps, batch 4, and 2 processes with batch 2 train alike. A sequence without an image has no image term.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -85,6 +85,8 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of a step with their token roles, and the number of its tokens."""
         batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._shares_weights():
+            self._refuse_uneven_images(batches)
         if self._trains_attention:
             counts = torch.zeros(2, device=self.accelerator.device)
             for batch in batches:
@@ -95,6 +97,24 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
                 counts = self.accelerator.reduce(counts, "sum")
             self._step_keys = tuple(counts.tolist())
         return batches, num_items_in_batch
+
+    def _shares_weights(self) -> bool:
+        """Whether processes must pass the same modules in turn, to put their weights together (FSDP, ZeRO-3)."""
+        deepspeed = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        return self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
+
+    def _refuse_uneven_images(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Raise AttentionTrainingError, on all processes, where some alone would pass the vision tower.
+
+        Those would wait for the others' part of its weights for ever.
+        """
+        sees = torch.tensor([float("pixel_values" in batch) for batch in batches], device=self.accelerator.device)
+        of_all = self.accelerator.gather(sees).view(-1, len(batches))
+        if bool((of_all != of_all[0]).any()):
+            raise AttentionTrainingError(
+                "in one micro-batch some processes have images and others have none, which FSDP and ZeRO-3 cannot run: "
+                "leave rows without an image out, raise per_device_train_batch_size, or use ZeRO-2"
+            )
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

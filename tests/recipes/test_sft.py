@@ -285,3 +285,21 @@ def test_beta_needs_a_system_turn(tmp_path: Path) -> None:
     processor = runs.FAMILIES["llava_onevision"].processor()
     with pytest.raises(AttentionTrainingError, match="begin every conversation with a system message"):
         start(tmp_path, of=family, made=runs.dataset(rows), processing_class=processor)
+
+
+def test_processes_that_share_weights_must_all_see_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = runs.Keep(
+        runs.model(),
+        runs.sft_config(tmp_path),
+        train_dataset=runs.dataset(runs.rows()),
+        processing_class=runs.processor(),
+    )
+    assert trainer._shares_weights() is False
+    trainer.is_fsdp_enabled = True
+    assert trainer._shares_weights() is True
+    batches: list[dict[str, Any]] = [{"pixel_values": 0}, {}]
+    monkeypatch.setattr(trainer.accelerator, "gather", lambda sees: torch.cat([sees, sees]))
+    trainer._refuse_uneven_images(batches)
+    monkeypatch.setattr(trainer.accelerator, "gather", lambda sees: torch.cat([sees, torch.ones(2)]))
+    with pytest.raises(AttentionTrainingError, match="leave rows without an image out"):
+        trainer._refuse_uneven_images(batches)
