@@ -1,9 +1,9 @@
 """Where a response says its final answer.
 
-The evidence, strongest first: the last closed `<answer>`, the last balanced `\\boxed{}`, "Answer:" or "the answer is",
-an option's letter, yes or no, a value in a closing "Therefore, …", a reply that is nothing but an answer. What stands
-inside `<think>` is never searched, and where the evidence is ambiguous there is no answer: a guess would be credited by
-chance.
+The evidence, strongest first: the last closed `<answer>` or `<conclusion>`, the last balanced `\\boxed{}`, "Answer:" or
+"the answer is", an option's letter, yes or no, a value in a closing "Therefore, …", a reply that is nothing but an
+answer. What stands inside `<think>` is never searched, and where the evidence is ambiguous there is no answer: a guess
+would be credited by chance.
 """
 
 import re
@@ -20,7 +20,8 @@ Evidence = Literal["tag", "boxed", "phrase", "option", "yes_no", "whole"]
 FinishReason = Literal["stop", "length"]
 
 _THINK_TAG: Final = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
-_ANSWER_TAG: Final = re.compile(r"<(/?)answer>", re.IGNORECASE)
+# Models trained on LLaVA-CoT's data end in <CONCLUSION>.
+_ANSWER_TAG: Final = re.compile(r"<(/?)(?:answer|conclusion)>", re.IGNORECASE)
 _PHRASE: Final = re.compile(
     r"(?:\b(?:answer|(?:correct|right|best) (?:option letter|option|choice|letter))"
     r"(?: (?:to|for) (?:the|this|your) (?:question|problem))?"
@@ -113,7 +114,7 @@ def _outside_thinking(response: str) -> str | None:
 
 
 def _in_tag(visible: str, *, ended: bool) -> Extraction | None:
-    """The content of the last closed `<answer>` that holds something.
+    """The content of the last closed `<answer>` or `<conclusion>` that holds something.
 
     An open one after it was cut off in the middle, unless the model is known to have `ended` its turn there: generation
     that stops at `</answer>` drops that string.
