@@ -106,6 +106,7 @@ class AttentionRecord:
         if not bool(chosen.any()):
             return None
         scores = self.scores(queries)
+        shares = torch.stack(list(self.mass.values()))[..., chosen].double().mean((2, 3))
         return QueryAttention(
             tokens=int(chosen.sum()),
             vas=_rounded(self.visual_attention_score(queries)),
@@ -115,8 +116,8 @@ class AttentionRecord:
             if scores is None or self.pool_layers
             else [float(f"{value:.6g}") for value in scores.mean((1, 2)).tolist()],
             share_by_layer={
-                name: [float(f"{value:.6g}") for value in mass[..., chosen].double().mean((1, 2)).tolist()]
-                for name, mass in self.mass.items()
+                name: [float(f"{value:.6g}") for value in by_layer]
+                for name, by_layer in zip(self.mass, shares.tolist(), strict=True)
             },
         )
 
