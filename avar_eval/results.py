@@ -75,7 +75,7 @@ class TaskResult(BaseModel):
 
     metrics: shares 0..1 of responses: accuracy (strict verdict), official (the published rule's, of the responses on
     which it has one), truncated, unparsed, timeout; with a judge model judge (of the responses that it could judge) and
-    judge_error; with several samples pass@k and majority. Also vas and vas_response (Eq. 2).
+    judge_error; with several samples pass@k and majority. Also vas and vas_response (Eq. 2), and ratio_of_sums.
     benchmark: the benchmark's own metrics by verdict (strict, official, judge); its n counts responses.
     headline: the benchmark's score; None in files of before there was one.
     """
@@ -162,10 +162,14 @@ def task_result(
 
 
 def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric]:
-    """vas and vas_response (Eq. 2, over the question's and the response's tokens), means over what was measured."""
+    """vas, vas_response (Eq. 2, over the question's and the response's tokens), ratio_of_sums (over the question's).
+
+    Means over what was measured.
+    """
     estimates = {
         "vas": mean([a.user.vas for a in attention if a.user and a.user.vas is not None]),
         "vas_response": mean([a.response.vas for a in attention if a.response and a.response.vas is not None]),
+        "ratio_of_sums": mean([a.user.ratio_of_sums for a in attention if a.user and a.user.ratio_of_sums is not None]),
     }
     return {name: Metric.of(estimate) for name, estimate in estimates.items()}
 

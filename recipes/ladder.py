@@ -97,7 +97,7 @@ def _numbers(results: Results) -> Numbers:
     numbers: dict[str, float | None] = {}
     for task, result in results.tasks.items():
         own = result.benchmark.get("strict", {})
-        for name in ("accuracy", "vas", "vas_response"):
+        for name in ("accuracy", "vas", "vas_response", "ratio_of_sums"):
             numbers[f"{task}/{name}"] = result.metrics[name].value if name in result.metrics else None
         numbers |= {f"{task}/{name}": metric.value for name, metric in own.items()}
     return numbers
@@ -106,15 +106,20 @@ def _numbers(results: Results) -> Numbers:
 _COLUMNS: Final = {
     "shapes %": ("shapes/accuracy", 100),
     "VAS": ("shapes/vas", 1),
+    "image ÷ system": ("shapes/ratio_of_sums", 1),
     "prior %": ("shapes_prior/accuracy", 100),
     "wording right %": ("shapes_prior/wording_right", 100),
     "wording wrong %": ("shapes_prior/wording_wrong", 100),
-    "prior VAS": ("shapes_prior/vas", 1),
+    "prior image ÷ system": ("shapes_prior/ratio_of_sums", 1),
 }
 
 
 def ladder_table(found: Mapping[str, Sequence[Numbers]]) -> Any:
-    """A rich table: a line a rung, in each cell the mean over seeds and below it the lowest and the highest."""
+    """A rich table: a line a rung, in each cell the mean over seeds and below it the lowest and the highest.
+
+    Image ÷ system is the ratio of the summed masses. VAS, a mean of ratios, is made by the few heads of so small a
+    model that keep next to nothing on the system turn.
+    """
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")

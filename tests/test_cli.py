@@ -302,6 +302,7 @@ def test_results_hold_what_is_promised(run: tuple[Finished, Path]) -> None:
         "official",
         "vas",
         "vas_response",
+        "ratio_of_sums",
         "truncated",
         "unparsed",
         "timeout",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -38,8 +38,12 @@ def can_wait(call: Attended) -> TypeGuard[AttentionCall]:
 
 @dataclass
 class WaitingSteps:
-    """Consecutive decoding steps of one layer, under a cache that only appends, whose masses are to be computed."""
+    """Consecutive decoding steps of one layer, under a cache that only appends, whose masses are to be computed.
 
+    sequences: those of the batch whose masses are wanted (None: all).
+    """
+
+    sequences: Int[Tensor, " chosen"] | None
     queries: list[Float[Tensor, "batch heads 1 dim"]] = field(default_factory=list)
     last: AttentionCall | None = None
 
@@ -49,9 +53,12 @@ class WaitingSteps:
         self.last = call
 
     def masses(
-        self, membership_of: Callable[[int], Bool[Tensor, "batch keys groups"]]
-    ) -> Float[Tensor, "batch heads steps groups"]:
-        """The masses of all steps, which then wait no more. membership_of: group membership of so many first keys."""
+        self, membership_of: Callable[[int], Bool[Tensor, "chosen keys groups"]]
+    ) -> Float[Tensor, "chosen heads steps groups"]:
+        """The masses of all steps, which then wait no more.
+
+        membership_of: the chosen sequences' group membership, of so many first keys.
+        """
         call, steps = self.last, len(self.queries)
         if call is None:
             raise ValueError("no step is waiting")
@@ -65,6 +72,8 @@ class WaitingSteps:
             call.softcap,
             lse=None,
         )
+        if self.sequences is not None:
+            together = together.of(self.sequences.to(call.key.device))
         groups = KeyGroups.of_few_queries(membership_of(keys)).to(call.key.device)
         self.queries, self.last = [], None
         return together.masses(groups, range(steps))

@@ -9,13 +9,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 from torch.utils.hooks import RemovableHandle
@@ -63,6 +63,9 @@ class Attended(Protocol):
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
         """The mass of the given queries on all keys: 1, unless steering in mode `prob` has changed it."""
 
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "Attended":
+        """The same call of some sequences of the batch."""
+
 
 @dataclass(frozen=True)
 class AttentionCall:
@@ -93,6 +96,16 @@ class AttentionCall:
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
         """See `Attended`."""
         return self.query.new_ones(*self.query.shape[:2], len(rows), dtype=torch.float32)
+
+    def of(self, sequences: Int[Tensor, " chosen"]) -> Self:
+        """See `Attended`."""
+        return replace(
+            self,
+            query=self.query[sequences],
+            key=self.key[sequences],
+            visibility=self.visibility.of(sequences),
+            lse=None if self.lse is None else self.lse[sequences],
+        )
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from avar_eval.attention.groups import KeyGroups, Selection
 from avar_eval.attention.visibility import Visibility, as_index
 
 _LOG2_E = math.log2(math.e)
-_BLOCK_ELEMENTS = {"cpu": 1 << 19}
+_BLOCK_ELEMENTS = {"cpu": 1 << 21}
 _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
-"""Scores and keys of a block: what a CPU core's cache holds, what keeps a GPU busy."""
+"""Scores and keys of a block: what a CPU's caches hold, what keeps a GPU busy."""
 
 
 @dataclass(frozen=True)

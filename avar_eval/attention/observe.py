@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
@@ -73,6 +73,7 @@ class Observation:
         self.pool_layers = not (self.cross_layers | self._windowed).isdisjoint(self.layers)
         self._heads: int = config.num_attention_heads
         self._roles: TokenRoles | None = None
+        self._sequences: Int[Tensor, " chosen"] | None = None
         self._plans: dict[tuple[int, int, int, torch.device], _Plan | None] = {}
         self._masses: dict[int, list[Tensor]] = {}
         self._positions: dict[int, list[int]] = {}
@@ -81,9 +82,14 @@ class Observation:
         self._cached = self._appends = False
         self._begins = 0
 
-    def start(self, roles: TokenRoles) -> None:
-        """Begin a new batch with these roles. Call backward() of the last one first if gradients are checkpointed."""
-        self._roles = TokenRoles(roles.codes.cpu(), None if roles.segments is None else roles.segments.cpu())
+    def start(self, roles: TokenRoles, sequences: Sequence[int] | None = None) -> None:
+        """Begin a new batch with these roles, of which these sequences are observed (default: all).
+
+        Call backward() of the last one first if gradients are checkpointed.
+        """
+        known = TokenRoles(roles.codes.cpu(), None if roles.segments is None else roles.segments.cpu())
+        self._sequences = None if sequences is None else torch.tensor(list(sequences), dtype=torch.long)
+        self._roles = known if self._sequences is None else known.of(self._sequences)
         for state in (self._plans, self._masses, self._positions, self._captured_to, self._waiting):
             state.clear()
 
@@ -141,6 +147,8 @@ class Observation:
         elif record and self._may_wait(seen, layer) and can_wait(call):
             self._wait(call, seen)
             return False
+        if self._sequences is not None:
+            call = call.of(self._sequences.to(call.query.device))
         plan = self._plan(seen, length, keys, call.query)
         masses = self._masses_of(call, seen, plan)
         if record:
@@ -159,7 +167,7 @@ class Observation:
         layer = call.module.layer_idx
         self._note(layer, seen, 1)
         self._positions[layer].append(seen)
-        waiting = self._waiting.setdefault(layer, WaitingSteps())
+        waiting = self._waiting.setdefault(layer, WaitingSteps(self._sequences))
         waiting.add(call)
         if len(waiting.queries) == STEPS_AT_ONCE:
             self._catch_up(layer)
@@ -301,11 +309,13 @@ def observe(
     groups: Sequence[str] = GROUPS,
     layers: Iterable[int] | None = None,
     reduce_heads: bool = False,
+    sequences: Sequence[int] | None = None,
 ) -> Iterator[Observation]:
     """Capture attention masses of `model` (a native transformers decoder, with or without a vision tower).
 
     roles: of the batch that will run; `Observation.start` gives those of the next. queries: whose attention. groups:
     key groups (of GROUPS). layers: which decoder layers (default: all). reduce_heads: keep the mean over heads only.
+    sequences: which of the batch (default: all); captures have these alone.
 
     Generation must begin inside the context, with an empty cache. Gradient checkpointing works with
     use_reentrant=False; backward() may follow after the context. Several threads may observe several models; observing
@@ -315,7 +325,7 @@ def observe(
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     observation = Observation(inner.config.get_text_config(), layers, queries, groups, reduce_heads)
     if roles is not None:
-        observation.start(roles)
+        observation.start(roles, sequences)
     _refuse_reentrant_checkpointing(inner)
     watch = _Watch(inner, observation)
     watch.begin()

@@ -38,6 +38,10 @@ class TokenRoles:
     codes: Int[Tensor, "batch sequence"]
     segments: Int[Tensor, "batch sequence"] | None = None
 
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "TokenRoles":
+        """Those of some sequences of the batch."""
+        return TokenRoles(self.codes[sequences], None if self.segments is None else self.segments[sequences])
+
     def mask(self, role: Role) -> Bool[Tensor, "batch sequence"]:
         """Where `role` stands."""
         return self.codes == role

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,6 +35,10 @@ class SteeredKeys:
 
     strengths: Float[Tensor, "batch keys"]
     steered: Bool[Tensor, "batch heads_or_1 queries"]
+
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "SteeredKeys":
+        """Of some sequences of the batch."""
+        return SteeredKeys(self.strengths[sequences], self.steered[sequences])
 
 
 def scaled(states: Float[Tensor, "batch heads keys dim"], strengths: Float[Tensor, "batch keys"]) -> Tensor:
@@ -138,6 +142,10 @@ class WeightedCall:
         """See `Attended`: of cross-attention, whose keys all have the same strength."""
         return self.call.total(rows) * (1 + self.strengths[:, None, :1])
 
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "WeightedCall":
+        """See `Attended`."""
+        return WeightedCall(self.call.of(sequences), self.strengths[sequences])
+
 
 @dataclass(frozen=True)
 class MixedCall:
@@ -172,6 +180,10 @@ class MixedCall:
         """See `Attended`."""
         return torch.where(self._chosen(rows), self.changed.total(rows), self.plain.total(rows))
 
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "MixedCall":
+        """See `Attended`."""
+        return MixedCall(self.steered[sequences], self.plain.of(sequences), self.changed.of(sequences))
+
     def _chosen(self, rows: Sequence[int]) -> Bool[Tensor, "batch heads_or_1 rows"]:
         return self.steered[:, :, as_index(rows, self.steered.device)]
 
@@ -205,6 +217,10 @@ class MagnifiedCall(AttentionCall):
         """See `Attended`: attention with membership as the value."""
         members = groups.membership[:, None]
         return torch.cat([_times(part, members) for part in self.attention(rows)], 2).float()
+
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "MagnifiedCall":
+        """See `Attended`."""
+        return replace(super().of(sequences), keys=self.keys.of(sequences))
 
 
 def check_softcap(kernel: Kernel) -> None:

@@ -1,7 +1,7 @@
 """Visibility: which keys each query may attend to, asked block by block, never as one whole map of our own."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -30,6 +30,21 @@ class Visibility:
     segments: Int[Tensor, "batch keys"] | None = None
     mask: Tensor | None = None
     mask_function: MaskFunction | None = None
+
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "Visibility":
+        """That of some sequences of the batch."""
+
+        def taken(values: Tensor | None) -> Tensor | None:
+            return values if values is None or len(values) == 1 else values[sequences]
+
+        function = self.mask_function
+        return replace(
+            self,
+            padding=taken(self.padding),
+            segments=taken(self.segments),
+            mask=taken(self.mask),
+            mask_function=function and (lambda batch, *place: function(sequences[batch], *place)),
+        )
 
     def key_range(self, queries: Sequence[int], keys: int) -> range:
         """The smallest range of keys that holds all that these ascending queries can see."""

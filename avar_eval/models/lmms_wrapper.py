@@ -313,24 +313,26 @@ class Avar(lmms):  # type: ignore[misc]
         return all(present[: sum(present)])
 
     def _batches(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
-        """Batches of similar prompt length, longest first; questions to measure are kept apart from the others."""
+        """Batches of similar prompt length, longest first; the same whichever of the questions are to be measured."""
         ordered = sorted(questions, key=lambda question: (self._kind(question), -len(question.prompt), question.key))
         for _, group in groupby(ordered, key=self._kind):
             alike = list(group)
             for start in range(0, len(alike), self.batch_size):
                 yield alike[start : start + self.batch_size]
 
-    def _kind(self, question: Question) -> tuple[bool, int]:
-        """What the questions of a batch share: whether they are measured and, if need be, how many images they have."""
-        even = self._observer().markup.format.cross_attention
-        return not question.measured, question.image_count if even else 0
+    def _kind(self, question: Question) -> int:
+        """What the questions of a batch must share: how many images they have, for some families."""
+        return question.image_count if self._observer().markup.format.cross_attention else 0
 
     def _answer(self, backend: TransformersBackend, batch: Sequence[Question]) -> list[Record]:
         inputs, streams = self._encode(batch), [question.key for question in batch]
-        attention: Sequence[AttentionSummary | None] = [None] * len(batch)
-        if batch[0].measured:
-            generations, measured = backend.generate_measured(inputs, self.decoding, streams)
-            attention = self._kept(batch, measured)
+        attention: list[AttentionSummary | None] = [None] * len(batch)
+        measured = [index for index, question in enumerate(batch) if question.measured]
+        if measured:
+            generations, found = backend.generate_measured(inputs, self.decoding, streams, measured)
+            summaries = self._kept([batch[index] for index in measured], found)
+            for index, summary in zip(measured, summaries, strict=True):
+                attention[index] = summary
         else:
             generations = backend.generate(inputs, self.decoding, streams)
         return [_record(*parts) for parts in zip(batch, generations, attention, strict=True)]

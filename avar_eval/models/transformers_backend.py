@@ -171,16 +171,12 @@ class TransformersBackend:
 
     @torch.inference_mode()
     def generate_measured(
-        self, inputs: Any, decoding: Decoding, streams: Sequence[str]
+        self, inputs: Any, decoding: Decoding, streams: Sequence[str], measured: Sequence[int]
     ) -> tuple[list[Generation], list[AttentionRecord]]:
-        """The responses that `generate` gives, and where the model looked, as `measure` tells it.
+        """The responses that `generate` gives, and where the model looked in those that are `measured` (their indices).
 
-        On a CPU attention is captured on the way, which costs a few per cent. On a GPU, where a step of decoding takes
-        as long as its launches, one pass over the finished responses costs less.
+        Attention is captured on the way, which costs a few per cent; it is what `measure` finds in one pass afterwards.
         """
-        if self.device.type != "cpu":
-            generations = self.generate(inputs, decoding, streams)
-            return generations, self.measure(inputs, [generation.token_ids for generation in generations])
         width = inputs["input_ids"].shape[1]
         ends = StoppingCriteriaList([EosTokenCriteria(torch.tensor(sorted(end_tokens(self.model.generation_config))))])
         if decoding.stop:
@@ -191,13 +187,13 @@ class TransformersBackend:
         )
         stopping = StoppingCriteriaList([OneTokenLater(ends, width)])
         roles = self.markup.roles(inputs["input_ids"], inputs["attention_mask"])
-        with observe(self.model, roles, groups=RECORDED) as observation:
+        with observe(self.model, roles, groups=RECORDED, sequences=measured) as observation:
             sequences = self._sequences(
                 inputs, decoding, streams, roles, generation_config=config, stopping_criteria=stopping
             )
         generations = self._generations(inputs, decoding, sequences)
-        prompts = [generation.prompt_token_ids for generation in generations]
-        responses = [generation.token_ids for generation in generations]
+        prompts = [generations[index].prompt_token_ids for index in measured]
+        responses = [generations[index].token_ids for index in measured]
         whole = batch_roles(self.markup, prompts, responses, width, sequences.shape[1] - 1)
         return generations, self._finite(records_of(observation, whole))
 

@@ -174,11 +174,12 @@ def test_generation_gives_the_masses_of_one_pass_over_its_result(
             Decoding(max_new_tokens=4, stop=(decode(endless[1].token_ids[1]),)),
         ):
             expected = backend.generate(inputs, decoding, streams)
-            generations, on_the_way = backend.generate_measured(inputs, decoding, streams)
+            chosen = [*range(1, len(expected)), 0]
+            generations, on_the_way = backend.generate_measured(inputs, decoding, streams, chosen)
             assert generations == expected
             assert "stop" in {generation.finish_reason for generation in generations}
             afterwards = backend.measure(inputs, [generation.token_ids for generation in generations])
-            for one, other in zip(on_the_way, afterwards, strict=True):
+            for one, other in zip(on_the_way, [afterwards[index] for index in chosen], strict=True):
                 assert torch.equal(one.roles, other.roles)
                 assert torch.equal(one.queries, other.queries)
                 for name in GROUPS:
