@@ -161,6 +161,10 @@ def task_result(
     )
 
 
+ATTENTION_METRICS = ("vas", "vas_response", "ratio_of_sums")
+"""The names of `attention_metrics`."""
+
+
 def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric]:
     """vas, vas_response (Eq. 2, over the question's and the response's tokens), ratio_of_sums (over the question's).
 

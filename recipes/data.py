@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from avar_eval.errors import AvarError
 from avar_eval.names import listed_names
+from avar_eval.pictures import whole_pictures_only
 from avar_eval.recipes.sources import Thoughts, TrainingDataError, published_rows
 
 Method = Literal["sft", "grpo"]
@@ -108,7 +109,8 @@ def drop_too_long(dataset: Any, processor: Any, max_length: int | None, processe
 
     def decoded(image: Mapping[str, Any]) -> Any:
         try:
-            return Image().decode_example(image)
+            with whole_pictures_only():
+                return Image().decode_example(image)
         except OSError as error:
             raise TrainingDataError(f"its image {image['path'] or ''} cannot be read: {error}") from error
 

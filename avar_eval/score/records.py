@@ -15,7 +15,16 @@ from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.metrics import Benchmark
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records import RECORDS_NAME, RecordBookError
-from avar_eval.results import Results, group_results, publish, read_asked, read_results, run_id, task_result
+from avar_eval.results import (
+    ATTENTION_METRICS,
+    Results,
+    group_results,
+    publish,
+    read_asked,
+    read_results,
+    run_id,
+    task_result,
+)
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
@@ -65,7 +74,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             tasks[entry.name] = task_result(
                 benchmark,
                 [one.outcome(new[one.key], outcomes.get(one.key)) for one in responses],
-                {name: of for name, of in results.tasks[entry.name].metrics.items() if name.startswith("vas")},
+                {name: of for name, of in results.tasks[entry.name].metrics.items() if name in ATTENTION_METRICS},
                 results.tasks[entry.name].left_out,
             )
         model = judge.model if judge else (results.protocol.get("judge") or {}).get("model")
