@@ -55,7 +55,7 @@ class WaitingSteps:
     def masses(
         self, membership_of: Callable[[int], Bool[Tensor, "chosen keys groups"]]
     ) -> Float[Tensor, "chosen heads steps groups"]:
-        """The masses of all steps, which then wait no more.
+        """The masses of all steps.
 
         membership_of: the chosen sequences' group membership, of so many first keys.
         """
@@ -75,7 +75,6 @@ class WaitingSteps:
         if self.sequences is not None:
             together = together.of(self.sequences.to(call.key.device))
         groups = KeyGroups.of_few_queries(membership_of(keys)).to(call.key.device)
-        self.queries, self.last = [], None
         return together.masses(groups, range(steps))
 
 
