@@ -14,6 +14,7 @@ their memory is linear in the length of the sequence.
 """
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +34,7 @@ _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
 """Scores and keys of a block: what a CPU's caches hold, what keeps a GPU busy."""
+_KEPT_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,21 @@ def attention_mass(
 def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call) -> Tensor:
     """Masses from all scores at once: for one query, or a few."""
     dtype, rows, length = _exact(query.dtype), query.shape[2], key.shape[2]
-    scores = _shared(query, key).to(dtype) * call.scaling @ key.to(dtype).transpose(-1, -2)
+    in_twos = call.softcap is None and _hides_without_adding(call.visibility)
+    scaled = _shared(query, key).to(dtype) * (call.scaling * _LOG2_E if in_twos else call.scaling)
+    scores = _scores(scaled, key.to(dtype))
     if call.softcap is not None:
         scores = call.softcap * (scores / call.softcap).tanh()
     by_row = scores.view(len(scores), key.shape[1], -1, rows, length)
     safe = min(max(call.queries[0] + call.visibility.offset + 1, 0), length)
     positions = as_index(range(length), key.device)[None]
-    # a padding query sees no key
-    attention = call.visibility.hide(by_row, call.queries, positions, safe).softmax(-1).nan_to_num(0.0)
-    masses = attention.view(len(scores), -1, length) @ call.groups.membership.to(dtype)
-    return masses.view(*query.shape[:3], -1)
+    call.visibility.hide(by_row, call.queries, positions, safe)
+    scores = scores.flatten(1, 2).sub_(scores.detach().flatten(1, 2).amax(-1, keepdim=True))
+    weights = scores.exp2_() if in_twos else scores.exp_()
+    # many rows to the right: a product with a thin matrix there takes longer than the scores
+    sums = call.groups.membership.to(dtype).transpose(1, 2) @ weights.transpose(1, 2)
+    masses = (sums / weights.sum(-1)[:, None]).nan_to_num(0.0)  # a padding query sees no key
+    return masses.transpose(1, 2).reshape(*query.shape[:3], -1)
 
 
 class _AttentionMass(torch.autograd.Function):
@@ -119,9 +126,8 @@ def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call, selection: Sel
     keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
     members = selection.members.to(dtype)[:, None]
     masses = query.new_zeros(*query.shape[:3], members.shape[-1], dtype=dtype)
-    scratch = lse.new_empty(0)
     for block in _blocks(query, keys.shape[2]):
-        rows = _Rows.of(query, lse, call, block, key, scratch)
+        rows = _Rows.of(query, lse, call, block, key)
         count = selection.needed(call.visibility.key_range(rows.queries, key.shape[2]).stop - 1)
         if not count:
             continue
@@ -145,9 +151,8 @@ def _gradients(
     query_gradient, key_gradient = torch.empty_like(query), key.new_zeros(key.shape, dtype=dtype)
     membership = _with_ones(call.groups.membership.to(dtype)).transpose(1, 2)[:, None]
     offsets = -(gradient * masses).sum(-1, keepdim=True)
-    scratch = lse.new_empty(0)
     for block in _blocks(query, min(key.shape[2], _tile(key))):
-        rows = _Rows.of(query, lse, call, block, key, scratch)
+        rows = _Rows.of(query, lse, call, block, key)
         offset = _shared(offsets[:, :, block], key)
         slopes = torch.cat([_shared(gradient[:, :, block], key), offset], -1)
         inside, outside = (rows.scaled.new_zeros(rows.scaled.shape) for _ in range(2))
@@ -180,28 +185,26 @@ class _Rows:
     queries: Sequence[int]
     scaled: Float[Tensor, "batch kv_heads per_kv_rows dim"]
     minus_lse: Float[Tensor, "batch kv_heads per_kv_rows 1"]
-    scratch: Float[Tensor, " elements"]
 
     @classmethod
-    def of(cls, query: Tensor, lse: Tensor, call: _Call, block: slice, key: Tensor, scratch: Tensor) -> "_Rows":
+    def of(cls, query: Tensor, lse: Tensor, call: _Call, block: slice, key: Tensor) -> "_Rows":
         scaled = _shared(query[:, :, block], key).to(lse.dtype) * call.scaling
-        return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key), scratch)
+        return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key))
 
     def attention(
         self, keys: Tensor, positions: Int[Tensor, "batch_or_1 members"], safe: int
     ) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
         """A_ij on `keys`, which end in a column of ones, so that one product gives s_ij - lse_i."""
-        softcap, mask = self.call.softcap, self.call.visibility.mask
+        softcap = self.call.softcap
         if softcap is not None:
             scores = self._products(keys).div_(softcap).tanh_().mul_(softcap).add_(self.minus_lse)
             return self._hidden(scores, positions, safe).exp_()
         rows = torch.cat([self.scaled, self.minus_lse], -1)
-        # a CPU computes powers of 2 in half the time; a mask that is added to scores is made for powers of e
-        in_twos = mask is None or mask.dtype == torch.bool
+        # a CPU computes powers of 2 in half the time
+        in_twos = _hides_without_adding(self.call.visibility)
         if in_twos:
             rows *= _LOG2_E
-        scores = self._room(keys.shape[2])
-        torch.bmm(rows.flatten(0, 1), keys.transpose(-1, -2).flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
+        scores = _scores(rows, keys)
         hidden = self._hidden(scores, positions, safe)
         return hidden.exp2_() if in_twos else hidden.exp_()
 
@@ -219,14 +222,6 @@ class _Rows:
             scores = scores.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
         return self._hidden(scores, *self._place(tile, keys)).logsumexp(-1)
 
-    def _room(self, members: int) -> Float[Tensor, "batch kv_heads per_kv_rows members"]:
-        """Memory for scores; the same for all blocks, for getting new pages costs as much as filling them."""
-        shape = (*self.scaled.shape[:3], members)
-        size = math.prod(shape)
-        if self.scratch.numel() < size:
-            self.scratch.resize_(size)
-        return self.scratch[:size].view(shape)
-
     def _products(self, keys: Tensor) -> Tensor:
         return self.scaled @ keys[..., : self.scaled.shape[-1]].transpose(-1, -2)
 
@@ -242,13 +237,47 @@ class _Rows:
         return self.call.visibility.hide(by_row, self.queries, positions, safe).flatten(2, 3)
 
 
+def _scores(
+    rows: Float[Tensor, "batch kv_heads rows dim"], keys: Float[Tensor, "batch kv_heads keys dim"]
+) -> Float[Tensor, "batch kv_heads rows keys"]:
+    """rows @ keys^T, to be worked on in place, and not needed when this thread asks again (but for a gradient)."""
+    columns = keys.transpose(-1, -2)
+    if torch.is_grad_enabled() and (rows.requires_grad or keys.requires_grad):
+        return rows @ columns
+    scores = _room(rows, (*rows.shape[:3], keys.shape[2]))
+    torch.bmm(rows.flatten(0, 1), columns.flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
+    return scores
+
+
+_kept = threading.local()
+
+
+def _room(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Uninitialised memory of a tensor's type. On a CPU this thread's last is used again, if it is not large.
+
+    The first touch of a new page costs more than filling it; a GPU's allocator keeps pages by itself.
+    """
+    size = math.prod(shape) * like.element_size()
+    if like.device.type != "cpu" or size > _KEPT_BYTES:
+        return like.new_empty(shape)
+    kept: Tensor | None = getattr(_kept, "room", None)
+    if kept is None or kept.numel() < size:
+        with torch.inference_mode(False):  # else it could not be written outside of inference mode
+            kept = _kept.room = torch.empty(size, dtype=torch.uint8)
+    return kept[:size].view(like.dtype).view(shape)
+
+
+def _hides_without_adding(visibility: Visibility) -> bool:
+    """Whether scores may be in powers of 2: a mask that is added to scores is made for powers of e."""
+    return visibility.mask is None or visibility.mask.dtype == torch.bool
+
+
 def _blockwise_lse(query: Tensor, key: Tensor, call: _Call) -> Float[Tensor, "batch heads rows"]:
     """The softmax normaliser over all keys, for kernels that do not give theirs."""
     keys = key.to(_exact(key.dtype))
     lse = keys.new_full(query.shape[:3], float("-inf"))
-    scratch = lse.new_empty(0)
     for block in _blocks(query, min(key.shape[2], _tile(key))):
-        rows = _Rows.of(query, lse, call, block, key, scratch)
+        rows = _Rows.of(query, lse, call, block, key)
         for tile, _ in _tiles(call, rows.queries, key):
             more = rows.lse(keys[:, :, tile], tile).view(lse[:, :, block].shape)
             lse[:, :, block] = torch.logaddexp(lse[:, :, block], more)
