@@ -178,7 +178,7 @@ def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric
     return {name: Metric.of(estimate) for name, estimate in estimates.items()}
 
 
-def left_out_rows(without_picture: Sequence[str], refused: Mapping[str, str]) -> LeftOut:
+def left_out_rows(without_picture: Sequence[str], refused: Mapping[str, str] = {}) -> LeftOut:
     """Rows without an answer: their picture is missing, or the model's server refused them (id -> reason)."""
     reasons = {"its picture is missing": len(without_picture)} if without_picture else {}
     if refused:  # servers put a request's number into their reasons, so that hardly two are the same
