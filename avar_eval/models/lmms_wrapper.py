@@ -1,6 +1,7 @@
 """Our lmms-eval model: asks the record book first, and appends what is missing as soon as a backend has answered it."""
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -154,6 +155,12 @@ class Avar(lmms):  # type: ignore[misc]
         self._ask_missing(every)
         self._settle()
         questions = [question for question in every if not self._is_refused(question)]
+        if len(questions) < len(every):
+            print(
+                f"warning: {len(every) - len(questions)} of {len(every)} questions are refused and have no answer; the "
+                "same command asks them again",
+                file=sys.stderr,
+            )
         unmeasured = [question for question in questions if question.measured and self._lacks_attention(question)]
         if unmeasured:
             self._measure_missing(unmeasured)

@@ -332,6 +332,7 @@ def test_a_refused_question_is_left_out_and_asked_again(avar_eval: Run, endpoint
         assert task["left_out"]["n"] == 1
         assert task["left_out"]["reason"] == f"{endpoint.url} refuses a request: not this one"
         assert "shapes: 1 row left out: http" in done.stdout
+        assert f"warning: 1 of {QUESTIONS} questions are refused" in done.stderr
         endpoint.refused = set()
     assert task["left_out"]["n"] == 0
     assert task["metrics"]["accuracy"]["n"] == len(endpoint.bodies) - 1 == QUESTIONS
