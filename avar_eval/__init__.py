@@ -1,4 +1,19 @@
-"""avar-eval: score vision-language reasoning models and measure where they look."""
+"""avar-eval: score vision-language reasoning models and measure where they look.
+
+The command line is `avar-eval`; a whole evaluation from Python is `avar_eval.run.evaluate(RunConfig(...))`. For models
+of transformers in programs of your own:
+
+- `measure_attention(model, processor, messages, response) -> AttentionRecord`: one conversation, in one pass.
+- `AttentionRecord`: `.visual_attention_score("user" | "response")` is Eq. 2 of arXiv 2603.03825, a ratio;
+  `.mass["image"]`, `.mass["system"]`, … are shares of attention, 0..1, [layers, heads, queries].
+- `ChatMarkup(processor).roles(input_ids, attention_mask) -> TokenRoles`: whose each token is, [batch, sequence].
+- `with observe(model, roles) as observation`: captures masses in any pass of the model, differentiably;
+  `observation.masses()` is [layers, batch, heads, queries, groups].
+- `with steer(model, Steering(image=0.15, system=0.4), roles)`: Eq. 3 in any pass of the model.
+
+ChatTemplateError: token roles cannot be told. ObserveError, SteerError: this model or pass cannot be observed or
+steered exactly. All are `avar_eval.errors.AvarError`, and their messages say what to do.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,15 +21,27 @@ if TYPE_CHECKING:
     from avar_eval.attention.measure import measure_attention
     from avar_eval.attention.observe import observe
     from avar_eval.attention.record import AttentionRecord
+    from avar_eval.attention.roles import ChatMarkup, TokenRoles
     from avar_eval.attention.steer import steer
     from avar_eval.attention.steering import Steering
 
 __version__ = "0.1.0"
-__all__ = ["AttentionRecord", "Steering", "__version__", "measure_attention", "observe", "steer"]
+__all__ = [
+    "AttentionRecord",
+    "ChatMarkup",
+    "Steering",
+    "TokenRoles",
+    "__version__",
+    "measure_attention",
+    "observe",
+    "steer",
+]
 
 _HOMES = {
     "AttentionRecord": "avar_eval.attention.record",
+    "ChatMarkup": "avar_eval.attention.roles",
     "Steering": "avar_eval.attention.steering",
+    "TokenRoles": "avar_eval.attention.roles",
     "measure_attention": "avar_eval.attention.measure",
     "observe": "avar_eval.attention.observe",
     "steer": "avar_eval.attention.steer",

@@ -21,6 +21,7 @@ from avar_eval.command_line import (
     TokenLimitOption,
     check_choice,
     command_text,
+    expanded,
     interruptible,
     new_app,
     run_app,
@@ -30,7 +31,7 @@ from avar_eval.diagnosis.cli import correlate, profile
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
 from avar_eval.look.cli import look
-from avar_eval.names import listed_names
+from avar_eval.names import listed_names, run_name
 from avar_eval.ranks import launched
 from avar_eval.score.cli import compare, score
 from avar_eval.sweep.cli import sweep
@@ -63,7 +64,8 @@ def evaluate(
         str | None, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for records and results.", show_default="avar-runs/MODEL")
+        Path | None,
+        typer.Option(callback=expanded, help="Folder for records and results.", show_default="avar-runs/MODEL"),
     ] = None,
     limit: LimitOption = None,
     batch_size: BatchSizeOption = None,
@@ -89,8 +91,8 @@ def evaluate(
     steer: Annotated[
         str | None,
         typer.Option(
-            help="Steer attention: avar, vaf, pai, or image=0.15,system=0.4[,mode=logit|log|prob|abs]"
-            "[,rows=after-image|all|last][,layers=8-14][,heads=0+3]."
+            help="Steer attention: avar, vaf, pai, or strengths such as image=0.15,system=0.4, with "
+            "mode=logit|log|prob|abs, rows=after-image|all|last, layers=8-14, heads=0+3 after further commas."
         ),
     ] = None,
     data_dir: DataDirOption = None,
@@ -115,7 +117,7 @@ def evaluate(
         str | None, typer.Option(help="PROMPT,RESPONSE: dollars a million tokens.", show_default="not counted")
     ] = None,
     api_cost_limit: Annotated[
-        float | None, typer.Option(min=0.0, help="Dollars after which nothing is asked.", show_default="no limit")
+        float | None, typer.Option(min=0.001, help="Dollars after which nothing is asked.", show_default="no limit")
     ] = None,
     tensor_parallel: Annotated[int | None, typer.Option(min=1, help="GPUs a copy (vllm).", show_default="1")] = None,
     data_parallel: Annotated[int | None, typer.Option(min=1, help="Copies (vllm).", show_default="1")] = None,
@@ -132,7 +134,7 @@ def evaluate(
         return
     if not model or not tasks:
         raise UsageError("give --model and --tasks; `avar-eval models` and `avar-eval tasks` list what there is")
-    output = output or Path("avar-runs") / Path(model).name.lower()
+    output = output or Path("avar-runs") / run_name(model)
     check_choice("--attention", attention, ("on", "off"))
     check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
     check_choice("--backend", backend, ("transformers", "vllm", "api", None))

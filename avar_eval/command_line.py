@@ -17,6 +17,11 @@ from avar_eval.errors import AvarError, UsageError
 _CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
+def expanded(path: Path | None) -> Path | None:
+    """With `~` as the home folder: shells leave it alone in `--output=~/runs`."""
+    return None if path is None else Path(os.path.expanduser(path))  # Path.expanduser raises for unknown users
+
+
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")]
 BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")]
 TokenLimitOption = Annotated[
@@ -28,7 +33,11 @@ DtypeOption = Annotated[
 ]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option(envvar="AVAR_DATA_DIR", help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub."),
+    typer.Option(
+        envvar="AVAR_DATA_DIR",
+        callback=expanded,
+        help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub.",
+    ),
 ]
 JudgeOption = Annotated[
     str | None, typer.Option("--judge", help="A model that judges beside the rules, by its name at --judge-url.")

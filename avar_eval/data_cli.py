@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avar_eval.command_line import interruptible
+from avar_eval.command_line import expanded, interruptible
 from avar_eval.names import listed_names
 
 data_app = typer.Typer(
@@ -17,7 +17,10 @@ data_app = typer.Typer(
 )
 
 Tasks = Annotated[str, typer.Argument(help="Names of tasks or groups, separated by commas.")]
-DataDir = Annotated[Path, typer.Option(envvar="AVAR_DATA_DIR", help="Folder with one sub-folder a benchmark.")]
+DataDir = Annotated[
+    Path,
+    typer.Option(envvar="AVAR_DATA_DIR", callback=expanded, help="Folder with one sub-folder a benchmark."),
+]
 
 _SHOWN_PROBLEMS = 20
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from avar_eval.attention.steering import Steering
@@ -63,8 +62,9 @@ def print_results(results: Results, output: Path) -> None:
     print_details(console, results.tasks)
     for name, task in results.tasks.items():
         if task.left_out.n:
-            console.print(f"{name}: {task.left_out.n} rows left out, {task.left_out.reason}")
-    console.print(f"records and results: {output}", highlight=False, soft_wrap=True)
+            rows = "1 row" if task.left_out.n == 1 else f"{task.left_out.n} rows"
+            console.print(f"{name}: {rows} left out: {task.left_out.reason}", soft_wrap=True)
+    console.print(f"records and results: {output}", soft_wrap=True)
 
 
 def _title(results: Results) -> str:
@@ -160,4 +160,4 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    wide_console().print(table)

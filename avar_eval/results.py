@@ -56,7 +56,7 @@ class Headline(BaseModel):
 
 
 class LeftOut(BaseModel):
-    """Rows that were not asked, and why."""
+    """Rows that were not asked or not answered, and why."""
 
     n: int
     ids: list[str]
@@ -178,9 +178,14 @@ def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric
     return {name: Metric.of(estimate) for name, estimate in estimates.items()}
 
 
-def left_out_rows(ids: Sequence[str]) -> LeftOut:
-    """Rows that were not asked because their picture is missing."""
-    return LeftOut(n=len(ids), ids=list(ids), reason="its picture is missing" if ids else "")
+def left_out_rows(without_picture: Sequence[str], refused: Mapping[str, str] = {}) -> LeftOut:
+    """Rows without an answer: their picture is missing, or the model's server refused them (id -> reason)."""
+    reasons = {"its picture is missing": len(without_picture)} if without_picture else {}
+    if refused:  # servers put a request's number into their reasons, so that hardly two are the same
+        reasons[refused[min(refused)]] = len(refused)
+    text = "; ".join(reason if len(reasons) == 1 else f"{reason} ({n})" for reason, n in reasons.items())
+    ids = [*without_picture, *sorted(refused)]
+    return LeftOut(n=len(ids), ids=ids, reason=text)
 
 
 def _headline(name: str, metrics: Mapping[str, Metric], own: Mapping[Verdict, Mapping[str, Metric]]) -> Headline:
@@ -246,6 +251,21 @@ def prompt_sha256(records: Iterable[Record]) -> str:
     """One hash of all prompts of a task, whatever their order: equal hashes, equal questions."""
     lines = sorted(json.dumps([record.row_id, record.sample, record.prompt]) for record in records)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def note_other_run(folder: Path, results: Results) -> None:
+    """Say on standard error that the folder's results.json is of a run with other settings, and makes way."""
+    try:
+        earlier = read_results(folder)
+    except ResultsError:  # none, or one of another version
+        return
+    if earlier.run_id != results.run_id:
+        print(
+            f"note: {folder / RESULTS_NAME} held the results of another run ({earlier.protocol['command']}), and this "
+            "one's take their place. Its records stay, so that the same command brings it back; --output keeps runs "
+            "apart",
+            file=sys.stderr,
+        )
 
 
 def write_asked(folder: Path, asked: Mapping[str, Asked]) -> None:

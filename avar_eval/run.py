@@ -27,6 +27,7 @@ from avar_eval.results import (
     attention_metrics,
     group_results,
     left_out_rows,
+    note_other_run,
     prompt_sha256,
     publish,
     run_id,
@@ -101,6 +102,7 @@ def evaluate(config: RunConfig) -> Results:
     with data_folder(config.data_dir), lm.book:
         results, asked = ask(lm, tasks, config)
     if lm.ranks.first:
+        note_other_run(config.output, results)
         write_asked(config.output, asked)
         publish(results.write(config.output))
     return results
@@ -177,6 +179,7 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
     `lm.asked` holds those records by task; the record book must be open.
     """
     lm.asked.clear()
+    lm.refused.clear()
     task_objects = _drive_lmms_eval(lm, tasks, config)
     benchmarks = {
         task.name: Benchmark(task, _rows(task, task_objects[task.name].dataset_no_image[task.split])) for task in tasks
@@ -188,7 +191,7 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
             benchmark,
             [record.outcome(judged.get(record.key)) for record in lm.asked[name] if record.judgement],
             attention_metrics([record.attention for record in lm.asked[name] if record.attention]),
-            left_out_rows(task_objects[name].left_out),
+            left_out_rows(task_objects[name].left_out, lm.refused.get(name, {})),
         )
         for name, benchmark in benchmarks.items()
     }
@@ -207,7 +210,7 @@ def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
     return {task.row_id(row): row for row in rows}
 
 
-def _ask_judge(config: RunConfig, lm: Any, benchmarks: Mapping[str, Benchmark]) -> dict[str, JudgeOutcome]:
+def _ask_judge(config: RunConfig, lm: "Avar", benchmarks: Mapping[str, Benchmark]) -> dict[str, JudgeOutcome]:
     """The judge model's outcomes by record key, if one is configured; they are written into the record book, too."""
     if config.judge is None or not lm.ranks.first:
         return {}
@@ -215,8 +218,9 @@ def _ask_judge(config: RunConfig, lm: Any, benchmarks: Mapping[str, Benchmark]) 
 
     records = [record for name in benchmarks for record in lm.asked[name] if record.judgement]
     questions = [
-        Question.of(record.task, benchmarks[record.task].rows[record.row_id], record.response, record.judgement.state)
+        Question.of(record.task, benchmarks[record.task].rows[record.row_id], record.response, judgement.state)
         for record in records
+        if (judgement := record.judgement)
     ]
     outcomes = judge_responses(questions, config.judge, config.output / JUDGE_CACHE_NAME)
     by_key = {record.key: outcome for record, outcome in zip(records, outcomes, strict=True)}
@@ -224,7 +228,7 @@ def _ask_judge(config: RunConfig, lm: Any, benchmarks: Mapping[str, Benchmark]) 
     return by_key
 
 
-def _drive_lmms_eval(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
+def _drive_lmms_eval(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
     """Let lmms-eval's evaluator put all questions to the model; returns its task objects by name."""
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
@@ -273,7 +277,7 @@ def prompt_style(config: RunConfig) -> Style:
     return entry.answer_format if entry else "thinking"
 
 
-def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
+def _protocol(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
     """Everything that decided the numbers."""
     asked = {task.name: lm.asked[task.name] for task in tasks}
     entry = find_model(config.model)
@@ -282,7 +286,7 @@ def _protocol(lm: Any, tasks: Sequence[TaskEntry], config: RunConfig) -> dict[st
         "revision": lm.checkpoint.revision,
         "weights_sha256": lm.weights,
         "dtype": lm.backend.dtype,
-        "backend": {"backend": lm.backend.name} | lm.backend.identity(),
+        "backend": {"backend": lm.backend.name, **lm.backend.identity()},
         "system_prompt": lm.system_prompt,
         "prompt_style": prompt_style(config),
         "instruction": lm.instruction,

@@ -45,18 +45,6 @@ class Estimate:
         return {"value": self.value, "ci95": None if self.ci95 is None else list(self.ci95), "n": self.n}
 
 
-def proportion(successes: Sequence[bool]) -> Estimate:
-    """Share of true values (fraction 0..1) with the Wilson score interval (Wilson 1927, no continuity correction).
-
-    Of no values the share is None.
-    """
-    n = len(successes)
-    if n == 0:
-        return Estimate(None, None, 0)
-    share = sum(map(bool, successes)) / n
-    return Estimate(share, _wilson(share, n), n)
-
-
 def mean(values: Sequence[float]) -> Estimate:
     """Arithmetic mean (unit of the values) with a percentile bootstrap interval.
 
@@ -89,8 +77,8 @@ def clustered_proportion(values: Sequence[float], clusters: Sequence[Hashable]) 
     for G clusters, as in statsmodels' `cov_type="cluster"`. Its square over that of n independent responses is the
     design effect, and the interval is Wilson's at the effective size n / design effect: unlike value ± 1.96 standard
     errors it stays within 0..1 and does not shrink to a point at 0 or 1. **When every cluster has one member, it is
-    the plain Wilson interval of `proportion`.** Two choices on the cautious side: the effective size never exceeds n,
-    and when all values are equal, which says nothing of the clusters, it is G.
+    the plain Wilson score interval** (Wilson 1927, no continuity correction). Two choices on the cautious side: the
+    effective size never exceeds n, and when all values are equal, which says nothing of the clusters, it is G.
 
     `n` is the number of values. Of one cluster there is no interval, of no values the value is None. Raises
     ValueError when `values` and `clusters` differ in length.

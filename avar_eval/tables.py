@@ -41,13 +41,13 @@ def print_scores(task: str, scored: Sequence[ScoredModel], output: Path | None) 
         console.print(table)
         shares = [f"{name} {_share(metrics[name])} %" for name in ("truncated", "unparsed", "timeout", "judge_error")
                   if name in metrics]  # fmt: skip
-        console.print(", ".join(shares), highlight=False)
+        console.print(", ".join(shares))
         if one.result.left_out.n:
             left_out = one.result.left_out
-            console.print(f"{left_out.n} rows with {left_out.reason}: {some(left_out.ids)}", highlight=False)
+            console.print(f"{left_out.n} rows with {left_out.reason}: {some(left_out.ids)}")
     console.print("beside each number: its 95 % interval")
     if output is not None:
-        console.print(f"judged responses: {output}", highlight=False, soft_wrap=True)
+        console.print(f"judged responses: {output}", soft_wrap=True)
 
 
 def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> None:
@@ -63,13 +63,13 @@ def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> No
             *(UNKNOWN if p is None else _p(p) for p in (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
         )
     console = wide_console()
-    console.print(f"A: {a}\nB: {b}", highlight=False, soft_wrap=True)
+    console.print(f"A: {a}\nB: {b}", soft_wrap=True)
     console.print(table)
     for one in comparisons:
         if one.verdict == "strict":
             for word, ids in (("better", one.gained), ("worse", one.lost)):
-                console.print(f"{one.task}: B is {word} on {len(ids)} rows", highlight=False, end="")
-                console.print(f": {', '.join(ids)}" if ids else "", highlight=False, soft_wrap=True, markup=False)
+                console.print(f"{one.task}: B is {word} on {len(ids)} rows", end="")
+                console.print(f": {', '.join(ids)}" if ids else "", soft_wrap=True)
 
 
 def _table(*headings: str) -> Table:

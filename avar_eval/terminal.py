@@ -7,8 +7,11 @@ UNFOLDED = 10_000
 
 
 def wide_console() -> Console:
-    """Standard output; a file or a pipe has no width, so that no cell is folded into its imagined 80 columns."""
-    console = Console()
+    """Standard output; a file or a pipe has no width, so that no cell is folded into its imagined 80 columns.
+
+    Brackets are printed as they are: names of folders and a server's words may hold what rich takes for markup.
+    """
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = UNFOLDED
     return console

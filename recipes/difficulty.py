@@ -140,6 +140,8 @@ def _rollouts(lm: "Avar", rows: Any, count: int) -> list["Record"]:
     """`count` responses to each row, those of a row together."""
     from lmms_eval.api.instance import Instance
 
+    from avar_eval.records import Response
+
     lm.task_dict[_TASK] = {_SPLIT: rows}
     requests = [
         Instance(
@@ -151,7 +153,11 @@ def _rollouts(lm: "Avar", rows: Any, count: int) -> list["Record"]:
         for number in range(len(rows))
         for sample in range(count)
     ]
-    return [response.record for response in lm.generate_until(requests)]
+    responses = lm.generate_until(requests)
+    if refused := lm.refused.get(_TASK):
+        row, reason = next(iter(refused.items()))
+        raise TrainingDataError(f"row {row} cannot be asked, leave it out: {reason}")
+    return [response.record for response in responses if isinstance(response, Response)]
 
 
 def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:

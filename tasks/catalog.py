@@ -125,10 +125,10 @@ def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
     found: dict[str, TaskEntry] = {}
     for name in names:
         if name.lower() not in known:
-            raise unknown_name("task", name, known)
+            raise unknown_name("task", name, known, listed_by="avar-eval tasks")
         found |= {task: catalog()[task] for task in known[name.lower()]}
     if not found:
-        raise UsageError(f"name at least one task of: {', '.join(sorted(known))}")
+        raise UsageError("name at least one task; `avar-eval tasks` lists them")
     return list(found.values())
 
 

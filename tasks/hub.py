@@ -20,10 +20,10 @@ def rows_from_hub(entry: TaskEntry) -> datasets.Dataset:
             for config in entry.configs
         ]
     except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
         raise DataError(
             f"the dataset {entry.dataset} is neither in the cache nor can it be had from the Hugging Face hub "
-            f"({type(error).__name__}): where there is a network, `avar-eval data fetch {entry.name} --data-dir DIR` "
-            "makes a folder that --data-dir takes anywhere"
+            f"({type(error).__name__}: {reason})"
         ) from error
     rows = datasets.concatenate_datasets(parts)
     if entry.where:

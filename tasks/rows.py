@@ -41,9 +41,19 @@ class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
         elif data_dir:
             rows, self.left_out = rows_from_folder(Path(data_dir), entry)
         else:
-            rows = rows_from_hub(entry)
+            rows = _rows_from_hub(entry)
         self.dataset = datasets.DatasetDict({entry.split: rows})
         self.dataset_no_image = datasets.DatasetDict({entry.split: rows.remove_columns(entry.images)})
+
+
+def _rows_from_hub(entry: TaskEntry) -> datasets.Dataset:
+    try:
+        return rows_from_hub(entry)
+    except DataError as error:
+        raise DataError(
+            f"{error}; where there is a network, `avar-eval data fetch {entry.name} --data-dir DIR` makes a folder "
+            "that --data-dir takes anywhere"
+        ) from error
 
 
 def rows_from_folder(data_dir: Path, entry: TaskEntry) -> tuple[datasets.Dataset, list[str]]:

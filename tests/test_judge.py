@@ -241,7 +241,8 @@ def test_options_make_a_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (("m", None, None), "both --judge MODEL and --judge-url"),
         ((None, "http://x", None), "both --judge MODEL and --judge-url"),
-        (("m", "localhost:8000", None), "--judge-url takes a URL"),
+        (("m", "localhost:8000", None), "--judge-url: the URL must begin with http"),
+        (("m", "http://user:secret@host/v1", None), "--judge-url: the URL must not hold a key or a password"),
         (("m", "http://x", "NOT_SET"), "NOT_SET, and that environment variable is not set"),
     ],
 )

@@ -16,10 +16,16 @@ from statsmodels.stats.multitest import multipletests
 from avar_eval import metrics as module
 from avar_eval.metrics import Benchmark, benchmark_metrics, majority_correct, response_metrics
 from avar_eval.outcomes import JudgeOutcome, Outcome
-from avar_eval.stats import holm, jackknifed_shares, pass_at_k, proportion
+from avar_eval.results import LeftOut, left_out_rows
+from avar_eval.stats import Estimate, clustered_proportion, holm, jackknifed_shares, pass_at_k
 from avar_eval.tasks.catalog import catalog
 
 ENTRY = catalog()["shapes"]
+
+
+def proportion(values: Sequence[bool]) -> Estimate:
+    """Of values that have nothing in common."""
+    return clustered_proportion(values, range(len(values)))
 
 
 def outcome(row: str, correct: bool, sample: int = 0, **more: Any) -> Outcome:
@@ -148,3 +154,11 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples: list[bool], k
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_statsmodels(ps: list[float]) -> None:
     assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
+
+
+def test_rows_left_out_are_named_with_their_reasons() -> None:
+    assert left_out_rows([]) == LeftOut(n=0, ids=[], reason="")
+    assert left_out_rows(["3", "1"]) == LeftOut(n=2, ids=["3", "1"], reason="its picture is missing")
+    both = left_out_rows(["3"], {"9": "too long, request 8", "7": "too long, request 5"})
+    assert both.ids == ["3", "7", "9"]
+    assert both.reason == "its picture is missing (1); too long, request 5 (2)"

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
 from avar_eval import stats
-from avar_eval.stats import Estimate, clustered_proportion, clustered_standard_error, mean, proportion
+from avar_eval.stats import Estimate, clustered_proportion, clustered_standard_error, mean
 
 moderate = st.floats(-1e6, 1e6, allow_nan=False)
 counts = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 clustered = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=40)
+
+
+def proportion(values: list[bool]) -> Estimate:
+    """Of values that have nothing in common."""
+    return clustered_proportion(values, range(len(values)))
 
 
 def outcomes(successes: int, n: int) -> list[bool]:
@@ -50,7 +55,7 @@ def test_proportion_contains_its_value_and_mirrors(trials: tuple[int, int]) -> N
 
 def test_nothing_observed_is_unknown_not_zero() -> None:
     unknown = Estimate(None, None, 0)
-    assert proportion([]) == mean([]) == clustered_proportion([], []) == unknown
+    assert mean([]) == clustered_proportion([], []) == unknown
 
 
 def test_mean_of_one_value_has_no_interval() -> None:
@@ -122,12 +127,6 @@ def test_clustered_standard_error_is_statsmodels() -> None:
     estimate = clustered_proportion(values.tolist(), clusters.tolist())
     # Far from 0 and 1 and with many clusters Wilson's interval and value ± 1.96 errors nearly coincide.
     assert estimate.ci95 == pytest.approx(tuple(fit.conf_int()[0]), abs=0.01)
-
-
-@settings(deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=60))
-def test_clusters_of_one_are_wilsons_interval(values: list[bool]) -> None:
-    assert clustered_proportion(values, range(len(values))) == proportion(values)
 
 
 @settings(deadline=None)

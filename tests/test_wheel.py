@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PICTURES = (".svg", ".png")  # of the README
+DOCUMENTATION = (".md", ".svg", ".png")  # for readers of the repository
 
 
 def run(*command: str | Path, **kwargs: object) -> str:
@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: Path) -> None:
         str(Path("avar_eval", *path.relative_to(ROOT).parts[folder == "avar_eval" :]))
         for folder in ("avar_eval", "tasks", "recipes", "leaderboard")
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc", *PICTURES)
+        if path.is_file() and path.suffix not in (".py", ".pyc", *DOCUMENTATION)
     }
     assert data <= set(names), "the data of every folder: recipes, launch files, tasks, registry, the paper's rows"
     weights = zipfile.ZipFile(wheel).getinfo("avar_eval/models/avar_tiny/model.safetensors")

@@ -8,6 +8,7 @@ import openai
 import tenacity
 from openai.types.chat import ChatCompletion
 
+from avar_eval.endpoint import requested_wait
 from avar_eval.judge.model import JudgeModel
 
 GIVE_UP_AFTER: Final = 5
@@ -89,6 +90,5 @@ class JudgeClient:
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: what the server asks for, else doubled each time."""
         error = state.outcome.exception() if state.outcome else None
-        asked = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
         own = self._judge.wait * 2.0 ** (state.attempt_number - 1)
-        return min(LONGEST_WAIT, max(own, float(asked)) if asked.replace(".", "", 1).isdecimal() else own)
+        return min(LONGEST_WAIT, max(own, requested_wait(error)))

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Final
 
+from avar_eval.endpoint import check_url
 from avar_eval.errors import UsageError
 from avar_eval.judge.prompts import PROMPTS_VERSION
 
@@ -42,8 +43,10 @@ def judge_from_options(model: str | None, url: str | None, key_env: str | None, 
         return None
     if not model or not url:
         raise UsageError("a judge needs both --judge MODEL and --judge-url URL, such as http://localhost:8000/v1")
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"--judge-url takes a URL such as http://localhost:8000/v1, not {url!r}")
+    try:
+        check_url(url)
+    except ValueError as error:
+        raise UsageError(f"--judge-url: {error}") from error
     if key_env is not None and not os.environ.get(key_env):
         raise UsageError(f"--judge-key-env names {key_env}, and that environment variable is not set")
     return JudgeModel(model, url, os.environ.get(key_env or DEFAULT_KEY_ENV) or "none", rate)

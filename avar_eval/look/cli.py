@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from avar_eval.command_line import DeviceOption, DtypeOption, check_choice, interruptible
+from avar_eval.command_line import DeviceOption, DtypeOption, check_choice, expanded, interruptible
+from avar_eval.names import run_name
 
 
 def look(
@@ -19,7 +20,8 @@ def look(
         str | None, typer.Option(help="What the model is taken to have answered.", show_default="it answers, greedily")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures.", show_default="avar-runs/look/MODEL")
+        Path | None,
+        typer.Option(callback=expanded, help="Folder for the pictures.", show_default="avar-runs/look/MODEL"),
     ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Token limit of the answer.", show_default="the model's")
@@ -30,7 +32,7 @@ def look(
 ) -> None:
     """Show where MODEL looks in images: its answer, its Visual Attention Score, and pictures."""
     check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    output = output or Path("avar-runs") / "look" / Path(model).name.lower()
+    output = output or Path("avar-runs") / "look" / run_name(model)
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.look.conversation import Conversation, check

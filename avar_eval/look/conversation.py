@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from avar_eval.attention.measure import with_responses
 from avar_eval.attention.record import AttentionRecord, Queries
 from avar_eval.attention.roles import Role
-from avar_eval.errors import AvarError, UsageError
+from avar_eval.errors import UsageError
 from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
 from avar_eval.models.checkpoint import check_model_name, resolve_checkpoint
@@ -22,10 +22,6 @@ from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.pictures import whole_pictures_only
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
-
-
-class LookError(AvarError):
-    """This conversation cannot be shown to this model."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +79,8 @@ class Look:
 def look(conversation: Conversation) -> Look:
     """Ask, and measure where the model looked.
 
-    Raises UsageError for a call that is off, and LookError, CheckpointError, BackendError, ChatTemplateError or
-    ObserveError where the model or the images cannot be used.
+    Raises UsageError for a call that is off, and CheckpointError, BackendError, ChatTemplateError or ObserveError where
+    the model or the images cannot be used.
     """
     check(conversation)
     pictures = [read_picture(path) for path in conversation.images]
@@ -148,10 +144,7 @@ def _encoded(backend: TransformersBackend, conversation: Conversation, system: s
     messages = [{"role": "user", "content": content}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
-    try:
-        return backend.encode([backend.render(messages)], [pictures])
-    except ValueError as error:
-        raise LookError(f"the processor of {backend.checkpoint.name} refuses this question: {error}") from error
+    return backend.encode([backend.render(messages)], [pictures])
 
 
 def _response(

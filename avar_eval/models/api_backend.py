@@ -7,7 +7,9 @@ import asyncio
 import base64
 import io
 import json
+import math
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,14 +21,20 @@ from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from avar_eval.endpoint import check_url, requested_wait
 from avar_eval.errors import UsageError
-from avar_eval.models.backend import BackendError, Generation, Prompt
+from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import ModelEntry
 from avar_eval.records import Usage
 
 _PENDING_STATUSES = (408, 409, 429)
+_SECONDS_TO_CONNECT = 30.0
+_SECONDS_BETWEEN_NOTES = 10.0
+"""Many requests wait at a time: one of them says so."""
+_REFUSED_STATUSES = (400, 413, 422)
+"""Of a request that is at fault itself: too long, or of content that the server does not accept."""
 
 
 class CostLimitError(BackendError):
@@ -35,7 +43,15 @@ class CostLimitError(BackendError):
 
 def _prices(given: object) -> object:
     """`PROMPT,RESPONSE` as the command line writes it."""
-    return tuple(given.split(",")) if isinstance(given, str) else given
+    if not isinstance(given, str):
+        return given
+    try:
+        prices = tuple(map(float, given.split(",")))
+    except ValueError:
+        prices = ()
+    if len(prices) != 2 or not all(0 <= price < math.inf for price in prices):
+        raise ValueError(f"give PROMPT,RESPONSE in dollars a million tokens, such as 2.5,10, not {given!r}")
+    return prices
 
 
 class ApiOptions(BaseModel):
@@ -62,11 +78,7 @@ class ApiOptions(BaseModel):
 
     @model_validator(mode="after")
     def _sensible(self) -> "ApiOptions":
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("the URL must begin with http:// or https://, such as http://localhost:8000/v1")
-        if parts.username or parts.password:
-            raise ValueError("the URL must not hold a key or a password: name its environment variable instead")
+        check_url(self.url)
         if self.cost_limit is not None and self.price is None:
             raise ValueError("a cost limit needs the prices: --api-price PROMPT,RESPONSE in dollars a million tokens")
         return self
@@ -132,6 +144,7 @@ class ApiBackend:
             raise UsageError(f"the environment variable {options.key_env} holds no key")
         self._spent = 0.0
         self._next_start = 0.0
+        self._last_note = -math.inf
 
     def identity(self) -> dict[str, str]:
         """Endpoint and model: what is behind them can change all the same, and cannot be seen."""
@@ -154,11 +167,14 @@ class ApiBackend:
             [{"role": m["role"], "content": _written(m["content"])} for m in messages], ensure_ascii=False
         )
 
-    def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
+    def answer(
+        self, prompts: Sequence[Prompt], decoding: Decoding, may_refuse: int = 0
+    ) -> Iterator[tuple[int, Generation | Refusal]]:
         """Number and response of each prompt, as they arrive; at most `concurrency` are under way.
 
-        Raises BackendError, after all that was under way has arrived, if the server cannot be reached, refuses, or
-        stays busy through all retries, and CostLimitError if the money is spent.
+        Raises BackendError, after all that was under way has arrived, if the server cannot be reached, refuses the key
+        or more than `may_refuse` questions, or stays busy through all retries, and CostLimitError if the money is
+        spent.
         """
         with asyncio.Runner() as runner:
             client = self._client()
@@ -167,13 +183,15 @@ class ApiBackend:
                 prompts,
                 lambda _, prompt: self._ask(client, prompt, decoding),
                 self.options.concurrency,
+                may_refuse,
                 self._over_budget,
             )
             runner.run(client.close())
 
     def _client(self) -> openai.AsyncOpenAI:
+        timeout = openai.Timeout(self.options.timeout, connect=min(_SECONDS_TO_CONNECT, self.options.timeout))
         return openai.AsyncOpenAI(
-            base_url=self.options.url, api_key=self._key or "none", timeout=self.options.timeout, max_retries=0
+            base_url=self.options.url, api_key=self._key or "none", timeout=timeout, max_retries=0
         )
 
     def _over_budget(self) -> CostLimitError | None:
@@ -185,13 +203,14 @@ class ApiBackend:
             "raise --api-cost-limit to go on"
         )
 
-    async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding) -> Generation:
+    async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
         """One response. Raises BackendError with what to do about it."""
         request = self._request(prompt, decoding)
         retrying = AsyncRetrying(
             retry=retry_if_exception(self._passes),
             stop=stop_after_attempt(1 + self.options.retries),
             wait=self._wait,
+            before_sleep=self._note_wait,
             reraise=True,
         )
         try:
@@ -201,6 +220,8 @@ class ApiBackend:
                     reply = await client.chat.completions.with_raw_response.create(**request)
                     return self._generation(reply.content)
         except openai.OpenAIError as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code in _REFUSED_STATUSES:
+                return Refusal(f"{self.options.url} refuses a request: {_said(error)}")
             raise self._explained(error) from error
         raise AssertionError("tenacity re-raises the last error")
 
@@ -235,14 +256,26 @@ class ApiBackend:
         """Whether the same request may succeed soon: a busy or failing server, a lost connection; no spent account."""
         if isinstance(error, openai.APIStatusError):
             busy = error.status_code in _PENDING_STATUSES or error.status_code >= 500
-            return busy and error.code != "insufficient_quota" and _asked_wait(error) <= self.options.timeout
+            return busy and error.code != "insufficient_quota" and requested_wait(error) <= self.options.timeout
         return isinstance(error, openai.APIConnectionError)
 
     def _wait(self, state: RetryCallState) -> float:
         """Twice as long after each failure, with jitter, and no shorter than the server asks for."""
         error = state.outcome.exception() if state.outcome else None
         patience = wait_random_exponential(multiplier=self.options.first_wait, max=60)(state)
-        return max(patience, _asked_wait(error)) if isinstance(error, openai.APIStatusError) else patience
+        return max(patience, requested_wait(error))
+
+    def _note_wait(self, state: RetryCallState) -> None:
+        """Say on standard error, now and then, that and why a request waits: it may be for minutes."""
+        now = time.monotonic()
+        error = state.outcome.exception() if state.outcome else None
+        if now - self._last_note >= _SECONDS_BETWEEN_NOTES and isinstance(error, openai.OpenAIError):
+            self._last_note = now
+            print(
+                f"{self.options.url}: {_said(error)}: attempt {state.attempt_number + 1} of {1 + self.options.retries} "
+                f"in {state.upcoming_sleep:.0f} s",
+                file=sys.stderr,
+            )
 
     def _generation(self, reply: bytes) -> Generation:
         """The response that a server's reply holds. Raises BackendError, with the reply, if it is something else."""
@@ -275,10 +308,13 @@ class ApiBackend:
         if isinstance(error, openai.NotFoundError):
             return BackendError(f"{url} has no model {self.served.model!r}, or is not the endpoint: {_said(error)}")
         if isinstance(error, openai.APITimeoutError):
-            return BackendError(f"{url} did not answer within {self.options.timeout:g} s{again}")
+            return BackendError(
+                f"{url} did not answer within {self.options.timeout:g} s, or could not be connected to within "
+                f"{min(_SECONDS_TO_CONNECT, self.options.timeout):g} s{again}"
+            )
         if isinstance(error, openai.APIConnectionError):
             return BackendError(f"{url} cannot be reached: {error.__cause__ or error}{again}")
-        if isinstance(error, openai.APIStatusError) and (wait := _asked_wait(error)) > self.options.timeout:
+        if (wait := requested_wait(error)) > self.options.timeout:
             return BackendError(f"{url} asks to be left alone for {wait:g} s: {_said(error)}{again}")
         return BackendError(f"{url} refuses a request: {_said(error)}{again}")
 
@@ -321,12 +357,6 @@ def _usage(counts: _Counts | None) -> Usage | None:
     if counts is None or counts.prompt_tokens is None or counts.completion_tokens is None:
         return None
     return Usage(prompt_tokens=counts.prompt_tokens, completion_tokens=counts.completion_tokens)
-
-
-def _asked_wait(error: openai.APIStatusError) -> float:
-    """Seconds that a busy server asks to be left alone for; 0 where it does not say, or gives a date."""
-    asked = error.response.headers.get("retry-after", "")
-    return float(asked) if asked.replace(".", "", 1).isdecimal() else 0.0
 
 
 def _said(error: openai.OpenAIError) -> str:

@@ -34,6 +34,13 @@ class Generation:
     usage: Usage | None = None
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A question that a server will not answer whenever it is asked, such as one that is too long; reason: in full."""
+
+    reason: str
+
+
 class Prompt(Protocol):
     """One request. key: hex, seeds its sampling. prompt: as the backend rendered it. images(): decoded when needed."""
 
@@ -69,8 +76,14 @@ class Backend(Protocol):
 class StreamingBackend(Backend, Protocol):
     """A backend that takes all questions at once."""
 
-    def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
-        """Number and response of each prompt, as they finish. Raises BackendError after all that can be had."""
+    def answer(
+        self, prompts: Sequence[Prompt], decoding: Decoding, may_refuse: int = 0
+    ) -> Iterator[tuple[int, Generation | Refusal]]:
+        """Number and response of each prompt, as they finish.
+
+        may_refuse: how many may be refused; beyond, the fault is not theirs. Raises BackendError after all that can be
+        had.
+        """
         ...
 
     def release(self) -> None:

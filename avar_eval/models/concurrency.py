@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
-from avar_eval.models.backend import BackendError, Generation, Prompt
+from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 
-Ask = Callable[[int, Prompt], Coroutine[Any, Any, Generation]]
+Ask = Callable[[int, Prompt], Coroutine[Any, Any, Generation | Refusal]]
 
 
 def answer_as_they_finish(
@@ -14,19 +14,21 @@ def answer_as_they_finish(
     prompts: Sequence[Prompt],
     ask: Ask,
     at_most: int,
-    refusal: Callable[[], BackendError | None] = lambda: None,
-) -> Iterator[tuple[int, Generation]]:
+    may_refuse: int,
+    hindrance: Callable[[], BackendError | None] = lambda: None,
+) -> Iterator[tuple[int, Generation | Refusal]]:
     """Number and response of each prompt; `at_most` are under way at a time, so that not all images are in memory.
 
-    A BackendError of one prompt, or of `refusal`, which is asked before each is begun, lets no more begin; it is raised
-    when all that is under way has finished.
+    A BackendError of one prompt, or of `hindrance`, which is asked before each is begun, lets no more begin; so do more
+    refusals than `may_refuse`. It is raised when all that is under way has finished.
     """
     waiting = iter(enumerate(prompts))
-    running: dict[asyncio.Task[Generation], int] = {}
+    running: dict[asyncio.Task[Generation | Refusal], int] = {}
     problem: BackendError | None = None
+    refused = 0
     while True:
         while problem is None and len(running) < at_most:
-            if (problem := refusal()) is not None or (upcoming := next(waiting, None)) is None:
+            if (problem := hindrance()) is not None or (upcoming := next(waiting, None)) is None:
                 break
             running[runner.get_loop().create_task(ask(*upcoming))] = upcoming[0]
         if not running:
@@ -34,15 +36,26 @@ def answer_as_they_finish(
         for task in runner.run(_first_of(running)):
             number = running.pop(task)
             try:
-                generation = task.result()
+                answer = task.result()
             except BackendError as error:
                 problem = problem or error
-            else:
-                yield number, generation
+                continue
+            if isinstance(answer, Refusal):
+                refused += 1
+                if refused > may_refuse:
+                    problem = problem or _too_many(refused, answer)
+            yield number, answer
     if problem is not None:
         raise problem
 
 
-async def _first_of(tasks: dict[asyncio.Task[Generation], int]) -> set[asyncio.Task[Generation]]:
+def _too_many(refused: int, last: Refusal) -> BackendError:
+    those = "" if refused == 1 else f"{refused} questions are refused, the last one: "
+    return BackendError(f"{those}{last.reason}; what is answered is kept, run the same command again to go on")
+
+
+async def _first_of(
+    tasks: dict[asyncio.Task[Generation | Refusal], int],
+) -> set[asyncio.Task[Generation | Refusal]]:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     return done

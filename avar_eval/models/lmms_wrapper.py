@@ -1,12 +1,13 @@
 """Our lmms-eval model: asks the record book first, and appends what is missing as soon as a backend has answered it."""
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
@@ -17,12 +18,13 @@ from avar_eval.answers import FinishReason
 from avar_eval.attention.record import ATTENTION_NAME, AttentionRecord, append_lines, take_in_ranks
 from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
-from avar_eval.models.backend import BackendError, Generation
+from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.checkpoint import Checkpoint, weights_sha256
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.names import run_name
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
 from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
@@ -30,6 +32,9 @@ from avar_eval.tasks.catalog import catalog, judge_of
 
 if TYPE_CHECKING:
     from avar_eval.models.api_backend import ApiBackend
+
+MOST_REFUSED: Final = 0.05
+"""Share of a run's questions that a server may refuse: they are left out, and named. Beyond, the run stops."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +131,11 @@ class Avar(lmms):  # type: ignore[misc]
         )
         self.attention = AttentionSampling(attention_samples if self.observer else 0, seed)
         self.asked: dict[str, list[Record]] = {}
+        self.refused: dict[str, dict[str, str]] = {}
         self._plain_rows: dict[str, Any] = {}
         # Last, so that an error before it leaves no folder locked.
         self.ranks = ranks or Ranks()
-        self.book = self._open_book(Path(output or f"avar-runs/{self.checkpoint.name.replace('/', '--')}"))
+        self.book = self._open_book(Path(output or f"avar-runs/{run_name(pretrained)}"))
         if self.backend.name == "api":
             cast("ApiBackend", self.backend).recall(record.usage for record in self.book if record.usage)
 
@@ -139,11 +145,22 @@ class Avar(lmms):  # type: ignore[misc]
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("avar answers in one turn: choose a task of output_type generate_until")
 
-    def generate_until(self, requests: list[Instance]) -> list[Response]:
-        """The responses to all requests, in their order; each is in the record book by then."""
-        questions = self._questions(requests)
-        self._ask_missing(questions)
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The responses to all requests, in their order; each is in the record book by then.
+
+        Of a question that the model's server refuses it is an empty text, and `refused` holds the reason: task -> row's
+        id -> reason.
+        """
+        every = self._questions(requests)
+        self._ask_missing(every)
         self._settle()
+        questions = [question for question in every if not self._is_refused(question)]
+        if len(questions) < len(every):
+            print(
+                f"warning: {len(every) - len(questions)} of {len(every)} questions are refused and have no answer; the "
+                "same command asks them again",
+                file=sys.stderr,
+            )
         unmeasured = [question for question in questions if question.measured and self._lacks_attention(question)]
         if unmeasured:
             self._measure_missing(unmeasured)
@@ -151,10 +168,12 @@ class Avar(lmms):  # type: ignore[misc]
         if self.ranks.first:
             self._judge_again(questions)
         self._settle()
-        records = [self._reported(question) for question in questions]
-        for record in records:
-            self.asked.setdefault(record.task, []).append(record)
-        return [Response(record) for record in records]
+        records = {question.key: self._reported(question) for question in questions}
+        for question in every:
+            self.asked.setdefault(question.task, [])
+        for record in records.values():
+            self.asked[record.task].append(record)
+        return [Response(records[question.key]) if question.key in records else "" for question in every]
 
     def _open_book(self, folder: Path) -> RecordBook:
         """The record book, the first rank's before the others', which read it."""
@@ -209,14 +228,20 @@ class Avar(lmms):  # type: ignore[misc]
             for batch in self._batches_to_answer(questions):
                 yield [record for record in self._answer(self.backend, batch) if self.book.get(record.key) is None]
         elif missing:
-            for number, generation in self.backend.answer(missing, self.decoding):
-                yield [_record(missing[number], generation, None)]
+            for number, answer in self.backend.answer(missing, self.decoding, int(MOST_REFUSED * len(questions))):
+                if isinstance(answer, Refusal):
+                    self.refused.setdefault(missing[number].task, {})[missing[number].row_id] = answer.reason
+                else:
+                    yield [_record(missing[number], answer, None)]
             self.backend.release()
 
     def _observer(self) -> TransformersBackend:
         if self.observer is None:
             raise ValueError("attention is to be measured, and nothing can measure it")
         return self.observer
+
+    def _is_refused(self, question: Question) -> bool:
+        return self.book.get(question.key) is None and question.row_id in self.refused.get(question.task, {})
 
     def _recorded(self, question: Question) -> Record:
         record = self.book.get(question.key)

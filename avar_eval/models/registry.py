@@ -199,7 +199,8 @@ def get_model(name: str) -> ModelEntry:
     entry = find_model(name)
     if entry is None:
         known = [known for entry in registry().values() for known in (entry.name, *entry.aliases)]
-        raise unknown_name("model", name, known, "(a local folder or a hub repository owner/name is taken as well)")
+        hint = "(a local folder or a hub repository owner/name is taken as well)"
+        raise unknown_name("model", name, known, hint, listed_by="avar-eval models")
     return entry
 
 

@@ -17,7 +17,7 @@ from transformers import AutoConfig, GenerationConfig
 from avar_eval.attention.roles import ChatMarkup, ChatTemplateError
 from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
-from avar_eval.models.backend import BackendError, Generation, Prompt
+from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend, end_tokens
@@ -129,10 +129,13 @@ class VllmBackend:
             self._runner.close()
             self._engine = self._runner = None
 
-    def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
+    def answer(
+        self, prompts: Sequence[Prompt], decoding: Decoding, may_refuse: int = 0
+    ) -> Iterator[tuple[int, Generation | Refusal]]:
         """Number and response of each prompt, as they finish.
 
-        Raises BackendError, after all that was under way, if a prompt cannot be read or the engine fails.
+        Raises BackendError, after all that was under way, if more than `may_refuse` prompts cannot be answered, as
+        those that are too long, or the engine fails.
         """
         self.load()
         assert self._runner is not None
@@ -142,12 +145,13 @@ class VllmBackend:
                 prompts,
                 lambda number, prompt: self._ask(number, prompt, decoding),
                 self.options.in_flight,
+                may_refuse,
             )
         except BaseException:
             self.release()  # also when the run is interrupted: no engine must stay behind
             raise
 
-    async def _ask(self, number: int, prompt: Prompt, decoding: Decoding) -> Generation:
+    async def _ask(self, number: int, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
         tokenizer, markup = self.observer.processor.tokenizer, self.observer.markup
         # Not the text: vLLM would put a second begin-of-sequence token before the template's own.
         token_ids = tokenizer.encode(prompt.prompt, add_special_tokens=markup.needs_beginning(prompt.prompt))
@@ -159,7 +163,9 @@ class VllmBackend:
         sampling = self._sampling(prompt, decoding)
         try:
             outputs = [output async for output in self._engine.generate(request, sampling, f"{number}-{prompt.key}")]
-        except Exception as error:  # of the engine's processes; a prompt that is too long is a ValueError
+        except ValueError as error:  # such as a prompt that is too long
+            return Refusal(f"vLLM cannot answer a question: {_said(error)}")
+        except Exception as error:  # of the engine's processes
             raise BackendError(f"vLLM cannot answer a question: {_said(error)}") from error
         (output,) = outputs
         response = list(output.outputs[0].token_ids)

@@ -11,6 +11,7 @@ from avar_eval.command_line import (
     JudgeOption,
     JudgeRateOption,
     JudgeUrlOption,
+    expanded,
     interruptible,
 )
 from avar_eval.errors import UsageError
@@ -23,7 +24,9 @@ def score(
     responses: Annotated[
         Path | None, typer.Option(help="JSON Lines: id, response, optionally model and finish_reason.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the judged responses go, as JSON Lines.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(callback=expanded, help="Where the judged responses go, as JSON Lines.")
+    ] = None,
     data_dir: DataDirOption = None,
     judge: JudgeOption = None,
     judge_url: JudgeUrlOption = None,

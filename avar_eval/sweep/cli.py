@@ -18,7 +18,7 @@ from avar_eval.command_line import (
     command_text,
     interruptible,
 )
-from avar_eval.names import listed_names
+from avar_eval.names import listed_names, run_name
 from avar_eval.ranks import launched
 
 
@@ -46,7 +46,7 @@ def sweep(
 ) -> None:
     """Steer MODEL by every combination of strengths, beside itself unsteered. Run again to resume."""
     check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    output = output or Path("avar-runs") / "sweep" / Path(model).name.lower()
+    output = output or Path("avar-runs") / "sweep" / run_name(model)
     from avar_eval.sweep.grid import steering_grid
 
     grid = steering_grid(system, image, mode, rows, layers or ())

@@ -22,7 +22,8 @@ class Endpoint:
     """What the endpoint does, and what it was asked. delay: seconds an answer takes.
 
     busy: how many requests get status 429, with `retry_after`, before it begins to answer. broken: the status that all
-    requests get from the one with number `broken_from` on. garbage: what it sends in the place of every answer.
+    requests get from the one with number `broken_from` on. refused: numbers of requests that get status 400. garbage:
+    what it sends in the place of every answer.
     """
 
     delay: float = 0.0
@@ -30,6 +31,7 @@ class Endpoint:
     retry_after: str | None = None
     broken: int | None = None
     broken_from: int = 0
+    refused: set[int] = field(default_factory=set)
     usage: tuple[int, int] | None = (1000, 100)
     finish_reason: str = "stop"
     thoughts: dict[str, str] = field(default_factory=dict)
@@ -59,6 +61,8 @@ class Endpoint:
             return 429, {"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}}
         if self.broken is not None and number > self.broken_from:
             return self.broken, {"error": {"message": "out of order"}}
+        if number in self.refused:
+            return 400, {"error": {"message": "not this one"}}
         asked = json.dumps(body["messages"])
         with self._lock:
             self.answered[asked] += 1

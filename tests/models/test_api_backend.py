@@ -14,7 +14,7 @@ from runs import Finished, Server, records_of, wait_for_records
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.api_backend import ApiBackend, ApiOptions, CostLimitError, served_model
-from avar_eval.models.backend import BackendError
+from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.decoding import Decoding
 from avar_eval.records import Usage
 
@@ -191,6 +191,21 @@ def test_a_refusal_is_not_repeated(endpoint: Endpoint) -> None:
     assert len(endpoint.bodies) == 1
 
 
+def test_refused_questions_do_not_keep_the_others_from_being_answered(endpoint: Endpoint) -> None:
+    endpoint.refused = {2, 5}
+    answers = dict(backend(endpoint, concurrency=1).answer(asked(endpoint, 6), GREEDY, may_refuse=2))
+    refused = Refusal(f"{endpoint.url} refuses a request: not this one")
+    assert {number for number, answer in answers.items() if answer == refused} == {1, 4}
+    assert sum(isinstance(answer, Generation) for answer in answers.values()) == 4
+
+
+def test_more_refusals_than_may_be_stop_the_run_and_are_counted(endpoint: Endpoint) -> None:
+    endpoint.refused = {1, 2, 3}
+    with pytest.raises(BackendError, match=r"2 questions are refused, the last one: .*not this one; what is answered"):
+        list(backend(endpoint, concurrency=1).answer(asked(endpoint, 6), GREEDY, may_refuse=1))
+    assert len(endpoint.bodies) == 2
+
+
 def test_a_bad_key_is_one_message_without_the_key(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", "wrong-secret")
     with pytest.raises(BackendError, match=r"refuses the key in \$TEST_KEY: Incorrect API key") as caught:
@@ -243,7 +258,12 @@ def test_a_cost_limit_needs_a_server_that_counts(endpoint: Endpoint) -> None:
         ({"url": "localhost:8000"}, "must begin with http"),
         ({"url": "http://user:password@localhost/v1"}, "must not hold a key or a password"),
         ({"url": "http://localhost/v1", "cost_limit": 5}, "needs the prices"),
-        ({"url": "http://localhost/v1", "price": "5"}, "option price_1: Field required"),
+        (
+            {"url": "http://localhost/v1", "price": "5"},
+            r"option price: give PROMPT,RESPONSE in dollars a million tokens, such as 2\.5,10, not '5'",
+        ),
+        ({"url": "http://localhost/v1", "price": "-1,2"}, "option price: give PROMPT,RESPONSE"),
+        ({"url": "http://localhost/v1", "price": "1,much"}, "option price: give PROMPT,RESPONSE"),
         ({"url": "http://localhost/v1", "tensor_parallel": 2}, "option tensor_parallel"),
         ({"url": "http://localhost/v1", "key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY holds no key"),
     ],
@@ -298,3 +318,21 @@ def test_what_was_answered_before_the_server_broke_is_kept(avar_eval: Run, endpo
     assert "refuses the key in $TEST_KEY" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert len(records_of(tmp_path)) == 5
+
+
+def test_a_refused_question_is_left_out_and_asked_again(avar_eval: Run, endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.refused = {3}
+    for _ in range(2):
+        done = avar_eval(*command(endpoint, tmp_path, "--api-concurrency", "1"), TEST_KEY=KEY)
+        assert done.code == 0, done.stderr
+        task = json.loads((tmp_path / "results.json").read_text())["tasks"]["shapes"]
+        if not endpoint.refused:
+            break
+        assert task["metrics"]["accuracy"]["n"] == len(records_of(tmp_path)) == QUESTIONS - 1
+        assert task["left_out"]["n"] == 1
+        assert task["left_out"]["reason"] == f"{endpoint.url} refuses a request: not this one"
+        assert "shapes: 1 row left out: http" in done.stdout
+        assert f"warning: 1 of {QUESTIONS} questions are refused" in done.stderr
+        endpoint.refused = set()
+    assert task["left_out"]["n"] == 0
+    assert task["metrics"]["accuracy"]["n"] == len(endpoint.bodies) - 1 == QUESTIONS
