@@ -9,6 +9,7 @@ from rich.table import Table
 from avar_eval.report import number, percent
 from avar_eval.results import Metric
 from avar_eval.sweep.compare import Comparison, Sweep
+from avar_eval.tables import p_value
 
 
 def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
@@ -41,14 +42,10 @@ def _cells(of: Comparison) -> tuple[str, ...]:
         str(of.accuracy.n),
         percent(of.accuracy),
         _points(of.difference),
-        _p(of.p),
-        _p(of.p_holm),
+        p_value(of.p),
+        p_value(of.p_holm),
         number(of.vas),
     )
-
-
-def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.0005 else "<0.001"
 
 
 def _points(difference: Metric) -> str:

@@ -226,5 +226,5 @@ def test_no_number_is_cut_off_on_a_narrow_terminal(
     sweep = Sweep(unsteered={"shapes": numbers(unsteered)}, comparisons=[wide], protocol={"model": "model"})
     print_sweep(sweep, Path("sweep.png"), Path("folder"))
     shown = capsys.readouterr().out
-    for number in ("1000", "-35.7", "<0.001", "1.4e4", "941.75–3.3e4"):
+    for number in ("1000", "-35.7", "< 0.001", "1.4e4", "941.75–3.3e4"):
         assert number in shown
