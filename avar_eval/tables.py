@@ -60,7 +60,7 @@ def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> No
             one.verdict,
             *(UNKNOWN if share is None else f"{100 * share:.1f}" for share in (one.a, one.b)),
             _interval(difference, signed=True),
-            *(UNKNOWN if p is None else _p(p) for p in (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
+            *(UNKNOWN if p is None else p_value(p) for p in (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
         )
     console = wide_console()
     console.print(f"A: {a}\nB: {b}", soft_wrap=True)
@@ -133,5 +133,6 @@ def _share(metric: Metric) -> str:
     return UNKNOWN if metric.value is None else f"{100 * metric.value:.1f}"
 
 
-def _p(p: float) -> str:
+def p_value(p: float) -> str:
+    """Three digits after the point; never 0."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

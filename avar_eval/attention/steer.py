@@ -2,8 +2,9 @@
 
 The model runs under its own kernels, in one pass, in chunks or in generation with a cache, and its outputs are those
 of the formula (`avar_eval.attention.steering`) up to rounding; strengths of 0 leave every bit as it is. In a cache,
-keys (mode `logit`) or values (`prob`) are scaled in place once, when the first steered query has come, so that decoding
-costs nothing. A cache that was filled under steering belongs to that steering: begin others with an empty one.
+keys (mode `logit`) or values (`prob`) are scaled in place once, when the first steered query has come: no second copy
+is kept, and decoding runs the plain kernel on the cache. A cache that was filled under steering belongs to it, and to
+the images and system prompt that it was filled with: begin others with an empty one.
 
 Cost beyond the plain model: a prefill whose first queries are not steered runs attention a second time, over these
 (under SDPA) or over all (other kernels); `heads` runs it twice in every pass; `log` adds a bias in every pass; `abs`
@@ -17,12 +18,14 @@ Llama-3.2-Vision: the keys of its cross-attention layers are images, so all of t
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from avar_eval.attention import interface
@@ -43,6 +46,23 @@ from avar_eval.attention.steering import Rows, Steering
 __all__ = ["SteerError", "SteeredModel", "check_steering", "first_steered", "steer"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What steering makes of a batch's roles: the strength of each key, and the first steered query."""
+
+    steering: Steering
+    strengths: Float[Tensor, "batch sequence"]
+    first: Int[Tensor, " batch"]
+
+    def continues(self, other: "_Batch") -> bool:
+        """Whether it scales what `other` scales, and nothing else; the longer of them may have more response."""
+        if self.steering != other.steering or not torch.equal(self.first, other.first):
+            return False
+        width = max(self.strengths.shape[1], other.strengths.shape[1])
+        mine, others = (F.pad(of.strengths, (0, width - of.strengths.shape[1])) for of in (self, other))
+        return torch.equal(mine, others)
+
+
 class _Filled(NamedTuple):
     """What of a cache layer is scaled.
 
@@ -50,7 +70,7 @@ class _Filled(NamedTuple):
     left to scale, for only response tokens follow.
     """
 
-    steering: Steering
+    batch: _Batch
     end: int
     keys: int
     complete: bool
@@ -80,8 +100,7 @@ class SteeredModel:
         self._layers = frozenset(range(config.num_hidden_layers) if steering.layers is None else steering.layers)
         heads = torch.arange(config.num_attention_heads)
         self._heads = None if steering.heads is None else torch.isin(heads, torch.tensor(steering.heads))
-        self._strengths: Float[Tensor, "batch sequence"] | None = None
-        self._first: Int[Tensor, " batch"] = torch.zeros(0, dtype=torch.long)
+        self._batch: _Batch | None = None
         self._cache: Any = None
         self._seen = 0
         self._plans: dict[Any, _Plan | None] = {}
@@ -92,8 +111,8 @@ class SteeredModel:
             raise SteerError("packed sequences cannot be steered: give each sequence a row of its own")
         codes = roles.codes.cpu()
         of_image, of_system = (codes == Role.IMAGE).float(), (codes == Role.SYSTEM).float()
-        self._strengths = of_image * self.steering.image - of_system * self.steering.system
-        self._first = first_steered(self.steering.rows, codes)
+        strengths = of_image * self.steering.image - of_system * self.steering.system
+        self._batch = _Batch(self.steering, strengths, first_steered(self.steering.rows, codes))
         self._plans.clear()
 
     def begin_pass(self, cache: Any, seen: int) -> None:
@@ -101,18 +120,21 @@ class SteeredModel:
         self._cache, self._seen = cache, seen
         self._plans.clear()
 
+    def idle(self, module: Any) -> bool:
+        """See `avar_eval.attention.interface.Intervention`: true of every decoding step where the cache is scaled."""
+        layer: int = module.layer_idx
+        if layer not in self._layers:
+            return True
+        filled = self._filled_of(self._store(layer))
+        return filled is not None and filled.complete
+
     def attend(self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Result:
         """See `avar_eval.attention.interface.Intervention`."""
-        layer: int = kernel.module.layer_idx
-        if layer not in self._layers:
+        layer, mode = kernel.module.layer_idx, self.steering.mode
+        if self.idle(kernel.module) and not (kernel.listening and layer in self._layers and mode == "prob"):
             return kernel(query, key, value, mask)
-        cross = layer in self._cross_layers
-        store = None if self._cache is None else self._cache.layers[layer]
-        filled = self._filled_of(store)
-        mode = self.steering.mode
-        if filled is not None and filled.complete and not (kernel.listening and mode == "prob"):
-            return kernel(query, key, value, mask)
-        plan = self._plan(cross, query, key.shape[2], filled)
+        cross, store = layer in self._cross_layers, self._store(layer)
+        plan = self._plan(cross, query, key.shape[2], self._filled_of(store))
         if plan is None:
             return kernel(query, key, value, mask)
         if mode != "prob":
@@ -152,8 +174,17 @@ class SteeredModel:
 
     def _now_filled(self, queries: int, cross_keys: int | None) -> _Filled:
         end = self._seen + queries
-        complete = end > int(self._first.max()) and end >= self._known_strengths().shape[1]
-        return _Filled(self.steering, end, end if cross_keys is None else cross_keys, complete and cross_keys is None)
+        batch = self._known_batch()
+        if cross_keys is not None:
+            return _Filled(batch, end, cross_keys, complete=False)
+        needed = max(batch.strengths.shape[1], int(batch.first.max()) + 1)
+        if end < needed:
+            return _Filled(batch, end, end, complete=False)
+        return _Filled(batch, needed, needed, complete=True)  # what came along after it may be cut off again
+
+    def _store(self, layer: int) -> Any:
+        """The cache layer that a decoder layer appends to."""
+        return None if self._cache is None else self._cache.layers[layer]
 
     def _filled_of(self, store: Any) -> _Filled | None:
         """What is scaled in a cache layer already."""
@@ -162,13 +193,19 @@ class SteeredModel:
         if self._seen == 0:
             _filled.pop(store, None)
         filled = _filled.get(store)
-        if filled is not None and (filled.steering != self.steering or filled.end > self._seen):
-            raise SteerError("this cache was filled under other steering, or cut back: begin with an empty one")
+        if filled is None or (filled.batch is self._batch and filled.end <= self._seen):
+            return filled
+        batch = self._known_batch()
+        if filled.end > self._seen or not batch.continues(filled.batch):
+            raise SteerError(
+                "this cache was filled under other steering or other roles, or cut back: begin with an empty one"
+            )
+        _filled[store] = filled = filled._replace(batch=batch)
         return filled
 
     def _plan(self, cross: bool, query: Tensor, keys: int, filled: _Filled | None) -> _Plan | None:
         """What to do in a pass, the same for many layers; None if nothing changes."""
-        known = self._known_strengths()
+        known = self._known_batch().strengths
         place = (cross, query.shape[2], keys, filled, query.device)
         if place not in self._plans:
             if len(known) != len(query):
@@ -179,7 +216,8 @@ class SteeredModel:
         return self._plans[place]
 
     def _new_plan(self, cross: bool, query: Tensor, keys: int, filled: _Filled | None) -> _Plan | None:
-        known, end = self._known_strengths(), self._seen + query.shape[2]
+        batch, end = self._known_batch(), self._seen + query.shape[2]
+        known, first = batch.strengths, batch.first
         # a sliding cache keeps the last keys, a static one has room after them
         offset = 0 if cross else max(0, end - keys)
         strengths = known.new_zeros(len(known), keys)
@@ -188,27 +226,27 @@ class SteeredModel:
         else:
             part = known[:, offset : offset + keys]
             strengths[:, : part.shape[1]] = part
-        strengths[self._first >= end] = 0
+        strengths[first >= end] = 0
         if not strengths.any():
             return None
         pending = strengths.clone()
         if filled is not None:
             scaled_before = max(0, filled.keys - offset)
-            pending[self._first < filled.end, :scaled_before] = 0
-        of_rows = torch.arange(self._seen, end) >= self._first[:, None]
+            pending[first < filled.end, :scaled_before] = 0
+        of_rows = torch.arange(self._seen, end) >= first[:, None]
         everywhere = bool(of_rows.all())
         steered = of_rows[:, None]
-        plain = 0 if everywhere else min(int(self._first.max()), end) - self._seen
+        plain = 0 if everywhere else min(int(first.max()), end) - self._seen
         if self._heads is not None:
             steered, plain = steered & self._heads[None, :, None], query.shape[2]
         device = query.device
         keys_of = SteeredKeys(strengths.to(device), steered.to(device))
         return _Plan(keys_of, pending.to(device) if pending.any() else None, plain)
 
-    def _known_strengths(self) -> Float[Tensor, "batch sequence"]:
-        if self._strengths is None:
+    def _known_batch(self) -> _Batch:
+        if self._batch is None:
             raise SteerError("the roles of this batch are not known: give them to steer() or start()")
-        return self._strengths
+        return self._batch
 
 
 def first_steered(rows: Rows, codes: Int[Tensor, "batch sequence"]) -> Int[Tensor, " batch"]:

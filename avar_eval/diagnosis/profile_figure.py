@@ -26,7 +26,7 @@ def draw_profile(profile: Profile, path: Path) -> Path:
         figure = Figure(figsize=(15.5, tall))
         _head(figure, profile, tall)
         grid = figure.add_gridspec(
-            2, 2, left=0.06, right=0.78, top=1 - 1.35 / tall, bottom=0.85 / tall, hspace=0.38, wspace=0.2
+            2, 2, left=0.06, right=0.75, top=1 - 1.35 / tall, bottom=0.85 / tall, hspace=0.38, wspace=0.28
         )
         for column, name in enumerate(QUERY_SETS):
             _by_layer(figure.add_subplot(grid[0, column]), models, name)

@@ -46,8 +46,8 @@ def _head(figure: Figure, sweep: Sweep, tall: float) -> None:
     title = f"{sweep.protocol['model']}, steered"
     figure.text(0.012, 1 - 0.12 / tall, title, fontsize=15, fontweight="bold", va="top")
     said = (
-        "above: accuracy minus that of the unsteered model on the same questions;\n"
-        f"bars: 95 % intervals; filled: p < {LEVEL:g} after Holm"
+        "above: accuracy minus that of the unsteered model on the same questions, filled where p < "
+        f"{LEVEL:g} after Holm;\nbelow: VAS; bars: 95 % intervals (none where every question came out alike)"
     )
     figure.text(0.012, 1 - 0.46 / tall, said, color=FAINT, va="top")
 

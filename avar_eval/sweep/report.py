@@ -9,16 +9,18 @@ from rich.table import Table
 from avar_eval.report import number, percent
 from avar_eval.results import Metric
 from avar_eval.sweep.compare import Comparison, Sweep
+from avar_eval.tables import p_value
 
 
 def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
     """One row a steering for each task, the unsteered model first."""
     console = Console()
     for task, result in sweep.unsteered.items():
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{sweep.protocol['model']} on {task}")
+        title = f"{sweep.protocol['model']} on {task}"
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title)
         table.title_justify = "left"
         table.add_column("steering", overflow="fold", min_width=12)
-        for heading in ("n", "accuracy %", "difference\n(points)", "p", "p (Holm)", "VAS"):
+        for heading in ("n", "accuracy %", "difference\n(points)", "p", "p\n(Holm)", "VAS"):
             table.add_column(heading, justify="right", no_wrap=True)
         metrics = result.metrics
         n = str(metrics["accuracy"].n)
@@ -27,7 +29,10 @@ def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
             if comparison.task == task:
                 table.add_row(*_cells(comparison))
         console.print(table)
-    console.print("below each number: its 95 % interval; differences are paired with the unsteered model's answers")
+    console.print(
+        "below each number: its 95 % interval (none where every question came out alike); differences are paired with "
+        "the unsteered model's answers"
+    )
     console.print(f"records, {picture.name} and sweep.json: {output}", highlight=False, soft_wrap=True)
 
 
@@ -37,8 +42,8 @@ def _cells(of: Comparison) -> tuple[str, ...]:
         str(of.accuracy.n),
         percent(of.accuracy),
         _points(of.difference),
-        f"{of.p:.3f}",
-        f"{of.p_holm:.3f}",
+        p_value(of.p),
+        p_value(of.p_holm),
         number(of.vas),
     )
 

@@ -14,11 +14,12 @@ from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.metrics import Benchmark
 from avar_eval.records import JudgementRecord, Record
-from avar_eval.results import TaskResult, attention_metrics, left_out_rows, task_result
+from avar_eval.results import Metric, TaskResult, attention_metrics, left_out_rows, task_result
 from avar_eval.stats import mcnemar
 from avar_eval.sweep.compare import Sweep, adjusted, compare
 from avar_eval.sweep.figure import draw_sweep
 from avar_eval.sweep.grid import steering_grid
+from avar_eval.sweep.report import print_sweep
 from avar_eval.tasks.catalog import catalog
 
 Run = Callable[..., Finished]
@@ -125,7 +126,7 @@ def test_a_sweep_pairs_every_point_with_the_unsteered_run(swept: tuple[Finished,
         assert of["difference"]["value"] == pytest.approx(expected)
         assert of["difference"]["n"] == of["accuracy"]["n"] == 4
         assert of["p"] <= of["p_holm"] <= 1
-    for heading in ("unsteered", "accuracy %", "difference", "p (Holm)", "VAS", "image=0.15"):
+    for heading in ("unsteered", "accuracy %", "difference", "(Holm)", "VAS", "image=0.15"):
         assert heading in done.stdout
 
 
@@ -213,3 +214,17 @@ def test_a_grid_holds_every_combination_once_and_nothing_unsteered() -> None:
 def test_a_wrong_grid_gets_one_message(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         steering_grid(*arguments)
+
+
+def test_no_number_is_cut_off_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steered, unsteered = ([record(row, row % of == 0) for row in range(1000)] for of in (7, 2))
+    found = compare(Steering(image=0.15, system=0.6), "shapes", numbers(steered), steered, unsteered, 0)
+    wide = found.model_copy(update={"vas": Metric(value=13912.4, ci95=(941.75, 33383.5), n=1000)})
+    monkeypatch.setenv("COLUMNS", "80")
+    sweep = Sweep(unsteered={"shapes": numbers(unsteered)}, comparisons=[wide], protocol={"model": "model"})
+    print_sweep(sweep, Path("sweep.png"), Path("folder"))
+    shown = capsys.readouterr().out
+    for number in ("1000", "-35.7", "< 0.001", "1.4e4", "941.75–3.3e4"):
+        assert number in shown
