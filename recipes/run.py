@@ -68,7 +68,11 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
     kinds = (DataArguments, Config, ModelConfig, ScoreArguments)
     check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
     check_bounds(recipe)
-    data, training, model, scores = _read_options(recipe.name, kinds, recipe.options | ({} if launched else _here()))
+    data, training, model, scores = _read_options(
+        recipe.name, kinds, recipe.options | ({} if launched else _here(recipe))
+    )
+    if not launched:
+        training.per_device_train_batch_size //= recipe.card.processes
     processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
     check_scores(scores, processes, saves=training.save_strategy != "no")
     _check_combinations(recipe.name, data, training, model)
@@ -102,9 +106,17 @@ def _check_combinations(name: str, data: DataArguments, training: Any, model: An
         )
 
 
-def _here() -> dict[str, Any]:
-    """What lets a recipe for GPUs be checked on a machine without one."""
-    return {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+def _here(recipe: Recipe) -> dict[str, Any]:
+    """What lets a recipe be checked in one process, without GPUs if there are none.
+
+    TRL asks whether the responses of all processes make whole groups: the one has those of all.
+    """
+    without_gpus = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+    try:
+        together = recipe.card.processes * int(recipe.options.get("per_device_train_batch_size", 8))
+    except (TypeError, ValueError):  # TRL's parser will say that it is no number
+        return without_gpus
+    return without_gpus | {"per_device_train_batch_size": together}
 
 
 def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -280,5 +292,5 @@ def _named(name: str) -> Iterator[None]:
             raise
         raise AvarError(
             f"recipe {name}: out of memory; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
-            "lower max_length, or shard over more GPUs"
+            "lower max_length or max_completion_length, or shard over more GPUs"
         ) from error

@@ -167,10 +167,12 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         if looked is not None and self.args.visual_weight and self._answers_alike(model):
             width = input_ids.shape[1] - logits_to_keep
 
-            def run(**inputs: Any) -> Any:
+            def measured(**inputs: Any) -> Any:
                 outputs, ratios = self._measured(inputs, width)
                 looked.append(ratios)
                 return outputs
+
+            run = measured
 
         def passed(**inputs: Any) -> Any:
             # a pass of rows without an image, of a batch with some: TRL 1.16 gives it empty pictures, on which

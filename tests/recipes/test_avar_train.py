@@ -72,6 +72,7 @@ def written(folder: Path, **changes: Any) -> str:
         ({"alpha": -1}, "must not be negative"),
         ({"packing": True}, "packing cannot be combined"),
         ({"attention_queries": "image"}, "attention_queries must be one of user, response, both"),
+        ({"per_device_train_batch_size": "two"}, "invalid int value: 'two'"),
         ({"learning_rate": "fast"}, "learning-rate: invalid float value: 'fast'$"),
         ({"resume_from_checkpoint": "out/checkpoint-5"}, "there is no checkpoint 'out/checkpoint-5' to resume from"),
         ({"learning_rate": -1e-5}, "learning_rate must be above 0, and is -1e-05"),
@@ -236,7 +237,7 @@ def test_a_plan_names_what_is_published() -> None:
     assert "VAS 13.8, average 52.6" in plan(read_recipe("avar_sft_qwen2_5_vl_7b"))
     shown = plan(read_recipe("avar_grpo_qwen2_5_vl_7b", ["--train_data", "geo3k,r1_sharevl,ai2d"]))
     assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
-    assert "vLLM takes 30% of it" in shown
+    assert "vLLM takes 50% of it" in shown
     assert "16 GPU x 1 x 16 accumulated = 256 responses (32 prompts) a step" in shown
     assert "1 CPU x 16 x 1 accumulated = 16 sequences a step" in plan(read_recipe("tiny_agto_sft"))
 
