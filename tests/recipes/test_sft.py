@@ -210,13 +210,18 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     }
     straight = runs.trained(tmp_path / "run", rows, **options)
     shutil.rmtree(tmp_path / "run" / "checkpoint-6")
-    resumed = runs.Keep(
-        runs.model(seed=1),
-        runs.sft_config(tmp_path / "run", **options),
-        train_dataset=runs.dataset(rows),
-        processing_class=runs.processor(),
-    )
-    resumed.train(resume_from_checkpoint=True)
+
+    def resume() -> runs.Keep:
+        trainer = runs.Keep(
+            runs.model(seed=1),
+            runs.sft_config(tmp_path / "run", **options),
+            train_dataset=runs.dataset(rows),
+            processing_class=runs.processor(),
+        )
+        trainer.train(resume_from_checkpoint=True)
+        return trainer
+
+    resumed = resume()
     assert len(resumed.kept) == 3
     for name, value in straight.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
@@ -224,6 +229,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert [log["loss_enhance_image"] for log in state["log_history"]] == [
         log["loss_enhance_image"] for log in straight.state.log_history[:6]
     ]
+    finished = resume()
+    assert finished.kept == []
+    assert all(torch.equal(of, resumed.model.state_dict()[name]) for name, of in finished.model.state_dict().items())
 
 
 def test_evaluation_has_the_same_terms(tmp_path: Path, whole: Any) -> None:
