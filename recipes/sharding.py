@@ -25,9 +25,10 @@ def sees_together(trainer: Any) -> bool:
         return True
     if not trainer.is_deepspeed_enabled:
         return False
-    encoder = trainer.model.get_encoder(modality="image")
-    sharded = trainer.accelerator.state.deepspeed_plugin.zero_stage == 3
-    return sharded or any(parameter.requires_grad for parameter in encoder.parameters())
+    model = trainer.model
+    of_text = {*model.get_decoder().parameters(), *model.get_output_embeddings().parameters()}
+    trained = any(parameter.requires_grad for parameter in set(model.parameters()) - of_text)
+    return trained or trainer.accelerator.state.deepspeed_plugin.zero_stage == 3
 
 
 def refuse_uneven_images(trainer: Any, sees: Sequence[bool], *, shuffled: bool = False) -> None:

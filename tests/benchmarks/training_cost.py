@@ -1,7 +1,7 @@
 """What AVAR's trainers cost beside TRL's: whole steps of the trainers, from reading a row to the optimizer; a table.
 
-    python tests/benchmarks/training_cost.py sft [--tokens 4096] [--rounds 3]
-    python tests/benchmarks/training_cost.py grpo [--tokens 4096] [--response 1024] [--rounds 3]
+    python tests/benchmarks/training_cost.py sft [--tokens 4096] [--rounds 2]                      2 minutes, two cores
+    python tests/benchmarks/training_cost.py grpo [--tokens 4096] [--response 1024] [--rounds 2]   5 minutes
 
 The model is that of attention_workload.py; a row has 20 tokens of system text, an image of a quarter of the tokens, and
 a question and a response: 64 tokens and the rest where the question is trained on, the rest and the second half where
@@ -29,8 +29,8 @@ from avar_eval.recipes.sft import AvarSFTConfig, AvarSFTTrainer
 sys.path.append(str(Path(__file__).parents[1] / "attention"))
 from family_models import FAMILIES
 
-MARKUP = 12
-"""Tokens of the chat template, about."""
+MARKUP = 19
+"""Tokens of the chat template."""
 COMMON: dict[str, Any] = {
     "gradient_checkpointing": False,
     "bf16": False,
@@ -197,7 +197,7 @@ if __name__ == "__main__":
     parser.add_argument("kind", choices=["sft", "grpo"])
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--response", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.kind == "sft":
