@@ -121,7 +121,8 @@ def _here(recipe: Recipe) -> dict[str, Any]:
 
 def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) -> tuple[Any, ...]:
     """Options as dataclasses. Raises UsageError."""
-    options = {key: _fitting(name, key, value, kinds) for key, value in options.items()}
+    hints = {key: hint for kind in kinds for key, hint in get_type_hints(kind).items()}
+    options = {key: _fitting(name, key, value, hints[key]) for key, value in options.items()}
     parser = TrlParser(kinds)
     parser.set_defaults_with_config(**options)
     said = io.StringIO()
@@ -140,13 +141,11 @@ def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) 
 _MAY_BE_TRUE = ("fsdp", "resume_from_checkpoint")  # texts to transformers, which takes true for them as well
 
 
-def _fitting(name: str, key: str, value: Any, kinds: Sequence[type]) -> Any:
-    """A value that YAML has read, where it is text that looks like a number. Raises UsageError for an option without.
+def _fitting(name: str, key: str, value: Any, hint: Any) -> Any:
+    """A value that YAML has read: of an option that is a text, a text again, also where it looks like a number.
 
-    TRL's parser reads words, and takes anything else as it is.
+    TRL's parser reads words, and takes anything else as it is. Raises UsageError for an option without its value.
     """
-    kind = next(kind for kind in kinds if key in kind.__dataclass_fields__)  # type: ignore[attr-defined] # dataclasses
-    hint = get_type_hints(kind)[key]
     types = {hint, *get_args(hint)}
     if value is True and bool not in types and key not in _MAY_BE_TRUE:  # Python would take it for 1
         raise UsageError(f"recipe {name}: {key} needs a value")
