@@ -11,7 +11,8 @@ Accepted rows of a file, folder or hub data set:
     {"prompt": [...] or "<image>How many?", "answer": "2", "answer_type": "integer", "images": [...]}       TRL, GRPO
 
 A conversation of several turns becomes one row for each answer, with what precedes it as the prompt. Rows go to a
-temporary file as they are read: a data set may be larger than memory.
+temporary file as they are read: a data set may be larger than memory. Processes that are given the same folder for it
+read and check the rows once.
 """
 
 import atexit
@@ -21,6 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal
 
 from avar_eval.errors import AvarError
@@ -43,11 +45,13 @@ def load(
     split: str = "train",
     thoughts: Thoughts = "anchored",
     seed: int = 0,
+    folder: Path | None = None,
 ) -> Any:
     """A `datasets.Dataset` of the rows of one source or several (see `sources`).
 
     limit: the first so many rows of each (of the embedded world, which has no end, 5,000 by default). system_prompt:
-    put before conversations that have none. thoughts, seed: of the embedded world.
+    put before conversations that have none. thoughts, seed: of the embedded world. folder: for these rows alone, where
+    they lie meanwhile or have been put by another process; by default a temporary one.
     Raises TrainingDataError, naming the row, for one that cannot be read or whose images do not match.
     """
     from datasets import Dataset
@@ -58,16 +62,26 @@ def load(
             found = published_rows(source, split, limit, thoughts, seed)
             yield from _of_source(source, found, limit, method, system_prompt)
 
-    folder = tempfile.mkdtemp(prefix="avar-train-rows-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = temporary_folder(f"avar-train-rows-{token_hex(8)}") if folder is None else folder
     try:
         return Dataset.from_generator(
-            table, features=_features(method), cache_dir=folder, fingerprint=Path(folder).name
+            table,
+            features=_features(method),
+            cache_dir=str(folder),
+            fingerprint=f"{folder.parent.name}-{folder.name}"[-64:],
         )
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, AvarError):
             raise error.__cause__ from None
         raise
+
+
+def temporary_folder(name: str) -> Path:
+    """A folder of that name among temporary files, there or new, that is gone when this process ends."""
+    folder = Path(tempfile.gettempdir(), name)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _of_source(
@@ -89,11 +103,14 @@ def _of_source(
         raise TrainingDataError(f"{source} holds no rows")
 
 
-def drop_too_long(dataset: Any, processor: Any, max_length: int | None, processes: int | None = None) -> Any:
+def drop_too_long(
+    dataset: Any, processor: Any, max_length: int | None, processes: int | None = None, folder: Path | None = None
+) -> Any:
     """The rows that fit into `max_length` tokens (None: all of them), image tokens counted by the processor itself.
 
-    A longer row is left out whole: cut, it would lose image tokens or its answer. Print how many; raise
-    TrainingDataError if none is left, or for a row whose images cannot be read or have not as many tokens as features.
+    A longer row is left out whole: cut, it would lose image tokens or its answer. folder: as in `load`, for which rows
+    these are. Print how many are left out; raise TrainingDataError if all are, or for a row whose images cannot be read
+    or have not as many tokens as features.
     """
 
     from datasets import Image, List
@@ -117,7 +134,9 @@ def drop_too_long(dataset: Any, processor: Any, max_length: int | None, processe
     doing = "Checking rows" if max_length is None else f"Rows of at most {max_length} tokens"
     pictures = dataset.features["images"]
     files = dataset.cast_column("images", List(Image(decode=False)))  # else a broken one fails without its row
-    kept = files.filter(fits, with_indices=True, num_proc=processes, desc=doing).cast_column("images", pictures)
+    known = {} if folder is None else {"cache_file_name": str(folder / "kept.arrow"), "new_fingerprint": "kept"}
+    kept = files.filter(fits, with_indices=True, num_proc=processes, desc=doing, **known)
+    kept = kept.cast_column("images", pictures)
     if max_length is None:
         return kept
     if not len(kept):

@@ -31,19 +31,20 @@ class Architecture(BaseModel):
 
 
 class Memory(BaseModel):
-    """Bytes on one GPU. cache: keys and values while rollouts are generated, when there are no activations."""
+    """Bytes on one GPU. generation: what rollouts take while there are no activations: keys and values, and, where
+    weights are sharded, all of them gathered."""
 
     weights: float
     gradients: float
     optimizer: float
     activations: float
-    cache: float = 0.0
+    generation: float = 0.0
     workspace: float = _WORKSPACE
 
     @property
     def total(self) -> float:
         """The most that is there at one time."""
-        return self.weights + self.gradients + self.optimizer + max(self.activations, self.cache) + self.workspace
+        return self.weights + self.gradients + self.optimizer + max(self.activations, self.generation) + self.workspace
 
 
 def estimate(
@@ -62,6 +63,7 @@ def estimate(
     """
     whole = lora_rank is None
     trained = architecture.parameters if lora_rank is None else architecture.lora_parameters(lora_rank)
+    gathered = 2.0 * architecture.parameters if generated and shards > 1 else 0.0
     kept = 2.0 * tokens * architecture.hidden * architecture.layers
     inner = tokens * architecture.hidden * (18 + 4 * architecture.intermediate / architecture.hidden)
     return Memory(
@@ -69,5 +71,5 @@ def estimate(
         gradients=trained * 4 / shards,
         optimizer=trained * 8 / shards,
         activations=kept + inner,
-        cache=architecture.cache_bytes(generated),
+        generation=architecture.cache_bytes(generated) + gathered,
     )

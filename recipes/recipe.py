@@ -104,7 +104,12 @@ def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
         key, has_value, value = word[2:].partition("=")
         if not has_value:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        given[key.replace("-", "_")] = yaml.safe_load(value)
+        try:
+            given[key.replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(
+                f"--{key} {value!r} cannot be read as YAML: put it into quotes within the quotes"
+            ) from error
     return given
 
 

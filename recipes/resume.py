@@ -43,6 +43,13 @@ class ResumableTrainer(Trainer):  # type: ignore[misc] # transformers is untyped
             )
         return super().train(*args, **kwargs)
 
+    def _run_epoch(self, **kwargs: Any) -> None:
+        """transformers' epoch; 5.24 would make one step more where a training resumes after the last of max_steps."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**kwargs)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         output_dir = Path(self._get_output_dir(trial=trial))
         folder = output_dir / f"checkpoint-{self.state.global_step}"

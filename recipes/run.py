@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from secrets import token_hex
+from socket import gethostname
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import torch
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
@@ -17,7 +19,7 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.names import listed_names
 from avar_eval.recipes.bounds import check_bounds
-from avar_eval.recipes.data import drop_too_long, load
+from avar_eval.recipes.data import drop_too_long, load, temporary_folder
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
 from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
 from avar_eval.recipes.sources import EMBEDDED, Thoughts
@@ -66,7 +68,11 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
     kinds = (DataArguments, Config, ModelConfig, ScoreArguments)
     check_keys(recipe, {name: None for kind in kinds for name in kind.__dataclass_fields__})
     check_bounds(recipe)
-    data, training, model, scores = _read_options(recipe.name, kinds, recipe.options | ({} if launched else _here()))
+    data, training, model, scores = _read_options(
+        recipe.name, kinds, recipe.options | ({} if launched else _here(recipe))
+    )
+    if not launched:
+        training.per_device_train_batch_size //= recipe.card.processes
     processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
     check_scores(scores, processes, saves=training.save_strategy != "no")
     _check_combinations(recipe.name, data, training, model)
@@ -100,13 +106,23 @@ def _check_combinations(name: str, data: DataArguments, training: Any, model: An
         )
 
 
-def _here() -> dict[str, Any]:
-    """What lets a recipe for GPUs be checked on a machine without one."""
-    return {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+def _here(recipe: Recipe) -> dict[str, Any]:
+    """What lets a recipe be checked in one process, without GPUs if there are none.
+
+    TRL asks whether the responses of all processes make whole groups: the one has those of all.
+    """
+    without_gpus = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+    try:
+        together = recipe.card.processes * int(recipe.options.get("per_device_train_batch_size", 8))
+    except (TypeError, ValueError):  # TRL's parser will say that it is no number
+        return without_gpus
+    return without_gpus | {"per_device_train_batch_size": together}
 
 
 def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) -> tuple[Any, ...]:
     """Options as dataclasses. Raises UsageError."""
+    hints = {key: hint for kind in kinds for key, hint in get_type_hints(kind).items()}
+    options = {key: _fitting(name, key, value, hints[key]) for key, value in options.items()}
     parser = TrlParser(kinds)
     parser.set_defaults_with_config(**options)
     said = io.StringIO()
@@ -122,6 +138,22 @@ def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) 
     return read
 
 
+_MAY_BE_TRUE = ("fsdp", "resume_from_checkpoint")  # texts to transformers, which takes true for them as well
+
+
+def _fitting(name: str, key: str, value: Any, hint: Any) -> Any:
+    """A value that YAML has read: of an option that is a text, a text again, also where it looks like a number.
+
+    TRL's parser reads words, and takes anything else as it is. Raises UsageError for an option without its value.
+    """
+    types = {hint, *get_args(hint)}
+    if value is True and bool not in types and key not in _MAY_BE_TRUE:  # Python would take it for 1
+        raise UsageError(f"recipe {name}: {key} needs a value")
+    if type(value) in (int, float) and str in types and types.isdisjoint((int, float)):
+        return str(value)
+    return value
+
+
 def run(recipe: Recipe) -> Path:
     """Train; a run that was interrupted goes on from its last checkpoint. Returns the folder of the trained model."""
     data, training, model, scores = parse(recipe)
@@ -132,7 +164,9 @@ def run(recipe: Recipe) -> Path:
     processor = AutoProcessor.from_pretrained(checkpoint.path)
     if recipe.card.method == "grpo":
         _prepare_generation(training, processor)
-    rows = _rows(recipe, data, training, processor)
+    shared = _shared_folder(training)
+    with training.main_process_first(desc="reading rows"):
+        rows = _rows(recipe, data, training, processor, shared)
     training.model_init_kwargs = (training.model_init_kwargs or {}) | {
         "attn_implementation": model.attn_implementation or "sdpa",
         "dtype": model.dtype or ("bfloat16" if model.use_peft else "float32"),
@@ -195,15 +229,30 @@ def _trainer(recipe: Recipe) -> Callable[..., Any]:
     return AvarGRPOTrainer
 
 
-def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) -> tuple[Any, Any]:
-    sources = [(data.train_data, data.train_rows, data.train_split), (data.eval_data, data.eval_rows, data.eval_split)]
+def _shared_folder(training: Any) -> Path | None:
+    """A temporary folder that the processes of a node have in common; None for one process."""
+    if training.world_size == 1:
+        return None
+    from accelerate.utils import broadcast_object_list
+
+    name = broadcast_object_list([token_hex(8)])[0]  # all nodes may have one folder for temporary files
+    return temporary_folder(f"avar-train-rows-{gethostname()}-{name}")
+
+
+def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any, shared: Path | None) -> tuple[Any, Any]:
+    """Rows of training and evaluation. shared: a folder where the first process of a node puts them for the others."""
+    sources = {
+        "train": (data.train_data, data.train_rows, data.train_split),
+        "eval": (data.eval_data, data.eval_rows, data.eval_split),
+    }
     method = recipe.card.method
     limit = training.max_length if method == "sft" else data.max_prompt_tokens
     loaded: list[Any] = []
-    for source, count, split in sources:
+    for name, (source, count, split) in sources.items():
         if source is None:
             loaded.append(None)
             continue
+        folder = None if shared is None else shared / name
         rows = load(
             source,
             method,
@@ -212,9 +261,10 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any) ->
             split=split,
             thoughts=data.thoughts,
             seed=data.data_seed_of_shapes,
+            folder=folder,
         )
         known_good = limit is None and set(listed_names(source)) <= set(EMBEDDED)
-        loaded.append(rows if known_good else drop_too_long(rows, processor, limit, training.dataset_num_proc))
+        loaded.append(rows if known_good else drop_too_long(rows, processor, limit, training.dataset_num_proc, folder))
     if method == "sft":
         training.max_length = None  # what is left fits, and TRL would cut through an image
     return loaded[0], loaded[1]
@@ -241,5 +291,5 @@ def _named(name: str) -> Iterator[None]:
             raise
         raise AvarError(
             f"recipe {name}: out of memory; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
-            "lower max_length, or shard over more GPUs"
+            "lower max_length or max_completion_length, or shard over more GPUs"
         ) from error

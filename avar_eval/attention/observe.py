@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl, CheckpointWrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
@@ -293,9 +294,7 @@ class _Watch:
         self._open = False
         if self._passes is not None:
             self._passes.remove()
-        checkpointed = self._model.training and any(
-            getattr(module, "gradient_checkpointing", False) for module in self._model.modules()
-        )
+        checkpointed = self._model.training and any(map(_is_checkpointed, self._model.modules()))
         if not (checkpointed and any(self._captured.values())):
             interface.unwatch(self._implementation, self._modules)
 
@@ -348,10 +347,16 @@ def _members(roles: TokenRoles, group: str) -> Bool[Tensor, "batch keys"]:
     return roles.mask(Role[group.upper()])
 
 
+def _is_checkpointed(module: Any) -> bool:
+    """Whether transformers, or a wrapper around the module as FSDP has it, keeps no activations of its layers."""
+    return isinstance(module, CheckpointWrapper) or bool(getattr(module, "gradient_checkpointing", False))
+
+
 def _refuse_reentrant_checkpointing(model: Any) -> None:
     for module in model.modules():
         function = getattr(module, "_gradient_checkpointing_func", None)
-        if function is not None and getattr(function, "keywords", {}).get("use_reentrant"):
+        reentrant = function is not None and getattr(function, "keywords", {}).get("use_reentrant")
+        if reentrant or (isinstance(module, CheckpointWrapper) and module.checkpoint_impl is CheckpointImpl.REENTRANT):
             raise ObserveError(
                 "reentrant gradient checkpointing hides the masses from the gradient: "
                 'use gradient_checkpointing_kwargs={"use_reentrant": False}'

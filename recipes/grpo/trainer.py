@@ -20,6 +20,7 @@ from avar_eval.recipes.attention_terms import AttentionTrainingError, prepared_m
 from avar_eval.recipes.grpo.config import AvarGRPOConfig
 from avar_eval.recipes.grpo.rewards import format_reward, judge
 from avar_eval.recipes.resume import ResumableTrainer
+from avar_eval.recipes.sharding import gather_head, refuse_uneven_images
 
 REWARDS = ("accuracy", "visual", "format")
 _DOMINANT = 0.5
@@ -60,6 +61,7 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         self._used = [name for name in REWARDS if weights[name]]
         args.reward_weights = [weights[name] for name in self._used]
         super().__init__(model, reward_funcs=[functions[name] for name in self._used], args=args, **kwargs)
+        self.model.register_forward_pre_hook(gather_head)
         self.reward_func_names = list(self._used)
         self._warned = False
         self._looked: list[Tensor] | None = None  # Eq. 7 of TRL's own pass, while it makes a batch
@@ -145,7 +147,12 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         return *generated, images and [own or [] for own in images], tool_images
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        """TRL's batch of responses and advantages. A pass of the policy that it makes on the way is measured."""
+        """TRL's batch of responses and advantages. A pass of the policy that it makes on the way is measured.
+
+        Raises AttentionTrainingError if processes that share weights would not all see images: TRL shuffles the batch
+        before it cuts it into passes.
+        """
+        refuse_uneven_images(self, [bool(_images(row)) for row in inputs], shuffled=True)
         self._looked = []
         try:
             return super()._generate_and_score_completions(inputs)
@@ -156,18 +163,24 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
         """TRL's log-probabilities [batch, logits_to_keep]; before the rewards, the policy's masses are kept as well."""
-        looked = self._looked
+        looked, run = self._looked, model
         if looked is not None and self.args.visual_weight and self._answers_alike(model):
             width = input_ids.shape[1] - logits_to_keep
 
-            def passed(**inputs: Any) -> Any:
+            def measured(**inputs: Any) -> Any:
                 outputs, ratios = self._measured(inputs, width)
                 looked.append(ratios)
                 return outputs
 
-            model = passed
+            run = measured
+
+        def passed(**inputs: Any) -> Any:
+            # a pass of rows without an image, of a batch with some: TRL 1.16 gives it empty pictures, on which
+            # Qwen2.5-VL fails
+            return run(**{name: of for name, of in inputs.items() if not (isinstance(of, Tensor) and of.numel() == 0)})
+
         return super()._get_per_token_logps_and_entropies(
-            model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+            passed, input_ids, attention_mask, logits_to_keep, *args, **kwargs
         )
 
     def _answers_alike(self, model: Any) -> bool:
@@ -272,8 +285,11 @@ def _with_images(row: Mapping[str, Any]) -> Any:
     """A row's messages with their images in place; those of a prompt that TRL has prepared are there already."""
     from trl.data_utils import prepare_multimodal_messages
 
-    images = row.get("images") or ([row["image"]] if row.get("image") is not None else [])
-    return prepare_multimodal_messages(row["prompt"], images=images)
+    return prepare_multimodal_messages(row["prompt"], images=_images(row))
+
+
+def _images(row: Mapping[str, Any]) -> list[Any]:
+    return row.get("images") or ([row["image"]] if row.get("image") is not None else [])
 
 
 def _shows(prompt: Any) -> bool:

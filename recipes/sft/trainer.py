@@ -6,7 +6,7 @@ whole step. The language loss is divided by the step's number of tokens in the s
 accumulation steps, batch 4, and 2 processes with batch 2 train alike. A sequence without an image has no image term.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from avar_eval.recipes.attention_terms import (
 )
 from avar_eval.recipes.resume import ResumableTrainer
 from avar_eval.recipes.sft.config import AvarSFTConfig
+from avar_eval.recipes.sharding import gather_head, refuse_uneven_images
 
 _ROLES = "token_roles"
 
@@ -61,6 +62,7 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
         if self._trains_attention and kwargs.get("compute_loss_func") is not None:
             raise UsageError("compute_loss_func makes a second pass, in which attention has no gradient: leave it out")
         super().__init__(model, args, **kwargs)
+        self.model.register_forward_pre_hook(gather_head)
         if self._trains_attention if args.normalize_over_step is None else args.normalize_over_step:
             # transformers would not count tokens for most vision-language models, whose own loss cannot use the count
             self.model_accepts_loss_kwargs = True
@@ -85,8 +87,7 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of a step with their token roles, and the number of its tokens."""
         batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._shares_weights():
-            self._refuse_uneven_images(batches)
+        refuse_uneven_images(self, ["pixel_values" in batch for batch in batches])
         if self._trains_attention:
             counts = torch.zeros(2, device=self.accelerator.device)
             for batch in batches:
@@ -98,28 +99,12 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
             self._step_keys = tuple(counts.tolist())
         return batches, num_items_in_batch
 
-    def _shares_weights(self) -> bool:
-        """Whether processes must pass the same modules in turn, to put their weights together (FSDP, ZeRO-3)."""
-        deepspeed = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
-        return self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
-
-    def _refuse_uneven_images(self, batches: Sequence[Mapping[str, Any]]) -> None:
-        """Raise AttentionTrainingError, on all processes, where some alone would pass the vision tower.
-
-        Those would wait for the others' part of its weights for ever.
-        """
-        sees = torch.tensor([float("pixel_values" in batch) for batch in batches], device=self.accelerator.device)
-        of_all = self.accelerator.gather(sees).view(-1, len(batches))
-        if bool((of_all != of_all[0]).any()):
-            raise AttentionTrainingError(
-                "in one micro-batch some processes have images and others have none, which FSDP and ZeRO-3 cannot run: "
-                "leave rows without an image out, raise per_device_train_batch_size, or use ZeRO-2"
-            )
-
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """TRL's loss, plus the weighted attention losses of this micro-batch's sequences."""
+        if not self.model.training:  # those of a training step were looked at together
+            refuse_uneven_images(self, ["pixel_values" in inputs])
         if not self._trains_attention:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         roles = inputs.pop(_ROLES, None)  # an evaluation batch comes without

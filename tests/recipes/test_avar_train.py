@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from peft import get_peft_model
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from trl import get_peft_config
 from typer.testing import CliRunner
 
 from avar_eval.command_line import run_app
@@ -69,6 +72,7 @@ def written(folder: Path, **changes: Any) -> str:
         ({"alpha": -1}, "must not be negative"),
         ({"packing": True}, "packing cannot be combined"),
         ({"attention_queries": "image"}, "attention_queries must be one of user, response, both"),
+        ({"per_device_train_batch_size": "two"}, "invalid int value: 'two'"),
         ({"learning_rate": "fast"}, "learning-rate: invalid float value: 'fast'$"),
         ({"resume_from_checkpoint": "out/checkpoint-5"}, "there is no checkpoint 'out/checkpoint-5' to resume from"),
         ({"learning_rate": -1e-5}, "learning_rate must be above 0, and is -1e-05"),
@@ -76,6 +80,8 @@ def written(folder: Path, **changes: Any) -> str:
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, and is nan"),
         ({"num_train_epochs": -1}, "num_train_epochs must be above 0"),
         ({"max_steps": 0}, "max_steps must be a whole number of at least 1, or -1"),
+        ({"max_steps": True}, "max_steps needs a value"),
+        ({"run_name": True}, "run_name needs a value"),
         ({"lora_r": 0}, "lora_r must be a whole number of at least 1, and is 0"),
         ({"lora_dropout": 1}, "lora_dropout must be from 0 to below 1"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be a whole number of at least 1"),
@@ -131,15 +137,19 @@ def test_recipes_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "plain.yaml").write_text("alpha: 1")
     with pytest.raises(UsageError, match="needs a mapping `recipe`"):
         read_recipe(str(tmp_path / "plain.yaml"))
+    with pytest.raises(UsageError, match=r"--attention_layers '\[1,' cannot be read as YAML"):
+        read_recipe("tiny_agto_sft", ["--attention_layers", "[1,"])
     with pytest.raises(UsageError, match="'alpha' is no option"):
         read_recipe("tiny_agto_sft", ["alpha", "1"])
 
 
 def test_the_command_line_stands_above_the_recipe() -> None:
     recipe = read_recipe(
-        "tiny_agto_sft", ["--alpha", "0.5", "--attention-layers=[0, 1]", "--seed", "3", "--logging_first_step"]
+        "tiny_agto_sft",
+        ["--alpha", "0.5", "--attention-layers=[0, 1]", "--seed", "3", "--output_dir", "2024", "--logging_first_step"],
     )
     read = parse(recipe).training
+    assert read.output_dir == "2024"
     assert (read.alpha, read.beta, read.attention_layers, read.seed) == (0.5, 0.15, [0, 1], 3)
     assert read.logging_first_step is True
     one = read_recipe("avar_sft_qwen2_5_vl_7b", ["--processes", "1", "--gradient_accumulation_steps", "512"])
@@ -165,6 +175,34 @@ def test_memory_is_that_of_the_published_shapes() -> None:
         options = read_recipe(f"avar_sft_qwen2_5_vl_3b_lora_{size}gb").options
         tokens = options["per_device_train_batch_size"] * options["max_length"]
         assert estimate(shape, tokens, lora_rank=options["lora_r"]).total < 0.8 * size * 1e9
+
+
+def test_adapters_are_those_that_the_memory_counts() -> None:
+    """On every linear map of the decoder's layers, and on none of the vision tower."""
+    tiny = Architecture(parameters=0, layers=2, hidden=16, intermediate=32, heads=4, kv_heads=2)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 32,
+        },
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
+    )  # fmt: skip
+    for name in (name for name in shipped() if "lora" in name):
+        adapted = get_peft_model(
+            Qwen2_5_VLForConditionalGeneration(config), get_peft_config(parse(on_cpu(name), launched=False).model)
+        )
+        trained = [(name, of.numel()) for name, of in adapted.named_parameters() if of.requires_grad]
+        assert not any("visual" in name for name, _ in trained)
+        assert sum(count for _, count in trained) == tiny.lora_parameters(16)
+
+
+def test_a_sharded_policy_is_gathered_for_generation() -> None:
+    recipe = read_recipe("avar_grpo_llama_3_2_11b_vision")
+    shape = recipe.card.architecture
+    assert shape is not None
+    need = estimate(shape, 1, lora_rank=None, shards=16, generated=1000)
+    assert need.generation == shape.cache_bytes(1000) + 2 * shape.parameters
+    assert estimate(shape, 1, lora_rank=None, generated=1000).generation == shape.cache_bytes(1000)
 
 
 @pytest.mark.parametrize("size", [24, 80])
@@ -199,7 +237,7 @@ def test_a_plan_names_what_is_published() -> None:
     assert "VAS 13.8, average 52.6" in plan(read_recipe("avar_sft_qwen2_5_vl_7b"))
     shown = plan(read_recipe("avar_grpo_qwen2_5_vl_7b", ["--train_data", "geo3k,r1_sharevl,ai2d"]))
     assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
-    assert "vLLM takes 30% of it" in shown
+    assert "vLLM takes 50% of it" in shown
     assert "16 GPU x 1 x 16 accumulated = 256 responses (32 prompts) a step" in shown
     assert "1 CPU x 16 x 1 accumulated = 16 sequences a step" in plan(read_recipe("tiny_agto_sft"))
 

@@ -140,6 +140,15 @@ def test_a_prompt_without_an_image_has_no_visual_reward(tmp_path: Path) -> None:
     assert visual.isnan().tolist() == [False, True, False, True]
 
 
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_a_pass_of_prompts_without_images_runs_beside_others_with_some(tmp_path: Path, iterations: int) -> None:
+    """One response a pass, and TRL shuffles them."""
+    options = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "num_iterations": iterations}
+    trainer = start(tmp_path, rows((1, 0)), **options)
+    trainer.train()
+    assert trainer.state.log_history[0]["visual_ratio"] > 0
+
+
 def coin(row: Any, response: str, finish_reason: Any) -> Judgement:
     """A judgement that a random model meets half of the time."""
     return Judgement("scored", response, sum(map(ord, response)) % 2 == 0, GRADER)

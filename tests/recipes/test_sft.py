@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from avar_eval.attention.roles import ChatMarkup
 from avar_eval.errors import UsageError
 from avar_eval.recipes.attention_terms import AttentionTrainingError
 from avar_eval.recipes.sft import AvarSFTTrainer
+from avar_eval.recipes.sharding import sees_together
 
 ROLES = {"user": [Role.USER], "response": [Role.RESPONSE], "both": [Role.USER, Role.RESPONSE]}
 TERMS = ("loss_lm", "loss_enhance_image", "loss_suppress_system")
@@ -208,13 +210,18 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     }
     straight = runs.trained(tmp_path / "run", rows, **options)
     shutil.rmtree(tmp_path / "run" / "checkpoint-6")
-    resumed = runs.Keep(
-        runs.model(seed=1),
-        runs.sft_config(tmp_path / "run", **options),
-        train_dataset=runs.dataset(rows),
-        processing_class=runs.processor(),
-    )
-    resumed.train(resume_from_checkpoint=True)
+
+    def resume() -> runs.Keep:
+        trainer = runs.Keep(
+            runs.model(seed=1),
+            runs.sft_config(tmp_path / "run", **options),
+            train_dataset=runs.dataset(rows),
+            processing_class=runs.processor(),
+        )
+        trainer.train(resume_from_checkpoint=True)
+        return trainer
+
+    resumed = resume()
     assert len(resumed.kept) == 3
     for name, value in straight.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
@@ -222,6 +229,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert [log["loss_enhance_image"] for log in state["log_history"]] == [
         log["loss_enhance_image"] for log in straight.state.log_history[:6]
     ]
+    finished = resume()
+    assert finished.kept == []
+    assert all(torch.equal(of, resumed.model.state_dict()[name]) for name, of in finished.model.state_dict().items())
 
 
 def test_evaluation_has_the_same_terms(tmp_path: Path, whole: Any) -> None:
@@ -287,19 +297,15 @@ def test_beta_needs_a_system_turn(tmp_path: Path) -> None:
         start(tmp_path, of=family, made=runs.dataset(rows), processing_class=processor)
 
 
-def test_processes_that_share_weights_must_all_see_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = runs.Keep(
-        runs.model(),
-        runs.sft_config(tmp_path),
-        train_dataset=runs.dataset(runs.rows()),
-        processing_class=runs.processor(),
-    )
-    assert trainer._shares_weights() is False
-    trainer.is_fsdp_enabled = True
-    assert trainer._shares_weights() is True
-    batches: list[dict[str, Any]] = [{"pixel_values": 0}, {}]
-    monkeypatch.setattr(trainer.accelerator, "gather", lambda sees: torch.cat([sees, sees]))
-    trainer._refuse_uneven_images(batches)
-    monkeypatch.setattr(trainer.accelerator, "gather", lambda sees: torch.cat([sees, torch.ones(2)]))
-    with pytest.raises(AttentionTrainingError, match="leave rows without an image out"):
-        trainer._refuse_uneven_images(batches)
+def test_who_must_see_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FSDP and ZeRO-3 share all weights; ZeRO-2 shares gradients, of a vision tower that is trained."""
+    trainer = start(tmp_path)
+    assert sees_together(trainer) is False
+    monkeypatch.setattr(trainer, "is_fsdp_enabled", True)
+    assert sees_together(trainer) is True
+    monkeypatch.setattr(trainer, "is_fsdp_enabled", False)
+    monkeypatch.setattr(trainer, "is_deepspeed_enabled", True)
+    for stage, trains, together in ((2, False, False), (2, True, True), (3, False, True)):
+        monkeypatch.setattr(type(trainer.accelerator.state), "deepspeed_plugin", SimpleNamespace(zero_stage=stage))
+        trainer.model.model.visual.requires_grad_(trains)
+        assert sees_together(trainer) is together
