@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,5 +138,5 @@ def test_wrong_input_gets_one_message(runs: Path, tmp_path: Path, arguments: lis
 def test_help_is_light() -> None:
     """`avar-eval --help` imports nothing heavy, whatever commands there are."""
     program = "import sys, avar_eval.cli; print(sorted(m for m in sys.modules if '.' not in m))"
-    loaded = subprocess.run(["python", "-c", program], capture_output=True, text=True, check=True).stdout
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert not [name for name in ("torch", "numpy", "matplotlib", "scipy", "pydantic") if f"'{name}'" in loaded]
