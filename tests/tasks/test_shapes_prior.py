@@ -42,12 +42,27 @@ def test_every_answer_follows_from_the_scene(questions: list[PriorRow]) -> None:
 
 
 def test_every_place_in_a_solution_holds_what_it_says() -> None:
+    read = 0
     for row in TRAIN_ROWS:
         scene = {(r, c): what for r, c, what in json.loads(row["scene"])}
-        for r, c, claim in re.findall(r"row (\d) column (\d) shows a (\w+ \w+)", row["solution"], re.I):
-            assert scene[int(r), int(c)] == claim
-        for what, r, c in re.findall(r"the (\w+(?: \w+)?) is at row (\d) column (\d)", row["solution"], re.I):
+        for r, c, claim in re.findall(r"at row (\d) column (\d) (\w+ \w+|-)", row["solution"], re.I):
+            assert scene.get((int(r), int(c)), "-") == claim
+            read += 1
+        for what, r, c in re.findall(r"the (\w+(?: \w+)?) row (\d) column (\d)\.", row["solution"], re.I):
             assert set(what.split()) - {"object"} <= set(scene[int(r), int(c)].split())
+            read += 1
+    assert read > 1.5 * len(TRAIN_ROWS)
+
+
+def test_a_solution_ends_in_what_the_answer_follows_from() -> None:
+    for row in TRAIN_ROWS:
+        if row["kind"] in ("color", "shape"):
+            assert row["answer"] in row["solution"].rpartition("column")[2]
+            continue
+        assert row["solution"].endswith(f", so {row['answer']}.")
+        asked = re.findall(r"\w+ (?:circle|square|triangle|diamond|cross)", row["question"])[0]
+        (shown,) = re.findall(r"(?:column \d|there:) (\w+ \w+|-), so", row["solution"])
+        assert (asked == shown) == (row["answer"] == "yes")
 
 
 def test_the_wording_predicts_the_answer_in_training_and_is_worth_nothing_in_the_test_split() -> None:
@@ -78,7 +93,7 @@ def test_splits_are_disjoint_by_scene_also_from_those_of_shapes() -> None:
 
 def test_a_solution_without_anchors_says_the_same() -> None:
     for anchored, plain in zip(TRAIN_ROWS[:200], rows("train", 200, anchors=False), strict=True):
-        assert anchored["solution"].startswith(f"One would guess {anchored['suggested']}.")
+        assert anchored["solution"].startswith(f"So {anchored['suggested']}? Look at the image again: ")
         assert len(plain["solution"]) < len(anchored["solution"])
         assert {**anchored, "solution": "", "image": None} == {**plain, "solution": "", "image": None}
 
