@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from avar_eval.tasks.shapes.questions import CHECK, DIRECTIONS, LOOK, OBJECTS, Canvas, Question, Thought
-from avar_eval.tasks.shapes.scene import CELLS, COLORS, SHAPES, Object
+from avar_eval.tasks.shapes.scene import CELLS, COLORS, SHAPES, Cell, Object
 
 USUAL_COLOR: Final = dict(zip(SHAPES, ("red", "blue", "green", "purple", "yellow"), strict=True))
 USUAL_SHAPE: Final = {color: shape for shape, color in USUAL_COLOR.items()}
@@ -40,6 +40,12 @@ def _guess(suggested: str) -> Thought:
     return Thought(f"so {suggested}?")
 
 
+def _search(found: Cell | None, entry: str) -> str:
+    """Cells in reading order as far as `found`, which has the entry; all 16 without one."""
+    cells = CELLS if found is None else CELLS[: CELLS.index(found) + 1]
+    return ", ".join(f"{cell} {entry if cell == found else '-'}" for cell in cells)
+
+
 def _color(rng: random.Random, shape: str, color: str) -> Question:
     return _attribute(rng, f"What color is the {shape}?", shape, Object(color, shape), USUAL_COLOR[shape])
 
@@ -60,32 +66,28 @@ def _attribute(rng: random.Random, text: str, named: str, shown: Object, suggest
     canvas.distract(others)
     thoughts = (
         _guess(suggested),
-        Thought(f"the {named} {cell}.", LOOK),
+        Thought(f"the {named}: {_search(cell, named.split()[0])}.", LOOK),
         Thought(f"at {cell} {shown}.", CHECK),
     )
     return Question(canvas.scene(), text, answer, thoughts)
 
 
 def _presence(rng: random.Random, wording: str, answer: str) -> Question:
-    """Always with an object of the same color and one of the same shape, so that both have to be seen together.
-
-    Where there is none, the solution takes the one of the same color for it until it checks.
-    """
+    """Always with an object of the same color and one of the same shape, so that both have to be seen together."""
     asked = rng.choice(OBJECTS)
     near = (
         Object(asked.color, rng.choice([shape for shape in SHAPES if shape != asked.shape])),
         Object(rng.choice([color for color in COLORS if color != asked.color]), asked.shape),
     )
     canvas = Canvas(rng)
-    seen = (asked,) if answer == "yes" else near
-    cell = [canvas.place(shown) for shown in seen][0]
+    places = [canvas.place(shown) for shown in ((asked,) if answer == "yes" else near)]
+    found = places[0] if answer == "yes" else None
     canvas.scatter(near if answer == "yes" else (rng.choice([other for other in OBJECTS if other != asked]),))
     canvas.distract([other for other in OBJECTS if other != asked], at_most=4)
     text = {"negated": f"Isn't there a {asked}?", "doubting": f"Is there really a {asked}?"}[wording]
     thoughts = (
         _guess(LEADING[wording]),
-        Thought(f"the {asked} {cell}?", LOOK),
-        Thought(f"at {cell} {seen[0]}, so {answer}.", CHECK),
+        Thought(f"the {asked}: {_search(found, str(asked))}, so {answer}.", LOOK),
     )
     return Question(canvas.scene(), text, answer, thoughts)
 
