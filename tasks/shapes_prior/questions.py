@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from avar_eval.tasks.shapes.questions import CHECK, DIRECTIONS, LOOK, OBJECTS, Canvas, Question, Thought
-from avar_eval.tasks.shapes.scene import CELLS, COLORS, SHAPES, Cell, Object
+from avar_eval.tasks.shapes.scene import CELLS, COLORS, SHAPES, Cell, Content, Object
 
 USUAL_COLOR: Final = dict(zip(SHAPES, ("red", "blue", "green", "purple", "yellow"), strict=True))
 USUAL_SHAPE: Final = {color: shape for shape, color in USUAL_COLOR.items()}
@@ -46,6 +46,17 @@ def _search(found: Cell | None, entry: str) -> str:
     return ", ".join(f"{cell} {entry if cell == found else '-'}" for cell in cells)
 
 
+def _comparison(asked: Object, cell: Cell, shown: Content | None) -> str:
+    """Whether the cell shows what is asked for, one attribute after the other, up to the first that it has not."""
+    entries: list[str] = []
+    for attribute in (asked.color, asked.shape):
+        has = isinstance(shown, Object) and attribute in (shown.color, shown.shape)
+        entries.append(f"{attribute}: {cell} {attribute if has else '-'}")
+        if not has:
+            break
+    return ", ".join(entries)
+
+
 def _color(rng: random.Random, shape: str, color: str) -> Question:
     return _attribute(rng, f"What color is the {shape}?", shape, Object(color, shape), USUAL_COLOR[shape])
 
@@ -73,21 +84,25 @@ def _attribute(rng: random.Random, text: str, named: str, shown: Object, suggest
 
 
 def _presence(rng: random.Random, wording: str, answer: str) -> Question:
-    """Always with an object of the same color and one of the same shape, so that both have to be seen together."""
+    """Always with an object of the same color and one of the same shape, so that both have to be seen together.
+
+    Where there is none, the solution takes the first of these two for it and finds out by its other attribute.
+    """
     asked = rng.choice(OBJECTS)
     near = (
         Object(asked.color, rng.choice([shape for shape in SHAPES if shape != asked.shape])),
         Object(rng.choice([color for color in COLORS if color != asked.color]), asked.shape),
     )
     canvas = Canvas(rng)
-    places = [canvas.place(shown) for shown in ((asked,) if answer == "yes" else near)]
-    found = places[0] if answer == "yes" else None
+    places = {shown: canvas.place(shown) for shown in ((asked,) if answer == "yes" else near)}
     canvas.scatter(near if answer == "yes" else (rng.choice([other for other in OBJECTS if other != asked]),))
     canvas.distract([other for other in OBJECTS if other != asked], at_most=4)
     text = {"negated": f"Isn't there a {asked}?", "doubting": f"Is there really a {asked}?"}[wording]
+    taken_for = min(places, key=places.__getitem__)
     thoughts = (
         _guess(LEADING[wording]),
-        Thought(f"the {asked}: {_search(found, str(asked))}, so {answer}.", LOOK),
+        Thought(f"the {asked} {places[taken_for]}?", LOOK),
+        Thought(f"{_comparison(asked, places[taken_for], taken_for)}, so {answer}.", CHECK),
     )
     return Question(canvas.scene(), text, answer, thoughts)
 
@@ -109,11 +124,11 @@ def _relation(rng: random.Random, wording: str, answer: str) -> Question:
         "doubting": f"Is the {first} really directly {asked} the {second}?",
     }[wording]
     there = place.step(*DIRECTIONS[asked])
-    shown = f"at {there} {canvas.contents.get(there, '-')}" if there.inside else "-"
+    seen = _comparison(first, there, canvas.contents.get(there)) if there.inside else "-"
     thoughts = (
         _guess(LEADING[wording]),
         Thought(f"the {second} {place}.", LOOK),
-        Thought(f"{shown}, so {answer}.", CHECK),
+        Thought(f"{seen}, so {answer}.", CHECK),
     )
     return Question(canvas.scene(), text, answer, thoughts)
 
