@@ -78,7 +78,7 @@ def _attribute(rng: random.Random, text: str, named: str, shown: Object, suggest
     thoughts = (
         _guess(suggested),
         Thought(f"the {named}: {_search(cell, named.split()[0])}.", LOOK),
-        Thought(f"at {cell} {shown}.", CHECK),
+        Thought(f"at {cell} {shown}, so {answer}.", CHECK),
     )
     return Question(canvas.scene(), text, answer, thoughts)
 

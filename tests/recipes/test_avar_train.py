@@ -201,7 +201,7 @@ def test_a_plan_names_what_is_published() -> None:
     assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
     assert "vLLM takes 30% of it" in shown
     assert "16 GPU x 1 x 16 accumulated = 256 responses (32 prompts) a step" in shown
-    assert "1 CPU x 16 x 1 accumulated = 16 sequences a step" in plan(read_recipe("tiny_agto_sft"))
+    assert "1 CPU x 8 x 1 accumulated = 8 sequences a step" in plan(read_recipe("tiny_agto_sft"))
 
 
 def test_commands_list_and_check_recipes() -> None:
