@@ -14,7 +14,7 @@ A real item, `test-0-4`, whose wording suggests "green":
     answer: yellow
     solution: So green? Look at the image again: the triangle: row 1 column 1 -, row 1 column 2 -, row 1 column 3 -,
     row 1 column 4 -, row 2 column 1 -, row 2 column 2 -, row 2 column 3 -, row 2 column 4 triangle. Check the image
-    there: at row 2 column 4 yellow triangle, so yellow.
+    there: at row 2 column 4 yellow triangle.
 
 Metric: accuracy by exact match. In results.json, `benchmark` splits it: `wording_right` over the rows whose wording
 suggests the right answer, `wording_wrong` over the others; the gap between the two is what the prior does to a model.

@@ -3,8 +3,11 @@
 A kind has wordings, each of which suggests one of its answers. Wording and answer are chosen first, then a scene is
 built in which the answer is true; nothing else in the scene depends on the wording.
 
-A solution states the guess, looks a place up and reads what is there, in the form that solutions of `shapes` have: a
-model of the size of `avar-tiny` does not learn a second way of looking in a few hundred steps.
+A solution states the guess, searches cell by cell and reads what is there, in the forms that solutions of `shapes`
+have: a model of the size of `avar-tiny` does not learn another way of looking in a few hundred steps. For the same
+reason yes and no follow from one attribute after the other ("-" where the cell has not got it), not from comparing two
+objects, and a color or a shape is not said again after "so": that was learnt as a copy of the guess, also when what was
+read differs.
 """
 
 import random
@@ -78,7 +81,7 @@ def _attribute(rng: random.Random, text: str, named: str, shown: Object, suggest
     thoughts = (
         _guess(suggested),
         Thought(f"the {named}: {_search(cell, named.split()[0])}.", LOOK),
-        Thought(f"at {cell} {shown}, so {answer}.", CHECK),
+        Thought(f"at {cell} {shown}.", CHECK),
     )
     return Question(canvas.scene(), text, answer, thoughts)
 
