@@ -43,10 +43,9 @@ def _guess(suggested: str) -> Thought:
     return Thought(f"so {suggested}?")
 
 
-def _search(found: Cell | None, entry: str) -> str:
-    """Cells in reading order as far as `found`, which has the entry; all 16 without one."""
-    cells = CELLS if found is None else CELLS[: CELLS.index(found) + 1]
-    return ", ".join(f"{cell} {entry if cell == found else '-'}" for cell in cells)
+def _search(found: Cell, entry: str) -> str:
+    """Cells in reading order as far as `found`, which has the entry."""
+    return ", ".join([*(f"{cell} -" for cell in CELLS[: CELLS.index(found)]), f"{found} {entry}"])
 
 
 def _comparison(asked: Object, cell: Cell, shown: Content | None) -> str:
