@@ -62,7 +62,7 @@ def written(folder: Path, **changes: Any) -> str:
         ({"train_data": "nowhere.jsonl"}, "there is no training data 'nowhere.jsonl'"),
         ({"train_data": "absent"}, "has no train_data"),
         ({"model_name_or_path": "avar-tinny"}, "did you mean avar-tiny"),
-        ({"gradient_accumulation_steps": 3}, "1 processes x .* 16 x .* 3 = 48, and .* 16"),
+        ({"gradient_accumulation_steps": 3}, "1 processes x .* 8 x .* 3 = 24, and .* 8"),
         ({"recipe": {"processes": 2}}, "start it with accelerate launch"),
         ({"recipe": {"procesess": 2}}, "`recipe`: procesess: extra inputs"),
         ({"recipe": {"method": "ppo"}}, "method: input should be 'sft' or 'grpo'"),
@@ -92,7 +92,7 @@ def written(folder: Path, **changes: Any) -> str:
         ({"score_tasks": "shape"}, "unknown task 'shape': did you mean shapes"),
         ({"score_tasks": "shapes", "save_strategy": False}, "set save_strategy to steps or epoch"),
         (
-            {"score_tasks": "shapes", "recipe": {"processes": 2, "global_batch_size": 32}},
+            {"score_tasks": "shapes", "recipe": {"processes": 2, "global_batch_size": 16}},
             "run `avar-eval watch OUTPUT_DIR --tasks shapes` beside the training",
         ),
     ],
@@ -140,7 +140,7 @@ def test_the_command_line_stands_above_the_recipe() -> None:
         "tiny_agto_sft", ["--alpha", "0.5", "--attention-layers=[0, 1]", "--seed", "3", "--logging_first_step"]
     )
     read = parse(recipe).training
-    assert (read.alpha, read.beta, read.attention_layers, read.seed) == (0.5, 0.15, [0, 1], 3)
+    assert (read.alpha, read.beta, read.attention_layers, read.seed) == (0.5, 0.005, [0, 1], 3)
     assert read.logging_first_step is True
     one = read_recipe("avar_sft_qwen2_5_vl_7b", ["--processes", "1", "--gradient_accumulation_steps", "512"])
     check_files(one)
