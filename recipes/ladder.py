@@ -141,11 +141,12 @@ def _cell(seeds: Sequence[Numbers], name: str, unit: float) -> str:
     values = [unit * value for numbers in seeds if (value := numbers.get(name)) is not None]
     if not values:
         return "–"
-    span = f"\n{_number(min(values))}–{_number(max(values))}" if len(values) > 1 else ""
-    return f"{_number(fmean(values))}{span}"
+    decimals = 1 if unit == 100 else 2
+    span = f"\n{_number(min(values), decimals)}–{_number(max(values), decimals)}" if len(values) > 1 else ""
+    return f"{_number(fmean(values), decimals)}{span}"
 
 
-def _number(value: float) -> str:
+def _number(value: float, decimals: int) -> str:
     if value >= _UNREADABLE:
         return f"{value:.0e}".replace("e+", "e")
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.{decimals}f}"
