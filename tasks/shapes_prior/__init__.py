@@ -27,8 +27,8 @@ suggests the right answer, `wording_wrong` over the others; the gap between the 
 | relation | "Isn't the … directly above the …?", "Is the … really …?" | yes, no | yes or no | 50 % |
 | all | | | | 35 % |
 
-`avar-tiny` does not know these questions (2.2 % of 400; 4.0 % with white images). After `tiny_base_sft`, which trains on
-answers alone, it follows the wording; README.md has the numbers of `avar-train ladder`.
+`avar-tiny` does not know these questions (2.2 % of 400; 4.0 % with white images). After `tiny_base_sft`, which trains
+on answers alone, it follows the wording; README.md has the numbers of `avar-train ladder`.
 
 Each pair of wording and answer is asked equally often in the test split. Splits are disjoint by scene, also from those
 of `shapes`: the same hash decides. The validation split is like the train split.
