@@ -82,7 +82,7 @@ def draw_curve(points: Sequence[Row], run: str, path: Path) -> None:
         of_task = [row for row in points if row.task == task]
         _line(above, index, task, [(row, row.score, row.score_low, row.score_high) for row in of_task], 100)
         _line(below, index, task, [(row, row.vas, row.vas_low, row.vas_high) for row in of_task], 1)
-    above.set_ylabel("score (%)")
+    above.set_ylabel("score (%), 95 % intervals")
     below.set_ylabel("Visual Attention Score")
     below.set_xlabel("step of the optimizer (0: the base model)")
     measured = [row.vas for row in points if row.vas]

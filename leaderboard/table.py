@@ -22,6 +22,7 @@ UNKNOWN = "–"
 TEXT_HEADINGS = ("task", "model", "run")
 NUMBER_HEADINGS = ("n", "score %", "official %", "VAS", "truncated %", "unparsed %")
 FOLDING = ("n", "score %", "official %", "VAS")
+_UNREADABLE = 100_000
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -89,8 +90,15 @@ def vas_cell(row: Row) -> str:
     """VAS with its interval and band."""
     if row.vas is None:
         return UNKNOWN
-    vas = f"{row.vas:.2f}" + _interval(row.vas_low, row.vas_high, factor=1, decimals=2)
+    vas = _ratio(row.vas)
+    if row.vas_low is not None and row.vas_high is not None:
+        vas += f" [{_ratio(row.vas_low)}, {_ratio(row.vas_high)}]"
     return vas if row.vas_band is None else f"{vas} {row.vas_band}"
+
+
+def _ratio(value: float) -> str:
+    """A mean of ratios has no upper bound: one head that does not look at the system turn makes it billions."""
+    return f"{value:.2f}" if value < _UNREADABLE else f"{value:.1e}".replace("e+", "e")
 
 
 def _task(row: Row) -> str:
@@ -119,8 +127,7 @@ def _questions(row: Row) -> str:
 
 def percent(share: float | None, low: float | None = None, high: float | None = None) -> str:
     """A share 0..1 in percent, with its interval."""
-    return UNKNOWN if share is None else f"{100 * share:.1f}" + _interval(low, high, factor=100, decimals=1)
-
-
-def _interval(low: float | None, high: float | None, factor: int, decimals: int) -> str:
-    return "" if low is None or high is None else f" [{factor * low:.{decimals}f}, {factor * high:.{decimals}f}]"
+    if share is None:
+        return UNKNOWN
+    interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * share:.1f}{interval}"

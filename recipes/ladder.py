@@ -105,24 +105,30 @@ def _numbers(results: Results) -> Numbers:
 
 _COLUMNS: Final = {
     "shapes %": ("shapes/accuracy", 100),
-    "VAS": ("shapes/vas", 1),
     "image ÷ system": ("shapes/ratio_of_sums", 1),
-    "prior %": ("shapes_prior/accuracy", 100),
+    "VAS": ("shapes/vas", 1),
+    "shapes_prior %": ("shapes_prior/accuracy", 100),
     "wording right %": ("shapes_prior/wording_right", 100),
     "wording wrong %": ("shapes_prior/wording_wrong", 100),
-    "prior image ÷ system": ("shapes_prior/ratio_of_sums", 1),
+    "image ÷ system (prior)": ("shapes_prior/ratio_of_sums", 1),
+    "VAS (prior)": ("shapes_prior/vas", 1),
 }
+_CAPTION: Final = (
+    "Image ÷ system: the questions' summed attention on the image over that on the system turn. VAS is the mean of the "
+    "heads' own ratios: a few heads that keep next to nothing on the system turn make it."
+)
+_UNREADABLE: Final = 100_000
 
 
 def ladder_table(found: Mapping[str, Sequence[Numbers]]) -> Any:
-    """A rich table: a line a rung, in each cell the mean over seeds and below it the lowest and the highest.
-
-    Image ÷ system is the ratio of the summed masses. VAS, a mean of ratios, is made by the few heads of so small a
-    model that keep next to nothing on the system turn.
-    """
+    """A rich table: a line a rung, in each cell the mean over seeds and below it the lowest and the highest."""
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    count = max(map(len, found.values()))
+    over = "One seed." if count == 1 else f"Means over {count} seeds, and below them the lowest and the highest."
+    table = Table(
+        box=None, padding=(0, 1, 0, 0), header_style="bold", caption=f"{over} {_CAPTION}", caption_justify="left"
+    )
     table.add_column("rung")
     for column in _COLUMNS:
         table.add_column(column.replace(" ", "\n"), justify="right")
@@ -135,5 +141,12 @@ def _cell(seeds: Sequence[Numbers], name: str, unit: float) -> str:
     values = [unit * value for numbers in seeds if (value := numbers.get(name)) is not None]
     if not values:
         return "–"
-    span = f"\n{min(values):.1f}–{max(values):.1f}" if len(values) > 1 else ""
-    return f"{fmean(values):.1f}{span}"
+    decimals = 1 if unit == 100 else 2
+    span = f"\n{_number(min(values), decimals)}–{_number(max(values), decimals)}" if len(values) > 1 else ""
+    return f"{_number(fmean(values), decimals)}{span}"
+
+
+def _number(value: float, decimals: int) -> str:
+    if value >= _UNREADABLE:
+        return f"{value:.0e}".replace("e+", "e")
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.{decimals}f}"

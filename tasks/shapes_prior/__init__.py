@@ -12,8 +12,9 @@ A real item, `test-0-4`, whose wording suggests "green":
     First think inside <think> </think> tags, then give the final answer inside <answer> </answer> tags.
 
     answer: yellow
-    solution: One would guess green. Look at the image again: the triangle is at row 2 column 4. Check the image there:
-    row 2 column 4 shows a yellow triangle.
+    solution: So green? Look at the image again: the triangle: row 1 column 1 -, row 1 column 2 -, row 1 column 3 -,
+    row 1 column 4 -, row 2 column 1 -, row 2 column 2 -, row 2 column 3 -, row 2 column 4 triangle. Check the image
+    there: at row 2 column 4 yellow triangle.
 
 Metric: accuracy by exact match. In results.json, `benchmark` splits it: `wording_right` over the rows whose wording
 suggests the right answer, `wording_wrong` over the others; the gap between the two is what the prior does to a model.
@@ -26,9 +27,8 @@ suggests the right answer, `wording_wrong` over the others; the gap between the 
 | relation | "Isn't the … directly above the …?", "Is the … really …?" | yes, no | yes or no | 50 % |
 | all | | | | 35 % |
 
-Measured once, seed 0, the first 200 questions: `avar-tiny` after 80 steps of `tiny_base_sft`, which trains on answers
-alone, answers 73.2 % where the wording is right and 17.1 % where it is wrong (37.0 % of all). Before that training it
-does not know these questions: 2.2 % of 400, and 4.0 % with white images.
+`avar-tiny` does not know these questions (2.2 % of 400; 4.0 % with white images). After `tiny_base_sft`, which trains
+on answers alone, it follows the wording; README.md has the numbers of `avar-train ladder`.
 
 Each pair of wording and answer is asked equally often in the test split. Splits are disjoint by scene, also from those
 of `shapes`: the same hash decides. The validation split is like the train split.

@@ -125,6 +125,12 @@ def test_the_terminal_shows_the_same_cells_with_tasks_grouped() -> None:
     assert text.count("shapes") == text.count("mathvista") == 1
 
 
+def test_a_ratio_of_billions_stays_readable() -> None:
+    assert "4.2e08 [1.1e06, 1.2e09] panoramic" in markdown(
+        [replace(FULL, vas=424362354.39, vas_low=1140665.57, vas_high=1248256840.31, vas_band="panoramic")]
+    )
+
+
 def test_eighty_columns_hold_every_value() -> None:
     text = io.StringIO()
     long_name = replace(

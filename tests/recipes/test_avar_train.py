@@ -65,7 +65,7 @@ def written(folder: Path, **changes: Any) -> str:
         ({"train_data": "nowhere.jsonl"}, "there is no training data 'nowhere.jsonl'"),
         ({"train_data": "absent"}, "has no train_data"),
         ({"model_name_or_path": "avar-tinny"}, "did you mean avar-tiny"),
-        ({"gradient_accumulation_steps": 3}, "1 processes x .* 16 x .* 3 = 48, and .* 16"),
+        ({"gradient_accumulation_steps": 3}, "1 processes x .* 8 x .* 3 = 24, and .* 8"),
         ({"recipe": {"processes": 2}}, "start it with accelerate launch"),
         ({"recipe": {"procesess": 2}}, "`recipe`: procesess: extra inputs"),
         ({"recipe": {"method": "ppo"}}, "method: input should be 'sft' or 'grpo'"),
@@ -98,7 +98,7 @@ def written(folder: Path, **changes: Any) -> str:
         ({"score_tasks": "shape"}, "unknown task 'shape': did you mean shapes"),
         ({"score_tasks": "shapes", "save_strategy": False}, "set save_strategy to steps or epoch"),
         (
-            {"score_tasks": "shapes", "recipe": {"processes": 2, "global_batch_size": 32}},
+            {"score_tasks": "shapes", "recipe": {"processes": 2, "global_batch_size": 16}},
             "run `avar-eval watch OUTPUT_DIR --tasks shapes` beside the training",
         ),
     ],
@@ -150,7 +150,7 @@ def test_the_command_line_stands_above_the_recipe() -> None:
     )
     read = parse(recipe).training
     assert read.output_dir == "2024"
-    assert (read.alpha, read.beta, read.attention_layers, read.seed) == (0.5, 0.15, [0, 1], 3)
+    assert (read.alpha, read.beta, read.attention_layers, read.seed) == (0.5, 0.005, [0, 1], 3)
     assert read.logging_first_step is True
     one = read_recipe("avar_sft_qwen2_5_vl_7b", ["--processes", "1", "--gradient_accumulation_steps", "512"])
     check_files(one)
@@ -239,7 +239,7 @@ def test_a_plan_names_what_is_published() -> None:
     assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
     assert "vLLM takes 50% of it" in shown
     assert "16 GPU x 1 x 16 accumulated = 256 responses (32 prompts) a step" in shown
-    assert "1 CPU x 16 x 1 accumulated = 16 sequences a step" in plan(read_recipe("tiny_agto_sft"))
+    assert "1 CPU x 8 x 1 accumulated = 8 sequences a step" in plan(read_recipe("tiny_agto_sft"))
 
 
 def test_commands_list_and_check_recipes() -> None:

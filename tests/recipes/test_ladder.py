@@ -1,10 +1,12 @@
 """`avar-train ladder`: which recipe is trained from what, and the table; the trainings themselves are other tests'."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from avar_eval.errors import UsageError
@@ -62,6 +64,15 @@ def test_rungs_are_trained_from_the_rung_below_and_scored(tmp_path: Path, monkey
     assert [entry["shapes_prior/vas"] for entry in numbers["rungs"]["base"]] == [7.5, None]
     for part in ("+ VARD", "+ AGTO", "+ VARS", "35.0", "10.0–60.0"):  # base: 10 % and 60 %
         assert part in result.output
+
+
+def test_the_table_says_over_how_many_seeds_it_is_and_keeps_exploding_ratios_short() -> None:
+    numbers = {"shapes/accuracy": 0.5, "shapes/vas": 1.2345e12, "shapes_prior/vas": 2345.0}
+    for seeds, said in ((1, "One seed."), (3, "Means over 3 seeds")):
+        console = Console(width=160, record=True, file=io.StringIO())
+        console.print(ladder.ladder_table({rung.name: [numbers] * seeds for rung in ladder.RUNGS}))
+        shown = console.export_text()
+        assert all(part in shown for part in (said, "50.0", "1e12", "2,345"))
 
 
 def test_tiny_recipes_train_on_what_the_ladder_asks_about() -> None:

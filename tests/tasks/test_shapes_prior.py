@@ -41,13 +41,36 @@ def test_every_answer_follows_from_the_scene(questions: list[PriorRow]) -> None:
     assert all(row["answer"] == derived_answer(row) for row in questions)
 
 
+def scene_of(row: PriorRow) -> dict[tuple[int, int], list[str]]:
+    """Cell -> the words of what it shows."""
+    return {(r, c): what.split() for r, c, what in json.loads(row["scene"])}
+
+
 def test_every_place_in_a_solution_holds_what_it_says() -> None:
+    looked = Counter[str]()
     for row in TRAIN_ROWS:
-        scene = {(r, c): what for r, c, what in json.loads(row["scene"])}
-        for r, c, claim in re.findall(r"row (\d) column (\d) shows a (\w+ \w+)", row["solution"], re.I):
-            assert scene[int(r), int(c)] == claim
-        for what, r, c in re.findall(r"the (\w+(?: \w+)?) is at row (\d) column (\d)", row["solution"], re.I):
-            assert set(what.split()) - {"object"} <= set(scene[int(r), int(c)].split())
+        scene = scene_of(row)
+        for sought, entries in re.findall(
+            r"(\w+)(?: object)?: ((?:row \d column \d (?:\w+|-)(?:, )?)+)", row["solution"]
+        ):
+            for r, c, entry in re.findall(r"row (\d) column (\d) (\w+|-)", entries):
+                assert (entry == sought) == (sought in scene.get((int(r), int(c)), []))
+                looked["found" if entry == sought else entry] += 1
+        for r, c, claim in re.findall(r"at row (\d) column (\d) (\w+ \w+)\.", row["solution"]):
+            assert scene[int(r), int(c)] == claim.split()
+            looked["read"] += 1
+    assert set(looked) == {"found", "-", "read"}
+    assert min(looked.values()) >= len(TRAIN_ROWS) / 2
+
+
+def test_a_solution_ends_in_what_the_answer_follows_from() -> None:
+    for row in TRAIN_ROWS:
+        end = row["solution"].rpartition("image there: ")[2].rstrip(".")
+        if row["kind"] in ("color", "shape"):
+            assert row["answer"] in end.split()[-2:]
+        else:
+            assert end.endswith(f", so {row['answer']}")
+            assert ("-" in end) == (row["answer"] == "no")
 
 
 def test_the_wording_predicts_the_answer_in_training_and_is_worth_nothing_in_the_test_split() -> None:
@@ -78,7 +101,7 @@ def test_splits_are_disjoint_by_scene_also_from_those_of_shapes() -> None:
 
 def test_a_solution_without_anchors_says_the_same() -> None:
     for anchored, plain in zip(TRAIN_ROWS[:200], rows("train", 200, anchors=False), strict=True):
-        assert anchored["solution"].startswith(f"One would guess {anchored['suggested']}.")
+        assert anchored["solution"].startswith(f"So {anchored['suggested']}? Look at the image again: ")
         assert len(plain["solution"]) < len(anchored["solution"])
         assert {**anchored, "solution": "", "image": None} == {**plain, "solution": "", "image": None}
 
