@@ -32,13 +32,13 @@ def table(kind: Kind, tokens: int, rounds: int, eager_rounds: int) -> None:
     ours: list[Mode] = ["plain", "user", "response"]
     workloads = {mode: Workload(kind, mode, tokens) for mode in ours}
     seconds = interleaved([(mode, workload.run) for mode, workload in workloads.items()], rounds)
-    values = {mode: workload.run() for mode, workload in workloads.items()}
+    values = {mode: workload.value for mode, workload in workloads.items()}
     if eager_rounds:
         for mode in ("eager user", "eager response"):
             workload = Workload(kind, mode, tokens)
             eager = interleaved([("plain", workloads["plain"].run), (mode, workload.run)], eager_rounds)
             seconds[mode], seconds[f"plain beside {mode}"] = eager[mode], eager["plain"]
-            values[mode] = workload.run()
+            values[mode] = workload.value
             del workload
     memory = {mode: peak_megabytes(kind, mode, tokens) for mode in values}
     what = "forward pass with VAS" if kind == "forward" else "training step with both AGTO losses"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -65,11 +65,12 @@ def make_roles(tokens: int) -> TokenRoles:
 
 @dataclass
 class Workload:
-    """One way to run one step; `run` returns the loss or score, so that ways can be compared."""
+    """One way to run one step. value: the loss or score of the last run, so that ways can be compared."""
 
     kind: Kind
     mode: Mode
     tokens: int
+    value: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.model = make_model("eager" if self.mode.startswith("eager") else "sdpa").train(self.kind == "training")
@@ -78,8 +79,11 @@ class Workload:
         self.labels = self.ids.masked_fill(self.roles.codes != Role.RESPONSE, -100)
         self.query = Role.USER if self.mode.endswith("user") else Role.RESPONSE
 
-    def run(self) -> float:
+    def run(self) -> None:
         """One forward pass with VAS, or one training step with both losses."""
+        self.value = self._step()
+
+    def _step(self) -> float:
         with torch.set_grad_enabled(self.kind == "training"):
             loss, masses = self._forward()
             if self.kind == "forward":
