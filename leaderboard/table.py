@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from avar_eval.leaderboard.row import Row
+from avar_eval.terminal import UNREADABLE, exponential
 
 UNKNOWN = "–"
 TEXT_HEADINGS = ("task", "model", "run")
 NUMBER_HEADINGS = ("n", "score %", "official %", "VAS", "truncated %", "unparsed %")
 FOLDING = ("n", "score %", "official %", "VAS")
-_UNREADABLE = 100_000
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -97,8 +97,7 @@ def vas_cell(row: Row) -> str:
 
 
 def _ratio(value: float) -> str:
-    """A mean of ratios has no upper bound: one head that does not look at the system turn makes it billions."""
-    return f"{value:.2f}" if value < _UNREADABLE else f"{value:.1e}".replace("e+", "e")
+    return f"{value:.2f}" if value < UNREADABLE else exponential(value, 1)
 
 
 def _task(row: Row) -> str:

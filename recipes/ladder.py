@@ -25,6 +25,7 @@ from avar_eval.atomic import write_atomically
 from avar_eval.recipes.recipe import read_recipe
 from avar_eval.results import Results
 from avar_eval.run import RunConfig, evaluate
+from avar_eval.terminal import UNREADABLE, exponential
 
 TASKS: Final = ("shapes", "shapes_prior")
 LADDER_NAME: Final = "ladder.json"
@@ -117,7 +118,6 @@ _CAPTION: Final = (
     "Image ÷ system: the questions' summed attention on the image over that on the system turn. VAS is the mean of the "
     "heads' own ratios: a few heads that keep next to nothing on the system turn make it."
 )
-_UNREADABLE: Final = 100_000
 
 
 def ladder_table(found: Mapping[str, Sequence[Numbers]]) -> Any:
@@ -147,6 +147,6 @@ def _cell(seeds: Sequence[Numbers], name: str, unit: float) -> str:
 
 
 def _number(value: float, decimals: int) -> str:
-    if value >= _UNREADABLE:
-        return f"{value:.0e}".replace("e+", "e")
+    if value >= UNREADABLE:
+        return exponential(value, 0)
     return f"{value:,.0f}" if value >= 1000 else f"{value:.{decimals}f}"

@@ -66,9 +66,8 @@ def _memory(card: Card, options: dict[str, Any], per_device: int, accumulation: 
         generated=at_a_time * int(length),
     )
     parts = {name: value / GIGABYTE for name, value in memory.model_dump().items()}
-    del parts[
-        "activations" if memory.generation > memory.activations else "generation"
-    ]  # they are not there at one time
+    # they are not there at one time
+    del parts["activations" if memory.generation > memory.activations else "generation"]
     listed = " + ".join(f"{name} {value:.1f}" for name, value in parts.items())
     beside = f"; vLLM takes {options['vllm_gpu_memory_utilization']:.0%} of it" if options.get("use_vllm") else ""
     return f"{memory.total / GIGABYTE:.1f} GB a GPU, estimated: {listed}{beside}"

@@ -35,6 +35,7 @@ _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
 """Scores and keys of a block: what a CPU's caches hold, what keeps a GPU busy."""
 _KEPT_BYTES = 1 << 24
+"""The most that a thread keeps for scores: a block of the above, in float64."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call) -> Tensor:
     safe = min(max(call.queries[0] + call.visibility.offset + 1, 0), length)
     positions = as_index(range(length), key.device)[None]
     call.visibility.hide(by_row, call.queries, positions, safe)
-    scores = scores.flatten(1, 2).sub_(scores.detach().flatten(1, 2).amax(-1, keepdim=True))
+    scores = scores.flatten(1, 2)
+    scores.sub_(scores.detach().amax(-1, keepdim=True))
     weights = scores.exp2_() if in_twos else scores.exp_()
     # many rows to the right: a product with a thin matrix there takes longer than the scores
     sums = call.groups.membership.to(dtype).transpose(1, 2) @ weights.transpose(1, 2)

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from attention_workload import THREADS, make_model, make_roles
+from attention_workload import THREADS, make_model, make_roles, ratio
 from transformers import DynamicCache
 
 from avar_eval.attention.steer import steer
@@ -74,11 +74,6 @@ def taking_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str,
     return taken
 
 
-def ratio(taken: dict[str, list[float]], name: str) -> float:
-    """The median of the rounds' ratios to the unsteered way."""
-    return median(of / plain for of, plain in zip(taken[name], taken[PLAIN], strict=True))
-
-
 def table(tokens: int, steps: int, rounds: int, modes: list[Mode]) -> None:
     """Measure and print."""
     model = make_model("sdpa").eval()
@@ -95,8 +90,8 @@ def table(tokens: int, steps: int, rounds: int, modes: list[Mode]) -> None:
     print("|---|---|---|---|---|")
     for name in decoding:
         bar = f"≤ {BARS[name]:.2f}" if name in BARS else ""
-        of_prefill = f"{ratio(prefill, name):.3f}" if name in prefill else ""
-        print(f"| {name} | {1000 * median(step[name]):.2f} | {ratio(step, name):.3f} | {bar} | {of_prefill} |")
+        of_prefill = f"{ratio(prefill, name, PLAIN):.3f}" if name in prefill else ""
+        print(f"| {name} | {1000 * median(step[name]):.2f} | {ratio(step, name, PLAIN):.3f} | {bar} | {of_prefill} |")
 
 
 if __name__ == "__main__":
