@@ -109,7 +109,7 @@ class AttentionRecord:
         shares = torch.stack(list(self.mass.values()))[..., chosen].double().mean((2, 3))
         return QueryAttention(
             tokens=int(chosen.sum()),
-            vas=_rounded(self.visual_attention_score(queries)),
+            vas=_rounded(None if scores is None else float(scores.mean())),
             vas_without_sink=_rounded(self.visual_attention_score(queries, include_sink=False)),
             ratio_of_sums=_rounded(self.ratio_of_sums(queries)),
             vas_by_layer=None
