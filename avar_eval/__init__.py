@@ -15,6 +15,7 @@ ChatTemplateError: token roles cannot be told. ObserveError, SteerError: this mo
 steered exactly. All are `avar_eval.errors.AvarError`, and their messages say what to do.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from avar_eval.attention.roles import ChatMarkup, TokenRoles
     from avar_eval.attention.steer import steer
     from avar_eval.attention.steering import Steering
+
+if not Path(__file__).with_name("tasks").is_dir():  # a link, which git writes as a text file where it may make none
+    raise ImportError(
+        "avar_eval/tasks is not a folder: this checkout has no symbolic links. On Windows turn on developer mode, then "
+        "`git config core.symlinks true` and `git checkout -- avar_eval`; or install a wheel"
+    )
 
 __version__ = "0.1.0"
 __all__ = [

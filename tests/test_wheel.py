@@ -1,4 +1,4 @@
-"""The wheel: built from the tree, installed into another environment, it runs the main job in an empty directory."""
+"""The wheel: built from the sdist, installed into another environment, it runs the main job in an empty directory."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def run(*command: str | Path, **kwargs: object) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)  # the sdist, and from it the wheel
     (path,) = folder.glob("*.whl")
     return path
 
@@ -74,3 +74,12 @@ def test_the_wheel_runs_the_main_job_from_an_empty_directory(wheel: Path, tmp_pa
     assert "avar-tiny" in run(environment / "bin" / "avar-leaderboard", "show", cwd=empty, env=env)
     assert "tiny_agto_sft" in run(environment / "bin" / "avar-train", "recipes", cwd=empty, env=env)
     assert "r = 0.968" in run(environment / "bin" / "avar-eval", "correlate", "--paper", cwd=empty, env=env)
+
+
+def test_a_checkout_without_links_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "avar_eval").mkdir()
+    (tmp_path / "avar_eval" / "__init__.py").write_bytes((ROOT / "avar_eval" / "__init__.py").read_bytes())
+    (tmp_path / "avar_eval" / "tasks").write_text("../tasks")  # as git does where it may make no links
+    done = subprocess.run([sys.executable, "-c", "import avar_eval"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "git config core.symlinks true" in done.stderr.splitlines()[-1]
