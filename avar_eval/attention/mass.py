@@ -59,30 +59,55 @@ def attention_mass(
     rows: Sequence[int] | None = None,
     lse: Float[Tensor, "batch heads queries"] | None = None,
     softcap: float | None = None,
+    sink: Float[Tensor, " heads"] | None = None,
 ) -> Float[Tensor, "batch heads rows groups"]:
     """The share (0..1) of each query's attention that falls on each key group, in float32 (float64 for such inputs).
 
     rows: the queries of interest, ascending (default: all). lse: the natural logarithm of the softmax normaliser of
     every query, if the attention kernel has given it; else it is computed in blocks. softcap: scores become
-    softcap * tanh(score / softcap). Grouped-query attention: heads is a multiple of kv_heads. A query that sees no key
-    has mass 0. Differentiable once with respect to query and key.
+    softcap * tanh(score / softcap). sink: a logit that each head has learnt and that holds no key (gpt-oss' `s_aux`):
+    it has the attention that keys leave, and lse counts keys alone. Grouped-query attention: heads is a multiple of
+    kv_heads. A query that sees no key has mass 0. Differentiable once with respect to query, key and sink.
     """
     chosen = range(query.shape[2]) if rows is None else rows
     call = _Call(chosen, groups, visibility, scaling, softcap)
     wanted = _rows(query, chosen)
     selection = groups.selection
     if selection is None:
-        return _masses_on_all_keys(wanted, key, call)
+        return _masses_on_all_keys(wanted, key, call, sink)
     if lse is None:
-        with torch.no_grad():
-            normaliser = _blockwise_lse(wanted, key, call)
+        normaliser = _blockwise_lse(wanted, key, call)
     else:
         normaliser = _rows(lse.detach(), chosen)
-    masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, selection)
-    return masses
+    if sink is None:
+        masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, selection)
+        return masses
+    logit = sink.to(_exact(normaliser.dtype))[:, None]
+    normaliser = torch.logaddexp(normaliser.masked_fill(~normaliser.isfinite(), float("-inf")), logit.detach())
+    masses = _AttentionMass.apply(wanted, key, normaliser, call, selection)
+    # 1, with the slope of the normaliser in the sink: the share of attention that the sink has
+    share = (logit.detach() - normaliser).exp()
+    return masses * (share * (logit.detach() - logit)).exp()[..., None]
 
 
-def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call) -> Tensor:
+def attention_normaliser(
+    query: Float[Tensor, "batch heads queries dim"],
+    key: Float[Tensor, "batch kv_heads keys dim"],
+    visibility: Visibility,
+    *,
+    scaling: float,
+    rows: Sequence[int],
+    softcap: float | None = None,
+) -> Float[Tensor, "batch heads rows"]:
+    """The natural logarithm of the softmax normaliser of the given queries, computed in blocks; no gradient.
+
+    Of a query that sees no key it is -inf. The arguments are those of `attention_mass`.
+    """
+    nothing = KeyGroups.of_few_queries(torch.zeros(1, key.shape[2], 0, dtype=torch.bool, device=key.device))
+    return _blockwise_lse(_rows(query, rows), key, _Call(rows, nothing, visibility, scaling, softcap))
+
+
+def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call, sink: Tensor | None) -> Tensor:
     """Masses from all scores at once: for one query, or a few."""
     dtype, rows, length = _exact(query.dtype), query.shape[2], key.shape[2]
     in_twos = call.softcap is None and _hides_without_adding(call.visibility)
@@ -95,11 +120,19 @@ def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call) -> Tensor:
     positions = as_index(range(length), key.device)[None]
     call.visibility.hide(by_row, call.queries, positions, safe)
     scores = scores.flatten(1, 2)
-    scores.sub_(scores.detach().amax(-1, keepdim=True))
+    largest = scores.detach().amax(-1, keepdim=True)
+    if sink is not None:
+        logit = (sink.to(dtype) * (_LOG2_E if in_twos else 1)).repeat_interleave(rows)[:, None]
+        largest = largest.maximum(logit.detach())
+    scores.sub_(largest)
     weights = scores.exp2_() if in_twos else scores.exp_()
+    total = weights.sum(-1)
+    if sink is not None:
+        of_sink = logit - largest
+        total = total + (of_sink.exp2() if in_twos else of_sink.exp())[..., 0]
     # many rows to the right: a product with a thin matrix there takes longer than the scores
     sums = call.groups.membership.to(dtype).transpose(1, 2) @ weights.transpose(1, 2)
-    masses = (sums / weights.sum(-1)[:, None]).nan_to_num(0.0)  # a padding query sees no key
+    masses = (sums / total[:, None]).nan_to_num(0.0)  # a padding query sees no key
     return masses.transpose(1, 2).reshape(*query.shape[:3], -1)
 
 
@@ -274,6 +307,7 @@ def _hides_without_adding(visibility: Visibility) -> bool:
     return visibility.mask is None or visibility.mask.dtype == torch.bool
 
 
+@torch.no_grad()
 def _blockwise_lse(query: Tensor, key: Tensor, call: _Call) -> Float[Tensor, "batch heads rows"]:
     """The softmax normaliser over all keys, for kernels that do not give theirs."""
     keys = key.to(_exact(key.dtype))

@@ -32,16 +32,20 @@ class Case:
     bias: Tensor | None
     rows: Any
     softcap: float | None
+    sink: Tensor | None = None
 
 
-def reference(case: Case, query: Tensor, key: Tensor) -> Tensor:
+def reference(case: Case, query: Tensor, key: Tensor, sink: Tensor | None = None) -> Tensor:
     """Masses from the whole softmax map."""
     scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(-1, -2) * SCALING
     if case.softcap is not None:
         scores = case.softcap * torch.tanh(scores / case.softcap)
     if case.bias is not None:
         scores = scores + case.bias.double()
-    attention = scores.masked_fill(~case.visible, float("-inf")).softmax(-1).nan_to_num(0.0)
+    scores = scores.masked_fill(~case.visible, float("-inf"))
+    if sink is not None:  # as gpt-oss has it: one more column, which is dropped after the softmax
+        scores = torch.cat([scores, sink[:, None, None].expand(*scores.shape[:3], 1)], -1)
+    attention = scores.softmax(-1).nan_to_num(0.0)[..., : key.shape[2]]
     return (attention @ case.groups[:, None].double())[:, :, torch.tensor(list(case.rows))]
 
 
@@ -95,11 +99,17 @@ def cases(draw: st.DrawFn) -> Case:
     elif rows == "scattered":
         chosen = tuple(sorted(draw(st.sets(st.integers(0, queries - 1), min_size=1))))
     softcap = draw(st.sampled_from([None, None, 3.0]))
-    return Case(query, key, groups, Visibility(**options), visible, bias, chosen, softcap)
+    sink = random(heads) * 3 if draw(st.booleans()) else None
+    return Case(query, key, groups, Visibility(**options), visible, bias, chosen, softcap, sink)
 
 
 def masses_of(
-    case: Case, query: Tensor, key: Tensor, lse: Tensor | None = None, groups: KeyGroups | None = None
+    case: Case,
+    query: Tensor,
+    key: Tensor,
+    sink: Tensor | None = None,
+    lse: Tensor | None = None,
+    groups: KeyGroups | None = None,
 ) -> Tensor:
     return attention_mass(
         query,
@@ -110,6 +120,7 @@ def masses_of(
         rows=case.rows,
         lse=lse,
         softcap=case.softcap,
+        sink=sink,
     )
 
 
@@ -119,18 +130,20 @@ def test_masses_and_gradients_equal_whole_maps_in_float64(case: Case, block: int
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(mass_module._BLOCK_ELEMENTS, "cpu", block)
         patch.setitem(mass_module._TILE_KEYS, "cpu", tile)
-        query, key = case.query.clone().requires_grad_(), case.key.clone().requires_grad_()
-        masses = masses_of(case, query, key)
+        inputs = [of.clone().requires_grad_() for of in (case.query, case.key, case.sink) if of is not None]
+        masses = masses_of(case, *inputs)
         weights = torch.randn(masses.shape, generator=torch.Generator().manual_seed(0))
-        gradients = torch.autograd.grad((masses * weights).sum(), (query, key))
-    exact = [case.query.double().requires_grad_(), case.key.double().requires_grad_()]
+        gradients = torch.autograd.grad((masses * weights).sum(), inputs)
+    exact = [of.detach().double().requires_grad_() for of in inputs]
     expected = reference(case, *exact)
     expected_gradients = torch.autograd.grad((expected * weights.double()).sum(), exact)
     assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-9)
-    on_all_keys = masses_of(case, query, key, groups=KeyGroups.of_few_queries(case.groups))
+    on_all_keys = masses_of(case, *inputs, groups=KeyGroups.of_few_queries(case.groups))
     assert torch.allclose(on_all_keys.double(), expected, rtol=1e-5, atol=1e-9)
-    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
-        assert float((gradient - wanted).norm()) <= 1e-4 * float(wanted.norm()) + 5e-5  # it is 0 where masses add to 1
+    gradients_on_all_keys = torch.autograd.grad((on_all_keys * weights).sum(), inputs)
+    for found in (gradients, gradients_on_all_keys):
+        for gradient, wanted in zip(found, expected_gradients, strict=True):
+            assert float((gradient - wanted).norm()) <= 1e-4 * float(wanted.norm()) + 5e-5  # 0 where masses add to 1
 
 
 def causal_case(dtype: torch.dtype = torch.float32, length: int = 40) -> Case:
@@ -162,7 +175,7 @@ def test_masses_from_the_kernels_own_normaliser(dtype: torch.dtype, tolerance: f
         assert torch.equal(plain, tapped)
         assert lse is not None
         assert lse.dtype == torch.float32
-        masses = masses_of(case, case.query, case.key, lse)
+        masses = masses_of(case, case.query, case.key, lse=lse)
     assert masses.dtype == torch.float32
     expected = reference(case, case.query.double(), case.key.double())
     assert torch.allclose(masses.double(), expected, rtol=tolerance, atol=1e-9)
