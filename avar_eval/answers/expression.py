@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from avar_eval.answers.arithmetic import arithmetic_value
-from avar_eval.answers.markup import boxed, plain
+from avar_eval.answers.markup import boxed, plain, restored
 from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
 from avar_eval.answers.symbolic import equal_options, same_expression, warm_up
 from avar_eval.answers.workers import WORKERS
@@ -26,8 +26,6 @@ _SIGNS: Final = str.maketrans(
         "²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "\u2061": "",
     }
 )  # fmt: skip
-# "\frac" in a JSON or Python string with one backslash too few begins with a form feed, "\times" with a tab.
-_LOST_BACKSLASHES: Final = (("\x0c", r"\f"), ("\x08oxed", r"\boxed"), ("\times", r"\times"), ("\text", r"\text"))
 _FRACTION_COMMAND: Final = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _SHORT_FRACTION: Final = re.compile(r"\\frac\s?(?:([0-9])\s?([0-9])|\{([^{}]*)\}\s?([0-9]))")
 _ROOT: Final = re.compile(
@@ -125,8 +123,7 @@ def canonical(text: str) -> str:
     """An expression in one way of writing it: LaTeX without math delimiters, boxes, units and what leads to "="."""
     if len(text) > 2 * MAX_EXPRESSION:
         return text
-    for lost, command in _LOST_BACKSLASHES:
-        text = text.replace(lost, command)
+    text = restored(text)
     inner = boxed(text)
     text = plain((text if inner is None else inner[0]).translate(_SIGNS))
     text = _FRACTION_COMMAND.sub(r"\\frac", text)

@@ -11,16 +11,42 @@ MAX_LENGTH: Final = 2000
 """Characters. A longer text is not read as an option, a number or a list; it is compared as text alone."""
 
 _FULL_WIDTH: Final = {chr(code + 0xFEE0): chr(code) for code in range(ord("0"), ord("z") + 1) if chr(code).isalnum()}
-_CHARACTERS: Final = str.maketrans(
-    {**dict.fromkeys("−﹣－–", "-"), "（": "(", "）": ")", "：": ":", "．": ".", "＝": "=", **_FULL_WIDTH}
+# Soft hyphens, zero-width characters and direction marks: a reader does not see them.
+_UNSEEN: Final = (
+    "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
+_CHARACTERS: Final = str.maketrans(
+    {
+        **dict.fromkeys("−﹣－–‐‑‒", "-"),
+        **dict.fromkeys("⁄∕", "/"),
+        **dict.fromkeys(_UNSEEN, ""),
+        **{"（": "(", "）": ")", "：": ":", "．": ".", "＝": "=", "º": "°"},
+        **_FULL_WIDTH,
+    }
+)
+# "\frac" in a JSON or Python string with one backslash too few begins with a form feed, "\times" with a tab.
+_LOST_BACKSLASH: Final = re.compile(
+    r"\x0crac(?![a-z])|\x08(?:oxed|eta|ar)(?![a-z])|\t(?:imes|ext|heta|frac)(?![a-z])|\r(?:ight|ho)(?![a-z])"
+)
+_LOST_LETTERS: Final = {"\x0c": "f", "\x08": "b", "\t": "t", "\r": "r"}
 # Thin spaces group the digits of 1\\,234; any other space between two numbers keeps them apart.
-_GROUPING: Final = re.compile(r"(?<=[0-9])(?:\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))")
+_GROUPING: Final = re.compile(
+    r"(?<=[0-9])(?:\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))|(?<=[0-9],)\\!(?=[0-9]{3})"
+)
 _EMPHASIS: Final = " *_`"
 _QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’"}
-_LATEX_NAMED: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname)\s?\{([^{}]*)\}")
+_LATEX_NAMED: Final = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal|up|md|sl|sc)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|emph|underline|bm|boldsymbol"
+    r"|operatorname)\s?\{([^{}]*)\}"
+)
+_NESTED: Final = 4
+"""Names inside each other that are taken off: \\textbf{\\text{C}} is two."""
+_LATEX_FONT: Final = re.compile(
+    r"\\(?:bf|it|rm|sf|tt|bfseries|itshape|Large|large|LARGE|huge|Huge|normalsize)(?![A-Za-z])\s?"
+)
 _LATEX_DEGREE: Final = re.compile(r"\^?\s?(?:\{\s?)?\\(?:circ|degree)\b(?:\s?\})?")
-_LATEX_SPACE: Final = re.compile(r"\\[,;:! ]|\\(?:left|right|quad|displaystyle)\b|~|\{,\}")
+_DEGREE_LETTER: Final = re.compile(r"(?<=[0-9])\s?\^\s?(?:\{\s?)?o(?![A-Za-z])(?:\s?\})?")
+_LATEX_SPACE: Final = re.compile(r"\\[,;:! ]|\\(?:left|right|quad|qquad|displaystyle)\b|~|\{,\}|\\$")
 _LATEX_MATH: Final = re.compile(r"\\[()\[\]]|\\?\$")
 # Not between two operands: `2**3` is arithmetic.
 _BOLD: Final = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
@@ -33,7 +59,7 @@ def plain(text: str) -> str:
     '(B) 30°'
     """
     text = _GROUPING.sub("", _BOLD.sub("", text.translate(_CHARACTERS)))
-    if "\\" in text or "$" in text or "~" in text or "{" in text:
+    if "\\" in text or "$" in text or "~" in text or "{" in text or "^" in text:
         text = _without_latex(text)
     text = " ".join(text.split()).strip(_EMPHASIS).rstrip(".。;,").strip(_EMPHASIS)
     # Only a pair: the prime of "A'" and the inches of 5" belong to the answer.
@@ -42,14 +68,25 @@ def plain(text: str) -> str:
     return text
 
 
+def restored(text: str) -> str:
+    """The text with the backslashes that a JSON or Python string has eaten: "\\x0crac" was \\frac."""
+    return _LOST_BACKSLASH.sub(lambda lost: f"\\{_LOST_LETTERS[lost[0][0]]}{lost[0][1:]}", text)
+
+
 def _without_latex(text: str) -> str:
-    text = _LATEX_MATH.sub("", _LATEX_NAMED.sub(r"\1", text))
-    text = _LATEX_DEGREE.sub("°", text)
+    text = _LATEX_MATH.sub("", text)
+    for _ in range(_NESTED):
+        named = _LATEX_NAMED.sub(r"\1", text)
+        if named == text:
+            break
+        text = named
+    text = _LATEX_DEGREE.sub("°", _LATEX_FONT.sub("", text))
+    text = _DEGREE_LETTER.sub("°", text)
     return _LATEX_SPACE.sub(lambda match: "" if match[0] == "{,}" else " ", text).replace(r"\%", "%")
 
 
 def boxed(text: str) -> tuple[str, int] | None:
-    """Content and end offset of the last balanced `\\boxed{…}`; of nested boxes the inner one. None without one."""
+    """Content and end offset of the last balanced `\\boxed{…}` that holds something; of nested boxes the inner one. None without one."""
     open_braces: list[int | None] = []
     last: tuple[int, int] | None = None
     for match in _BRACES.finditer(text):
@@ -59,7 +96,9 @@ def boxed(text: str) -> tuple[str, int] | None:
             open_braces.append(None)
         elif match[0] == "}" and open_braces:
             start = open_braces.pop()
-            if start is not None and (last is None or start > last[0]):
+            if start is None or (last is not None and start <= last[0]):
+                continue
+            if text[start : match.start()].strip():  # "put it in one \\boxed{}" is no answer
                 last = (start, match.start())
     return None if last is None else (text[last[0] : last[1]], last[1])
 

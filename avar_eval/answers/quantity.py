@@ -1,6 +1,8 @@
 """Numbers with and without a unit, exactly, as people and models write them. Nothing is ever evaluated."""
 
 import re
+import unicodedata
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -9,7 +11,9 @@ from avar_eval.answers.markup import MAX_LENGTH, plain
 _UNSIGNED: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _DECIMAL: Final = rf"(?:{_UNSIGNED})(?:[eE][-+]?[0-9]{{1,3}})?"
 _POWER: Final = r"\s?(?:×|x|\*|\\times|\\cdot)\s?10\s?\^\s?\{?\s?(?P<power>[-+]?[0-9]{1,3})\s?\}?"
-_LATEX_FRACTION: Final = rf"\\[dt]?frac\s?\{{\s?(?P<above>{_DECIMAL})\s?\}}\s?\{{\s?(?P<below>{_DECIMAL})\s?\}}"
+_LATEX_FRACTION: Final = (
+    rf"\\[dt]?frac\s?\{{\s?(?P<above>[-+]?(?:{_DECIMAL}))\s?\}}\s?\{{\s?(?P<below>[-+]?(?:{_DECIMAL}))\s?\}}"
+)
 _QUANTITY: Final = re.compile(
     r"(?P<sign>[-+]?)\s?[€£¥]?\s?"
     rf"(?:(?P<whole>[0-9]{{1,9}}) (?P<part>[0-9]{{1,9}})/(?P<parts>[0-9]{{1,9}})"
@@ -24,10 +28,12 @@ _SUPERSCRIPTS: Final = str.maketrans("⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "-+012
 _RAISED: Final = re.compile(r"(?<=10)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}")
 _SHORT_FRACTION: Final = re.compile(r"\\[dtc]?frac\s?([0-9])\s?([0-9])(?![0-9])")
 _LONG_FRACTION: Final = re.compile(r"\\[dtc]frac(?![A-Za-z])")
-_VULGAR: Final = re.compile("([0-9]?)\\s?([½¼¾⅓⅔⅛⅜⅝⅞])")
-_VULGAR_FRACTIONS: Final = {
-    "½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
-}  # fmt: skip
+_VULGAR: Final = re.compile("([0-9]?)\\s?([½¼¾⅐-⅞↉])")
+_GREEK_UNIT: Final = re.compile(r"\\(Omega|mu)")
+_GREEK_UNITS: Final = {"Omega": "Ω", "mu": "µ"}
+# 2.9999999999999996 is 3 as a program writes it: sixteen digits or so, of which a shorter number is all that counts.
+_NOISY_DIGITS: Final = 15
+_TRUE_DIGITS: Final = 12
 _ONE_ITEM: Final = re.compile(r"\[\s?([^\[\],;]*)\s?\]|\{\s?([^{},;]*)\s?\}")
 _SCALES: Final = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _WORDS: Final = [
@@ -117,9 +123,10 @@ def _one_spelling(text: str) -> str:
     text = (item[1] or item[2] or "").strip("'\"") if item else text
     if "frac" in text:
         text = _LONG_FRACTION.sub(r"\\frac", _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text))
+    text = _GREEK_UNIT.sub(lambda found: _GREEK_UNITS[found[1]], text)
     if text.isascii():
         return text
-    text = _VULGAR.sub(lambda found: f"{found[1]} {_VULGAR_FRACTIONS[found[2]]}".lstrip(), text)
+    text = _VULGAR.sub(lambda found: f"{found[1]} {_vulgar(found[2])}".lstrip(), text)
     return _RAISED.sub(lambda power: "^" + power[0].translate(_SUPERSCRIPTS), text)
 
 
@@ -138,8 +145,20 @@ def _value(match: re.Match[str]) -> Fraction | None:
     return _decimal(match["decimal"]) * Fraction(10) ** int(match["power"] or 0)
 
 
+def _vulgar(character: str) -> str:
+    """ "2/5" of ⅖."""
+    return unicodedata.normalize("NFKC", character).replace("⁄", "/")
+
+
 def _decimal(digits: str) -> Fraction:
-    return Fraction(digits.replace(",", "").removesuffix("."))
+    """The number of some digits. What a program's binary arithmetic leaves at their end is no part of it."""
+    number = digits.replace(",", "").removesuffix(".")
+    value = Fraction(number)
+    if "." in number and sum(map(str.isdigit, number.partition("e")[0])) >= _NOISY_DIGITS:
+        short = Fraction(f"{Decimal(number):.{_TRUE_DIGITS - 1}e}")
+        if len(str(short.numerator)) < _TRUE_DIGITS - 3 and len(str(short.denominator)) < _TRUE_DIGITS - 3:
+            return short
+    return value
 
 
 def _in_words(text: str) -> Quantity | None:

@@ -12,7 +12,7 @@ from avar_eval.answers.options import letter_alone, named_option
 from avar_eval.answers.quantity import stated_quantity
 from avar_eval.answers.workers import WorkLimitError
 
-GRADER: Final = "strict-4"
+GRADER: Final = "strict-5"
 """Name and version of the rule. A change that can change any judgement changes the version."""
 
 Kind = Literal["choice", "integer", "float", "list", "text", "expression"]
