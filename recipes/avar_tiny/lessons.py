@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from avar_eval.recipes.avar_tiny.eyes import crowded_scene
 from avar_eval.recipes.avar_tiny.tokenizer import DESCRIBE, LOCATE, TURN_END_TOKEN
+from avar_eval.recipes.avar_tiny.vision_tower import crowded_scene
 from avar_eval.tasks.shapes.dataset import Row, prompt, rows
 from avar_eval.tasks.shapes.questions import LETTERS, scan
 from avar_eval.tasks.shapes.scene import CELLS, COLORS, SHAPES, Cell, Content, Dial, Number, Object, Scene

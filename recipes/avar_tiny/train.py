@@ -6,9 +6,9 @@ The model sees what it will be asked: the processor's own rendering of system tu
 the response alone, `<think>solution</think><answer>answer</answer><|im_end|>`. At the end the saved checkpoint is
 loaded as any checkpoint is and answers the test split by greedy generation, with the images and with white ones.
 
-Three stages here, and a short last one in `settle`: the vision tower learns to spell what a cell shows (`eyes`, half a
-minute) and stays as it is from then on; heads that look something up are fitted to it (`lookups`); then the language
-model is trained on descriptions of whole scenes, and after that on questions (`lessons`).
+Three stages here, and a short last one in `settle`: the vision tower learns to spell what a cell shows (`vision_tower`,
+half a minute) and stays as it is from then on; heads that look something up are fitted to it (`lookup_heads`); then the
+language model is trained on descriptions of whole scenes, and after that on questions (`lessons`).
 
 What was tried and did not help, on two cores:
 - Vision tower and language model together from random weights: 64 % of the test split after 28 minutes. The tower
@@ -47,11 +47,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from avar_eval.attention.observe import Observation, observe
 from avar_eval.attention.roles import ChatMarkup, Role, TokenRoles
-from avar_eval.recipes.avar_tiny.eyes import SpellingLoss, crowded_scene, look_at, visual_features, words_of
 from avar_eval.recipes.avar_tiny.lessons import Example, lessons
-from avar_eval.recipes.avar_tiny.lookups import start_lookups
+from avar_eval.recipes.avar_tiny.lookup_heads import fit_lookup_heads
 from avar_eval.recipes.avar_tiny.model import build_model, build_processor
 from avar_eval.recipes.avar_tiny.tokenizer import train_tokenizer
+from avar_eval.recipes.avar_tiny.vision_tower import SpellingLoss, crowded_scene, look_at, visual_features, words_of
 from avar_eval.tasks.shapes.dataset import Row, prompt, rows
 from avar_eval.tasks.shapes.scene import blank_image
 
@@ -224,7 +224,7 @@ def evaluate(model: Any, processor: Any, questions: Sequence[Row], *, blind: boo
     return Score(sum(map(sum, correct.values())) / len(questions), by_kind)
 
 
-def open_eyes(model: Any, processor: Any, settings: Settings) -> None:
+def train_vision_tower(model: Any, processor: Any, settings: Settings) -> None:
     """Train the vision tower and the embeddings alone: every visual token spells what its cell shows."""
     rng = random.Random(settings.seed)
     spelling = SpellingLoss(processor)
@@ -240,8 +240,8 @@ def open_eyes(model: Any, processor: Any, settings: Settings) -> None:
         loss = spelling(torch.cat(features.pooler_output), embeddings, words)
         update(model, optimizer, loss)
         if step % REPORT_STEPS == 0:
-            print(f"eyes {step}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s", flush=True)
-    start_lookups(model, processor, [crowded_scene(rng) for _ in range(FITTED_SCENES)])
+            print(f"vision tower {step}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s", flush=True)
+    fit_lookup_heads(model, processor, [crowded_scene(rng) for _ in range(FITTED_SCENES)])
 
 
 def update(model: Any, optimizer: torch.optim.Optimizer, objective: Tensor) -> None:
@@ -332,7 +332,7 @@ def main(
     model = build_model(tokenizer)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
-    open_eyes(model, processor, settings)
+    train_vision_tower(model, processor, settings)
     train(model, processor, settings)
     save(model, processor, output)
     training_minutes = (time.monotonic() - started) / 60

@@ -15,17 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 
 from avar_eval.attention.observe import observe
 from avar_eval.attention.roles import Role
-from avar_eval.recipes.avar_tiny.eyes import (
-    NO_WORD,
-    WORD_GROUPS,
-    SpellingLoss,
-    crowded_scene,
-    look_at,
-    visual_features,
-    words_of,
-)
 from avar_eval.recipes.avar_tiny.lessons import Example, description, lessons, location, reasoning
-from avar_eval.recipes.avar_tiny.lookups import PLACE_HEAD
+from avar_eval.recipes.avar_tiny.lookup_heads import PLACE_HEAD
 from avar_eval.recipes.avar_tiny.model import build_model
 from avar_eval.recipes.avar_tiny.tokenizer import PHRASES, SPECIAL_TOKENS, TAGS, train_tokenizer
 from avar_eval.recipes.avar_tiny.train import (
@@ -37,10 +28,19 @@ from avar_eval.recipes.avar_tiny.train import (
     evaluate,
     final_answer,
     generate,
-    open_eyes,
     render,
     response_losses,
     shortfalls,
+    train_vision_tower,
+)
+from avar_eval.recipes.avar_tiny.vision_tower import (
+    NO_WORD,
+    WORD_GROUPS,
+    SpellingLoss,
+    crowded_scene,
+    look_at,
+    visual_features,
+    words_of,
 )
 from avar_eval.tasks.prompts import THINKING
 from avar_eval.tasks.shapes.dataset import prompt, rows, split_of
@@ -241,7 +241,7 @@ def test_words_spell_what_each_cell_shows() -> None:
     ]
 
 
-def test_the_shipped_eyes_spell_every_cell(model: Any, processor: Any) -> None:
+def test_the_shipped_vision_tower_spells_every_cell(model: Any, processor: Any) -> None:
     rng = random.Random(1)
     scenes = [crowded_scene(rng) for _ in range(8)]
     words = torch.tensor([words for scene in scenes for words in words_of(scene)])
@@ -257,7 +257,7 @@ def test_the_shipped_eyes_spell_every_cell(model: Any, processor: Any) -> None:
 def test_fitted_heads_find_the_cell_that_a_word_names(model: Any, processor: Any) -> None:
     torch.manual_seed(0)
     fresh = build_model(processor.tokenizer)
-    open_eyes(fresh, processor, Settings(0, 80, 1, 1, 16, 1e-3))
+    train_vision_tower(fresh, processor, Settings(0, 80, 1, 1, 16, 1e-3))
     rng = random.Random(2)
     fresh.set_attn_implementation("eager")
     batch = collate(processor, [description(crowded_scene(rng)) for _ in range(4)])

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from avar_eval.recipes.avar_tiny.eyes import (
+from avar_eval.recipes.avar_tiny.tokenizer import CHOICES
+from avar_eval.recipes.avar_tiny.vision_tower import (
     NO_WORD,
     PLACES,
     THINGS,
@@ -23,7 +24,6 @@ from avar_eval.recipes.avar_tiny.eyes import (
     visual_features,
     words_of,
 )
-from avar_eval.recipes.avar_tiny.tokenizer import CHOICES
 from avar_eval.tasks.shapes.questions import LETTERS
 from avar_eval.tasks.shapes.scene import Scene
 
@@ -44,8 +44,8 @@ RIDGE: Final = 1e-3
 
 
 @torch.no_grad()
-def start_lookups(model: Any, processor: Any, scenes: Sequence[Scene]) -> None:
-    """Fit the heads to what the vision tower makes of `scenes` (it has to spell already, see `eyes`)."""
+def fit_lookup_heads(model: Any, processor: Any, scenes: Sequence[Scene]) -> None:
+    """Fit the heads to what the vision tower makes of `scenes` (it has to spell already, see `vision_tower`)."""
     layer = FirstLayer(model)
     seen = torch.cat(visual_features(model, look_at(processor, [scene.draw() for scene in scenes])).pooler_output)
     words = torch.tensor([words for scene in scenes for words in words_of(scene)])

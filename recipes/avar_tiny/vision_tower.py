@@ -1,4 +1,4 @@
-"""The eyes of `avar-tiny`: its vision tower learns to spell a cell before the language model learns to read it.
+"""The vision tower of `avar-tiny` learns to spell a cell before the language model learns to read it.
 
 A visual token is one cell of a scene. Its logits over the language model's own word embeddings are trained to name
 what the cell shows: its place, an object with its color and shape, a number, a dial, or nothing. So what reaches the
