@@ -69,6 +69,7 @@ class ChatMarkup:
         tokenizer = processor.tokenizer
         ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in self.format.tokens()}
         self._turn_start = ids[self.format.turn_start]
+        self.turn_end = ids[self.format.turn_end]
         self._image = ids[self.format.placeholder]
         self._delimiters = {ids[token] for token in self.format.delimiters}
         self._begin: int | None = tokenizer.bos_token_id

@@ -10,6 +10,7 @@ from jinja2.exceptions import TemplateError
 from PIL.Image import Image
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     EosTokenCriteria,
@@ -70,10 +71,14 @@ class TransformersBackend:
         except ChatTemplateError as error:
             raise BackendError(f"the chat template of {checkpoint.name} cannot be used: {error}") from error
         self._model: Any = None
+        published = published_defaults(checkpoint)
+        named = end_tokens(published) or {self.processor.tokenizer.eos_token_id}
+        self._joined = sorted(end_tokens(self.terminators(published)) - named)
 
     def identity(self) -> dict[str, str]:
-        """Nothing: weights, dtype and decoding decide a response."""
-        return {}
+        """The ends of a turn that the checkpoint's generation defaults lack; else nothing: the weights decide."""
+        joined = self.processor.tokenizer.convert_ids_to_tokens(self._joined)
+        return {"also_ends": " ".join(joined)} if joined else {}
 
     def load(self) -> None:
         """Load the weights, if they are not yet; the checkpoint's generation defaults give way to ours."""
@@ -110,13 +115,17 @@ class TransformersBackend:
         return self._model
 
     def terminators(self, published: GenerationConfig) -> GenerationConfig:
-        """Of a checkpoint's generation defaults keep what ends and pads a response, nothing that changes its text."""
+        """Of a checkpoint's generation defaults keep what ends and pads a response, nothing that changes its text.
+
+        What ends a turn in the chat template ends a response as well, whether or not those defaults name it: a model
+        that goes on after it speaks for the user.
+        """
         tokenizer = self.processor.tokenizer
-        end = published.eos_token_id if published.eos_token_id is not None else tokenizer.eos_token_id
+        ends = end_tokens(published) | {self.markup.turn_end, tokenizer.eos_token_id} - {None}
         pad = published.pad_token_id if published.pad_token_id is not None else tokenizer.pad_token_id
         # A generated placeholder would stand for an image that is not there: no pass over the response could follow.
         placeholders = list(self.markup.placeholders)
-        return GenerationConfig(eos_token_id=end, pad_token_id=pad, suppress_tokens=placeholders)
+        return GenerationConfig(eos_token_id=sorted(ends), pad_token_id=pad, suppress_tokens=placeholders)
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The prompt's text after the chat template, one placeholder an image, up to the assistant's header."""
@@ -274,10 +283,31 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def published_defaults(checkpoint: Checkpoint) -> GenerationConfig:
+    """The checkpoint's generation defaults, as transformers finds them when it loads the weights.
+
+    Raises BackendError where they are not what transformers can use.
+    """
+    path = checkpoint.model_path
+    try:
+        if (path / "generation_config.json").is_file():
+            found = GenerationConfig.from_pretrained(path)
+        else:
+            found = GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
+    except Exception as error:  # of values that it does not know, in anyone's words
+        raise BackendError(f"the generation defaults of {checkpoint.name} cannot be used: {error}") from error
+    if not all(isinstance(token, int) for token in end_tokens(found)):
+        raise BackendError(
+            f"the generation defaults of {checkpoint.name} cannot be used: eos_token_id is {found.eos_token_id!r}, and "
+            f"must be a token's number or a list of them; mend {path / 'generation_config.json'}"
+        )
+    return found
+
+
 def end_tokens(config: GenerationConfig) -> set[int]:
-    """The tokens that end a response."""
+    """The tokens that end a response; none where the defaults name none."""
     end = config.eos_token_id
-    return {end} if isinstance(end, int) else set(end)
+    return {end} if isinstance(end, int) else set(end or ())
 
 
 def _sampling(decoding: Decoding, streams: Sequence[str], attention_mask: torch.Tensor) -> LogitsProcessorList:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig
 
 from avar_eval.attention.roles import ChatMarkup, ChatTemplateError
 from avar_eval.attention.steer import check_steering
@@ -20,7 +20,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.transformers_backend import TransformersBackend, end_tokens
+from avar_eval.models.transformers_backend import TransformersBackend, end_tokens, published_defaults
 from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
 
 _NEVER = -100.0
@@ -70,11 +70,11 @@ class VllmBackend:
         self.dtype: str = observer.dtype
         self._engine: Any = None
         self._runner: asyncio.Runner | None = None
-        self._ends = end_tokens(observer.terminators(_published(observer)))
+        self._ends = end_tokens(observer.terminators(published_defaults(observer.checkpoint)))
 
     def identity(self) -> dict[str, str]:
         """vLLM's kernels round otherwise than those of transformers do: its responses are its own."""
-        return {"backend": "vllm"}
+        return {"backend": "vllm"} | self.observer.identity()
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The same prompt as for transformers."""
@@ -191,15 +191,6 @@ class VllmBackend:
             output_kind=RequestOutputKind.FINAL_ONLY,
             **drawn,
         )
-
-
-def _published(observer: TransformersBackend) -> GenerationConfig:
-    """The checkpoint's generation defaults, as transformers finds them when it loads the weights."""
-    path = observer.checkpoint.path
-    try:
-        return GenerationConfig.from_pretrained(path)
-    except OSError:  # it has no generation_config.json
-        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path))
 
 
 def steered_arguments(path: Path, steering: VllmSteering) -> dict[str, Any]:
