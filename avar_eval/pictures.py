@@ -1,9 +1,20 @@
-"""Reading image files."""
+"""Reading image files, and a picture as every model is given it: in evaluation, in a look and in training alike."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Final
 
-from PIL import ImageFile
+import numpy as np
+from PIL import Image, ImageCms, ImageFile, ImageOps
+
+UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a picture that cannot be read."""
+
+_WIDE_WHITE: Final = 65535
+_LEAST_WHITE: Final = 1 / 16
+"""Share of the full scale below which nothing of a picture would be seen."""
 
 
 @contextmanager
@@ -15,3 +26,55 @@ def whole_pictures_only() -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def read_rgb(source: Path | BytesIO) -> Image.Image:
+    """A picture file as `as_rgb` shows it. Raises what Pillow raises for one that cannot be read to its end."""
+    with whole_pictures_only(), Image.open(source) as opened:
+        return as_rgb(opened)
+
+
+def is_plain_rgb(picture: Image.Image) -> bool:
+    """Whether `as_rgb` would leave the picture's colours as they are."""
+    return picture.mode == "RGB" and not picture.has_transparency_data
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """The picture as a person sees it on white paper, in 8-bit RGB; of several frames the one that it stands at.
+
+    Turned as its EXIF orientation says; what is transparent shows the white ground; grey of more than 8 bits (16-bit,
+    32-bit, floating point) is scaled. Pillow's own `convert` makes a black drawing on a transparent ground all black
+    and clips wide grey to 255. Raises what Pillow raises for a picture that cannot be read.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode[0] in "IF":
+        return _scaled_grey(picture).convert("RGB")
+    if picture.has_transparency_data:
+        drawing = picture.convert("RGBA")
+        ground = Image.new("RGBA", drawing.size, "white")
+        ground.alpha_composite(drawing)
+        return ground.convert("RGB")
+    if picture.mode == "LAB":
+        lab, screen = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        seen = ImageCms.profileToProfile(picture, lab, screen, outputMode="RGB")
+        assert seen is not None  # it is, only where it changes the picture itself
+        return seen
+    return picture.convert("RGB")
+
+
+def _scaled_grey(picture: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits as 8-bit grey: white is the greatest 16-bit number, or 1 of floating point numbers.
+
+    Where values lie outside of that scale, or all of them in its darkest sixteenth (12-bit pictures in 16-bit files,
+    measured quantities), black and white are the least and the greatest value that there is.
+    """
+    values = np.asarray(picture).astype(np.float64)
+    clear = picture.info.get("transparency")
+    see_through = values == clear if isinstance(clear, int) else np.zeros(values.shape, dtype=bool)
+    known = values[np.isfinite(values) & ~see_through]
+    least, greatest = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    black, white = 0.0, 1.0 if picture.mode.startswith("F") else float(_WIDE_WHITE)
+    if least < black or greatest > white or greatest < white * _LEAST_WHITE:
+        black, white = least, greatest
+    grey = np.nan_to_num(values - black, nan=0.0, posinf=white - black, neginf=0.0) / ((white - black) or 1.0)
+    return Image.fromarray(np.where(see_through, 255, np.rint(grey.clip(0, 1) * 255)).astype(np.uint8))

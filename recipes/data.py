@@ -7,6 +7,7 @@ Accepted rows of a file, folder or hub data set:
 
     {"conversations": [{"from": "human", "value": "<image>How many?"}, {"from": "gpt", "value": "Two."}],
      "images": ["scenes/1.png"]}                                   sharegpt; "messages" with role and content as well
+    {"conversations": [{"from": "human", "value": "Is <image2> as <image1>?"}, ...], "images": [...]}       numbered
     {"prompt": [{"role": "user", "content": "How many?"}], "completion": [...], "images": [...]}     TRL, fine-tuning
     {"prompt": [...] or "<image>How many?", "answer": "2", "answer_type": "integer", "images": [...]}       TRL, GRPO
 
@@ -21,18 +22,22 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal
 
+from PIL import Image
+
 from avar_eval.errors import AvarError
 from avar_eval.names import listed_names
-from avar_eval.pictures import whole_pictures_only
+from avar_eval.pictures import UNREADABLE, as_rgb, is_plain_rgb, read_rgb, whole_pictures_only
 from avar_eval.recipes.sources import Thoughts, TrainingDataError, published_rows
 
 Method = Literal["sft", "grpo"]
 Message = dict[str, Any]
 
+_PLACE = re.compile(r"<image[ _]?(\d{0,4})>", re.IGNORECASE)
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
@@ -166,10 +171,11 @@ def _rows(row: Mapping[str, Any], folder: Path | None, method: Method, system_pr
     if not isinstance(row, dict):
         raise TrainingDataError("it is no JSON object")
     images = [_image(image, folder) for image in _images(row)]
-    turns = _conversation(row, len(images), system_prompt)
-    _check_images(turns, len(images))
+    turns, places = _conversation(row, len(images), system_prompt)
+    _check_images(turns, len(images), places)
+    images = [images[place] for place in places]
     if method == "grpo":
-        if "answer" not in row:
+        if row.get("answer") is None or not str(row["answer"]).strip():
             raise TrainingDataError("it has no `answer` to judge a response against")
         while turns and turns[-1]["role"] == "assistant":
             turns.pop()
@@ -182,6 +188,8 @@ def _rows(row: Mapping[str, Any], folder: Path | None, method: Method, system_pr
     answers = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     if not answers:
         raise TrainingDataError("there is no turn of the assistant to train on")
+    if any(not "".join(part["text"] or "" for part in turns[place]["content"]).strip() for place in answers):
+        raise TrainingDataError("an answer of the assistant is empty: it would be trained on")
     return [_example(turns[:place], turns[place], images) for place in answers]
 
 
@@ -194,28 +202,44 @@ def _images(row: Mapping[str, Any]) -> list[Any]:
     images = row.get("images")
     if images is None:
         images = row.get("image")
-    if images is None:
-        return []
-    return list(images) if isinstance(images, (list, tuple)) else [images]
+    several = list(images) if isinstance(images, (list, tuple)) else [images]
+    return [image for image in several if image not in (None, "")]
 
 
 def _image(image: Any, folder: Path | None) -> Any:
-    """A path as an existing file's; anything else (a picture, `datasets`' bytes) as it is."""
-    if not isinstance(image, str):
-        return image
-    path = Path(image) if folder is None else folder / image
-    if not path.is_file():
+    """A picture that every reader shows in the same colours: the file as it is, or else what `as_rgb` makes of it.
+
+    image: a path, a picture, or the bytes or path of `datasets`. Of a file only the header is read.
+    """
+    if isinstance(image, Image.Image):
+        return as_rgb(image)
+    path, content = (image.get("path"), image.get("bytes")) if isinstance(image, dict) else (image, None)
+    if isinstance(image, str):
+        path = image if folder is None else str(folder / image)
+    if content is None and not (isinstance(path, str) and Path(path).is_file()):
         raise TrainingDataError(f"its image {path} does not exist")
-    return str(path)
+    try:
+        with Image.open(path if content is None else BytesIO(content)) as opened:
+            plain = is_plain_rgb(opened)
+        if not plain:
+            return read_rgb(Path(path) if content is None else BytesIO(content))
+    except UNREADABLE as error:
+        raise TrainingDataError(f"its image {path or ''} cannot be read: {error}") from error
+    return path if content is None else image
 
 
-def _conversation(row: Mapping[str, Any], images: int, system_prompt: str | None) -> list[Message]:
-    """All turns, content as parts. Where no turn says where the images stand, they begin the first user turn."""
+def _conversation(
+    row: Mapping[str, Any], images: int, system_prompt: str | None
+) -> tuple[list[Message], Sequence[int]]:
+    """All turns, content as parts, and which image stands at each of their places, in the order of the places.
+
+    Where no turn says where the images stand, they begin the first user turn.
+    """
     said = row.get("conversations") or row.get("messages") or _turns(row.get("prompt"), "user")
     said = [*said, *_turns(row.get("completion"), "assistant")]
     if not said:
         raise TrainingDataError("it has none of `conversations`, `messages` and `prompt`")
-    turns = [_message(turn) for turn in said]
+    turns, places = _placed([_message(turn) for turn in said])
     system = row.get("system") or system_prompt
     if system and turns[0]["role"] != "system":
         turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
@@ -224,7 +248,8 @@ def _conversation(row: Mapping[str, Any], images: int, system_prompt: str | None
         if first is None:
             raise TrainingDataError("it has no turn of the user")
         first["content"] = [{"type": "image", "text": None}] * images + first["content"]
-    return turns
+        places = range(images)
+    return turns, places
 
 
 def _turns(content: Any, role: str) -> Sequence[Any]:
@@ -240,9 +265,8 @@ def _message(turn: Any) -> Message:
     if speaker not in _SPEAKERS:
         raise TrainingDataError(f"a turn's speaker must be one of {', '.join(_SPEAKERS)}, not {speaker!r}")
     if isinstance(content, str):
-        parts = [part for part in re.split(r"(<image>)", content) if part]
-        content = [{"type": "image"} if part == "<image>" else {"type": "text", "text": part} for part in parts]
-    if not isinstance(content, list) or any(part.get("type") not in ("text", "image") for part in content):
+        content = [{"type": "text", "text": content}] if content else []
+    if not isinstance(content, list) or not all(map(_is_part, content)):
         raise TrainingDataError(f"a turn's content must be text, or parts of type text and image, not {content!r}")
     return {
         "role": _SPEAKERS[speaker],
@@ -250,10 +274,52 @@ def _message(turn: Any) -> Message:
     }
 
 
-def _check_images(turns: Sequence[Message], images: int) -> None:
-    places = sum(part["type"] == "image" for turn in turns for part in turn["content"])
-    if places != images:
-        raise TrainingDataError(f"it has {images} images and {places} places for them (`<image>` or an image part)")
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, dict):
+        return False
+    return part.get("type") == "image" or (part.get("type") == "text" and isinstance(part.get("text"), str))
+
+
+def _placed(turns: list[Message]) -> tuple[list[Message], list[int]]:
+    """The turns with an image part at every place that a text names, and the number, from 0, of each place's image.
+
+    A place is `<image>`, the next image, or `<image2>`, the second one. Raises TrainingDataError for a row that says
+    in two ways where its images stand.
+    """
+    parts = [part for turn in turns for part in turn["content"]]
+    named = [number for part in parts if part["type"] == "text" for number in _PLACE.findall(part["text"])]
+    given = sum(part["type"] == "image" for part in parts)
+    if (given and named) or 0 < sum(number == "" for number in named) < len(named):
+        raise TrainingDataError(
+            "its text names places of images in two ways: use `<image>`, `<image1>`, … or image parts, one of them"
+        )
+    for turn in turns:
+        turn["content"] = [piece for part in turn["content"] for piece in _pieces(part)]
+    if named and named[0]:
+        return turns, [int(number) - 1 for number in named]
+    return turns, list(range(given or len(named)))
+
+
+def _pieces(part: Message) -> list[Message]:
+    """A text part, cut at the places that it names."""
+    if part["type"] == "image":
+        return [part]
+    # re.split with one group: text, number, text, number, …, text
+    found = enumerate(_PLACE.split(part["text"]))
+    return [
+        {"type": "image", "text": None} if at % 2 else {"type": "text", "text": text}
+        for at, text in found
+        if at % 2 or text
+    ]
+
+
+def _check_images(turns: Sequence[Message], images: int, places: Sequence[int]) -> None:
+    if set(places) != set(range(images)):
+        numbers = ", ".join(str(place + 1) for place in sorted(set(places)))
+        which = f", numbered {numbers}," if len(set(places)) == images else ""
+        raise TrainingDataError(
+            f"it has {images} images and {len(set(places))} places for them{which} (`<image>` or an image part)"
+        )
     if any(part["type"] == "image" for turn in turns if turn["role"] != "user" for part in turn["content"]):
         raise TrainingDataError("an image stands in a turn that is not the user's")
 

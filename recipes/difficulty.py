@@ -21,6 +21,7 @@ from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.registry import BackendName, choose_backend
+from avar_eval.pictures import as_rgb
 from avar_eval.recipes.sources import TrainingDataError, check_source
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "role": turn["role"],
             "content": [
-                {"type": "image", "url": next(images).convert("RGB")}
+                {"type": "image", "url": as_rgb(next(images))}
                 if part["type"] == "image"
                 else {"type": "text", "text": part["text"]}
                 for part in turn["content"]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 
 from avar_eval.attention.measure import with_responses
 from avar_eval.attention.record import AttentionRecord, Queries
@@ -19,7 +19,7 @@ from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
 from avar_eval.models.checkpoint import check_model_name, resolve_checkpoint
 from avar_eval.models.decoding import DEFAULT_MAX_NEW_TOKENS, Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.pictures import whole_pictures_only
+from avar_eval.pictures import UNREADABLE, read_rgb
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
 
@@ -125,13 +125,12 @@ def check(conversation: Conversation) -> None:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """The picture as a person sees it, in RGB. Raises UsageError if it is not there or not a picture."""
+    """The picture as a model is given it. Raises UsageError if it is not there or not a picture."""
     if not path.is_file():
         raise UsageError(f"there is no image file {str(path)!r}")
     try:
-        with whole_pictures_only(), Image.open(path) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return read_rgb(path)
+    except UNREADABLE as error:
         raise UsageError(f"{str(path)!r} cannot be read as an image: {error}") from error
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
 from avar_eval.tasks.prompts import style_of
 from avar_eval.tasks.shapes.dataset import Row, Split, prompt, rows
+from avar_eval.tasks.visuals import rgb_picture
 
 _KINDS: Final[dict[str, Kind]] = {"choice": "choice", "number": "integer", "word": "text"}
 
@@ -26,7 +27,7 @@ def load_blind_split(split: Split) -> Iterator[dict[str, Any]]:
 
 def doc_to_visual(row: Mapping[str, Any]) -> list[Image.Image]:
     """The row's one image."""
-    return [row["image"].convert("RGB")]
+    return [rgb_picture(row["image"], f"shapes row {row['id']} has no picture")]
 
 
 def doc_to_text(row: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> str:

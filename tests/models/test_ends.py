@@ -79,5 +79,5 @@ def test_an_end_of_the_defaults_still_ends(expected: list[Generation], tmp_path:
 
 @pytest.mark.parametrize("eos", ["<|im_end|>", [2, "x"], {"a": 1}])
 def test_defaults_that_cannot_be_used_say_so(eos: Any, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="generation defaults of .* cannot be used"):
+    with pytest.raises(BackendError, match=r"generation defaults of .* cannot be used"):
         TransformersBackend(resolve_checkpoint(str(checkpoint_with(tmp_path, eos))), "cpu")

@@ -32,6 +32,7 @@ def told(row: Any) -> list[tuple[str, str]]:
     ]
 
 
+SPEAKERS = ("human", "gpt", "human", "gpt")
 SHAREGPT = {
     "conversations": [
         {"from": "human", "value": "<image>\nHow many? <image>"},
@@ -96,6 +97,25 @@ def test_every_answer_of_a_conversation_is_trained_on_once(tmp_path: Path) -> No
     assert told(second)[:2] == SAID[1:]
 
 
+def test_numbered_places_hold_the_images_of_their_numbers(tmp_path: Path) -> None:
+    first, last = "<image2> Is <Image 1> like it?", "And <image2>?"
+    said = [{"from": who, "value": words} for who, words in zip(SPEAKERS, (first, "No.", last, "Yes."), strict=True)]
+    row = {"conversations": said, "images": ["0.png", "1.png"]}
+    one, two = load(write(tmp_path, [row]), "sft", system_prompt=None)
+    assert told(one) == [("user", "<image> Is <image> like it?"), ("assistant", "No.")]
+    assert [image.getpixel((0, 0)) for image in one["images"]] == [(80, 0, 0), (0, 0, 0)]
+    assert told(two)[2:] == [("user", "And <image>?"), ("assistant", "Yes.")]
+    assert [image.getpixel((0, 0)) for image in two["images"]] == [(80, 0, 0), (0, 0, 0), (80, 0, 0)]
+
+
+@pytest.mark.parametrize("nothing", [{"image": ""}, {"image": None}, {"images": []}, {"images": [""]}, {}])
+def test_an_image_without_a_name_is_none(tmp_path: Path, nothing: dict[str, Any]) -> None:
+    (read,) = load(write(tmp_path, [{"prompt": "Why?", "completion": "So."} | nothing]), "sft", system_prompt=None)
+    assert read["images"] == []
+    with pytest.raises(TrainingDataError, match="it has 0 images and 1 places"):
+        load(write(tmp_path, [{"prompt": "<image>Why?", "completion": "So."} | nothing]), "sft", system_prompt=None)
+
+
 def test_text_only_rows_stay_in_the_table(tmp_path: Path) -> None:
     text = {"prompt": "Why?", "completion": "So."}
     read = load(write(tmp_path, [SHAREGPT, text]), "sft", system_prompt=None)
@@ -121,6 +141,13 @@ def test_rows_for_grpo_keep_what_a_response_is_judged_by(tmp_path: Path) -> None
         (SHAREGPT | {"images": ["0.png"]}, r"row 1 of .*: it has 1 images and 2 places"),
         (SHAREGPT | {"images": ["0.png", "9.png"]}, r"row 1 of .*: its image .*9\.png does not exist"),
         ({"prompt": "Why?"}, "no turn of the assistant"),
+        ({"prompt": "Why?", "completion": " \n"}, "an answer of the assistant is empty"),
+        ({"prompt": "<image1><image2>", "completion": "x", "images": ["0.png"]}, "it has 1 images and 2 places"),
+        ({"prompt": "<image1><image3>", "completion": "x", "images": ["0.png", "1.png"]}, "numbered 1, 3,"),
+        ({"prompt": "<image0><image1>", "completion": "x", "images": ["0.png", "1.png"]}, "numbered 0, 1,"),
+        ({"prompt": "<image1> or <image>", "completion": "x", "images": ["0.png", "1.png"]}, "in two ways"),
+        (PARTS | {"prompt": PARTS["prompt"] + [{"role": "user", "content": "And <image>?"}]}, "in two ways"),  # type: ignore[operator]
+        ({"prompt": "Why?", "completion": "x", "image": {"path": "9.png", "bytes": None}}, r"9\.png does not exist"),
         ({"images": []}, "none of `conversations`, `messages` and `prompt`"),
         ({"conversations": [{"from": "tool", "value": "x"}]}, "speaker must be one of .* not 'tool'"),
         ({"prompt": [{"role": "user", "content": 3}], "completion": "x"}, "content must be text"),
@@ -142,8 +169,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("")
     with pytest.raises(TrainingDataError, match="holds no rows"):
         load(str(tmp_path), "sft", system_prompt=None)
-    with pytest.raises(TrainingDataError, match="no `answer`"):
-        load(write(tmp_path, [SHAREGPT]), "grpo", system_prompt=None)
+    for answer in ({}, {"answer": None}, {"answer": " "}):
+        with pytest.raises(TrainingDataError, match="no `answer`"):
+            load(write(tmp_path, [SHAREGPT | answer]), "grpo", system_prompt=None)
     for name in ("nothing", "nothing/here.jsonl", "./owner/name", "shapes,nothing"):
         with pytest.raises(UsageError, match="there is no training data"):
             check_source(name)
