@@ -218,11 +218,12 @@ def _image(image: Any, folder: Path | None) -> Any:
         path = image if folder is None else str(folder / image)
     if content is None and not (isinstance(path, str) and Path(path).is_file()):
         raise TrainingDataError(f"its image {path} does not exist")
+    source = Path(str(path)) if content is None else BytesIO(content)
     try:
-        with Image.open(path if content is None else BytesIO(content)) as opened:
+        with Image.open(source) as opened:
             plain = is_plain_rgb(opened)
         if not plain:
-            return read_rgb(Path(path) if content is None else BytesIO(content))
+            return read_rgb(source)
     except UNREADABLE as error:
         raise TrainingDataError(f"its image {path or ''} cannot be read: {error}") from error
     return path if content is None else image
@@ -248,7 +249,7 @@ def _conversation(
         if first is None:
             raise TrainingDataError("it has no turn of the user")
         first["content"] = [{"type": "image", "text": None}] * images + first["content"]
-        places = range(images)
+        places = list(range(images))
     return turns, places
 
 
