@@ -20,7 +20,12 @@ _CHARACTERS: Final = str.maketrans(
         **dict.fromkeys("−﹣－–‐‑‒", "-"),
         **dict.fromkeys("⁄∕", "/"),
         **dict.fromkeys(_UNSEEN, ""),
-        "（": "(", "）": ")", "：": ":", "．": ".", "＝": "=", "º": "°",
+        "（": "(",
+        "）": ")",
+        "：": ":",
+        "．": ".",
+        "＝": "=",
+        "º": "°",
         **_FULL_WIDTH,
     }
 )

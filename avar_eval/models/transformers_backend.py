@@ -30,6 +30,7 @@ from avar_eval.attention.roles import ChatMarkup, ChatTemplateError, TokenRoles,
 from avar_eval.attention.steer import check_steering, steer
 from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import UsageError
+from avar_eval.models.adapter import with_adapter
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
@@ -92,7 +93,7 @@ class TransformersBackend:
                 output_loading_info=True,
             )
             if self.checkpoint.base is not None:
-                model = _with_adapter(model, self.checkpoint)
+                model = with_adapter(model, self.checkpoint)
             model = model.to(self.device).eval()
         except BackendError:
             raise
@@ -259,17 +260,6 @@ class TransformersBackend:
                 f"overflow in {self.dtype} (try --dtype float32)"
             )
         return records
-
-
-def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
-    """The model with a LoRA adapter in its layers, not merged: merging would round its weights once more."""
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise BackendError(
-            f"{checkpoint.name} is an adapter, which needs peft: pip install 'avar-eval[peft]'"
-        ) from error
-    return PeftModel.from_pretrained(model, checkpoint.path).get_base_model()
 
 
 def _device(name: str) -> torch.device:

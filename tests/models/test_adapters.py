@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from avar_eval.errors import UsageError
@@ -79,6 +80,48 @@ def test_both_weights_make_its_identity(folder: Path, tmp_path: Path) -> None:
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"0")
     assert len({first, second, weights_sha256(resolve_checkpoint(str(folder)))}) == 3
+
+
+def test_a_tower_that_was_not_trained_stays_as_it_is(folder: Path) -> None:
+    """`up_proj` is in the vision tower, too: its tensors are there in whole, in part, or not at all."""
+    whole = summary_of(TransformersBackend(resolve_checkpoint(str(folder)), "cpu", "float32"))
+    path, settings = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    weights = load_file(path)
+    save_file({name: tensor for name, tensor in weights.items() if ".visual." not in name}, path)
+    with pytest.raises(BackendError, match=r"4 of the \d+ tensors .*visual\.blocks\.0\.mlp\.up_proj\.lora_A"):
+        TransformersBackend(resolve_checkpoint(str(folder)), "cpu").load()  # its configuration fills it with noise
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"init_lora_weights": True}))
+    frozen = summary_of(TransformersBackend(resolve_checkpoint(str(folder)), "cpu", "float32"))
+    assert frozen.user.vas != pytest.approx(whole.user.vas, rel=1e-4)
+    some = {name: tensor for name, tensor in weights.items() if ".visual.blocks.1." not in name}
+    assert len(some) == len(weights) - 2
+    save_file(some, path)
+    with pytest.raises(BackendError, match=r"2 of the \d+ tensors .*visual\.blocks\.1"):
+        TransformersBackend(resolve_checkpoint(str(folder)), "cpu").load()
+
+
+@pytest.mark.parametrize(
+    ("renamed", "message"),
+    [
+        (lambda name: name.replace(".model.language_model.", ".language_model.model."), "have no place in it"),
+        (lambda name: name.replace(".weight", ".default.weight"), "have no place in it"),
+        (lambda name: None if ".layers.0." in name else name, r"are missing \(base_model.*layers\.0\."),
+        (lambda name: None if "k_proj.lora_B" in name else name, r"are missing \(base_model.*k_proj\.lora_B"),
+        (lambda name: name.replace("layers.1.", "layers.91."), r"layers\.91\."),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(renamed: Any, message: str, folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({renamed(name): tensor for name, tensor in load_file(path).items() if renamed(name)}, path)
+    with pytest.raises(BackendError, match=rf"adapter .* does not fit .*{message}"):
+        TransformersBackend(resolve_checkpoint(str(folder)), "cpu").load()
+
+
+def test_an_adapter_that_is_no_part_of_the_layers_is_refused(folder: Path) -> None:
+    prefix = {"peft_type": "PREFIX_TUNING", "base_model_name_or_path": "avar-tiny", "num_virtual_tokens": 4}
+    (folder / "adapter_config.json").write_text(json.dumps(prefix))
+    with pytest.raises(BackendError, match="of kind PREFIX_TUNING"):
+        TransformersBackend(resolve_checkpoint(str(folder)), "cpu").load()
 
 
 def test_what_cannot_be_loaded_says_why(folder: Path, tmp_path: Path) -> None:
