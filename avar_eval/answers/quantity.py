@@ -7,6 +7,16 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from avar_eval.answers.markup import MAX_LENGTH, plain
+from avar_eval.answers.numerals import (
+    changed,
+    is_number_word,
+    letter_scale,
+    neighbours,
+    scaled,
+    spelled_number,
+    without_prefix,
+    without_suffix,
+)
 
 _UNSIGNED: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _DECIMAL: Final = rf"(?:{_UNSIGNED})(?:[eE][-+]?[0-9]{{1,3}})?"
@@ -15,7 +25,7 @@ _LATEX_FRACTION: Final = (
     rf"\\[dt]?frac\s?\{{\s?(?P<above>[-+]?(?:{_DECIMAL}))\s?\}}\s?\{{\s?(?P<below>[-+]?(?:{_DECIMAL}))\s?\}}"
 )
 _QUANTITY: Final = re.compile(
-    r"(?P<sign>[-+]?)\s?[€£¥]?\s?"
+    r"(?P<sign>[-+]?)\s?[€£¥₹]?\s?"
     rf"(?:(?P<whole>[0-9]{{1,9}}) (?P<part>[0-9]{{1,9}})/(?P<parts>[0-9]{{1,9}})"
     r"|(?P<wholes>[0-9]{1,9})\s?\\frac\{\s?(?P<share>[0-9]{1,9})\s?\}\{\s?(?P<shares>[0-9]{1,9})\s?\}"
     rf"|{_LATEX_FRACTION}"
@@ -35,11 +45,6 @@ _GREEK_UNITS: Final = {"Omega": "Ω", "mu": "µ"}
 _NOISY_DIGITS: Final = 15
 _TRUE_DIGITS: Final = 12
 _ONE_ITEM: Final = re.compile(r"\[\s?([^\[\],;]*)\s?\]|\{\s?([^{},;]*)\s?\}")
-_SCALES: Final = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_WORDS: Final = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-]  # fmt: skip
 _SHORT_UNIT: Final = (
     r"(?:[kcmnµμ]?m|in|ft|yd|mi|[kmµμ]?g|lbs?|oz|[mµμn]?s|hr?s?|min|d|m?[lL]|[kM]?[NJWVA]|[kMG]?Hz|k?Pa|[KCF]|mol|eV|rad"
     r"|[kmM]?Ω|[km]?cal|mph|[ap]\.?m)(?:\s?\^\s?\{?-?[1-4]\}?|[²³])?"
@@ -49,29 +54,39 @@ _UNIT: Final = re.compile(
     rf"°\s?[CF]?|%|′|″|[\u4e00-\u9fff]{{1,4}}|{_SHORT_UNIT}(?:\s?[/·*.]\s?{_SHORT_UNIT}){{0,2}}"
     rf"|(?:sq|cu)\.? ?{_SHORT_UNIT}|{_WORD_UNIT}(?: {_WORD_UNIT}){{0,3}}"
 )
-_UNIT_WORDS: Final = {"degree": "°", "degrees": "°", "deg": "°", "percent": "%"}
+_UNIT_WORDS: Final = {
+    **dict.fromkeys(("degree", "degrees", "deg"), "°"),
+    **dict.fromkeys(("percent", "percentage", "pct", "percents", "percentagepoints"), "%"),
+}
 # Words that make another number, or no definite one, of what stands before them.
 _NOT_A_UNIT: Final = re.compile(
     r"\b(?:pi|sqrt|root|times|plus|minus|divided|over|and|but|not|nor|or|more|less|fewer|than|about|approximately|most|least"
-    r"|hundred|thousand|million|billion|trillion|dozen|half|maybe|unknown)\b",
+    r"|hundreds?|thousands?|lakhs?|lacs?|millions?|crores?|billions?|trillions?|dozens?|score|half|maybe|unknown|squared|cubed"
+    r"|factorial|(?:third|quarter|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)th)s?|halves|fold|negative|below|under|above|zero|percentile|log|sin|cos|tan)\b"
+    # Of the 的, half 半, so many tenths 成 or 折, more than 多 余 几 以, about 左右, and the scales.
+    r"|[的半成折多余几以左右十百万萬亿億]|千(?![米克瓦焦帕伏卡赫升牛])",
     re.IGNORECASE,
 )
+_CURRENCY: Final = re.compile(
+    r"(?:\\?[$€£¥₹]|\bRs\.?)\s?(?P<number>[0-9][0-9,]{0,20}(?:\.[0-9]{1,9})?)\s?(?P<scale>[KkMmBb]|[mb]n)(?![A-Za-z$])"
+)
+_CURRENCY_SCALES: Final = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion"}
+_MIXED: Final = re.compile(r"(?P<whole>[0-9]{1,9})(?: and | )(?:(?P<above>[0-9]{1,9})/(?P<below>[0-9]{1,9})|(?=[a-z]))")
+_MOST_DEEDS: Final = 3
+"""Words like "half of" or "minus" before one number: "minus the square root of 16" has two."""
 _HEDGES: Final = re.compile(
     r"\b(?:not|no|none|neither|nor|never|cannot|can't|unable|impossible|unknown|unclear|unless|if|or|between|more than"
     r"|less than|fewer than|greater than|larger than|at least|at most|over|under|maybe|perhaps|might|could)\b|n['’]t\b",
     re.IGNORECASE,
 )
 # A value and its unit are one token: `2√3`, `5π`, `x2` and `3:4` hold digits but are no plain number.
-_TOKEN: Final = re.compile(rf"(?<![^\s(€£¥])[-+]?(?:{_DECIMAL})(?=[\s)%°,.;?]|$)")
+_TOKEN: Final = re.compile(rf"(?<![^\s(€£¥₹])[-+]?(?:{_DECIMAL})(?=[\s)%°,.;?]|$)")
 # "B. 9" answers with an option that nobody offered.
 _LABEL: Final = re.compile(r"[(\[]?[A-Za-z][)\].:]\s")
-_CHANGES_NUMBER: Final = re.compile(
-    r" (?:pi|sqrt|root|times|plus|minus|divided|more|less|fewer|hundred|thousand|million|billion|trillion|dozen)\b",
-    re.IGNORECASE,
-)
-_ARITHMETIC: Final = frozenset("√π^*+/<>≤≥\\±~≈=")
+_ARITHMETIC: Final = frozenset("√π^*+/<>≤≥≠\\±~≈=")
 _CHAIN: Final = re.compile(r"[=≈]|\\approx")
-_INEQUALITY: Final = frozenset("<>≤≥≠!")
+_INEQUALITY: Final = re.compile(r"[<>≤≥≠!]|\\(?:n?eq?|not|[lg][et]q?)(?![A-Za-z])")
+_NAME: Final = re.compile(r"[A-Za-z]{1,2}")
 _SEVERAL: Final = re.compile(r"[,;](?![0-9]{3}(?![0-9]))|\b(?:and|or)\b")
 
 
@@ -89,22 +104,53 @@ class Quantity(NamedTuple):
 def read_quantity(text: str) -> Quantity | None:
     """The number that the whole text is: 1,234 · 12 cm · 50 % · 3/4 · 1½ · \\frac{3}{4} · 1.3×10^{-4} · [7] · seven.
 
-    `50%` is 50 with the unit %, not 0.5: whether a share or a percentage was asked for, only the question knows.
-    None for anything else, and for texts beyond `MAX_LENGTH`.
+    Words and signs that make another number of it are read with it: negative 17 · 3 and a half · half of 40 · $45K ·
+    8 lakh · 26万 · 7 squared · 14 degrees below zero · the square root of 16. `50%` is 50 with the unit %, not 0.5:
+    whether a share or a percentage was asked for, only the question knows.
+    None for anything else (log 50), and for texts beyond `MAX_LENGTH`.
     """
     if len(text) > MAX_LENGTH:
         return None
-    text = _one_spelling(plain(text))
+    text = _one_spelling(plain(_CURRENCY.sub(_currency_scale, text)))
+    found = _in_digits(text) or _in_words(text)
+    return _altered(text) if found is None else found
+
+
+def _currency_scale(money: re.Match[str]) -> str:
+    """$45K as "45 thousand": K is no kelvin there, nor m a metre."""
+    return f"{money['number']} {_CURRENCY_SCALES[money['scale'].casefold()]}"
+
+
+def _in_digits(text: str) -> Quantity | None:
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        return _in_words(text)
-    value, unit = _value(match), match["unit"].strip()
-    scale, _, rest = unit.partition(" ")
-    if value is not None and scale.casefold() in _SCALES:
-        value, unit = value * _SCALES[scale.casefold()], rest
+        return None
+    value, unit = _value(match), match["unit"]
+    # Directly behind the digits a letter scales them; "300 K" are kelvin.
+    letter = letter_scale(unit[:1]) if unit[1:2] in ("", " ") else None
+    factor, unit = (letter, unit[1:]) if letter else scaled(unit.strip())
+    unit = unit.strip()
     if value is None or not _is_unit(unit):
         return None
-    return Quantity(-value if match["sign"] == "-" else value, _unit(unit))
+    return Quantity(factor * (-value if match["sign"] == "-" else value), _unit(unit))
+
+
+def _altered(text: str) -> Quantity | None:
+    """A number with words before or behind it that make another of it."""
+    deeds: list[str] = []
+    for _ in range(_MOST_DEEDS):
+        found = without_prefix(text) or without_suffix(text)
+        if found is None:
+            return None
+        deeds.append(found[0])
+        text = found[1].strip()
+        inner = _in_digits(text) or _in_words(text)
+        value = None if inner is None else inner.value
+        if inner is not None:
+            for deed in reversed(deeds):
+                value = None if value is None else changed(value, deed)
+            return None if value is None else Quantity(value, inner.unit)
+    return None
 
 
 def stated_quantity(text: str) -> Quantity | None:
@@ -162,10 +208,21 @@ def _decimal(digits: str) -> Fraction:
 
 
 def _in_words(text: str) -> Quantity | None:
-    word, _, unit = text.casefold().partition(" ")
-    if word not in _WORDS or not _is_unit(unit):
-        return None
-    return Quantity(Fraction(_WORDS.index(word)), _unit(unit))
+    """A number in words, or one whose fraction is: 3 and a half."""
+    whole = 0
+    mixed = _MIXED.match(text)
+    if mixed is not None and mixed["below"]:
+        share, unit = Fraction(int(mixed["above"]), int(mixed["below"]) or 1), text[mixed.end() :].strip()
+    else:
+        found = spelled_number(text[mixed.end() :] if mixed else text)
+        if found is None:
+            return None
+        share, unit = found
+    if mixed is not None:
+        whole = int(mixed["whole"])
+        if not 0 < share < 1:
+            return None
+    return Quantity(whole + share, _unit(unit)) if _is_unit(unit) else None
 
 
 def _unit(text: str) -> str:
@@ -178,16 +235,22 @@ def _unit(text: str) -> str:
 def _is_unit(text: str) -> bool:
     if not text:
         return True
-    return len(text) <= 60 and bool(_UNIT.fullmatch(text)) and not _NOT_A_UNIT.search(text)
+    if len(text) > 60 or not _UNIT.fullmatch(text) or _NOT_A_UNIT.search(text):
+        return False
+    return not any(map(is_number_word, text.split()))
 
 
 def _end_of_chain(text: str) -> Quantity | None:
     """`x = 10.8` and `a = b ≈ 10.8` end in their value; `x = 1, y = 2` has two."""
     parts = _CHAIN.split(plain(text))
-    if len(parts) < 2 or "\n" in text.strip() or not _INEQUALITY.isdisjoint(text):
+    if len(parts) < 2 or "\n" in text.strip() or _INEQUALITY.search(text):
         return None
     several = any(_SEVERAL.search(part) or _HEDGES.search(part) for part in parts)
-    return None if several else read_quantity(parts[-1])
+    if several:
+        return None
+    value = read_quantity(parts[-1])
+    # 5 = x
+    return read_quantity(parts[0]) if value is None and len(parts) == 2 and _NAME.fullmatch(parts[1].strip()) else value
 
 
 def _only_number(text: str) -> Quantity | None:
@@ -197,9 +260,10 @@ def _only_number(text: str) -> Quantity | None:
     tokens = list(_TOKEN.finditer(text))
     if len(tokens) != 1 or _has_digit(text[: tokens[0].start()] + text[tokens[0].end() :]):
         return None
-    if _LABEL.match(text) or _CHANGES_NUMBER.match(text, tokens[0].end()):
+    if _LABEL.match(text):
         return None
-    return read_quantity(tokens[0][0])
+    start, end = neighbours(text, *tokens[0].span())
+    return read_quantity(text[start:end])
 
 
 def _has_digit(text: str) -> bool:
