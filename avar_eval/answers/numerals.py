@@ -12,9 +12,9 @@ from typing import Final
 
 _SMALL: Final = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
-    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17,
-    "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70,
-    "eighty": 80, "ninety": 90,
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+    "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60,
+    "seventy": 70, "eighty": 80, "ninety": 90,
 }  # fmt: skip
 _SCALES: Final = {
     "hundred": 10**2, "thousand": 10**3, "lakh": 10**5, "lac": 10**5, "million": 10**6, "crore": 10**7,
@@ -197,15 +197,13 @@ def _share(words: Sequence[str]) -> Fraction | None:
         above, below = map(int, words[0].split("/"))
         return Fraction(above, below) if below else None
     *count, part = words
-    below = _PARTS.get(part) or _PARTS.get(part.removesuffix("s"))
-    if part in ("percent", "%"):
-        below = 100
-    if below is None or (not count and part != "half"):
+    pieces = 100 if part in ("percent", "%") else _PARTS.get(part) or _PARTS.get(part.removesuffix("s"))
+    if pieces is None or (not count and part != "half"):
         return None
     if count in ([], ["a"], ["an"], ["the"], ["one"]):
-        return Fraction(1, below)
-    above = int(count[0]) if len(count) == 1 and count[0].isdecimal() else _cardinal(count)
-    return None if above is None else Fraction(above, below)
+        return Fraction(1, pieces)
+    number = int(count[0]) if len(count) == 1 and count[0].isdecimal() else _cardinal(count)
+    return None if number is None else Fraction(number, pieces)
 
 
 def _cardinal(words: Sequence[str]) -> int | None:
