@@ -46,8 +46,8 @@ def float_equal(answer: str, gold: str, *, precision: int | None = None, toleran
     """Whether the answer states the gold number.
 
     precision: decimals to which both are rounded before comparison, as `round(float(x), precision)` does in MathVista's
-    normalisation (evaluation/calculate_score.py of lupantech/MathVista). Without it they agree within the absolute
-    `tolerance` or, for large numbers, the same relative one.
+    normalisation (evaluation/calculate_score.py of lupantech/MathVista). Without it they agree within `tolerance`
+    of each other, relative to their size: 4e-9 is not 3e-9, and nothing but 0 is 0.
     """
     stated = stated_quantity(answer)
     if stated is None:
@@ -55,7 +55,7 @@ def float_equal(answer: str, gold: str, *, precision: int | None = None, toleran
     found, wanted = _float(stated.value), _float(_number(gold))
     if precision is not None:
         return round(found, precision) == round(wanted, precision)
-    return math.isclose(found, wanted, rel_tol=tolerance, abs_tol=tolerance)
+    return math.isclose(found, wanted, rel_tol=tolerance)
 
 
 def list_equal(answer: str, gold: str) -> bool:
