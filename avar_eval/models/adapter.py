@@ -1,4 +1,4 @@
-"""LoRA adapters and their kin, as peft writes them, put into the layers of their base: all of their tensors, or none."""
+"""LoRA adapters and their kin, as peft writes them, put into the layers of their base: all their tensors, or none."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +17,8 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     """The model with an adapter in its layers, not merged: merging would round its weights once more.
 
     Tensors that are named as an older transformers named the base's layers find their place through transformers' own
-    table of renamings. A stack of layers of which the adapter has nothing, such as a vision tower that was frozen, stays
-    as it is. Raises BackendError, with names, where the adapter's other tensors are not those that its configuration
+    table of renamings. A stack of layers of which the adapter has nothing, such as a frozen vision tower, stays as it
+    is. Raises BackendError, with names, where the adapter's other tensors are not those that its configuration
     asks for: peft would leave those layers as they are, and the base would be scored for the adapter.
     """
     try:

@@ -32,6 +32,16 @@ class CheckpointError(AvarError):
 
 ADAPTER_CONFIG = "adapter_config.json"
 
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""In the order in which transformers looks for them (`_get_resolved_checkpoint_files`)."""
+_ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""In the order in which peft does (`load_peft_weights`)."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -175,7 +185,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def weights_sha256(checkpoint: Checkpoint) -> str:
     """One SHA-256 (hex) over everything that decides a checkpoint's answers: weights, configuration, tokenizer.
 
-    An adapter's covers its own files and its base's. Raises CheckpointError where there are no safetensors weights.
+    An adapter's covers its own files and its base's. Raises CheckpointError where there are no weights, or not all.
     """
     own = _folder_sha256(checkpoint.path)
     if checkpoint.base is None:
@@ -184,13 +194,37 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
 
 
 def _folder_sha256(path: Path) -> str:
-    files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".jinja", ".txt"))
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise CheckpointError(f"{path} holds no .safetensors weights")
+    endings = {".safetensors", ".json", ".jinja", ".txt"}
+    if not (path / "tokenizer.json").is_file():
+        endings |= {".model", ".tiktoken"}  # what a tokenizer is then made from
+    read = {file for file in path.iterdir() if file.suffix in endings and file.name not in _LOGS and file.is_file()}
     digest = hashlib.sha256()
-    for file in files:
-        if file.name in _LOGS:
-            continue
-        with file.open("rb") as opened:
-            digest.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    for file in sorted(read | set(_loaded_weights(path))):
+        try:
+            with file.open("rb") as opened:
+                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+        digest.update(f"{file.relative_to(path)}\0{sha256}\n".encode())
     return digest.hexdigest()
+
+
+def _loaded_weights(path: Path) -> list[Path]:
+    """The files that transformers (of a model) or peft (of an adapter) would load weights from, its index included.
+
+    What else lies in the folder is not read: beside model.safetensors, a pytorch_model.bin changes nothing.
+    """
+    if (path / "config.json").is_file():
+        named = _read_json(path / "config.json").get("transformers_weights")
+        names = (named,) if isinstance(named, str) else _WEIGHTS
+    else:
+        names = _ADAPTER_WEIGHTS
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{path} holds no weights: it has no {' and no '.join(names)}")
+    if not found.name.endswith(".index.json"):
+        return [found]
+    shards = _read_json(found).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise CheckpointError(f"{found} does not say which files hold the weights: fetch it again")
+    return [found, *(path / shard for shard in dict.fromkeys(shards.values()))]
