@@ -214,11 +214,10 @@ def _loaded_weights(path: Path) -> list[Path]:
 
     What else lies in the folder is not read: beside model.safetensors, a pytorch_model.bin changes nothing.
     """
+    names: tuple[str, ...] = _ADAPTER_WEIGHTS
     if (path / "config.json").is_file():
         named = _read_json(path / "config.json").get("transformers_weights")
         names = (named,) if isinstance(named, str) else _WEIGHTS
-    else:
-        names = _ADAPTER_WEIGHTS
     found = next((path / name for name in names if (path / name).is_file()), None)
     if found is None:
         raise CheckpointError(f"{path} holds no weights: it has no {' and no '.join(names)}")
