@@ -89,12 +89,16 @@ class JudgementRecord(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that an API counted for one response, those of its prompt with images included."""
+    """Tokens that an API counted for one response, those of its prompt with images included.
+
+    estimated: it did not count, and these are more than there were.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     prompt_tokens: int
     completion_tokens: int
+    estimated: bool = False
 
 
 class JudgeRecord(BaseModel):
@@ -109,7 +113,10 @@ class JudgeRecord(BaseModel):
 
 
 class Record(BaseModel):
-    """One response and all that is known of it. usage: where an API answered, which tells no token ids."""
+    """One response and all that is known of it. usage: where an API answered, which tells no token ids.
+
+    changed: what became of parameters of the decoding that the API does not take (name -> how).
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -125,6 +132,7 @@ class Record(BaseModel):
     judgement: JudgementRecord | None = None
     attention: AttentionSummary | None = None
     usage: Usage | None = None
+    changed: dict[str, str] | None = None
     judge: JudgeRecord | None = None
 
     def outcome(self, judge: JudgeOutcome | None = None) -> Outcome:

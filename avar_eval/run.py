@@ -39,6 +39,7 @@ from avar_eval.tasks.prompts import Style
 
 if TYPE_CHECKING:
     from avar_eval.models.lmms_wrapper import Avar
+    from avar_eval.records import Record
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ def _protocol(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict
         "revision": lm.checkpoint.revision,
         "weights_sha256": lm.weights,
         "dtype": lm.backend.dtype,
-        "backend": {"backend": lm.backend.name, **lm.backend.identity()},
+        "backend": {"backend": lm.backend.name, **lm.backend.identity(), **_changed(asked)},
         "system_prompt": lm.system_prompt,
         "prompt_style": prompt_style(config),
         "instruction": lm.instruction,
@@ -314,6 +315,15 @@ def _protocol(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict
         "versions": _versions(lm.backend.name),
         "command": config.command,
     } | ({} if config.training is None else {"training": asdict(config.training)})
+
+
+def _changed(asked: Mapping[str, Sequence["Record"]]) -> dict[str, dict[str, str]]:
+    """Parameters that the server did not take, if there are any: the decoding was not as it stands in the protocol."""
+    changed: dict[str, str] = {}
+    for records in asked.values():
+        for record in records:
+            changed |= record.changed or {}
+    return {"changed": changed} if changed else {}
 
 
 def _versions(backend: BackendName) -> dict[str, str]:

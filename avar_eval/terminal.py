@@ -1,13 +1,53 @@
-"""Standard output for tables."""
+"""The terminal, and the border at which other people's text comes to it: servers', rows', checkpoints', file names'.
 
-from typing import Final
+All that is printed goes through `inert`: by `say` and `note`, or on a console of this module.
+"""
 
-from rich.console import Console
+import re
+import sys
+import traceback
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, TextIO
+
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from avar_eval.keys import masked
 
 UNFOLDED = 10_000
 """Columns, more than any table is wide."""
 UNREADABLE: Final = 100_000
 """From here on a ratio is written by `exponential`: one head without the system turn makes a mean of them billions."""
+
+_ACTIVE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, colours, renames the window, writes backwards, cannot be written; line ends and tabs stay."""
+
+
+def inert(text: str) -> str:
+    """The text without API keys, what a terminal obeys written as \\u001b: JSON stays the same JSON."""
+    return _ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", masked(text))
+
+
+def say(text: str, end: str = "\n", file: TextIO | None = None) -> None:
+    """Print on standard output, or into `file`."""
+    typer.echo(inert(text) + end, nl=False, file=file)
+
+
+def note(text: str) -> None:
+    """Print on standard error."""
+    say(text, file=sys.stderr)
+
+
+class InertConsole(Console):
+    """A console on which nothing that it is given is obeyed; its own colours and bars are."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich does, each segment made inert."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(inert(text), style)
 
 
 def wide_console() -> Console:
@@ -15,10 +55,15 @@ def wide_console() -> Console:
 
     Brackets are printed as they are: names of folders and a server's words may hold what rich takes for markup.
     """
-    console = Console(markup=False, highlight=False)
+    console = InertConsole(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = UNFOLDED
     return console
+
+
+def print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """`sys.excepthook`: the traceback of a fault of ours, which may quote anybody."""
+    note("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
 
 
 def exponential(value: float, decimals: int) -> str:

@@ -37,7 +37,7 @@ from avar_eval.score.responses import ResponsesError, score_responses
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.files import DataError, rows_by_id
 
-HEAVY = ("torch", "transformers", "lmms_eval", "datasets", "trl", "openai")
+HEAVY = ("torch", "transformers", "lmms_eval", "datasets", "trl", "httpx")
 ROWS = 40
 Lines = list[dict[str, Any]]
 
@@ -296,7 +296,7 @@ def test_a_run_keeps_its_judges_verdicts(tmp_path: Path, data: Path) -> None:
         judged = score_run(run, data, JudgeModel("judge", server.url, rate=1000))
     metrics = judged.tasks["mathvista"].metrics
     assert (metrics["accuracy"].value, metrics["judge"].value) == (1 / ROWS, 1.0)
-    assert judged.protocol["judge"] == {"model": "judge", "prompts": "judge-1"}
+    assert judged.protocol["judge"] == {"model": "judge", "prompts": "judge-2"}
     assert score_run(run, data) == judged
 
 

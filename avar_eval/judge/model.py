@@ -1,17 +1,15 @@
 """Which judge model, where it is served, and how patiently it is asked. Light: no client is imported."""
 
-import os
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from avar_eval.endpoint import check_url
+from avar_eval.endpoint.url import check_url, key_for
 from avar_eval.errors import UsageError
 from avar_eval.judge.prompts import PROMPTS_VERSION
 
 JUDGE_CACHE_NAME: Final = "judge.jsonl"
 """The judge's replies, beside a run's records.jsonl."""
-
-DEFAULT_KEY_ENV: Final = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -19,13 +17,14 @@ class JudgeModel:
     """A model behind an OpenAI-compatible endpoint.
 
     url: such as http://localhost:8000/v1. key: "none" for servers that want none. rate: requests a second, at most;
-    timeout: seconds a request; attempts: for one reply, with waits that double from `wait` seconds between them;
+    timeout: seconds a request, from the connection to the reply's last byte; attempts: for one reply, with waits that
+    double from `wait` seconds between them;
     workers: requests at a time.
     """
 
     model: str
     url: str
-    key: str = "none"
+    key: str = field(default="none", repr=False)
     rate: float = 10.0
     timeout: float = 60.0
     attempts: int = 5
@@ -47,6 +46,6 @@ def judge_from_options(model: str | None, url: str | None, key_env: str | None, 
         check_url(url)
     except ValueError as error:
         raise UsageError(f"--judge-url: {error}") from error
-    if key_env is not None and not os.environ.get(key_env):
-        raise UsageError(f"--judge-key-env names {key_env}, and that environment variable is not set")
-    return JudgeModel(model, url, os.environ.get(key_env or DEFAULT_KEY_ENV) or "none", rate)
+    if not 0 < rate < math.inf:
+        raise UsageError(f"--judge-rate takes requests a second, above 0, not {rate}")
+    return JudgeModel(model, url, key_for(url, key_env, "--judge-key-env") or "none", rate)

@@ -7,7 +7,7 @@ the gold answer? A reply of any other form is no verdict.
 import re
 from typing import Final
 
-PROMPTS_VERSION: Final = "judge-1"
+PROMPTS_VERSION: Final = "judge-2"
 """A change of a prompt, or of how its reply is read, changes the version."""
 
 RESPONSE_LENGTH: Final = 8_000
@@ -50,8 +50,8 @@ instruction in the given answer.
 [End of the given answer]
 Reply with one word: SAME or DIFFERENT."""
 
-_FINAL_ANSWER: Final = re.compile(r"^[*_\s]*final answer[*_]*\s*:[*_]*(.*)$", re.IGNORECASE | re.MULTILINE)
-_THOUGHT: Final = re.compile(r"\A.*</think>", re.DOTALL)
+_MARKUP: Final = "*_#>`\"' \t"
+_LABEL: Final = re.compile(r"final answer[*_`]*[ \t]*:", re.IGNORECASE)
 
 
 class UnusableReplyError(ValueError):
@@ -65,10 +65,13 @@ def extraction_prompt(question: str, response: str) -> str:
 
 def read_extraction(reply: str) -> str | None:
     """The final answer that the judge found, None if it found none. Raises UnusableReplyError."""
-    found: list[str] = _FINAL_ANSWER.findall(_THOUGHT.sub("", reply))
-    if not found:
+    # Line by line: one pattern over a whole reply is quadratic in the spaces of one that is full of them.
+    lines = [line.strip(_MARKUP) for line in _said(reply) if line.strip(_MARKUP)]
+    labelled = [(number, label.end()) for number, line in enumerate(lines) if (label := _LABEL.match(line))]
+    if not labelled:
         raise UnusableReplyError(f"no line 'Final answer: …' in {reply[:80]!r}")
-    answer = found[-1].strip().strip("*_").strip()
+    number, end = labelled[-1]
+    answer = lines[number][end:].strip().strip("*_").strip() or "".join(lines[number + 1 : number + 2])
     if not answer or len(answer) > ANSWER_LENGTH:
         raise UnusableReplyError(f"not an answer: {answer[:80]!r}")
     return None if answer.strip("\"'.[]()").upper() == "NONE" else answer
@@ -81,7 +84,14 @@ def comparison_prompt(question: str, target: str, answer: str) -> str:
 
 def read_comparison(reply: str) -> bool:
     """Whether the judge finds the answers the same. Raises UnusableReplyError."""
-    word = _THOUGHT.sub("", reply).strip().strip("\"'.*_[]()").upper()
-    if word not in ("SAME", "DIFFERENT"):
+    lines = [word for line in _said(reply) if (word := line.strip(_MARKUP + ".[]()").upper())]
+    # A reason before or after the word is not asked for, and does no harm.
+    verdicts = {line for line in lines if line in ("SAME", "DIFFERENT")}
+    if len(verdicts) != 1 or not verdicts & {lines[0], lines[-1]}:
         raise UnusableReplyError(f"neither SAME nor DIFFERENT: {reply[:80]!r}")
-    return word == "SAME"
+    return verdicts == {"SAME"}
+
+
+def _said(reply: str) -> list[str]:
+    """The lines of a reply behind its thoughts."""
+    return reply.rpartition("</think>")[2].splitlines()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import threading
 from pathlib import Path
 
 from avar_eval.errors import AvarError
@@ -22,7 +21,6 @@ class JudgeReplies:
     def __init__(self, path: Path, model: str) -> None:
         self._path, self._model = path, model
         self._replies: dict[str, str] = {}
-        self._lock = threading.Lock()
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
@@ -48,18 +46,17 @@ class JudgeReplies:
         key = self._key(prompt)
         # ASCII: a reply may hold half of a surrogate pair, which UTF-8 does not know.
         line = json.dumps({"key": key, "reply": reply}).encode() + b"\n"
-        with self._lock:
-            before = os.fstat(self._file).st_size
-            try:
-                while line:
-                    line = line[os.write(self._file, line) :]
-            except OSError as error:
-                os.ftruncate(self._file, before)
-                raise RepliesError(
-                    f"cannot append to {self._path}: {error.strerror}; the judge's replies so far are intact, run the "
-                    "same command again to go on"
-                ) from error
-            self._replies[key] = reply
+        before = os.fstat(self._file).st_size
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+        except OSError as error:
+            os.ftruncate(self._file, before)
+            raise RepliesError(
+                f"cannot append to {self._path}: {error.strerror}; the judge's replies so far are intact, run the "
+                "same command again to go on"
+            ) from error
+        self._replies[key] = reply
 
     def _key(self, prompt: str) -> str:
         return hashlib.sha256(json.dumps([self._model, prompt]).encode()).hexdigest()
@@ -71,7 +68,7 @@ class JudgeReplies:
             try:
                 entry = json.loads(line)
                 self._replies[entry["key"]] = str(entry["reply"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise RepliesError(
                     f"{self._path}, line {number} is not a judge's reply: delete that line, or the file to ask anew"
                 ) from error

@@ -1,12 +1,12 @@
 """A judge model's outcomes for responses: what it says their final answer is, and whether that is the gold answer."""
 
-import sys
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from avar_eval.errors import AvarError
 from avar_eval.judge.client import JudgeCallError, JudgeClient
 from avar_eval.judge.model import JudgeModel
 from avar_eval.judge.prompts import (
@@ -20,6 +20,7 @@ from avar_eval.judge.replies import JudgeReplies
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.progress import Bar
 from avar_eval.tasks.catalog import question_and_target
+from avar_eval.terminal import note
 
 T = TypeVar("T")
 
@@ -51,31 +52,41 @@ def judge_responses(questions: Sequence[Question], judge: JudgeModel, replies: P
     how many there were and why.
     """
     with JudgeReplies(replies, judge.model) as known:
-        bench = _Bench(JudgeClient(judge), known)
-        outcomes = _in_threads(questions, bench.outcome, judge.workers)
+        outcomes, last_error = asyncio.run(_outcomes(questions, judge, known))
     failed = sum(outcome.state == "judge_error" for outcome in outcomes)
     if failed:
-        print(
+        note(
             f"warning: the judge {judge.model} has no verdict on {failed} of {len(outcomes)} responses "
-            f"(judge_error); the last reason: {bench.last_error}. Run the same command again to ask about those only",
-            file=sys.stderr,
+            f"(judge_error); the last reason: {last_error}. Run the same command again to ask about those only"
         )
     return outcomes
 
 
-def _in_threads(
-    questions: Sequence[Question], outcome: Callable[[Question], JudgeOutcome], workers: int
-) -> list[JudgeOutcome]:
-    executor = ThreadPoolExecutor(workers)
-    try:
-        futures: list[Future[JudgeOutcome]] = [executor.submit(outcome, question) for question in questions]
-        with Bar("judge", len(futures)) as bar:
-            for finished in as_completed(futures):
-                finished.result()  # an error that is no judge_error, such as a full disk, stops the rest
+async def _outcomes(
+    questions: Sequence[Question], judge: JudgeModel, known: JudgeReplies
+) -> tuple[list[JudgeOutcome], str]:
+    """The outcomes, in order, and the last reason why one is a judge_error; `judge.workers` are asked at a time."""
+    bench = _Bench(JudgeClient(judge), known)
+    waiting = iter(enumerate(questions))
+    outcomes: dict[int, JudgeOutcome] = {}
+
+    with Bar("judge", len(questions)) as bar:
+
+        async def work() -> None:
+            for number, question in waiting:
+                outcomes[number] = await bench.outcome(question)
                 bar.advance(1)
-        return [future.result() for future in futures]
-    finally:
-        executor.shutdown(cancel_futures=True)
+
+        try:
+            # An error that is no judge_error, such as a full disk, stops the rest.
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(judge.workers):
+                    workers.create_task(work())
+        except* AvarError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            await bench.close()
+    return [outcomes[number] for number in range(len(questions))], bench.last_error
 
 
 class _Bench:
@@ -85,15 +96,18 @@ class _Bench:
         self._client, self._replies = client, replies
         self.last_error = ""
 
-    def outcome(self, asked: Question) -> JudgeOutcome:
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def outcome(self, asked: Question) -> JudgeOutcome:
         if asked.cut:
             return JudgeOutcome("truncated", None, False)
         answer = None
         try:
-            answer = self._ask(extraction_prompt(asked.question, asked.response), read_extraction)
+            answer = await self._ask(extraction_prompt(asked.question, asked.response), read_extraction)
             if answer is None:
                 return JudgeOutcome("unparsed", None, False)
-            same = answer == asked.target or self._ask(
+            same = answer == asked.target or await self._ask(
                 comparison_prompt(asked.question, asked.target, answer), read_comparison
             )
         except (JudgeCallError, UnusableReplyError) as error:
@@ -101,20 +115,20 @@ class _Bench:
             return JudgeOutcome("judge_error", answer, None)
         return JudgeOutcome("scored", answer, same)
 
-    def _ask(self, prompt: str, read: Callable[[str], T]) -> T:
+    async def _ask(self, prompt: str, read: Callable[[str], T]) -> T:
         """The judge's reply as read; one of the wrong form is not kept, and asked for anew."""
         known = self._replies.get(prompt)
         if known is not None:
             return read(known)
         for _ in range(_ATTEMPTS_AT_FORM - 1):
             try:
-                return self._asked(prompt, read)
+                return await self._asked(prompt, read)
             except UnusableReplyError:
                 continue
-        return self._asked(prompt, read)
+        return await self._asked(prompt, read)
 
-    def _asked(self, prompt: str, read: Callable[[str], T]) -> T:
-        reply = self._client.ask(prompt)
+    async def _asked(self, prompt: str, read: Callable[[str], T]) -> T:
+        reply = await self._client.ask(prompt)
         found = read(reply)
         self._replies.add(prompt, reply)
         return found

@@ -8,50 +8,37 @@ import base64
 import io
 import json
 import math
-import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-import openai
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from avar_eval.endpoint import check_url, requested_wait
-from avar_eval.errors import UsageError
+from avar_eval.endpoint.exchange import Exchange
+from avar_eval.endpoint.failure import RequestError
+from avar_eval.endpoint.parameters import Parameters
+from avar_eval.endpoint.reply import Completion, read_reply
+from avar_eval.endpoint.url import DEFAULT_KEY_ENV, check_url, key_for
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import ModelEntry
+from avar_eval.models.spending import Spending, check_prices
 from avar_eval.records import Usage
+from avar_eval.terminal import note
 
-_PENDING_STATUSES = (408, 409, 429)
-_SECONDS_TO_CONNECT = 30.0
-_SECONDS_BETWEEN_NOTES = 10.0
+_SECONDS_BETWEEN_NOTES: Final = 10.0
 """Many requests wait at a time: one of them says so."""
-_REFUSED_STATUSES = (400, 413, 422)
-"""Of a request that is at fault itself: too long, or of content that the server does not accept."""
-
-
-class CostLimitError(BackendError):
-    """The money that a run may cost is spent."""
-
-
-def _prices(given: object) -> object:
-    """`PROMPT,RESPONSE` as the command line writes it."""
-    if not isinstance(given, str):
-        return given
-    try:
-        prices = tuple(map(float, given.split(",")))
-    except ValueError:
-        prices = ()
-    if len(prices) != 2 or not all(0 <= price < math.inf for price in prices):
-        raise ValueError(f"give PROMPT,RESPONSE in dollars a million tokens, such as 2.5,10, not {given!r}")
-    return prices
+_TIMED_OUT_TWICE: Final = 2
+"""Attempts after which a request that takes too long is not made again: each has had the whole of its time."""
+_TOKENS_OF_A_TURN: Final = 16
+_TOKENS_OF_A_PICTURE: Final = 1500
+_PIXELS_OF_A_TOKEN: Final = 28 * 28
+"""Of the models that see the most of a picture; those that count a picture otherwise are learnt from their replies."""
 
 
 class ApiOptions(BaseModel):
@@ -59,18 +46,19 @@ class ApiOptions(BaseModel):
 
     url: up to and with `/v1`. key_env: the environment variable with the key. concurrency: requests at a time.
     requests_per_minute: at most so many are begun. price: US dollars a million tokens of prompt and of response.
-    cost_limit: US dollars after which no request is begun, what the record book holds already counted; requests in
-    flight are still paid for. retries: after a busy or failing server; the waits double, from `first_wait` seconds.
-    timeout: seconds for one response; a server that asks for a longer wait than this is not waited for.
+    cost_limit: US dollars that are not exceeded, what the record book holds already counted; a request is begun only if
+    there is room for what it may cost at worst. retries: after a busy or failing server; the waits double, from
+    `first_wait` seconds. timeout: seconds for one response, from the connection to its last byte; a server that asks
+    for a longer wait than this is not waited for.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     url: str
     key_env: str | None = None
     concurrency: int = Field(16, ge=1)
     requests_per_minute: float | None = Field(None, gt=0)
-    price: Annotated[tuple[float, float] | None, BeforeValidator(_prices)] = None
+    price: Annotated[tuple[float, float] | None, BeforeValidator(check_prices)] = None
     cost_limit: float | None = Field(None, gt=0)
     retries: int = Field(6, ge=0)
     first_wait: float = Field(1.0, gt=0)
@@ -82,34 +70,6 @@ class ApiOptions(BaseModel):
         if self.cost_limit is not None and self.price is None:
             raise ValueError("a cost limit needs the prices: --api-price PROMPT,RESPONSE in dollars a million tokens")
         return self
-
-
-class _Message(BaseModel):
-    """What a model said. Thoughts that a server has cut off stand in a field of their own, which has two names."""
-
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Counts(BaseModel):
-    """Tokens, as far as a server counts them."""
-
-    prompt_tokens: int | None = Field(None, ge=0)
-    completion_tokens: int | None = Field(None, ge=0)
-
-
-class _Completion(BaseModel):
-    """What is read of a chat completion: OpenAI's client itself takes whatever a server sends for one."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -138,11 +98,10 @@ class ApiBackend:
     def __init__(self, served: ServedModel, options: ApiOptions) -> None:
         self.served = served
         self.options = options
-        self._key_env = options.key_env or "OPENAI_API_KEY"
-        self._key = os.environ.get(self._key_env)
-        if options.key_env is not None and not self._key:
-            raise UsageError(f"the environment variable {options.key_env} holds no key")
-        self._spent = 0.0
+        self._key = key_for(options.url, options.key_env, "--api-key-env")
+        self._spending = Spending(options.price, options.cost_limit)
+        self._parameters = Parameters()
+        self._uncounted = 0
         self._next_start = 0.0
         self._last_note = -math.inf
 
@@ -159,7 +118,7 @@ class ApiBackend:
     def recall(self, usages: Iterable[Usage]) -> None:
         """Count what earlier runs of the same record book have cost."""
         for usage in usages:
-            self._spend(usage)
+            self._spending.recall(usage)
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The messages as JSON, with {"type": "image"} where a picture is sent."""
@@ -172,43 +131,32 @@ class ApiBackend:
     ) -> Iterator[tuple[int, Generation | Refusal]]:
         """Number and response of each prompt, as they arrive; at most `concurrency` are under way.
 
-        Raises BackendError, after all that was under way has arrived, if the server cannot be reached, refuses the key
-        or more than `may_refuse` questions, or stays busy through all retries, and CostLimitError if the money is
-        spent.
+        A question that this server refuses, or does not answer in all attempts, is a Refusal. Raises BackendError,
+        after all that was under way has arrived, if the server cannot be reached, refuses the key or more than
+        `may_refuse` questions, or stays busy through all retries, and CostLimitError if the money is spent.
         """
         with asyncio.Runner() as runner:
-            client = self._client()
-            yield from answer_as_they_finish(
-                runner,
-                prompts,
-                lambda _, prompt: self._ask(client, prompt, decoding),
-                self.options.concurrency,
-                may_refuse,
-                self._over_budget,
-            )
-            runner.run(client.close())
+            self._spending.begin()
+            exchange = Exchange(self.options.url, self._key, self.options.timeout)
+            try:
+                yield from answer_as_they_finish(
+                    runner,
+                    prompts,
+                    lambda _, prompt: self._ask(exchange, prompt, decoding),
+                    self.options.concurrency,
+                    may_refuse,
+                )
+            finally:
+                runner.run(exchange.close())
 
-    def _client(self) -> openai.AsyncOpenAI:
-        timeout = openai.Timeout(self.options.timeout, connect=min(_SECONDS_TO_CONNECT, self.options.timeout))
-        return openai.AsyncOpenAI(
-            base_url=self.options.url, api_key=self._key or "none", timeout=timeout, max_retries=0
-        )
-
-    def _over_budget(self) -> CostLimitError | None:
-        limit = self.options.cost_limit
-        if limit is None or self._spent < limit:
-            return None
-        return CostLimitError(
-            f"the cost limit of {limit:g} dollars is reached ({self._spent:.4g} spent); what is answered is kept, "
-            "raise --api-cost-limit to go on"
-        )
-
-    async def _ask(self, client: openai.AsyncOpenAI, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
+    async def _ask(self, exchange: Exchange, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
         """One response. Raises BackendError with what to do about it."""
-        request = self._request(prompt, decoding)
+        images = prompt.images()
+        request = self._request(prompt, images, decoding)
+        worst = Usage(prompt_tokens=_most_tokens(prompt.prompt, images), completion_tokens=decoding.max_new_tokens)
         retrying = AsyncRetrying(
             retry=retry_if_exception(self._passes),
-            stop=stop_after_attempt(1 + self.options.retries),
+            stop=self._enough,
             wait=self._wait,
             before_sleep=self._note_wait,
             reraise=True,
@@ -216,20 +164,37 @@ class ApiBackend:
         try:
             async for attempt in retrying:
                 with attempt:
-                    await self._turn()
-                    reply = await client.chat.completions.with_raw_response.create(**request)
-                    return self._generation(reply.content)
-        except openai.OpenAIError as error:
-            if isinstance(error, openai.APIStatusError) and error.status_code in _REFUSED_STATUSES:
-                return Refusal(f"{self.options.url} refuses a request: {_said(error)}")
-            raise self._explained(error) from error
+                    return await self._attempt(exchange, request, worst)
+        except RequestError as failure:
+            if failure.kind in ("refused", "unanswered"):
+                return Refusal(failure.reason)
+            raise self._explained(failure) from failure
         raise AssertionError("tenacity re-raises the last error")
 
-    def _request(self, prompt: Prompt, decoding: Decoding) -> dict[str, Any]:
+    async def _attempt(self, exchange: Exchange, request: dict[str, Any], worst: Usage) -> Generation:
+        """One request, or several where the server does not take a parameter. Raises RequestError."""
+        while True:
+            await self._turn()
+            sent = self._parameters.fitted(request)
+            async with self._spending.reserved(worst) as reservation:
+                try:
+                    completion = read_reply(self.options.url, await exchange.post(sent))
+                except RequestError as failure:
+                    if failure.sent:  # what was lost may have been written, and is paid for then
+                        reservation.cost = reservation.most
+                    if not self._parameters.learn(sent, failure):
+                        raise
+                    continue
+                usage = self._usage(completion, worst)
+                reservation.cost = None if usage is None else self._spending.cost(usage)
+            changed = {name: how for name, how in self._parameters.changed.items() if name in request}
+            return Generation([], [], _text(completion), completion.finish_reason, usage, changed or None)
+
+    def _request(self, prompt: Prompt, images: Sequence[Image], decoding: Decoding) -> dict[str, Any]:
         official = urlsplit(self.options.url).hostname == "api.openai.com"  # its newer models refuse `max_tokens`
         request: dict[str, Any] = {
             "model": self.served.model,
-            "messages": _with_images(json.loads(prompt.prompt), prompt.images()),
+            "messages": _with_images(json.loads(prompt.prompt), images),
             "temperature": decoding.temperature,
             "max_completion_tokens" if official else "max_tokens": decoding.max_new_tokens,
         }
@@ -237,12 +202,12 @@ class ApiBackend:
             request |= {"top_p": decoding.top_p, "seed": int(prompt.key[:7], 16)}
         if decoding.stop:
             request["stop"] = list(decoding.stop)
-        extra: dict[str, float] = {}  # not in OpenAI's interface, but in those of vLLM and SGLang
+        # Not in OpenAI's interface, but in those of vLLM and SGLang.
         if decoding.top_k and not decoding.greedy:
-            extra["top_k"] = decoding.top_k
+            request["top_k"] = decoding.top_k
         if decoding.repetition_penalty != 1:
-            extra["repetition_penalty"] = decoding.repetition_penalty
-        return request | ({"extra_body": extra} if extra else {})
+            request["repetition_penalty"] = decoding.repetition_penalty
+        return request
 
     async def _turn(self) -> None:
         """Wait until one more request may be begun this minute."""
@@ -254,69 +219,64 @@ class ApiBackend:
 
     def _passes(self, error: BaseException) -> bool:
         """Whether the same request may succeed soon: a busy or failing server, a lost connection; no spent account."""
-        if isinstance(error, openai.APIStatusError):
-            busy = error.status_code in _PENDING_STATUSES or error.status_code >= 500
-            return busy and error.code != "insufficient_quota" and requested_wait(error) <= self.options.timeout
-        return isinstance(error, openai.APIConnectionError)
+        if not isinstance(error, RequestError) or error.wait > self.options.timeout:
+            return False
+        return error.kind in ("busy", "unanswered")
+
+    def _enough(self, state: RetryCallState) -> bool:
+        """Whether a request has been made as often as it may."""
+        error = state.outcome.exception() if state.outcome else None
+        late = isinstance(error, RequestError) and error.timed_out and state.attempt_number >= _TIMED_OUT_TWICE
+        return late or stop_after_attempt(1 + self.options.retries)(state)
 
     def _wait(self, state: RetryCallState) -> float:
         """Twice as long after each failure, with jitter, and no shorter than the server asks for."""
         error = state.outcome.exception() if state.outcome else None
         patience = wait_random_exponential(multiplier=self.options.first_wait, max=60)(state)
-        return max(patience, requested_wait(error))
+        return max(patience, error.wait if isinstance(error, RequestError) else 0.0)
 
     def _note_wait(self, state: RetryCallState) -> None:
         """Say on standard error, now and then, that and why a request waits: it may be for minutes."""
         now = time.monotonic()
         error = state.outcome.exception() if state.outcome else None
-        if now - self._last_note >= _SECONDS_BETWEEN_NOTES and isinstance(error, openai.OpenAIError):
+        if now - self._last_note >= _SECONDS_BETWEEN_NOTES and isinstance(error, RequestError):
             self._last_note = now
-            print(
-                f"{self.options.url}: {_said(error)}: attempt {state.attempt_number + 1} of {1 + self.options.retries} "
-                f"in {state.upcoming_sleep:.0f} s",
-                file=sys.stderr,
+            note(
+                f"{error.reason}: attempt {state.attempt_number + 1} of {1 + self.options.retries} in "
+                f"{state.upcoming_sleep:.0f} s"
             )
 
-    def _generation(self, reply: bytes) -> Generation:
-        """The response that a server's reply holds. Raises BackendError, with the reply, if it is something else."""
-        try:
-            completion = _Completion.model_validate_json(reply)
-        except ValidationError as error:
-            said = " ".join(reply[:300].decode(errors="replace").split()) or "nothing"
-            raise BackendError(
-                f"{self.options.url} sent no chat completion but {said}: is it OpenAI-compatible? What is answered is "
-                "kept, run the same command again to go on"
-            ) from error
-        usage = _usage(completion.usage)
-        if usage is not None:
-            self._spend(usage)
-        elif self.options.cost_limit is not None:
-            raise BackendError(f"{self.options.url} does not count tokens: --api-cost-limit cannot be kept there")
-        choice = completion.choices[0]
-        reason: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
-        return Generation([], [], _text(choice.message), reason, usage)
-
-    def _spend(self, usage: Usage) -> None:
-        if self.options.price is not None:
-            per_prompt, per_response = self.options.price
-            self._spent += (usage.prompt_tokens * per_prompt + usage.completion_tokens * per_response) / 1e6
-
-    def _explained(self, error: openai.OpenAIError) -> BackendError:
-        url, again = self.options.url, "; what is answered is kept, run the same command again to go on"
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return BackendError(f"{url} refuses the key in ${self._key_env}: {_said(error)}{again}")
-        if isinstance(error, openai.NotFoundError):
-            return BackendError(f"{url} has no model {self.served.model!r}, or is not the endpoint: {_said(error)}")
-        if isinstance(error, openai.APITimeoutError):
-            return BackendError(
-                f"{url} did not answer within {self.options.timeout:g} s, or could not be connected to within "
-                f"{min(_SECONDS_TO_CONNECT, self.options.timeout):g} s{again}"
+    def _usage(self, completion: Completion, worst: Usage) -> Usage | None:
+        """What the server counts, else, where it is priced, an estimate from above, which is said once."""
+        if completion.tokens is not None:
+            return Usage(prompt_tokens=completion.tokens[0], completion_tokens=completion.tokens[1])
+        if self.options.price is None:
+            return None
+        if not self._uncounted:
+            note(
+                f"{self.options.url} does not count tokens: what it costs is estimated from above, a token for each "
+                "byte of text and 784 pixels"
             )
-        if isinstance(error, openai.APIConnectionError):
-            return BackendError(f"{url} cannot be reached: {error.__cause__ or error}{again}")
-        if (wait := requested_wait(error)) > self.options.timeout:
-            return BackendError(f"{url} asks to be left alone for {wait:g} s: {_said(error)}{again}")
-        return BackendError(f"{url} refuses a request: {_said(error)}{again}")
+        self._uncounted += 1
+        written = len((completion.thoughts + (completion.text or "")).encode())
+        return Usage(
+            prompt_tokens=worst.prompt_tokens,
+            completion_tokens=min(written, worst.completion_tokens),
+            estimated=True,
+        )
+
+    def _explained(self, failure: RequestError) -> BackendError:
+        """What ends the run, and how to go on."""
+        said, again = failure.reason, "; what is answered is kept, run the same command again to go on"
+        named = f"the key in ${self.options.key_env or DEFAULT_KEY_ENV}"
+        if failure.status in (401, 403):
+            said = said.replace("refuses a request", f"refuses {named}", 1)
+        elif failure.status == 404:
+            model = f"has no model {self.served.model!r}, or is not the endpoint"
+            return BackendError(said.replace("refuses a request", model, 1))
+        elif failure.wait > self.options.timeout:
+            said = said.replace("refuses a request", f"asks to be left alone for {failure.wait:.0f} s", 1)
+        return BackendError(f"{said}{again}")
 
 
 def _written(content: str | Sequence[dict[str, Any]]) -> str | list[dict[str, str]]:
@@ -345,22 +305,14 @@ def _data_url(image: Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _text(message: _Message) -> str:
+def _text(completion: Completion) -> str:
     """What a model said; thoughts that a server has cut off are put back into their tags."""
-    thoughts = message.reasoning_content or message.reasoning
-    if not thoughts:
-        return message.content or message.refusal or ""
-    return f"<think>{thoughts}" + ("" if message.content is None else f"</think>{message.content}")
+    if not completion.thoughts:
+        return completion.text or ""
+    return f"<think>{completion.thoughts}" + ("" if completion.text is None else f"</think>{completion.text}")
 
 
-def _usage(counts: _Counts | None) -> Usage | None:
-    if counts is None or counts.prompt_tokens is None or counts.completion_tokens is None:
-        return None
-    return Usage(prompt_tokens=counts.prompt_tokens, completion_tokens=counts.completion_tokens)
-
-
-def _said(error: openai.OpenAIError) -> str:
-    """The server's own words, on one line."""
-    body = error.body if isinstance(error, openai.APIError) else None
-    said = body.get("message") if isinstance(body, dict) else None
-    return " ".join(str(said or error).split())[:300]
+def _most_tokens(prompt: str, images: Sequence[Image]) -> int:
+    """Tokens that a prompt has at most: one for each byte, as no tokenizer makes more, and those of its pictures."""
+    pictures = sum(max(_TOKENS_OF_A_PICTURE, image.width * image.height // _PIXELS_OF_A_TOKEN) for image in images)
+    return len(prompt.encode("utf-8", "replace")) + _TOKENS_OF_A_TURN + pictures

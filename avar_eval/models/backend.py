@@ -24,7 +24,8 @@ class BackendError(AvarError):
 class Generation:
     """One response. token_ids contains the end-of-turn token, text does not; `length`: the token limit cut it.
 
-    Both lists of token ids are empty where the model is only reached through an API; usage is what that API counted.
+    Both lists of token ids are empty where the model is only reached through an API; usage is what that API counted,
+    changed what became of parameters that it does not take (name -> how).
     """
 
     prompt_token_ids: list[int]
@@ -32,11 +33,12 @@ class Generation:
     text: str
     finish_reason: Literal["stop", "length"]
     usage: Usage | None = None
+    changed: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A question that a server will not answer whenever it is asked, such as one that is too long; reason: in full."""
+    """A question that is not answered, such as one that is too long; reason: in full. The next run asks it again."""
 
     reason: str
 

@@ -15,12 +15,11 @@ def answer_as_they_finish(
     ask: Ask,
     at_most: int,
     may_refuse: int,
-    hindrance: Callable[[], BackendError | None] = lambda: None,
 ) -> Iterator[tuple[int, Generation | Refusal]]:
     """Number and response of each prompt; `at_most` are under way at a time, so that not all images are in memory.
 
-    A BackendError of one prompt, or of `hindrance`, which is asked before each is begun, lets no more begin; so do more
-    refusals than `may_refuse`. It is raised when all that is under way has finished.
+    A BackendError of one prompt lets no more begin; so does the first refusal beyond `may_refuse`. It is raised when
+    all that is under way has finished.
     """
     waiting = iter(enumerate(prompts))
     running: dict[asyncio.Task[Generation | Refusal], int] = {}
@@ -28,7 +27,7 @@ def answer_as_they_finish(
     refused = 0
     while True:
         while problem is None and len(running) < at_most:
-            if (problem := hindrance()) is not None or (upcoming := next(waiting, None)) is None:
+            if (upcoming := next(waiting, None)) is None:
                 break
             running[runner.get_loop().create_task(ask(*upcoming))] = upcoming[0]
         if not running:
@@ -44,6 +43,7 @@ def answer_as_they_finish(
                 refused += 1
                 if refused > may_refuse:
                     problem = problem or _too_many(refused, answer)
+                    continue
             yield number, answer
     if problem is not None:
         raise problem

@@ -432,6 +432,7 @@ def _record(question: Question, generation: Generation, attention: AttentionSumm
         judgement=_judge(question, generation.text, generation.finish_reason),
         attention=attention,
         usage=generation.usage,
+        changed=dict(generation.changed) if generation.changed else None,
     )
 
 
