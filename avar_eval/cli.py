@@ -35,6 +35,7 @@ from avar_eval.names import listed_names, run_name
 from avar_eval.ranks import launched
 from avar_eval.score.cli import compare, score
 from avar_eval.sweep.cli import sweep
+from avar_eval.terminal import say
 from avar_eval.watch.cli import watch_command
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ app.command("watch")(watch_command)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"avar-eval {__version__}")
+        say(f"avar-eval {__version__}")
         raise typer.Exit
 
 
@@ -190,7 +191,7 @@ def evaluate(
     if not launched().first:
         return
     if as_json:
-        typer.echo(results.to_json(), nl=False)
+        say(results.to_json(), end="")
         return
     from avar_eval.report import print_results
 

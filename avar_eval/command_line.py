@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,6 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.terminal import note, tame_libraries
 
 _CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -97,8 +99,18 @@ def command_text(arguments: list[str]) -> str:
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a typer app; an AvarError becomes one message on standard error and its exit code.
 
-    So does a full disk behind standard output; a pipe that nobody reads any more ends the program quietly.
+    So does a full disk behind standard output; a pipe that nobody reads any more ends the program quietly. A fault of
+    ours ends with its traceback, which may quote anybody and is therefore printed as all else is.
     """
+    tame_libraries()
+    try:
+        _run(app, name)
+    except Exception as error:
+        note("".join(traceback.format_exception(error)).rstrip("\n"))
+        sys.exit(1)
+
+
+def _run(app: typer.Typer, name: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that knows only ASCII shows "?" for "–"
     try:
@@ -107,14 +119,14 @@ def run_app(app: typer.Typer, name: str) -> None:
         finally:
             sys.stdout.flush()  # here, not at exit, where an error would print a traceback
     except AvarError as error:
-        typer.echo(f"{name}: {error}", err=True)
+        note(f"{name}: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         # Our own files' errors have names by now, and other people's name their file.
         if error.filename is not None or error.errno not in _CANNOT_WRITE:
             raise
         if error.errno != errno.EPIPE:
-            typer.echo(f"{name}: cannot write to standard output: {error.strerror}", err=True)
+            note(f"{name}: cannot write to standard output: {error.strerror}")
         # What is still in the buffer would fail once more at exit, with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

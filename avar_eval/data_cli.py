@@ -9,6 +9,7 @@ import typer
 
 from avar_eval.command_line import expanded, interruptible
 from avar_eval.names import listed_names
+from avar_eval.terminal import InertConsole, note
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -35,16 +36,15 @@ def fetch_command(tasks: Tasks, data_dir: DataDir) -> None:
         entries = find_tasks(listed_names(tasks))
         for entry in entries:
             if entry.dataset == EMBEDDED:
-                typer.echo(f"{entry.name}: a part of the package, nothing to fetch", err=True)
+                note(f"{entry.name}: a part of the package, nothing to fetch")
         for folder, manifest in fetch(entries, data_dir):
             source = manifest.revision or ", ".join(manifest.commits) or "no revision known"
-            typer.echo(f"{folder}: {manifest.rows} rows, {len(manifest.pictures)} pictures, {source}", err=True)
+            note(f"{folder}: {manifest.rows} rows, {len(manifest.pictures)} pictures, {source}")
 
 
 @data_app.command("verify")
 def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
     """Check that the folders of TASKS are complete and undamaged. Exit code 1 if one is not."""
-    from rich.console import Console
     from rich.table import Table
 
     from avar_eval.progress import Bar
@@ -60,11 +60,11 @@ def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
     table = Table("task", "rows", "pictures", "problems")
     for one in checked:
         table.add_row(one.task, str(one.rows), str(one.pictures), str(len(one.problems) or "none"))
-    Console().print(table)
+    InertConsole().print(table)
     for one in checked:
         for problem in one.problems[:_SHOWN_PROBLEMS]:
-            typer.echo(f"{one.task}: {problem}", err=True)
+            note(f"{one.task}: {problem}")
         if len(one.problems) > _SHOWN_PROBLEMS:
-            typer.echo(f"{one.task}: and {len(one.problems) - _SHOWN_PROBLEMS} more", err=True)
+            note(f"{one.task}: and {len(one.problems) - _SHOWN_PROBLEMS} more")
     if any(one.problems for one in checked):
         raise typer.Exit(1)

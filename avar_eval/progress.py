@@ -3,9 +3,10 @@
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from avar_eval.terminal import InertConsole
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -22,7 +23,7 @@ class Bar:
 
     def __init__(self, what: str, total: int, done: int = 0, shown: bool = True) -> None:
         self._what, self._total, self._done = what, total, done
-        console = Console(stderr=True, quiet=not shown)
+        console = InertConsole(stderr=True, quiet=not shown)
         self._live: Progress | None = None
         if console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())

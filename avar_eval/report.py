@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
 from rich.table import Table
 
 from avar_eval.attention.steering import Steering
@@ -13,7 +12,7 @@ from avar_eval.results import Metric, Results
 from avar_eval.tables import print_details
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.groups import Group
-from avar_eval.terminal import wide_console
+from avar_eval.terminal import say, wide_console
 
 TRAINED_ON = "†"
 """Beside a task whose data set is known to be in the model's training data."""
@@ -100,7 +99,7 @@ def _short(score: float) -> str:
 def print_models(entries: Sequence[ModelEntry], as_json: bool) -> None:
     """All registered models."""
     if as_json:
-        typer.echo(json.dumps([_model(entry) for entry in entries], indent=2))
+        say(json.dumps([_model(entry) for entry in entries], indent=2))
         return
     _print_table(
         ("model", "source", "description"),
@@ -120,7 +119,7 @@ def print_model(entry: ModelEntry, as_json: bool) -> None:
     """One entry, field by field."""
     fields = _model(entry)
     if as_json:
-        typer.echo(json.dumps(fields, indent=2))
+        say(json.dumps(fields, indent=2))
         return
     if entry.repository is not None and entry.revision is None:
         fields["revision"] = "main, not pinned: a run records the commit that it used"
@@ -143,7 +142,7 @@ def _model(entry: ModelEntry) -> dict[str, object]:
 def print_tasks(entries: Sequence[TaskEntry], groups: Sequence[Group], as_json: bool) -> None:
     """All tasks and, unless as JSON, the groups of them."""
     if as_json:
-        typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
+        say(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
         return
     _print_table(
         ("task", "dataset", "description"), [(entry.name, entry.dataset, entry.description) for entry in entries]

@@ -7,7 +7,6 @@ the same file as one that was not.
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from avar_eval.outcomes import Outcome, Verdict
 from avar_eval.records import AttentionSummary, Record
 from avar_eval.stats import Estimate, mean
 from avar_eval.tasks.groups import Group, group_mean, groups
+from avar_eval.terminal import note
 
 RESULTS_NAME = "results.json"
 ASKED_NAME = "asked.json"
@@ -260,11 +260,10 @@ def note_other_run(folder: Path, results: Results) -> None:
     except ResultsError:  # none, or one of another version
         return
     if earlier.run_id != results.run_id:
-        print(
+        note(
             f"note: {folder / RESULTS_NAME} held the results of another run ({earlier.protocol['command']}), and this "
             "one's take their place. Its records stay, so that the same command brings it back; --output keeps runs "
-            "apart",
-            file=sys.stderr,
+            "apart"
         )
 
 
@@ -294,4 +293,4 @@ def publish(results_path: Path) -> None:
     try:
         Store(default_store()).add(results_path)
     except StoreError as error:
-        print(f"warning: the run is not in the leaderboard: {error}", file=sys.stderr)
+        note(f"warning: the run is not in the leaderboard: {error}")

@@ -3,12 +3,12 @@
 All that is printed goes through `inert`: by `say` and `note`, or on a console of this module.
 """
 
+import logging
 import re
 import sys
-import traceback
+import warnings
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -21,6 +21,7 @@ UNFOLDED = 10_000
 UNREADABLE: Final = 100_000
 """From here on a ratio is written by `exponential`: one head without the system turn makes a mean of them billions."""
 
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _ACTIVE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves the cursor, colours, renames the window, writes backwards, cannot be written; line ends and tabs stay."""
 
@@ -61,9 +62,29 @@ def wide_console() -> Console:
     return console
 
 
-def print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """`sys.excepthook`: the traceback of a fault of ours, which may quote anybody."""
-    note("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+def tame_libraries() -> None:
+    """What libraries log and warn of is made inert, too: they quote configurations, names of tensors, file names."""
+    plain_record, plain_warning = logging.getLogRecordFactory(), warnings.formatwarning
+
+    def record(*args: Any, **fields: Any) -> logging.LogRecord:
+        made = plain_record(*args, **fields)
+        made.msg, made.args = _without_commands(made.getMessage()), ()
+        return made
+
+    def warning(*args: Any, **fields: Any) -> str:
+        return _without_commands(plain_warning(*args, **fields))
+
+    logging.setLogRecordFactory(record)
+    warnings.formatwarning = warning
+
+
+def _without_commands(text: str) -> str:
+    """Inert, but for the colours that libraries give to their own tables on a terminal."""
+    if not sys.stderr.isatty():
+        return inert(_COLOUR.sub("", text))
+    parts = _COLOUR.split(text)
+    colours = _COLOUR.findall(text)
+    return "".join(inert(part) + colour for part, colour in zip(parts, [*colours, ""], strict=True))
 
 
 def exponential(value: float, decimals: int) -> str:

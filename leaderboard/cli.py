@@ -8,6 +8,7 @@ import typer
 
 from avar_eval.command_line import new_app, run_app
 from avar_eval.errors import AvarError
+from avar_eval.terminal import note, say
 
 if TYPE_CHECKING:
     from avar_eval.leaderboard.row import Row
@@ -48,9 +49,9 @@ def show(
         if chosen:
             _print_table(chosen)
         else:
-            typer.echo(f"No run of {model} on {task} yet.")
+            say(f"No run of {model} on {task} yet.")
     else:
-        typer.echo(
+        say(
             f"The leaderboard in {leaderboard.path} is empty. Every finished run adds its row: try "
             "`avar-eval --model avar-tiny --tasks shapes`, or add one with `avar-leaderboard add RESULTS.json`."
         )
@@ -101,7 +102,7 @@ def curve(
 
     draw_curve(points, run, output)
     if as_json:
-        typer.echo(json_text(points), nl=False)
+        say(json_text(points), end="")
         return
     from avar_eval.terminal import wide_console
 
@@ -120,9 +121,9 @@ def rebuild(store: StoreOption = None) -> None:
     skipped = leaderboard.rebuild()
     rows = leaderboard.rows()
     runs = len({row.run_id for row in rows})
-    typer.echo(f"{_count(runs, 'run')}, {_count(len(rows), 'row')}, {_count(len(skipped), 'file')} skipped.")
+    say(f"{_count(runs, 'run')}, {_count(len(rows), 'row')}, {_count(len(skipped), 'file')} skipped.")
     for file in skipped:
-        typer.echo(f"skipped: {file.reason}", err=True)
+        note(f"skipped: {file.reason}")
 
 
 @app.command()
@@ -141,9 +142,9 @@ def add(
             run = leaderboard.add(path)
         except AvarError as error:
             failed += 1
-            typer.echo(f"avar-leaderboard: {error}", err=True)
+            note(f"avar-leaderboard: {error}")
         else:
-            typer.echo(f"added {run.protocol.model} on {', '.join(run.tasks)} (run {run.run_id})")
+            say(f"added {run.protocol.model} on {', '.join(run.tasks)} (run {run.run_id})")
     if failed:
         raise typer.Exit(1)
 
@@ -174,7 +175,7 @@ def _print_table(rows: "list[Row]") -> None:
 def _report_skipped(skipped: "list[SkippedFile]") -> None:
     if skipped:
         count = _count(len(skipped), "file")
-        typer.echo(f"{count} in the store could not be read; `avar-leaderboard rebuild` says why", err=True)
+        note(f"{count} in the store could not be read; `avar-leaderboard rebuild` says why")
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from avar_eval.command_line import BatchSizeOption, TokenLimitOption, interruptible, run_app
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
+from avar_eval.terminal import say
 
 if TYPE_CHECKING:
     from avar_eval.models.registry import BackendName
@@ -50,7 +51,7 @@ def check(context: typer.Context, recipe: _RecipeName) -> None:
     from avar_eval.recipes.run import parse
 
     parse(read if torch.cuda.is_available() else without_gpu(read), launched=False)
-    typer.echo(plan(read))
+    say(plan(read))
 
 
 @app.command(context_settings=_OPTIONS)
@@ -116,7 +117,7 @@ def filter_(
         from avar_eval.recipes.difficulty import filter_rows
 
         found = filter_rows(config)
-    typer.echo(f"{len(found.kept)} of {len(found.right)} rows kept in {output}")
+    say(f"{len(found.kept)} of {len(found.right)} rows kept in {output}")
 
 
 def _named_values(options: list[str]) -> dict[str, str]:
@@ -135,7 +136,7 @@ def recipes() -> None:
     for name in shipped():
         recipe = read_recipe(name)
         card = recipe.card
-        typer.echo(f"{name:34} {card.method:5} {card.processes:3} {recipe.processor}  {card.description}")
+        say(f"{name:34} {card.method:5} {card.processes:3} {recipe.processor}  {card.description}")
 
 
 def _train(method: Literal["sft", "grpo"], name: str, arguments: list[str]) -> None:
@@ -149,7 +150,7 @@ def _train(method: Literal["sft", "grpo"], name: str, arguments: list[str]) -> N
         from avar_eval.recipes.run import run
 
         folder = run(recipe)
-    typer.echo(folder)
+    say(str(folder))
 
 
 def main() -> None:

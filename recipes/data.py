@@ -33,6 +33,7 @@ from avar_eval.errors import AvarError
 from avar_eval.names import listed_names
 from avar_eval.pictures import UNREADABLE, as_rgb, is_plain_rgb, read_rgb, whole_pictures_only
 from avar_eval.recipes.sources import Thoughts, TrainingDataError, published_rows
+from avar_eval.terminal import say
 
 Method = Literal["sft", "grpo"]
 Message = dict[str, Any]
@@ -146,7 +147,7 @@ def drop_too_long(
         return kept
     if not len(kept):
         raise TrainingDataError(f"all {len(dataset)} rows have more than {max_length} tokens: raise max_length")
-    print(f"{len(dataset) - len(kept)} of {len(dataset)} rows have more than {max_length} tokens and are left out")
+    say(f"{len(dataset) - len(kept)} of {len(dataset)} rows have more than {max_length} tokens and are left out")
     return kept
 
 

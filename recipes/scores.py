@@ -1,7 +1,6 @@
 """Scoring checkpoints within the training process, after each save: for small runs (`avar-eval watch` for others)."""
 
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from transformers import TrainerCallback
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import listed_names
 from avar_eval.tasks.catalog import find_tasks
+from avar_eval.terminal import note
 from avar_eval.watch.scoring import score_waiting, scoring
 
 
@@ -80,7 +80,7 @@ class ScoreCheckpoints(TrainerCallback):  # type: ignore[misc] # transformers is
             except AvarError as error:  # such as another process that scores into the same folder
                 problems = [str(error)]
         for problem in problems:
-            print(f"warning: {problem}", file=sys.stderr)
+            note(f"warning: {problem}")
 
 
 @contextmanager

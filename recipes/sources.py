@@ -12,7 +12,6 @@ Light until rows are read: a recipe's sources are checked before anything heavy 
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -20,6 +19,7 @@ from typing import Any, Final, Literal, get_args
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import listed_names, unknown_name
 from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource, super_clevr_training
+from avar_eval.terminal import note
 
 Thoughts = Literal["anchored", "plain", "none"]
 """Of the embedded world's solutions: with visual anchors (VARD), without them, or answers alone."""
@@ -197,7 +197,7 @@ def _from_hub(source: str, split: str) -> Any:
     name, _, revision = source.partition("@")
     try:
         commit = _commit(name, revision)
-        print(f"training data {name} at commit {commit}", file=sys.stderr)
+        note(f"training data {name} at commit {commit}")
         return _undecoded(load_dataset(name, split=split, revision=commit))
     except Exception as error:  # the hub's client raises dozens of kinds
         raise TrainingDataError(

@@ -19,6 +19,7 @@ from avar_eval.answers import Judgement
 from avar_eval.errors import AvarError
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, hooks_of
 from avar_eval.tasks.files import DataError, Row, read_rows
+from avar_eval.terminal import say
 
 
 @dataclass(frozen=True)
@@ -102,20 +103,20 @@ def tagged_shares(entry: TaskEntry, agreement: Agreement) -> dict[str, float]:
 def print_agreement(entry: TaskEntry, agreement: Agreement, *, listing: bool) -> None:
     """Print a file's agreement, accuracies and metrics; with `listing` each line on which a verdict differs."""
     lines = agreement.lines
-    print(f"{agreement.name}: {len(lines)} lines, {agreement.left_out} of other tasks")
-    print(f"  published: {_share([line.published for line in lines])}")
+    say(f"{agreement.name}: {len(lines)} lines, {agreement.left_out} of other tasks")
+    say(f"  published: {_share([line.published for line in lines])}")
     for verdict in ("official", "strict"):
         compared = agreement.compared(verdict)
         if compared:
             same = len(compared) - len(agreement.differing(verdict))
             accuracy = _share([said for _, said in compared])
             of_same_lines = _share([line.published for line, _ in compared])
-            print(f"  {verdict}: {accuracy} (published on these lines {of_same_lines}), same verdict on {same}")
-            print(f"    agreement {100 * same / len(compared):.2f} % of {len(compared)}")
+            say(f"  {verdict}: {accuracy} (published on these lines {of_same_lines}), same verdict on {same}")
+            say(f"    agreement {100 * same / len(compared):.2f} % of {len(compared)}")
     _print_metrics(entry, agreement)
     for verdict in ("official", "strict") if listing else ():
         for line in agreement.differing(verdict):
-            print(f"  {verdict} differs: {json.dumps(_shown(entry, line), default=str)}")
+            say(f"  {verdict} differs: {json.dumps(_shown(entry, line), default=str)}")
 
 
 def _share(values: Sequence[bool]) -> str:
@@ -134,7 +135,7 @@ def _print_metrics(entry: TaskEntry, agreement: Agreement) -> None:
             columns[verdict] = metrics([line.row for line, _ in compared], [said for _, said in compared])
     for name in columns["published"]:
         values = (f"{column} {_percent(shares.get(name))}" for column, shares in columns.items())
-        print(f"  {name}: {', '.join(values)}")
+        say(f"  {name}: {', '.join(values)}")
 
 
 def _percent(share: float | None) -> str:
@@ -165,12 +166,12 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         for entry in find_tasks(arguments.tasks):
-            print(f"== {entry.name}")
+            say(f"== {entry.name}")
             for agreement in agreement_of(entry, arguments.data_dir):
                 print_agreement(entry, agreement, listing=arguments.list)
                 if arguments.tagged:
                     shares = (f"{verdict} {100 * of:.1f} %" for verdict, of in tagged_shares(entry, agreement).items())
-                    print(f"  the same answers in tags: {', '.join(shares)}")
+                    say(f"  the same answers in tags: {', '.join(shares)}")
     except AvarError as error:
         sys.exit(f"error: {error}")
 

@@ -19,6 +19,7 @@ from avar_eval.command_line import (
 )
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
+from avar_eval.terminal import say
 
 
 def profile(
@@ -64,7 +65,7 @@ def profile(
         write_atomically(output / "profile.json", [text])
         picture = draw_profile(found, output / "profile.png")
     if as_json:
-        typer.echo(text, nl=False)
+        say(text, end="")
     else:
         print_profile(found, picture)
 
@@ -99,6 +100,6 @@ def correlate(
     write_atomically(output / "correlate.json", [found.to_json()])
     picture = draw_correlation(found, output / "correlate.png")
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say(found.to_json(), end="")
     else:
         print_correlation(found, picture, published)

@@ -9,6 +9,7 @@ import typer
 
 from avar_eval.command_line import DeviceOption, DtypeOption, check_choice, expanded, interruptible
 from avar_eval.names import run_name
+from avar_eval.terminal import say
 
 
 def look(
@@ -46,6 +47,6 @@ def look(
         looked = look_at(conversation)
         pictures = draw(looked, output)
     if as_json:
-        typer.echo(look_to_json(looked, pictures))
+        say(look_to_json(looked, pictures))
     else:
         print_look(looked, pictures)

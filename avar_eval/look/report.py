@@ -15,6 +15,7 @@ from rich.text import Text
 from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
 from avar_eval.look.conversation import QUERY_SETS, Look
+from avar_eval.terminal import InertConsole
 
 _SHARES = (
     ("image", "image"),
@@ -36,7 +37,7 @@ def number(value: float) -> str:
 
 def print_look(look: Look, pictures: Sequence[Path], console: Console | None = None) -> None:
     """The answer, VAS with band and the shares of attention, as seen from the question's and the answer's tokens."""
-    console = console or Console()
+    console = console or InertConsole()
     heading = f"{look.model}, {_ENDS[look.finish_reason]} ({len(look.tokens)} tokens):"
     console.print(Text(heading, style="bold"))
     console.print(Text(look.response or "(nothing)"), soft_wrap=False)

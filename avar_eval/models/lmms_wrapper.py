@@ -1,7 +1,6 @@
 """Our lmms-eval model: asks the record book first, and appends what is missing as soon as a backend has answered it."""
 
 import hashlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
 from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
 from avar_eval.tasks.catalog import catalog, judge_of
+from avar_eval.terminal import note
 
 if TYPE_CHECKING:
     from avar_eval.models.api_backend import ApiBackend
@@ -156,10 +156,9 @@ class Avar(lmms):  # type: ignore[misc]
         self._settle()
         questions = [question for question in every if not self._is_refused(question)]
         if len(questions) < len(every):
-            print(
+            note(
                 f"warning: {len(every) - len(questions)} of {len(every)} questions are refused and have no answer; the "
-                "same command asks them again",
-                file=sys.stderr,
+                "same command asks them again"
             )
         unmeasured = [question for question in questions if question.measured and self._lacks_attention(question)]
         if unmeasured:

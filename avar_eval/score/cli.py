@@ -16,6 +16,7 @@ from avar_eval.command_line import (
 )
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
+from avar_eval.terminal import say
 
 
 def score(
@@ -45,7 +46,7 @@ def score(
         with interruptible():
             results = score_run(run_dir, data_dir, judge_model)
         if as_json:
-            typer.echo(results.to_json(), nl=False)
+            say(results.to_json(), end="")
         else:
             print_results(results, run_dir)
         return
@@ -61,7 +62,7 @@ def score(
     with interruptible():
         scored = score_responses(entries[0], responses, data_dir, output, judge_model)
     if as_json:
-        typer.echo(scores_to_json(scored))
+        say(scores_to_json(scored))
     else:
         print_scores(entries[0].name, scored, output)
 
@@ -78,6 +79,6 @@ def compare(
 
     comparisons = compare_runs(run_a, run_b)
     if as_json:
-        typer.echo(comparisons_to_json(comparisons))
+        say(comparisons_to_json(comparisons))
     else:
         print_comparisons(run_a, run_b, comparisons)

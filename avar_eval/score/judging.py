@@ -15,6 +15,7 @@ from avar_eval.answers.workers import WORKERS
 from avar_eval.errors import AvarError
 from avar_eval.tasks.catalog import catalog, judge_of
 from avar_eval.tasks.files import DataError
+from avar_eval.terminal import note
 
 PARALLEL_FROM: Final = 300
 """Responses from which on several processes are faster than one, starting them included."""
@@ -45,7 +46,7 @@ def judge_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:
         return judge_some(task, answered)
     judgements, seconds = judge_in_parallel(task, answered)
     rate = len(answered) / seconds
-    print(f"{len(answered)} responses judged in {seconds:.2f} s, {rate:,.0f} a second", file=sys.stderr)
+    note(f"{len(answered)} responses judged in {seconds:.2f} s, {rate:,.0f} a second")
     return judgements
 
 

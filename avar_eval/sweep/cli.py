@@ -20,6 +20,7 @@ from avar_eval.command_line import (
 )
 from avar_eval.names import listed_names, run_name
 from avar_eval.ranks import launched
+from avar_eval.terminal import say
 
 
 def sweep(
@@ -75,7 +76,7 @@ def sweep(
             return
         picture = draw_sweep(found, output / "sweep.png")
     if as_json:
-        typer.echo(found.to_json(), nl=False)
+        say(found.to_json(), end="")
         return
     from avar_eval.sweep.report import print_sweep
 

@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from avar_eval.report import number, percent
 from avar_eval.results import Metric
 from avar_eval.sweep.compare import Comparison, Sweep
 from avar_eval.tables import p_value
+from avar_eval.terminal import InertConsole
 
 
 def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
     """One row a steering for each task, the unsteered model first."""
-    console = Console()
+    console = InertConsole()
     for task, result in sweep.unsteered.items():
         title = f"{sweep.protocol['model']} on {task}"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title)

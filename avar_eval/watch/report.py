@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import typer
 from rich.table import Table
 
 from avar_eval.report import number, percent
-from avar_eval.terminal import wide_console
+from avar_eval.terminal import say, wide_console
 from avar_eval.watch.complete import BEST_NAME
 from avar_eval.watch.scoring import Scoring, scored_steps
 
@@ -15,7 +14,7 @@ def print_scored(of: Scoring) -> None:
     """One row a step and task: the benchmark's score, VAS and the shares of responses without an answer."""
     scored = scored_steps(of)
     if not scored:
-        typer.echo(f"nothing is scored: {of.output_dir} holds no complete checkpoint yet")
+        say(f"nothing is scored: {of.output_dir} holds no complete checkpoint yet")
         return
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for heading in ("step", "model", "task"):

@@ -5,7 +5,6 @@ record book and results of step N; a step is scored when its results.json is the
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from avar_eval.results import RESULTS_NAME, Results, publish, read_results
 from avar_eval.run import RunConfig, TrainingStep, evaluate
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.prompts import Style
+from avar_eval.terminal import note
 from avar_eval.watch.complete import BEST_NAME, SCORES_NAME, complete_checkpoints, has_weights, read_training_run
 
 SETTINGS_NAME = "settings.json"
@@ -199,7 +199,7 @@ def score_waiting(of: Scoring, tried: set[int]) -> list[str]:
 
 def _score(of: Scoring, step: int, model: str) -> str | None:
     """Score one step; returns what went wrong."""
-    print(f"scoring step {step}: {model}", file=sys.stderr)
+    note(f"scoring step {step}: {model}")
     how = of.how
     try:
         # The base by its folder, too: a registered name would be asked in its own way.

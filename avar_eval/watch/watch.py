@@ -1,10 +1,10 @@
 """Score the checkpoints of a training while it goes on, in a process of its own."""
 
 import gc
-import sys
 import time
 from pathlib import Path
 
+from avar_eval.terminal import note
 from avar_eval.watch.complete import read_training_run
 from avar_eval.watch.scoring import Scoring, WatchError, score_waiting, unmerged
 
@@ -24,7 +24,7 @@ def watch(of: Scoring, *, once: bool, timeout: float | None, pause: float) -> No
         before = len(tried)
         new = score_waiting(of, tried)
         for problem in new:
-            print(f"warning: {problem}", file=sys.stderr)
+            note(f"warning: {problem}")
         problems += new
         _tell_unmerged(of, told)
         if once or finished:
@@ -33,7 +33,7 @@ def watch(of: Scoring, *, once: bool, timeout: float | None, pause: float) -> No
             _give_back_memory()
             last = time.monotonic()
         elif timeout is not None and time.monotonic() - last >= timeout:
-            print(f"nothing new in {of.output_dir} for {timeout / 60:g} minutes", file=sys.stderr)
+            note(f"nothing new in {of.output_dir} for {timeout / 60:g} minutes")
             break
         else:
             time.sleep(pause)
@@ -50,10 +50,9 @@ def _tell_unmerged(of: Scoring, told: set[Path]) -> None:
     for path in unmerged(of):
         if path not in told:
             told.add(path)
-            print(
+            note(
                 f"warning: {path} holds sharded weights that only its training can load: merge them into it "
-                "(`accelerate merge-weights`, or DeepSpeed's zero_to_fp32.py with --safe_serialization)",
-                file=sys.stderr,
+                "(`accelerate merge-weights`, or DeepSpeed's zero_to_fp32.py with --safe_serialization)"
             )
 
 
