@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import torch
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-from avar_eval.attention.interface import IMPLEMENTATIONS
+from avar_eval.attention.implementations import KNOWN, why_unknown
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.names import listed_names
@@ -99,10 +99,11 @@ def _check_combinations(name: str, data: DataArguments, training: Any, model: An
             if evaluates
             else f"recipe {name}: eval_data is never read with eval_strategy no: set it to steps or epoch"
         )
-    if training.trains_attention and model.attn_implementation not in (None, *IMPLEMENTATIONS):
+    kernel = model.attn_implementation
+    if training.trains_attention and kernel is not None and (reason := why_unknown(kernel)):
         raise UsageError(
-            f"recipe {name}: attention cannot be measured under attn_implementation {model.attn_implementation!r}: set "
-            f"it to one of {', '.join(IMPLEMENTATIONS)}"
+            f"recipe {name}: attention cannot be measured under attn_implementation {kernel!r} ({reason}): set it to "
+            f"one of {KNOWN}"
         )
 
 

@@ -71,6 +71,7 @@ class WaitingSteps:
             call.scaling,
             call.softcap,
             lse=None,
+            sink=call.sink,
         )
         if self.sequences is not None:
             together = together.of(self.sequences.to(call.key.device))

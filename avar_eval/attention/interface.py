@@ -17,29 +17,28 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
 from torch.utils.hooks import RemovableHandle
+from transformers import modeling_flash_attention_utils as flash_utils
+from transformers.integrations.flash_attention import flash_attention_forward, get_target_dtype
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from avar_eval.attention.groups import KeyGroups
+from avar_eval.attention.implementations import (
+    KNOWN,
+    AttentionError,
+    ObserveError,
+    Reading,
+    SteerError,
+    given_queries,
+    reading_of,
+    sink_of,
+    visibility_of,
+)
 from avar_eval.attention.mass import attention_mass
-from avar_eval.attention.normaliser import NormaliserTap
+from avar_eval.attention.normaliser import NormaliserTap, returning_lse
 from avar_eval.attention.visibility import Visibility
-from avar_eval.errors import AvarError
 
-IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2", "flex_attention")
-
-
-class AttentionError(AvarError):
-    """This model's attention cannot be observed or steered."""
-
-
-class ObserveError(AttentionError):
-    """This model's attention cannot be observed."""
-
-
-class SteerError(AttentionError):
-    """This model's attention cannot be steered."""
+__all__ = ["AttentionError", "ObserveError", "SteerError"]
 
 
 class Attended(Protocol):
@@ -61,7 +60,7 @@ class Attended(Protocol):
         """The mass of the given queries on each key group; see `avar_eval.attention.mass`."""
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
-        """The mass of the given queries on all keys: 1, unless steering in mode `prob` has changed it."""
+        """The mass of the given queries on all keys: 1, unless a sink or steering in mode `prob` has changed it."""
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> "Attended":
         """The same call of some sequences of the batch."""
@@ -69,7 +68,11 @@ class Attended(Protocol):
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """One call of an attention kernel. lse: the softmax normaliser of every query, where the kernel gave it."""
+    """One call of an attention kernel.
+
+    query, key: as the kernel computes with them. lse: the softmax normaliser of every query over its keys, where the
+    kernel gave it. sink: the logit that each head has beside its keys, if it has learnt one.
+    """
 
     module: Any
     query: Float[Tensor, "batch heads queries dim"]
@@ -78,6 +81,7 @@ class AttentionCall:
     scaling: float
     softcap: float | None
     lse: Float[Tensor, "batch heads queries"] | None
+    sink: Float[Tensor, " heads"] | None
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
         """See `Attended`."""
@@ -91,11 +95,15 @@ class AttentionCall:
                 rows=rows,
                 lse=self.lse,
                 softcap=self.softcap,
+                sink=self.sink,
             )
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
         """See `Attended`."""
-        return self.query.new_ones(*self.query.shape[:2], len(rows), dtype=torch.float32)
+        if self.sink is None:
+            return self.query.new_ones(*self.query.shape[:2], len(rows), dtype=torch.float32)
+        everything = torch.ones(len(self.key), self.key.shape[2], 1, dtype=torch.bool, device=self.key.device)
+        return self.masses(KeyGroups.of_few_queries(everything), rows)[..., 0]
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> Self:
         """See `Attended`."""
@@ -110,9 +118,13 @@ class AttentionCall:
 
 @dataclass(frozen=True)
 class Kernel:
-    """transformers' attention function with the arguments of one module's call: an intervention may run it twice."""
+    """transformers' attention function with the arguments of one module's call: an intervention may run it twice.
+
+    reading: how it reads its arguments.
+    """
 
     implementation: str
+    reading: Reading
     function: Callable[..., Any]
     module: Any
     kwargs: Mapping[str, Any]
@@ -122,23 +134,48 @@ class Kernel:
         self, query: Tensor, key: Tensor, value: Tensor, mask: Any
     ) -> tuple[Tensor, Tensor | None, AttentionCall | None]:
         """Output [batch queries heads dim], what the function gives beside it, and the call if anyone listens."""
-        if not self.listening:
+        lse = None
+        # of one query, as in decoding, all scores cost less than catching its normaliser; flex_attention is compiled,
+        # and would be another kernel under a dispatch mode
+        if not self.listening or query.shape[2] == 1 or self.reading == "flex":
             output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
-            return output, given, None
-        if query.shape[2] == 1:  # decoding: all scores of one query cost less than catching its normaliser
+            if not self.listening:
+                return output, given, None
+            if self.reading == "flex" and given is not None and given.dtype == torch.float32:
+                lse = given.detach()  # none on a CPU; rounded to the value's precision in half precision
+            return output, given, self._call(query, key, mask, lse)
+        with NormaliserTap() as tap:
             output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
-            lse = None
-        elif self.implementation == "flex_attention":  # compiled: a dispatch mode would make it another kernel
-            output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
-            # none on a CPU; rounded to the value's precision elsewhere
-            lse = given.detach() if given is not None and given.dtype == torch.float32 else None
-        else:
-            with NormaliserTap() as tap:
-                output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
-            lse = tap.lse(query)
+        call = self._call(query, key, mask, None)
+        if call.sink is None:  # with one, kernels differ in whether they count it
+            with torch.autocast(query.device.type, enabled=False):
+                lse = tap.proven_lse(
+                    call.query,
+                    call.key,
+                    call.visibility,
+                    given=given_queries(self.reading, query, mask),
+                    scaling=call.scaling,
+                    softcap=call.softcap,
+                )
+        return output, given, replace(call, lse=lse)
+
+    def _call(self, query: Tensor, key: Tensor, mask: Any, lse: Tensor | None) -> AttentionCall:
+        dtype = self._computes_in(query)
         visibility = self.visibility(query, key, mask)
-        call = AttentionCall(self.module, query, key, visibility, self.scaling(query), self.kwargs.get("softcap"), lse)
-        return output, given, call
+        softcap = self.kwargs.get("softcap")
+        sink = self.sink(query)
+        return AttentionCall(
+            self.module, query.to(dtype), key.to(dtype), visibility, self.scaling(query), softcap, lse, sink
+        )
+
+    def _computes_in(self, query: Tensor) -> torch.dtype:
+        """The type that the kernel rounds queries and keys to before it computes."""
+        if self.function is flash_attention_forward:
+            return get_target_dtype(query, self.module) or query.dtype
+        device = query.device.type
+        if self.reading == "sdpa" and query.dtype != torch.float64 and torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return query.dtype
 
     def scaling(self, query: Tensor) -> float:
         """What the products of queries and keys are multiplied by."""
@@ -147,7 +184,11 @@ class Kernel:
 
     def visibility(self, query: Tensor, key: Tensor, mask: Any) -> Visibility:
         """Which keys the call's queries see."""
-        return _visibility(self.implementation, self.module, query, key, mask, self.kwargs)
+        return visibility_of(self.reading, self.module, query, key, mask, self.kwargs)
+
+    def sink(self, query: Tensor) -> Float[Tensor, " heads"] | None:
+        """The logit that each head has learnt beside its keys, as far as the function reads it."""
+        return sink_of(self.implementation, self.reading, self.function, query, self.kwargs)
 
 
 class Listener(Protocol):
@@ -176,6 +217,8 @@ _listeners: "WeakKeyDictionary[Any, Listener]" = WeakKeyDictionary()
 _interventions: "WeakKeyDictionary[Any, Intervention]" = WeakKeyDictionary()
 _watched: Counter[str] = Counter()
 _originals: dict[str, Callable[..., Any] | None] = {}
+_lazy_imports: list[Callable[..., Any]] = []
+"""transformers' own function, while one that asks for normalisers stands in its place."""
 _lock = threading.Lock()
 
 
@@ -184,8 +227,7 @@ def watch(implementation: str, modules: Iterable[Any], listener: Listener) -> No
 
     Raises ObserveError if the implementation is not known here or another listener watches one of the modules.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise ObserveError(_unknown(implementation, "observed"))
+    _check(implementation, "observed", ObserveError)
     if not _enter(implementation, modules, listener, _listeners):
         raise ObserveError("this model is being observed already: leave the inner observe() first")
 
@@ -205,8 +247,7 @@ def intervene(implementation: str, modules: Iterable[Any], intervention: Interve
 
     Raises SteerError if the implementation is not known here or one of the modules is steered already.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise SteerError(_unknown(implementation, "steered"))
+    _check(implementation, "steered", SteerError)
     if not _enter(implementation, modules, intervention, _interventions):
         raise SteerError("this model is being steered already: leave the inner steer() first")
 
@@ -250,11 +291,14 @@ def before_each_pass(model: Any, begin: Callable[[Any, int], None]) -> Removable
     return handle
 
 
-def _unknown(implementation: str, done: str) -> str:
-    return (
-        f"attention implementation {implementation!r} cannot be {done}: load the model with attn_implementation "
-        f"one of {', '.join(IMPLEMENTATIONS)}"
-    )
+def _check(implementation: str, done: str, kind: type[AttentionError]) -> None:
+    try:
+        reading_of(implementation)
+    except AttentionError as error:
+        raise kind(
+            f"attention implementation {implementation!r} cannot be {done} ({error}): load the model with "
+            f"attn_implementation one of {KNOWN}"
+        ) from error
 
 
 def _enter(implementation: str, modules: Iterable[Any], one: Any, registered: MutableMapping[Any, Any]) -> bool:
@@ -264,8 +308,12 @@ def _enter(implementation: str, modules: Iterable[Any], one: Any, registered: Mu
         if any(module in registered for module in modules):
             return False
         if not _watched[implementation]:
-            _originals[implementation] = ALL_ATTENTION_FUNCTIONS.get(implementation)
-            ALL_ATTENTION_FUNCTIONS[implementation] = _reached(implementation, _originals[implementation])
+            original = ALL_ATTENTION_FUNCTIONS.get(implementation)
+            ALL_ATTENTION_FUNCTIONS[implementation] = _reached(implementation, original)
+            if original is flash_attention_forward and original not in _originals.values():
+                _lazy_imports.append(flash_utils.lazy_import_flash_attention)
+                flash_utils.lazy_import_flash_attention = returning_lse(_lazy_imports[0])
+            _originals[implementation] = original
         _watched[implementation] += 1
         registered.update((module, one) for module in modules)
         return True
@@ -278,6 +326,8 @@ def _leave(implementation: str, modules: Iterable[Any], registered: MutableMappi
         _watched[implementation] -= 1
         if not _watched[implementation]:
             original = _originals.pop(implementation)
+            if original is flash_attention_forward and original not in _originals.values():
+                flash_utils.lazy_import_flash_attention = _lazy_imports.pop()
             if original is None:
                 del ALL_ATTENTION_FUNCTIONS[implementation]
             else:  # not deleted: compiled code would look for it in vain
@@ -286,6 +336,8 @@ def _leave(implementation: str, modules: Iterable[Any], registered: MutableMappi
 
 @cache  # a compiled model is compiled again for every function that it has not met
 def _reached(implementation: str, original: Callable[..., Any] | None) -> Callable[..., Any]:
+    reading = reading_of(implementation)
+
     @torch.compiler.disable  # type: ignore[untyped-decorator] # what is captured leaves the graph through Python state
     def attention(
         module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
@@ -298,7 +350,7 @@ def _reached(implementation: str, original: Callable[..., Any] | None) -> Callab
         if listener is None and (intervention is None or intervention.idle(module)):
             output, beside = function(module, query, key, value, attention_mask, **kwargs)
             return output, beside
-        kernel = Kernel(implementation, function, module, kwargs, listener is not None)
+        kernel = Kernel(implementation, reading, function, module, kwargs, listener is not None)
         attend: Callable[..., tuple[Tensor, Tensor | None, Attended | None]]
         attend = kernel if intervention is None else partial(intervention.attend, kernel)
         output, beside, call = attend(query, key, value, attention_mask)
@@ -308,44 +360,3 @@ def _reached(implementation: str, original: Callable[..., Any] | None) -> Callab
 
     reached: Callable[..., Any] = attention
     return reached
-
-
-def _visibility(
-    implementation: str, module: Any, query: Tensor, key: Tensor, mask: Any, kwargs: Mapping[str, Any]
-) -> Visibility:
-    """What a call of transformers' attention functions hides, read as each of them reads its arguments."""
-    for extra in ("position_bias", "s_aux", "cache"):
-        if kwargs.get(extra) is not None:
-            raise ObserveError(f"{type(module).__name__} passes {extra!r} to its attention: this is not supported")
-    if implementation == "flash_attention_2":
-        return _flash_visibility(module, query, key, mask, kwargs)
-    if isinstance(mask, BlockMask):
-        return Visibility(causal=False, mask_function=mask.mask_mod)
-    if mask is not None:
-        return Visibility(causal=False, mask=mask[..., : key.shape[2]])
-    return Visibility(causal=implementation == "sdpa" and query.shape[2] > 1 and _is_causal(module, kwargs))
-
-
-def _flash_visibility(
-    module: Any, query: Tensor, key: Tensor, mask: Tensor | None, kwargs: Mapping[str, Any]
-) -> Visibility:
-    segments = None
-    positions = kwargs.get("position_ids")
-    if kwargs.get("cu_seq_lens_k") is not None:
-        starts = torch.zeros(key.shape[2], dtype=torch.long, device=key.device)
-        starts[kwargs["cu_seq_lens_k"][1:-1].long()] = 1
-        segments = starts.cumsum(0)[None]
-    elif mask is None and positions is not None and len(query) == 1 and positions.shape == (1, key.shape[2]):
-        segments = (positions == 0).cumsum(-1)  # several sequences in a row start their positions anew
-    return Visibility(
-        causal=_is_causal(module, kwargs),
-        offset=key.shape[2] - query.shape[2],
-        window=kwargs.get("sliding_window"),
-        padding=None if mask is None else mask[:, -key.shape[2] :].bool(),
-        segments=segments,
-    )
-
-
-def _is_causal(module: Any, kwargs: Mapping[str, Any]) -> bool:
-    given = kwargs.get("is_causal")
-    return bool(getattr(module, "is_causal", True) if given is None else given)

@@ -75,10 +75,7 @@ def attention_mass(
     selection = groups.selection
     if selection is None:
         return _masses_on_all_keys(wanted, key, call, sink)
-    if lse is None:
-        normaliser = _blockwise_lse(wanted, key, call)
-    else:
-        normaliser = _rows(lse.detach(), chosen)
+    normaliser = _blockwise_lse(wanted, key, call) if lse is None else _rows(lse.detach(), chosen)
     if sink is None:
         masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, selection)
         return masses

@@ -158,7 +158,7 @@ class SteeredModel:
         if plan.plain:
             # what a listener keeps must not change with the cache
             unscaled = key.clone() if kernel.listening and in_place and not prob else key
-            shorten = kernel.implementation == "sdpa" and self._seen == 0 and not (kernel.listening or cross)
+            shorten = kernel.reading == "sdpa" and self._seen == 0 and not (kernel.listening or cross)
             plain = kernel(*_first_queries(query, unscaled, value, mask, plan.plain if shorten else None))
         if not in_place and store not in _filled:
             target = scaled(target, plan.keys.strengths)

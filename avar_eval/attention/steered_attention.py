@@ -24,6 +24,8 @@ from avar_eval.attention.visibility import as_index
 
 _BLOCK_ELEMENTS = 1 << 22
 """Scores that `abs` holds at a time."""
+_FLASH_DIMENSIONS = 8
+"""Kernels from outside of PyTorch take heads of a multiple of so many dimensions."""
 
 Result = tuple[Tensor, Tensor | None, Attended | None]
 """Output [batch queries heads dim], eager attention's map or None, and what a listener is told."""
@@ -78,7 +80,17 @@ def biased(keys: SteeredKeys, kernel: Kernel, query: Tensor, key: Tensor, value:
     extra = keys.steered[..., None].expand(*query.shape[:3], 1).to(query.dtype)
     column = (bias / kernel.scaling(query))[:, None, :, None].expand(*key.shape[:3], 1).to(key.dtype)
     longer = replace(kernel, kwargs={**kernel.kwargs, "scaling": kernel.scaling(query)})
-    output, maps, call = longer(torch.cat([query, extra], -1), torch.cat([key, column], -1), F.pad(value, (0, 1)), mask)
+    filling = (
+        -(query.shape[-1] + 1) % _FLASH_DIMENSIONS
+        if kernel.implementation not in ("sdpa", "eager", "flex_attention")
+        else 0
+    )
+    output, maps, call = longer(
+        F.pad(torch.cat([query, extra], -1), (0, filling)),
+        F.pad(torch.cat([key, column], -1), (0, filling)),
+        F.pad(value, (0, 1 + filling)),
+        mask,
+    )
     return output[..., : value.shape[-1]], maps, call
 
 
@@ -92,15 +104,14 @@ def _added(mask: Tensor | None, bias: Tensor, keys: int) -> Tensor:
 
 def magnified(keys: SteeredKeys, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Result:
     """Mode `abs`, of the steered queries; those before the first steered one are left 0."""
-    call = MagnifiedCall(
-        kernel.module, query, key, kernel.visibility(query, key, mask), kernel.scaling(query), None, None, keys
-    )
+    visibility, sink = kernel.visibility(query, key, mask), kernel.sink(query)
+    call = MagnifiedCall(kernel.module, query, key, visibility, kernel.scaling(query), None, None, sink, keys)
     start = int(keys.steered.any(0).any(0).nonzero()[0])
     rows = range(start, query.shape[2])
     parts = list(call.attention(rows))
     output = torch.cat([_times(part, value).to(query.dtype) for part in parts], 2)
     maps = None
-    if kernel.implementation == "eager":
+    if kernel.reading == "eager":
         maps = F.pad(torch.cat([part.flatten(1, 2) for part in parts], 2), (0, 0, start, 0)).to(query.dtype)
     return F.pad(output.transpose(1, 2), (0, 0, 0, 0, start, 0)), maps, call if kernel.listening else None
 
@@ -211,7 +222,10 @@ class MagnifiedCall(AttentionCall):
             strengths = self.keys.strengths[:, None, None, None] * steered[..., None]
             safe = min(max(block[0] + self.visibility.offset + 1, 0), length)
             scores = self.visibility.hide(scores + strengths * scores.abs(), block, positions, safe)
-            yield scores.softmax(-1).nan_to_num(0)  # a padding query sees no key
+            if self.sink is not None:
+                sink = self.sink.to(exact).view(1, kv_heads, -1, 1, 1).expand(*shape, 1)
+                scores = torch.cat([scores, sink], -1)
+            yield scores.softmax(-1)[..., :length].nan_to_num(0)  # a padding query sees no key
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
         """See `Attended`: attention with membership as the value."""

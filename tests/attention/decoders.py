@@ -8,6 +8,8 @@ from torch import Tensor
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GptOssConfig,
+    GptOssForCausalLM,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
 )
@@ -73,6 +75,31 @@ def gemma(implementation: str = "sdpa") -> Any:
         attn_logit_softcapping=None,
     )
     return lively(Gemma3ForCausalLM._from_config(config, attn_implementation=implementation)).eval()
+
+
+def gpt_oss(implementation: str = "eager") -> Any:
+    """A gpt-oss decoder: each head has learnt a sink, and two of the three layers have a sliding window of 7."""
+    config = GptOssConfig(
+        vocab_size=100,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        sliding_window=7,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        experts_implementation="eager",  # the default has no float64
+    )
+    model = lively(GptOssForCausalLM._from_config(config, attn_implementation=implementation)).eval()
+    generator = torch.Generator().manual_seed(1)
+    for layer in model.model.layers:
+        layer.self_attn.sinks.data = torch.randn(HEADS, generator=generator) * 2
+        layer.mlp.router.bias.data.zero_()  # nothing has set it
+    return model
 
 
 def roles_of(*sequences: str) -> TokenRoles:
