@@ -41,6 +41,10 @@ DataDirOption = Annotated[
         help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub.",
     ),
 ]
+OutsideOption = Annotated[
+    bool,
+    typer.Option("--allow-outside", help="Rows may name pictures outside of their folder, on all of this machine."),
+]
 JudgeOption = Annotated[
     str | None, typer.Option("--judge", help="A model that judges beside the rules, by its name at --judge-url.")
 ]

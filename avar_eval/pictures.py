@@ -1,5 +1,7 @@
 """Reading image files, and a picture as every model is given it: in evaluation, in a look and in training alike."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -7,7 +9,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import EpsImagePlugin, Image, ImageCms, ImageFile, ImageOps
+
+from avar_eval.errors import AvarError
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What is opened, whatever a file is called: grids of pixels, for which no other program is started."""
+
+ALLOW_OUTSIDE: Final = "AVAR_ALLOW_OUTSIDE"
+"""The environment variable that does for every command what --allow-outside does for one: 1."""
 
 UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a picture that cannot be read."""
@@ -15,6 +25,47 @@ UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombEr
 _WIDE_WHITE: Final = 65535
 _LEAST_WHITE: Final = 1 / 16
 """Share of the full scale below which nothing of a picture would be seen."""
+
+
+# Libraries that open pictures for us, such as datasets, take any format: without this, one of them runs Ghostscript.
+EpsImagePlugin.gs_binary = False
+
+
+class OutsideError(AvarError):
+    """A row's picture is not among the files of its data."""
+
+
+def open_picture(source: Path | BytesIO) -> Image.Image:
+    """Pillow's `Image.open` for files that others made. Raises what it raises, also for a format of no kind we open."""
+    return Image.open(source, formats=FORMATS)
+
+
+def picture_path(folder: Path, name: str, allow_outside: bool, within: Path | None = None) -> Path:
+    """The file that a row names, relative to `folder`; nothing is fetched.
+
+    Raises OutsideError for what is no file's name, such as a URL, and, unless they are allowed, for a file outside of
+    `within` (by default the folder), whatever leads there: an absolute path, `..` or a link. Such a picture would be
+    read, and sent to whoever serves the model.
+    """
+    if re.match(r"\s*(?:[a-z][a-z0-9+.-]*://|data:)", name, re.IGNORECASE):
+        raise OutsideError(f"its picture {name[:200]!r} is a URL: nothing is fetched, put the file beside the rows")
+    path, within = folder / name, within or folder
+    try:
+        outside = not path.resolve().is_relative_to(within.resolve())
+        path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a zero byte
+        raise OutsideError(f"its picture {name[:200]!r} is no name of a file: {type(error).__name__}") from error
+    if outside and not allow_outside:
+        raise OutsideError(
+            f"its picture {name[:200]!r} is not inside {within}: put the file there, or trust the rows with every "
+            f"picture of this machine (--allow-outside, or {ALLOW_OUTSIDE}=1)"
+        )
+    return path
+
+
+def allowed_outside() -> bool:
+    """Whether the environment allows pictures outside of the data's folder."""
+    return os.environ.get(ALLOW_OUTSIDE, "") not in ("", "0")
 
 
 @contextmanager
@@ -30,7 +81,7 @@ def whole_pictures_only() -> Iterator[None]:
 
 def read_rgb(source: Path | BytesIO) -> Image.Image:
     """A picture file as `as_rgb` shows it. Raises what Pillow raises for one that cannot be read to its end."""
-    with whole_pictures_only(), Image.open(source) as opened:
+    with whole_pictures_only(), open_picture(source) as opened:
         return as_rgb(opened)
 
 

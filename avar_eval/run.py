@@ -20,6 +20,7 @@ from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.outcomes import JudgeOutcome
+from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import as_if_alone, join
 from avar_eval.results import (
     Asked,
@@ -61,7 +62,8 @@ class RunConfig:
     attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
     by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`. judge: a model that judges beside the
     rules. name: what the model is called in results (None: as it was given). training: which run and step it comes
-    from, if it is a checkpoint of one that is watched. command: how the run was started, for the protocol.
+    from, if it is a checkpoint of one that is watched. command: how the run was
+    started, for the protocol. allow_outside: whether rows may name pictures outside of `data_dir`.
     """
 
     model: str
@@ -79,6 +81,7 @@ class RunConfig:
     system_prompt: str | None = None
     prompt_style: Style | None = None
     data_dir: Path | None = None
+    allow_outside: bool = False
     device: str | None = None
     dtype: str | None = None
     attention_samples: int | None = 200
@@ -100,7 +103,7 @@ def evaluate(config: RunConfig) -> Results:
     """
     tasks = check_config(config)
     lm = open_model(config)
-    with data_folder(config.data_dir), lm.book:
+    with data_folder(config.data_dir, config.allow_outside), lm.book:
         results, asked = ask(lm, tasks, config)
     if lm.ranks.first:
         note_other_run(config.output, results)
@@ -121,19 +124,21 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
 
 
 @contextmanager
-def data_folder(folder: Path | None) -> Iterator[None]:
-    """Tell lmms-eval's tasks where the rows are, by the variable that they follow; afterwards it is as it was."""
-    name = "AVAR_DATA_DIR"
-    before = os.environ.get(name)
-    if folder is not None:
-        os.environ[name] = str(folder)
+def data_folder(folder: Path | None, allow_outside: bool = False) -> Iterator[None]:
+    """Tell lmms-eval's tasks where the rows are, by variables that they follow; afterwards those are as they were."""
+    told = {} if folder is None else {"AVAR_DATA_DIR": str(folder)}
+    if allow_outside:
+        told[ALLOW_OUTSIDE] = "1"
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def open_model(config: RunConfig) -> "Avar":

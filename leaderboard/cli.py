@@ -8,7 +8,7 @@ import typer
 
 from avar_eval.command_line import new_app, run_app
 from avar_eval.errors import AvarError
-from avar_eval.terminal import note, say
+from avar_eval.terminal import inert, note, say
 
 if TYPE_CHECKING:
     from avar_eval.leaderboard.row import Row
@@ -74,7 +74,7 @@ def export(
     if output is None:
         # Bytes: the same file whatever the terminal's encoding. Flushed here, where typer minds a closed pipe.
         binary = typer.get_binary_stream("stdout")
-        binary.write(text.encode())
+        binary.write(inert(text).encode())
         binary.flush()
     else:
         write_atomically(output, [text])

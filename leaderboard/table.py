@@ -17,12 +17,16 @@ from rich.table import Table
 from rich.text import Text
 
 from avar_eval.leaderboard.row import Row
-from avar_eval.terminal import UNREADABLE, exponential
+from avar_eval.terminal import UNREADABLE, exponential, inert
 
 UNKNOWN = "–"
 TEXT_HEADINGS = ("task", "model", "run")
 NUMBER_HEADINGS = ("n", "score %", "official %", "VAS", "truncated %", "unparsed %")
 FOLDING = ("n", "score %", "official %", "VAS")
+_MARKDOWN = re.compile(
+    r"[\\`*|~$!]|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])|(?<=\w)@(?=\w+\.)|^[#+-](?=\s)|:(?=//)|(?<=www)\."
+)
+_FORMULA = re.compile("[\\s\x00-\x1f]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\\t\\r\\n]")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -48,7 +52,7 @@ def markdown(rows: Iterable[Row]) -> str:
     lines = [
         [*TEXT_HEADINGS, *NUMBER_HEADINGS],
         ["---"] * len(TEXT_HEADINGS) + ["---:"] * len(NUMBER_HEADINGS),
-        *([cell.replace("\\", "\\\\").replace("|", "\\|") for cell in _cells(row)] for row in rows),
+        *(list(map(_plain_markdown, _cells(row))) for row in rows),
     ]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -58,8 +62,21 @@ def csv_text(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(asdict, rows))
+    writer.writerows({name: _no_formula(value) for name, value in asdict(row).items()} for row in rows)
     return text.getvalue()
+
+
+def _plain_markdown(cell: str) -> str:
+    """A cell whose text is no Markdown, no HTML and no further cell: models' names are other people's."""
+    text = " ".join(cell.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return inert(_MARKDOWN.sub(r"\\\g<0>", text))
+
+
+def _no_formula(value: object) -> object:
+    """A text that a spreadsheet does not compute: behind an apostrophe, if it begins as a formula does."""
+    if not isinstance(value, str):
+        return value
+    return f"'{inert(value)}" if _FORMULA.match(value) else inert(value)
 
 
 def json_text(rows: Iterable[Row]) -> str:

@@ -31,7 +31,17 @@ from PIL import Image
 
 from avar_eval.errors import AvarError
 from avar_eval.names import listed_names
-from avar_eval.pictures import UNREADABLE, as_rgb, is_plain_rgb, read_rgb, whole_pictures_only
+from avar_eval.pictures import (
+    UNREADABLE,
+    OutsideError,
+    allowed_outside,
+    as_rgb,
+    is_plain_rgb,
+    open_picture,
+    picture_path,
+    read_rgb,
+    whole_pictures_only,
+)
 from avar_eval.recipes.sources import Thoughts, TrainingDataError, published_rows
 from avar_eval.terminal import say
 
@@ -52,12 +62,14 @@ def load(
     thoughts: Thoughts = "anchored",
     seed: int = 0,
     folder: Path | None = None,
+    allow_outside: bool = False,
 ) -> Any:
     """A `datasets.Dataset` of the rows of one source or several (see `sources`).
 
     limit: the first so many rows of each (of the embedded world, which has no end, 5,000 by default). system_prompt:
     put before conversations that have none. thoughts, seed: of the embedded world. folder: for these rows alone, where
-    they lie meanwhile or have been put by another process; by default a temporary one.
+    they lie meanwhile or have been put by another process; by default a temporary one. allow_outside: whether rows may
+    name images outside of their own folder.
     Raises TrainingDataError, naming the row, for one that cannot be read or whose images do not match.
     """
     from datasets import Dataset
@@ -66,7 +78,7 @@ def load(
     def table() -> Iterator[Message]:
         for source in listed_names(sources):
             found = published_rows(source, split, limit, thoughts, seed)
-            yield from _of_source(source, found, limit, method, system_prompt)
+            yield from _of_source(source, found, limit, method, system_prompt, allow_outside or allowed_outside())
 
     folder = temporary_folder(f"avar-train-rows-{token_hex(8)}") if folder is None else folder
     try:
@@ -96,14 +108,15 @@ def _of_source(
     limit: int | None,
     method: Method,
     system_prompt: str | None,
+    allow_outside: bool,
 ) -> Iterator[Message]:
     number = -1
     for number, (row, folder) in enumerate(found):
         if number == limit:
             return
         try:
-            yield from _rows(row, folder, method, system_prompt)
-        except TrainingDataError as error:
+            yield from _rows(row, folder, method, system_prompt, allow_outside)
+        except (TrainingDataError, OutsideError) as error:
             raise TrainingDataError(f"row {number} of {source}: {error}") from error
     if number < 0:
         raise TrainingDataError(f"{source} holds no rows")
@@ -168,10 +181,12 @@ def _length(row: Mapping[str, Any], processor: Any) -> int:
     return len(ids)
 
 
-def _rows(row: Mapping[str, Any], folder: Path | None, method: Method, system_prompt: str | None) -> list[Message]:
+def _rows(
+    row: Mapping[str, Any], folder: Path | None, method: Method, system_prompt: str | None, allow_outside: bool
+) -> list[Message]:
     if not isinstance(row, dict):
         raise TrainingDataError("it is no JSON object")
-    images = [_image(image, folder) for image in _images(row)]
+    images = [_image(image, folder, allow_outside) for image in _images(row)]
     turns, places = _conversation(row, len(images), system_prompt)
     _check_images(turns, len(images), places)
     images = [images[place] for place in places]
@@ -207,27 +222,42 @@ def _images(row: Mapping[str, Any]) -> list[Any]:
     return [image for image in several if image not in (None, "")]
 
 
-def _image(image: Any, folder: Path | None) -> Any:
+def _image(image: Any, folder: Path | None, allow_outside: bool) -> Any:
     """A picture that every reader shows in the same colours: the file as it is, or else what `as_rgb` makes of it.
 
     image: a path, a picture, or the bytes or path of `datasets`. Of a file only the header is read.
     """
     if isinstance(image, Image.Image):
         return as_rgb(image)
-    path, content = (image.get("path"), image.get("bytes")) if isinstance(image, dict) else (image, None)
-    if isinstance(image, str):
-        path = image if folder is None else str(folder / image)
-    if content is None and not (isinstance(path, str) and Path(path).is_file()):
+    named, content = (image.get("path"), image.get("bytes")) if isinstance(image, dict) else (image, None)
+    if content is not None:
+        return _shown({"path": None, "bytes": content}, BytesIO(content))
+    if not isinstance(named, str):
+        raise TrainingDataError(f"its image is no picture, path or bytes: {str(image)[:80]}")
+    path = picture_path(folder or _downloads(), named, allow_outside)
+    if not path.is_file():
         raise TrainingDataError(f"its image {path} does not exist")
-    source = Path(str(path)) if content is None else BytesIO(content)
+    return _shown(str(path), path)
+
+
+def _downloads() -> Path:
+    """Where the hub's client puts files: what the rows of a hub data set may name."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME)
+
+
+def _shown(image: Any, source: Path | BytesIO) -> Any:
+    """An image as it is, if every reader shows it in the same colours, else what `as_rgb` makes of it."""
     try:
-        with Image.open(source) as opened:
+        with open_picture(source) as opened:
             plain = is_plain_rgb(opened)
         if not plain:
             return read_rgb(source)
     except UNREADABLE as error:
-        raise TrainingDataError(f"its image {path or ''} cannot be read: {error}") from error
-    return path if content is None else image
+        name = source if isinstance(source, Path) else ""
+        raise TrainingDataError(f"its image {name} cannot be read: {error}") from error
+    return image
 
 
 def _conversation(

@@ -39,6 +39,9 @@ class DataArguments:
     train_split: str = field(default="train", metadata={"help": "Split of a hub data set."})
     eval_split: str = field(default="validation", metadata={"help": "Split of a hub data set."})
     system_prompt: str | None = field(default=None, metadata={"help": "Put before conversations that have none."})
+    allow_outside: bool = field(
+        default=False, metadata={"help": "Rows may name images outside of their folder, on all of this machine."}
+    )
     thoughts: Thoughts = field(default="anchored", metadata={"help": "Embedded solutions: anchored, plain or none."})
     data_seed_of_shapes: int = field(default=0, metadata={"help": "shapes: seed of the scenes."})
     max_prompt_tokens: int | None = field(
@@ -263,6 +266,7 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any, sh
             thoughts=data.thoughts,
             seed=data.data_seed_of_shapes,
             folder=folder,
+            allow_outside=data.allow_outside,
         )
         known_good = limit is None and set(listed_names(source)) <= set(EMBEDDED)
         loaded.append(rows if known_good else drop_too_long(rows, processor, limit, training.dataset_num_proc, folder))

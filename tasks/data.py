@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import filelock
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from avar_eval.atomic import write_atomically
+from avar_eval.pictures import allowed_outside, open_picture
 from avar_eval.progress import Bar
 from avar_eval.tasks.catalog import TaskEntry, catalog
-from avar_eval.tasks.files import DataError, Row, check_picture, pictures_of, read_rows
+from avar_eval.tasks.files import DataError, Row, check_picture, checked_path, pictures_of, read_rows
 
 MANIFEST_NAME: Final = "manifest.json"
 EMBEDDED: Final = "embedded"
@@ -90,9 +90,14 @@ def verify(entry: TaskEntry, data_dir: Path) -> Checked:
     hashes = _known_hashes(folder)
     checked.problems += _problems_of_missing(entry, rows)
     for row in rows:
-        for path in filter(None, (row[column] for column in entry.images)):
+        for column in filter(row.get, entry.images):
             checked.pictures += 1
-            checked.problems += _problems_of_picture(folder, path, hashes.get(path))
+            try:
+                checked_path(entry, data_dir, row, column, allowed_outside())
+            except DataError as error:
+                checked.problems.append(str(error))
+            else:
+                checked.problems += _problems_of_picture(folder, row[column], hashes.get(row[column]))
     return checked
 
 
@@ -162,7 +167,7 @@ def _store(folder: Path, entry: TaskEntry, row: Row, column: str, pictures: dict
     content = picture["bytes"] or Path(picture["path"]).read_bytes()
     sha256 = _sha256(content)
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_picture(io.BytesIO(content)) as image:
             ending = str(image.format).lower()
     except OSError as error:
         raise DataError(f"{entry.dataset}: the picture of row {entry.row_id(row)} is broken: {error}") from error

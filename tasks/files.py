@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from avar_eval.errors import AvarError
-from avar_eval.pictures import whole_pictures_only
+from avar_eval.pictures import OutsideError, open_picture, picture_path, whole_pictures_only
 from avar_eval.tasks.catalog import TaskEntry, function_of, hooks_of, judge_of, question_and_target
 
 Row = dict[str, Any]
@@ -71,15 +71,19 @@ def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
         raise DataError(f"{where}: the row has no answer to judge by: take a split whose answers are published")
 
 
-def with_pictures(entry: TaskEntry, data_dir: Path) -> tuple[list[Row], list[str]]:
+def with_pictures(entry: TaskEntry, data_dir: Path, allow_outside: bool = False) -> tuple[list[Row], list[str]]:
     """The rows of which every needed picture is there, each picture's path made whole; and the ids of the others.
 
-    Raises DataError as `read_rows` does, for a picture that cannot be read, and when no row is left.
+    Raises DataError as `read_rows` does, for a picture that cannot be read or, unless they are allowed, is outside of
+    `data_dir`, and when no row is left.
     """
     folder = data_dir / entry.data
     complete, left_out = [], []
     for row in read_rows(entry, data_dir):
-        paths = {column: row[column] and str(folder / row[column]) for column in entry.images}
+        paths = {
+            column: row[column] and str(checked_path(entry, data_dir, row, column, allow_outside))
+            for column in entry.images
+        }
         if all(paths[column] and Path(paths[column]).is_file() for column in pictures_of(entry, row)):
             for path in filter(None, paths.values()):
                 check_picture(Path(path))
@@ -89,6 +93,15 @@ def with_pictures(entry: TaskEntry, data_dir: Path) -> tuple[list[Row], list[str
     if not complete:
         raise DataError(f"{folder / 'rows.jsonl'} has no row with its picture: put the image files beside it")
     return complete, left_out
+
+
+def checked_path(entry: TaskEntry, data_dir: Path, row: Row, column: str, allow_outside: bool) -> Path:
+    """The picture that a row names, inside of `data_dir` if not allowed otherwise. Raises DataError."""
+    folder = data_dir / entry.data
+    try:
+        return picture_path(folder, str(row[column]), allow_outside, within=data_dir)
+    except OutsideError as error:
+        raise DataError(f"row {entry.row_id(row)} of {folder / 'rows.jsonl'}: {error}") from error
 
 
 def pictures_of(entry: TaskEntry, row: Mapping[str, Any]) -> list[str]:
@@ -124,7 +137,7 @@ def _read_lines(path: Path, entry: TaskEntry) -> Iterator[tuple[int, Row]]:
 def check_picture(path: Path) -> None:
     """Read a picture to its end. Raises DataError if it is broken."""
     try:
-        with whole_pictures_only(), Image.open(path) as picture:
+        with whole_pictures_only(), open_picture(path) as picture:
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"the picture {path} is broken ({error}): fetch it again") from error

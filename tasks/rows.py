@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
 
+from avar_eval.pictures import allowed_outside
 from avar_eval.records import Response
 from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, judge_of
 from avar_eval.tasks.files import DataError, with_pictures
@@ -58,7 +59,7 @@ def _rows_from_hub(entry: TaskEntry) -> datasets.Dataset:
 
 def rows_from_folder(data_dir: Path, entry: TaskEntry) -> tuple[datasets.Dataset, list[str]]:
     """The task's rows with their pictures, and the ids of rows left out for want of a picture. Raises DataError."""
-    rows, left_out = with_pictures(entry, data_dir)
+    rows, left_out = with_pictures(entry, data_dir, allowed_outside())
     try:
         dataset = datasets.Dataset.from_list(rows)
     except (TypeError, ValueError) as error:  # such as a column of numbers and texts

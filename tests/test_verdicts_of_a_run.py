@@ -42,7 +42,7 @@ def test_results_hold_samples_and_judge(folder: Path) -> None:
     assert {"accuracy", "official", "judge", "judge_error", "pass@2", "majority", "timeout"} <= set(metrics)
     assert metrics["judge"]["n"] == 6
     assert metrics["judge_error"]["value"] == 0
-    assert results["protocol"]["judge"] == {"model": "m", "prompts": "judge-1"}
+    assert results["protocol"]["judge"] == {"model": "m", "prompts": "judge-2"}
     assert all(record["judge"]["model"] == "m" for record in records_of(folder))
 
 

@@ -3,16 +3,20 @@
 import csv
 import io
 import json
+import re
 from dataclasses import asdict, fields, replace
+from html import unescape
 from typing import get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.table import csv_text, json_text, markdown, terminal_table
+from avar_eval.terminal import inert
 
 FULL = Row(
     run_id="00aa11bb22cc33dd",
@@ -180,3 +184,60 @@ def test_an_empty_leaderboard_is_an_empty_table() -> None:
     assert json_text([]) == "[]\n"
     assert csv_text([]) == ",".join(field.name for field in fields(Row)) + "\n"
     assert len(markdown([]).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        " =1",
+        "\n=1",
+        "\uff1d1",
+        '=HYPERLINK("http://x")',
+        "=cmd|' /C calc'!A0",
+    ],
+)
+def test_a_name_is_no_formula_of_a_spreadsheet(name: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(csv_text([replace(FULL, model=name, vas_band=name)])))
+    assert row["model"][0] == row["vas_band"][0] == "'"
+    assert row["model"][1:] == inert(name)
+    assert row["vas"] == "12.34567", "numbers stay numbers, also below zero"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x onerror=alert(1)>",
+        "a | b",
+        "[click](http://evil.example)",
+        "![p](http://evil.example/p.png)",
+        "http://evil.example",
+        "www.evil.example",
+        "`code`",
+        "**bold**",
+        "_it_",
+        "&lt;b&gt;",
+        "two\nlines\r\nand | more",
+        "back\\slash",
+        "\x1b[31mred",
+    ],
+)
+def test_a_name_is_no_markup(name: str) -> None:
+    table = markdown([replace(FULL, model=name)])
+    assert len(table.splitlines()) == 3
+    html = MarkdownIt("commonmark", {"linkify": False}).enable("table").render(table)
+    (shown,) = re.findall(r"<tr>\n<td>shapes</td>\n<td>(.*?)</td>", html, re.DOTALL)
+    assert not re.search(r"<(?!/?td|/?tr)", shown), "no element of any kind"
+    assert unescape(shown) == " ".join(inert(name.replace("\n", " ").replace("\r", " ")).split())
+
+
+def test_plain_names_stay_as_they_are() -> None:
+    for name in ("avar-tiny", "Qwen/Qwen2.5-VL-7B-Instruct", "my_model_v2", "a.b (c)", "C++"):
+        assert cells(replace(FULL, model=name))[0][1] == name
+        (row,) = csv.DictReader(io.StringIO(csv_text([replace(FULL, model=name)])))
+        assert row["model"] == name
