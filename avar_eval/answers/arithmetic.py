@@ -16,6 +16,9 @@ _TOKEN: Final = re.compile(
 _SIGNS: Final = {"\\cdot": "*", "\\times": "*", "\\div": "/", ":": "/"}
 _STARTS: Final = frozenset({"(", "{", "\\frac", "\\sqrt", "\\pi"})
 
+_SIXTH_DECIMAL: Final = Fraction(1, 2 * 10**6)
+_MILLIONTH: Final = Fraction(1, 10**6)
+
 Value = Fraction | float
 
 
@@ -37,6 +40,27 @@ def arithmetic_value(text: str) -> Value | None:
         return value if reader.peek() == "" and math.isfinite(value) else None
     except (_NoValueError, ZeroDivisionError, OverflowError, RecursionError):
         return None
+
+
+def near(found: Value, wanted: Value, precision: int | None, *, exact: bool = False) -> bool:
+    """Whether two values are the same number.
+
+    precision: decimals to which both are rounded, where the benchmark does so. Without it they agree to six decimals
+    and to a millionth of the wanted one: 0.333333 is 1/3, and 4e-8 is not 0. With `exact`, of whole numbers and
+    fractions that are written out, nothing but equality will do.
+    """
+    if found == wanted:
+        return True
+    try:
+        if precision is not None:
+            return round(float(found), precision) == round(float(wanted), precision)
+        if isinstance(found, Fraction) and isinstance(wanted, Fraction):
+            return not exact and abs(found - wanted) <= min(_SIXTH_DECIMAL, _MILLIONTH * abs(wanted))
+        distance, size = abs(float(found) - float(wanted)), abs(float(wanted))
+    except OverflowError:
+        return False
+    # What floats round off is no difference.
+    return distance <= (1 + 1e-6) * min(float(_SIXTH_DECIMAL), float(_MILLIONTH) * size) + 1e-12 * (size or 1)
 
 
 def _tokens(text: str) -> list[str]:

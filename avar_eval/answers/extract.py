@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from avar_eval.answers.expression import canonical, is_expression
 from avar_eval.answers.markup import MAX_LENGTH, boxed, plain
+from avar_eval.answers.notation import canonical, is_expression
 from avar_eval.answers.options import LETTERS, affirmed_option, letter_alone, named_option, option_mentions, yes_or_no
 from avar_eval.answers.quantity import stated_quantity
 

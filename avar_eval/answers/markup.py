@@ -36,7 +36,7 @@ _LOST_BACKSLASH: Final = re.compile(
 _LOST_LETTERS: Final = {"\x0c": "f", "\x08": "b", "\t": "t", "\r": "r"}
 # Thin spaces group the digits of 1\\,234; any other space between two numbers keeps them apart.
 _GROUPING: Final = re.compile(
-    r"(?<=[0-9])(?:\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))|(?<=[0-9],)\\!(?=[0-9]{3})"
+    r"(?<=[0-9])(?:\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))|(?<=[0-9],)\\!\s?(?=[0-9]{3})"
 )
 _EMPHASIS: Final = " *_`"
 _QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’"}
@@ -91,22 +91,48 @@ def _without_latex(text: str) -> str:
 
 
 def boxed(text: str) -> tuple[str, int] | None:
-    """Content and end offset of the last balanced `\\boxed{…}` that holds something; of nested boxes the inner one. None without one."""
-    open_braces: list[int | None] = []
-    last: tuple[int, int] | None = None
+    """Content and end offset of the last balanced `\\boxed{…}` that holds something; None without one.
+
+    Of nested boxes the inner one. Boxes that only commas, "and" and the like stand between are one answer:
+    `\\boxed{2}, \\boxed{3}` and `x = \\boxed{2} \\text{ and } y = \\boxed{3}` are "2, 3".
+    """
+    if "boxed" not in text and "fbox" not in text:
+        return None
+    open_braces: list[tuple[int, int] | None] = []
+    boxes: list[tuple[int, int, int]] = []
     for match in _BRACES.finditer(text):
         if match[0].startswith(r"\boxed") or match[0].startswith(r"\fbox"):
-            open_braces.append(match.end())
+            open_braces.append((match.start(), match.end()))
         elif match[0] == "{":
             open_braces.append(None)
         elif match[0] == "}" and open_braces:
-            start = open_braces.pop()
-            if start is None or (last is not None and start <= last[0]):
+            opened = open_braces.pop()
+            if opened is None or (boxes and opened[1] <= boxes[-1][1]):
                 continue
-            if text[start : match.start()].strip():  # "put it in one \\boxed{}" is no answer
-                last = (start, match.start())
-    return None if last is None else (text[last[0] : last[1]], last[1])
+            if text[opened[1] : match.start()].strip():  # "put it in one \\boxed{}" is no answer
+                boxes.append((*opened, match.start()))
+    if not boxes:
+        return None
+    first = len(boxes) - 1
+    while first and len(boxes) - first < _MOST_BOXES and _joined(text[boxes[first - 1][2] + 1 : boxes[first][0]]):
+        first -= 1
+    contents = list(dict.fromkeys(text[start:end].strip() for _, start, end in boxes[first:]))
+    return ", ".join(contents), boxes[-1][2]
 
 
+def _joined(between: str) -> bool:
+    """Whether what stands between two boxes makes one answer of them; on lines of their own they need a comma."""
+    if len(between) > _BETWEEN_BOXES or ("\n" in between and not re.search(r"[,;]|\b(?:and|or)\b", between)):
+        return False
+    return _CONJUNCTION.fullmatch(between) is not None
+
+
+_MOST_BOXES: Final = 40
+_BETWEEN_BOXES: Final = 80
+# "$, $", "\\text{ and }", ", y = ", " papers and ": what joins two boxes to one answer.
+_CONJUNCTION: Final = re.compile(
+    r"(?:[\s$,;]|\\[()\[\],;:! ]|\\q?quad)*(?:(?:\\text\{)?\s?(?:[a-z()]+ ){0,4}(?:and|or)\s?\}?)?"
+    r"(?:[\s$,;]|\\[()\[\],;:! ]|\\q?quad)*(?:[A-Za-z](?:_\{?[0-9a-z]\}?)?\s?=\s?)?"
+)
 # Escaped braces are text, not structure.
 _BRACES: Final = re.compile(r"\\(?:boxed|fbox)\s?\{|\\[{}]|[{}]")

@@ -56,7 +56,8 @@ _BEFORE: Final = re.compile(
 )
 _AFTER: Final = re.compile(
     r"\s?(?:squared|cubed|factorial|fold|halves"
-    r"|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s|(?:°\s?[CF]?|degrees?(?: celsius| fahrenheit)?)?\s?"
+    r"|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s"
+    r"|(?:°\s?[CF]?|degrees?(?: celsius| fahrenheit)?)?\s?"
     r"(?:below|under) (?:zero|freezing)"
     r"|hundreds?|thousands?|lakhs?|lacs?|millions?|crores?|billions?|trillions?|dozens?|mn|bn|tn|score|pi|sqrt|root|times"
     r"|plus|minus|divided|more|less|fewer|and (?:an?|one|two|three|four) [a-z]+|percentile|to the|in the power"

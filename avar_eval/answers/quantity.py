@@ -227,6 +227,8 @@ def _in_words(text: str) -> Quantity | None:
 
 def _unit(text: str) -> str:
     """One spelling of a unit: cm^{2} and cm² are cm^2, degrees are °."""
+    if not text:
+        return ""
     for spelling, unit in (("²", "^2"), ("³", "^3"), ("{", ""), ("}", ""), (" ", "")):
         text = text.replace(spelling, unit)
     return _UNIT_WORDS.get(text, text)
@@ -267,4 +269,4 @@ def _only_number(text: str) -> Quantity | None:
 
 
 def _has_digit(text: str) -> bool:
-    return any(character.isdigit() for character in text)
+    return any(character.isdigit() and character not in "²³" for character in text)

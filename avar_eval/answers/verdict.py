@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Final, Literal, assert_never
 
 from avar_eval.answers.equal import float_equal, integer_equal, list_equal, option_equal, read_list, text_equal
-from avar_eval.answers.expression import canonical, expression_equal, expression_option, is_expression
+from avar_eval.answers.expression import expression_equal, expression_option
 from avar_eval.answers.extract import Extraction, FinishReason, final_answer
 from avar_eval.answers.judgement import Judgement
 from avar_eval.answers.markup import plain
+from avar_eval.answers.notation import canonical, is_expression
 from avar_eval.answers.options import letter_alone, named_option
 from avar_eval.answers.quantity import stated_quantity
 from avar_eval.answers.workers import WorkLimitError

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from avar_eval.answers.arithmetic import arithmetic_value
-from avar_eval.answers.expression import MAX_EXPRESSION, is_balanced
+from avar_eval.answers.notation import MAX_EXPRESSION, is_balanced
 from avar_eval.answers.workers import WORKERS
 from avar_eval.tasks.mathvision.official_value import official_tuple, official_value, warm_up
 
