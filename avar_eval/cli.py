@@ -9,6 +9,7 @@ import typer
 
 from avar_eval import __version__
 from avar_eval.command_line import (
+    AttnImplementationOption,
     BatchSizeOption,
     DataDirOption,
     DeviceOption,
@@ -105,6 +106,7 @@ def evaluate(
     judge_rate: JudgeRateOption = 10.0,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    attn_implementation: AttnImplementationOption = None,
     backend: Annotated[
         str | None, typer.Option(help="transformers, vllm or api.", show_default="the model's, mostly transformers")
     ] = None,
@@ -157,7 +159,10 @@ def evaluate(
         cost_limit=api_cost_limit,
     )
     vllm_options = _given(tensor_parallel=tensor_parallel, data_parallel=data_parallel, max_model_len=max_model_len)
-    backend_options = _of_backend(model, cast("BackendName | None", backend), api_options, vllm_options)
+    transformers_options = _given(attn_implementation=attn_implementation)
+    backend_options = _of_backend(
+        model, cast("BackendName | None", backend), api_options, vllm_options, transformers_options
+    )
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.run import RunConfig
@@ -213,17 +218,21 @@ def _given(**options: object) -> dict[str, object]:
 
 
 def _of_backend(
-    model: str, backend: "BackendName | None", api: dict[str, object], vllm: dict[str, object]
+    model: str,
+    backend: "BackendName | None",
+    api: dict[str, object],
+    vllm: dict[str, object],
+    transformers: dict[str, object],
 ) -> dict[str, object]:
     """The options for the run's backend. Raises UsageError for one that only another backend has."""
     from avar_eval.models.registry import choose_backend
 
     chosen = choose_backend(model, backend)
-    for name, prefix, options in (("api", "--api-", api), ("vllm", "--", vllm)):
+    for name, prefix, options in (("api", "--api-", api), ("vllm", "--", vllm), ("transformers", "--", transformers)):
         if options and chosen != name:
             option = prefix + min(options).replace("_", "-")
             raise UsageError(f"{option} is an option of --backend {name}, and {model} is run by {chosen}")
-    return api | vllm
+    return api | vllm | transformers
 
 
 @app.command()

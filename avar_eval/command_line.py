@@ -33,6 +33,14 @@ DeviceOption = Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cp
 DtypeOption = Annotated[
     str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
 ]
+AttnImplementationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--attn-implementation",
+        help="Attention kernel (transformers): sdpa, eager, flash_attention_2 (3, 4), flex_attention, or a hub name.",
+        show_default="sdpa",
+    ),
+]
 DataDirOption = Annotated[
     Path | None,
     typer.Option(

@@ -60,10 +60,10 @@ class RunConfig:
     """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
 
     attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
-    by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`. judge: a model that judges beside the
-    rules. name: what the model is called in results (None: as it was given). training: which run and step it comes
-    from, if it is a checkpoint of one that is watched. command: how the run was
-    started, for the protocol. allow_outside: whether rows may name pictures outside of `data_dir`.
+    by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`, or `attn_implementation`. judge: a
+    model that judges beside the rules. name: what the model is called in results (None: as it was given). training:
+    which run and step it comes from, if it is a checkpoint of one that is watched. command: how the run was started,
+    for the protocol. allow_outside: whether rows may name pictures outside of `data_dir`.
     """
 
     model: str
@@ -92,6 +92,11 @@ class RunConfig:
     name: str | None = None
     training: TrainingStep | None = None
     command: str = ""
+
+
+def kernel_options(attn_implementation: str | None) -> dict[str, Any]:
+    """`RunConfig.backend_options` that choose an attention kernel of transformers, if one is asked for."""
+    return {} if attn_implementation is None else {"attn_implementation": attn_implementation}
 
 
 def evaluate(config: RunConfig) -> Results:
@@ -292,6 +297,7 @@ def _protocol(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict
         "revision": lm.checkpoint.revision,
         "weights_sha256": lm.weights,
         "dtype": lm.backend.dtype,
+        "attn_implementation": lm.observer.attn_implementation if lm.observer else None,
         "backend": {"backend": lm.backend.name, **lm.backend.identity(), **_changed(asked)},
         "system_prompt": lm.system_prompt,
         "prompt_style": prompt_style(config),

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from avar_eval.command_line import BatchSizeOption, TokenLimitOption, interruptible, run_app
+from avar_eval.command_line import (
+    AttnImplementationOption,
+    BatchSizeOption,
+    TokenLimitOption,
+    interruptible,
+    run_app,
+)
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
 from avar_eval.terminal import say
@@ -88,12 +94,14 @@ def filter_(
     seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
     system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
     backend: Annotated[str | None, typer.Option(help="transformers, vllm or api.")] = None,
+    attn_implementation: AttnImplementationOption = None,
     backend_option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE: url, key_env, tensor_parallel and others of the backend.")
     ] = None,
 ) -> None:
     """Keep the rows that MODEL gets right now and then; a GRPO recipe reads OUTPUT. Run again to resume."""
     from avar_eval.recipes.difficulty import FilterConfig, check_filter
+    from avar_eval.run import kernel_options
 
     if backend not in ("transformers", "vllm", "api", None):
         raise UsageError(f"--backend takes transformers, vllm or api, not {backend!r}")
@@ -110,7 +118,7 @@ def filter_(
         seed=seed,
         system_prompt=system_prompt,
         backend=cast("BackendName | None", backend),
-        backend_options=_named_values(backend_option or []),
+        backend_options=_named_values(backend_option or []) | kernel_options(attn_implementation),
     )
     check_filter(config)
     with contextlib.redirect_stdout(sys.stderr), interruptible():

@@ -121,6 +121,17 @@ def seconds(command: list[str]) -> float:
             ["--model", "gpt-4o", "--tasks", "shapes", "--max-model-len", "9"],
             r"--max-model-len is an .*gpt-4o is run by api",
         ),
+        ([*SHORT, "--attn-implementation", "spda"], r"'spda' cannot be used here: it is none of eager, sdpa, flash"),
+        ([*SHORT, "--attn-implementation", "paged|sdpa"], r"'paged\|sdpa' cannot be used here: .*leave out `paged\|`"),
+        ([*SHORT, "--device", "cpu", "--attn-implementation", "flash_attention_3"], r"does not run on a CPU: use sdpa"),
+        (
+            ["--model", "gpt-4o", "--tasks", "shapes", "--attn-implementation", "eager"],
+            r"--attn-implementation is an option of --backend transformers, and gpt-4o is run by api",
+        ),
+        (
+            [*SHORT, "--backend", "vllm", "--attn-implementation", "eager"],
+            r"--attn-implementation is an option of --backend transformers, and avar-tiny is run by vllm",
+        ),
         ([*SHORT, "--system-prompt", "\udcff"], r"--system-prompt is not valid UTF-8"),
         (["models", "avar-tny"], r"unknown model 'avar-tny': did you mean avar-tiny"),
         (["models", "avar-tny", "--json"], r"unknown model 'avar-tny': did you mean avar-tiny"),

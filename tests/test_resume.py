@@ -132,6 +132,7 @@ def test_a_finished_run_asks_nothing_again(avar_eval: Run, finished: Path) -> No
         ("--max-new-tokens", "15"),
         ("--temperature", "0.8"),
         ("--dtype", "bfloat16"),
+        ("--attn-implementation", "eager"),
     ],
     ids=lambda change: change[0],
 )

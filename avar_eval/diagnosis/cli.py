@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from avar_eval.command_line import (
+    AttnImplementationOption,
     BatchSizeOption,
     DataDirOption,
     DeviceOption,
@@ -36,6 +37,7 @@ def profile(
     data_dir: DataDirOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    attn_implementation: AttnImplementationOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print profile.json and nothing else.")] = False,
 ) -> None:
     """Show where several models look: VAS by layer, along the answer and by role, in one picture.
@@ -48,7 +50,8 @@ def profile(
 
     names = None if tasks is None else [task.name for task in find_tasks(listed_names(tasks))]
     check_models(models, names)
-    options = RunOptions(limit, batch_size, max_new_tokens, data_dir, device, dtype, command_text(sys.argv[1:]))
+    command = command_text(sys.argv[1:])
+    options = RunOptions(limit, batch_size, max_new_tokens, data_dir, device, dtype, attn_implementation, command)
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.atomic import write_atomically
         from avar_eval.diagnosis.profile import profile as make_profile

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How models are asked that have no finished run; the fields are those of `RunConfig`."""
+    """How models are asked that have no finished run; the fields are those of `RunConfig` and its options."""
 
     limit: int
     batch_size: int | None
@@ -24,6 +24,7 @@ class RunOptions:
     data_dir: Path | None
     device: str | None
     dtype: str | None
+    attn_implementation: str | None
     command: str
 
 
@@ -67,7 +68,7 @@ def runs_of(
 
 
 def _ask(model: str, tasks: Sequence[str], output: Path, options: RunOptions) -> Path:
-    from avar_eval.run import RunConfig, evaluate
+    from avar_eval.run import RunConfig, evaluate, kernel_options
 
     folder = output / model.strip("./").replace("/", "--").lower()
     evaluate(
@@ -82,6 +83,7 @@ def _ask(model: str, tasks: Sequence[str], output: Path, options: RunOptions) ->
             device=options.device,
             dtype=options.dtype,
             attention_samples=None,
+            backend_options=kernel_options(options.attn_implementation),
             command=options.command,
         )
     )

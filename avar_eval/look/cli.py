@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from avar_eval.command_line import DeviceOption, DtypeOption, check_choice, expanded, interruptible
+from avar_eval.command_line import (
+    AttnImplementationOption,
+    DeviceOption,
+    DtypeOption,
+    check_choice,
+    expanded,
+    interruptible,
+)
 from avar_eval.names import run_name
 from avar_eval.terminal import say
 
@@ -29,6 +36,7 @@ def look(
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    attn_implementation: AttnImplementationOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show where MODEL looks in images: its answer, its Visual Attention Score, and pictures."""
@@ -41,7 +49,9 @@ def look(
         from avar_eval.look.pictures import draw, prepare_folder
         from avar_eval.look.report import look_to_json, print_look
 
-        conversation = Conversation(model, image or [], prompt, system, response, max_new_tokens, device, dtype)
+        conversation = Conversation(
+            model, image or [], prompt, system, response, max_new_tokens, device, dtype, attn_implementation
+        )
         check(conversation)
         prepare_folder(output)
         looked = look_at(conversation)

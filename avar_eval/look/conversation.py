@@ -40,6 +40,7 @@ class Conversation:
     max_new_tokens: int | None = None
     device: str | None = None
     dtype: str | None = None
+    attn_implementation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ def look(conversation: Conversation) -> Look:
     check(conversation)
     pictures = [read_picture(path) for path in conversation.images]
     checkpoint = resolve_checkpoint(conversation.model)
-    backend = TransformersBackend(checkpoint, conversation.device, conversation.dtype)
+    backend = TransformersBackend(
+        checkpoint,
+        conversation.device,
+        conversation.dtype,
+        attn_implementation=conversation.attn_implementation,
+    )
     system = conversation.system
     if system is None and checkpoint.entry is not None:
         system = checkpoint.entry.system_prompt

@@ -29,9 +29,14 @@ def open_backend(
 ) -> tuple["Checkpoint | ServedModel", TransformersBackend | StreamingBackend, TransformersBackend | None]:
     """A model with its backend, and what can measure its attention, if anything can.
 
-    options: the fields of `ApiOptions` or `VllmOptions`. Raises UsageError where one is unknown or out of range, and
-    where the backend cannot steer as it is asked to.
+    options: the fields of `ApiOptions` or `VllmOptions`, or `attn_implementation` of transformers. Raises UsageError
+    where one is unknown or out of range, and where the backend cannot steer as it is asked to.
     """
+    if name != "transformers" and "attn_implementation" in options:
+        raise UsageError(
+            f"--attn-implementation is an option of --backend transformers, and {model} is run by {name}, which "
+            "chooses its kernels by itself"
+        )
     if name == "api":
         from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
 
@@ -51,9 +56,9 @@ def open_backend(
         observer = TransformersBackend(checkpoint, device, dtype, steering)
         steered = None if steering is None else VllmSteering.of(steering)
         return checkpoint, VllmBackend(observer, vllm_options, steered), observer
-    if options:
-        raise UsageError(f"--backend transformers takes no option {min(options)}")
-    observer = TransformersBackend(checkpoint, device, dtype, steering)
+    if unknown := set(options) - {"attn_implementation"}:
+        raise UsageError(f"--backend transformers takes no option {min(unknown)}")
+    observer = TransformersBackend(checkpoint, device, dtype, steering, options.get("attn_implementation"))
     return checkpoint, observer, observer
 
 

@@ -2,7 +2,7 @@
 
 import bisect
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -23,6 +23,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from avar_eval.attention.implementations import loaded_as, why_unavailable
 from avar_eval.attention.measure import measure_batch
 from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.record import AttentionRecord, records_of
@@ -39,10 +40,29 @@ from avar_eval.models.sampling import OneTokenLater, RepetitionPenalty, SeededSa
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+class Placement(NamedTuple):
+    """Where and how a model computes. attn_implementation: what transformers loads by the name that was given."""
+
+    device: torch.device
+    dtype: str
+    attn_implementation: str
+
+    @classmethod
+    def of(cls, device: str | None, dtype: str | None, attn_implementation: str | None) -> "Placement":
+        """What was not given is chosen for this machine. Raises UsageError for what cannot be used on it."""
+        where = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        how, name = dtype or ("bfloat16" if where.type == "cuda" else "float32"), attn_implementation or "sdpa"
+        if reason := why_unavailable(name, where, DTYPES[how]):
+            raise UsageError(f"--attn-implementation {name!r} cannot be used here: {reason}")
+        return cls(where, how, loaded_as(name))
+
+
 class TransformersBackend:
     """A processor and a model. The model is loaded when it is first needed: rendering prompts does not need it.
 
     steering: what the model is steered by when it answers and when it is measured; it may be set anew at any time.
+    attn_implementation: the attention kernel, by transformers' name; None is SDPA. Raises UsageError for a device,
+    dtype or kernel that cannot be used here.
     """
 
     name: Literal["transformers"] = "transformers"
@@ -53,11 +73,11 @@ class TransformersBackend:
         device: str | None = None,
         dtype: str | None = None,
         steering: Steering | None = None,
+        attn_implementation: str | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.steering = steering
-        self.device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype: str = dtype or ("bfloat16" if self.device.type == "cuda" else "float32")
+        self.device, self.dtype, self.attn_implementation = Placement.of(device, dtype, attn_implementation)
         try:
             self.processor: Any = AutoProcessor.from_pretrained(checkpoint.processor_path)
         except Exception as error:  # a damaged file makes the libraries below raise anything, KeyError and their own
@@ -77,9 +97,14 @@ class TransformersBackend:
         self._joined = sorted(end_tokens(self.terminators(published)) - named)
 
     def identity(self) -> dict[str, str]:
-        """The ends of a turn that the checkpoint's generation defaults lack; else nothing: the weights decide."""
+        """The ends of a turn that the checkpoint's generation defaults lack, and an attention kernel that is not SDPA.
+
+        Else nothing: the weights decide.
+        """
         joined = self.processor.tokenizer.convert_ids_to_tokens(self._joined)
-        return {"also_ends": " ".join(joined)} if joined else {}
+        ends = {"also_ends": " ".join(joined)} if joined else {}
+        kernel = {} if self.attn_implementation == "sdpa" else {"attn_implementation": self.attn_implementation}
+        return ends | kernel
 
     def load(self) -> None:
         """Load the weights, if they are not yet; the checkpoint's generation defaults give way to ours."""
@@ -89,7 +114,7 @@ class TransformersBackend:
             model, info = AutoModelForImageTextToText.from_pretrained(
                 self.checkpoint.model_path,
                 dtype=DTYPES[self.dtype],
-                attn_implementation="sdpa",
+                attn_implementation=self.attn_implementation,
                 output_loading_info=True,
             )
             if self.checkpoint.base is not None:
@@ -98,7 +123,10 @@ class TransformersBackend:
         except BackendError:
             raise
         except Exception as error:  # see above
-            raise BackendError(f"the weights of {self.checkpoint.name} cannot be loaded: {error}") from error
+            under = (
+                "" if self.attn_implementation == "sdpa" else f" with --attn-implementation {self.attn_implementation}"
+            )
+            raise BackendError(f"the weights of {self.checkpoint.name} cannot be loaded{under}: {error}") from error
         missing = sorted(info["missing_keys"])
         if missing:  # transformers would go on with random numbers in their place
             raise BackendError(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from avar_eval.command_line import (
+    AttnImplementationOption,
     BatchSizeOption,
     DataDirOption,
     DeviceOption,
@@ -43,6 +44,7 @@ def sweep(
     data_dir: DataDirOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    attn_implementation: AttnImplementationOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json and nothing else.")] = False,
 ) -> None:
     """Steer MODEL by every combination of strengths, beside itself unsteered. Run again to resume."""
@@ -52,7 +54,7 @@ def sweep(
 
     grid = steering_grid(system, image, mode, rows, layers or ())
     with contextlib.redirect_stdout(sys.stderr), interruptible():
-        from avar_eval.run import RunConfig
+        from avar_eval.run import RunConfig, kernel_options
         from avar_eval.sweep.figure import draw_sweep
         from avar_eval.sweep.run import sweep as run
 
@@ -68,6 +70,7 @@ def sweep(
                 device=device,
                 dtype=dtype,
                 attention_samples=attention_samples,
+                backend_options=kernel_options(attn_implementation),
                 command=command_text(sys.argv[1:]),
             ),
             grid,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from avar_eval.command_line import (
+    AttnImplementationOption,
     DataDirOption,
     DeviceOption,
     DtypeOption,
@@ -55,6 +56,7 @@ def watch_command(
     data_dir: DataDirOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    attn_implementation: AttnImplementationOption = None,
     backend: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
     tensor_parallel: Annotated[int | None, typer.Option(min=1, help="GPUs a copy (vllm).", show_default="1")] = None,
 ) -> None:
@@ -86,6 +88,7 @@ def watch_command(
             max_new_tokens=max_new_tokens,
             attention_samples=attention_samples,
             dtype=dtype,
+            attn_implementation=attn_implementation,
             backend=cast("BackendName", backend),
             batch_size=batch_size,
             device=device,

@@ -20,7 +20,7 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.registry import BackendName, find_model
 from avar_eval.results import RESULTS_NAME, Results, publish, read_results
-from avar_eval.run import RunConfig, TrainingStep, evaluate
+from avar_eval.run import RunConfig, TrainingStep, evaluate, kernel_options
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.prompts import Style
 from avar_eval.terminal import note
@@ -53,6 +53,7 @@ class HowAsked(BaseModel):
     attention_samples: int
     dtype: str | None
     backend: BackendName
+    attn_implementation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,18 @@ def scoring(
     max_new_tokens: int | None = None,
     attention_samples: int = 200,
     dtype: str | None = None,
+    attn_implementation: str | None = None,
     backend: BackendName = "transformers",
     batch_size: int | None = None,
     **machine: Any,
 ) -> Scoring:
     """What to score, with what was not given taken from what the training says and from its base's registry entry.
 
-    Raises UsageError for unknown tasks, without a base, or if this folder's scores were made in another way.
+    Raises UsageError for unknown tasks, without a base, for an attention kernel that cannot be had here, or if this
+    folder's scores were made in another way.
     """
+    if attn_implementation is not None:
+        _check_kernel(attn_implementation, backend, machine.get("device"), dtype)
     if not output_dir.is_dir():
         raise UsageError(f"there is no folder {output_dir}: start the training first, or see its output_dir")
     training = read_training_run(output_dir)
@@ -111,6 +116,7 @@ def scoring(
         attention_samples=attention_samples,
         dtype=dtype,
         backend=backend,
+        attn_implementation=attn_implementation,
     )
     made = Scoring(
         output_dir=output_dir,
@@ -121,6 +127,14 @@ def scoring(
     )
     _check_settings(made)
     return made
+
+
+def _check_kernel(name: str, backend: BackendName, device: str | None, dtype: str | None) -> None:
+    if backend != "transformers":
+        raise UsageError(f"--attn-implementation is an option of --backend transformers, not of {backend}")
+    from avar_eval.models.transformers_backend import Placement
+
+    Placement.of(device, dtype, name)
 
 
 def _base_of_adapters(output_dir: Path) -> str | None:
@@ -219,7 +233,7 @@ def _score(of: Scoring, step: int, model: str) -> str | None:
                 dtype=how.dtype,
                 attention_samples=how.attention_samples,
                 backend=how.backend,
-                backend_options=of.backend_options,
+                backend_options={**of.backend_options, **kernel_options(how.attn_implementation)},
                 name=model if step == 0 else f"{how.run}/checkpoint-{step}",
                 training=TrainingStep(how.run, how.started, step),
             )
