@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import filelock
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from avar_eval.answers import State
+from avar_eval.answers import Reason, State
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.outcomes import JudgeOutcome, Outcome
@@ -86,6 +86,7 @@ class JudgementRecord(BaseModel):
     correct: bool
     grader: str
     official: bool | None = None
+    reason: Reason | None = None
 
 
 class Usage(BaseModel):

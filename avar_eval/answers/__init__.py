@@ -12,7 +12,17 @@ last number of a thought that never ends (three) and a part of another answer or
 """
 
 from avar_eval.answers.extract import Extraction, FinishReason, final_answer
-from avar_eval.answers.judgement import Judgement, State
+from avar_eval.answers.judgement import Judgement, Reason, State
 from avar_eval.answers.verdict import GRADER, Kind, judge_answer
 
-__all__ = ["GRADER", "Extraction", "FinishReason", "Judgement", "Kind", "State", "final_answer", "judge_answer"]
+__all__ = [
+    "GRADER",
+    "Extraction",
+    "FinishReason",
+    "Judgement",
+    "Kind",
+    "Reason",
+    "State",
+    "final_answer",
+    "judge_answer",
+]

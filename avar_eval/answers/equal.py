@@ -8,7 +8,7 @@ from typing import Final
 
 from avar_eval.answers.expression import expression_option
 from avar_eval.answers.markup import MAX_LENGTH, plain
-from avar_eval.answers.options import letter_alone, named_option, yes_or_no
+from avar_eval.answers.options import LETTERS, letter_alone, named_letter, named_option, yes_or_no
 from avar_eval.answers.quantity import read_quantity, stated_quantity
 
 _BRACKETED: Final = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|\{[^{}]*\}")
@@ -23,9 +23,8 @@ def option_equal(answer: str, gold: str, choices: Sequence[str]) -> bool:
     compared. Raises WorkLimitError as `expression_option` does.
     """
     if not choices:
-        letters = "ABCDEFGHIJ"
-        found = letter_alone(answer, letters)
-        return found is not None and found == letter_alone(gold, letters)
+        found = named_letter(answer)
+        return found is not None and found == letter_alone(gold, LETTERS)
     named = named_option(answer, choices)
     if named is None:
         named = expression_option(answer, choices)

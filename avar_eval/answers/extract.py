@@ -2,45 +2,71 @@
 
 The evidence, strongest first: the last closed `<answer>` or `<conclusion>`, the last balanced `\\boxed{}`, "Answer:" or
 "the answer is", an option's letter, yes or no, a value in a closing "Therefore, …", a reply that is nothing but an
-answer. What stands inside `<think>` is never searched, and where the evidence is ambiguous there is no answer: a guess
-would be credited by chance.
+answer, what the first or last sentence states. What is thought is never searched, nor what the model goes on to ask and
+answer itself (visible.py), and where the evidence is ambiguous there is no answer: a guess would be credited by chance.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
-from avar_eval.answers.markup import MAX_LENGTH, boxed, plain
+from avar_eval.answers.equal import read_list
+from avar_eval.answers.markup import MAX_LENGTH, boxed, plain, restored
 from avar_eval.answers.notation import canonical, is_expression
-from avar_eval.answers.options import LETTERS, affirmed_option, letter_alone, named_option, option_mentions, yes_or_no
+from avar_eval.answers.options import (
+    LETTERS,
+    denies,
+    labelled_option,
+    letter_alone,
+    named_letter,
+    named_option,
+    names_several,
+    yes_or_no,
+)
 from avar_eval.answers.quantity import stated_quantity
+from avar_eval.answers.statements import first_sentence, stated_value
+from avar_eval.answers.untagged import (
+    chosen_letter,
+    closing_value,
+    option_in_words,
+    said_yes_or_no,
+    value_in_prose,
+    value_on_its_own,
+)
+from avar_eval.answers.visible import ANSWER_TAG, before_invented_questions, visible_text
 
 Evidence = Literal["tag", "boxed", "phrase", "option", "yes_no", "whole"]
 FinishReason = Literal["stop", "length"]
+Wanted = Literal["choice", "number", "expression", "list", "yes_no", "text"]
+"""What kind of answer the question has. Only words that can be one are searched for it."""
 
-_THINK_TAG: Final = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
-# Models trained on LLaVA-CoT's data end in <CONCLUSION>.
-_ANSWER_TAG: Final = re.compile(r"<(/?)(?:answer|conclusion)>", re.IGNORECASE)
+_ADVERBS: Final = (
+    r"(?:(?:most |very )?(?:likely|probably|therefore|thus|clearly|indeed|simply|actually|hence|then|still|just|now"
+    r"|obviously|definitely|certainly)[,:]? ){0,2}"
+)
+_IS: Final = (
+    r"(?:[:：=→⇒]|->|[-–—](?= )|(?:is|would be|should be|must be|has to be|will be|can only be|turns out to be)\b)"
+)
 _PHRASE: Final = re.compile(
-    r"(?:\b(?:answer|(?:correct|right|best) (?:option letter|option|choice|letter))"
-    r"(?: (?:to|for) (?:the|this|your) (?:question|problem))?"
-    r"[\"'*_ ]{0,4}(?:[:：=]|(?:is|would be|should be)\b)|答案[*_ ]{0,4}(?:是|为|[:：]))[*_ :：]{0,6}"
-    r"|^[ ]{0,3}[#*_]{1,6}[ ]{0,2}(?:(?:final|correct) )?answer[*_ ]{0,4}$",
+    rf"(?:\b(?:answer|(?:correct|right|best|closest) (?:option letter|option|choice|letter))"
+    r"(?: (?:option|choice|letter|here))?"
+    r"(?: (?:to|for|of|from|among|amongst|in|with|given|based on|according to|out of)\b[^.:：=\n]{0,100}?)?"
+    rf"[\"'*_ ]{{0,4}}{_IS}|\bans\b\.? ?[:：=\-]"
+    r"|(?:答案|正确(?:的)?选项)[】\]*_ ]{0,4}(?:应该?是|应当是|应为|就是|是|为|选|[:：])|【答案】)"
+    rf"[*_ :：]{{0,6}}{_ADVERBS}"
+    r"|^[ ]{0,3}[#*_]{0,6}[ ]{0,2}(?:(?:final|correct) )?answer[*_ ]{0,4}$"
+    r"|\b(?:final|correct) answer[*_]{0,3} (?=[*_(\[$]{0,4}(?:(?-i:[A-Z])|[-+]?[0-9][^\n]{0,20})[)\]*_.$]{0,4}\s*$)",
     re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE_END: Final = re.compile(r"[.!?。！？][*_\"”)]{0,3}(?:\s|$)|[。！？]")
-_ABBREVIATIONS: Final = frozenset({"mt", "st", "dr", "mr", "mrs", "ms", "vs", "fig", "approx", "etc", "sq"})
+# "Here is how I got the answer:" leads to an explanation.
+_HOW: Final = re.compile(r"\b(?:how|why)\b[^.:]{0,60}$", re.IGNORECASE)
+_PHRASE_WORDS: Final = ("answer", "option", "choice", "letter", "ans", "答案", "选项")
 _ITEM: Final = re.compile(r"\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\]")
-_CLOSING: Final = re.compile(
-    r"(?:^|(?<=[.!?。])\s)\W{0,4}(?:therefore|thus|hence|so|in conclusion|因此|所以)\b[,，:]?",
-    re.IGNORECASE | re.MULTILINE,
-)
-_STATES: Final = re.compile(r"\b(?:is|are|was|equals)\b|[是为]")
-_CONCLUSION: Final = re.compile(r"\W{0,4}(?:therefore|thus|hence|so|in conclusion|因此|所以)\b", re.IGNORECASE)
+_MOST_PHRASES: Final = 8
 _WHOLE_LENGTH: Final = 200
 _UNTAGGED_LENGTH: Final = 20_000
-_AFTERWORD_LENGTH: Final = 200
+_REPLY_WORDS: Final = 5
 # The box of GLM's thinking models.
 _TOKEN_BOX: Final = (("<|begin_of_box|>", r"\boxed{"), ("<|end_of_box|>", "}"))
 
@@ -59,118 +85,211 @@ class Extraction:
     evidence: Evidence | None = None
 
 
+@dataclass(frozen=True)
+class _Phrase:
+    """What follows an "Answer:" or "the answer is"; ends_text: whether the response ends with it."""
+
+    text: str
+    start: int
+    ends_text: bool
+    next_line: str
+
+
 def final_answer(
-    response: str, *, choices: Sequence[str] = (), finish_reason: FinishReason | None = None
+    response: str,
+    *,
+    choices: Sequence[str] = (),
+    wanted: Wanted | None = None,
+    finish_reason: FinishReason | None = None,
 ) -> Extraction:
     """The final answer of a response, found by the strongest unambiguous evidence.
 
     choices: the offered options' texts, in the order of their letters; with them, option letters count as evidence.
+    wanted: the kind of answer; without it "choice" where there are choices and else "text".
     finish_reason: `stop` if the model ended its turn, `length` if the token limit cut it, None if unknown. Cut
     responses give only what is complete: a closed tag or box, or a phrase that is not at the very end.
     """
     # A lone surrogate cannot be written to a record.
-    visible = _outside_thinking(response.encode("utf-8", "replace").decode())
+    text = restored(response.encode("utf-8", "replace").decode())
+    visible = visible_text(text, cut=finish_reason == "length")
     if visible is None:
         return Extraction("truncated")
     for token, command in _TOKEN_BOX:
         visible = visible.replace(token, command)
-    found = _found(visible, choices, finish_reason)
+    reading = _Reading(tuple(choices), wanted or ("choice" if choices else "text"))
+    for before in before_invented_questions(visible):
+        found = reading.of(before, "stop")
+        if found.text is not None and (found.evidence != "whole" or reads_as(found.text, reading.wanted, choices)):
+            break
+    else:
+        found = reading.of(visible, finish_reason)
     item = _ITEM.fullmatch(found.text) if found.text else None
     # The repr of a Python list of one text, in which some pipelines wrap answers.
     return replace(found, text=(item[1] or item[2] or "").strip() or found.text) if item else found
 
 
-def _found(visible: str, choices: Sequence[str], finish_reason: FinishReason | None) -> Extraction:
-    tagged = _in_tag(visible, ended=finish_reason == "stop")
-    if tagged is not None:
-        return tagged
-    found = _boxed(visible) or _phrase(visible, choices, cut=finish_reason == "length")
-    if found is None and finish_reason == "length":
-        return Extraction("truncated")
-    return found or _untagged(visible, choices)
+def reads_as(text: str, wanted: Wanted, choices: Sequence[str]) -> bool:
+    """Whether a text is an answer of the kind that is wanted, by itself."""
+    match wanted:
+        case "choice":
+            return (named_option(text, choices) if choices else named_letter(text)) is not None
+        case "number":
+            return stated_quantity(text) is not None
+        case "expression":
+            return stated_quantity(text) is not None or is_expression(canonical(text))
+        case "list":
+            return read_list(text) is not None
+        case "yes_no":
+            return yes_or_no(text) is not None
+        case "text":
+            return len(plain(text).split()) <= _REPLY_WORDS
+    assert_never(wanted)
 
 
-def _outside_thinking(response: str) -> str | None:
-    """The response without its think blocks; None if the last one never closes.
+@dataclass(frozen=True)
+class _Reading:
+    """How the responses to one kind of question are read."""
 
-    Chat templates that open the block themselves leave a response with the closing tag alone: all before it is thought.
-    A second opening tag inside a block is text that the model wrote about tags.
-    """
-    parts: list[str] = []
-    position, inside, seen = 0, False, False
-    for tag in _THINK_TAG.finditer(response):
-        closing = bool(tag[1])
-        if not closing and not inside:
-            parts.append(response[position : tag.start()])
-            inside = True
-        elif closing and not inside and seen:
-            parts.append(response[position : tag.start()])
-        elif closing:
-            inside = False
-        else:
-            continue
-        seen, position = True, tag.end()
-    return None if inside else "\n".join([*parts, response[position:]])
+    choices: tuple[str, ...]
+    wanted: Wanted
 
-
-def _in_tag(visible: str, *, ended: bool) -> Extraction | None:
-    """The content of the last closed `<answer>` or `<conclusion>` that holds something.
-
-    An open one after it was cut off in the middle, unless the model is known to have `ended` its turn there: generation
-    that stops at `</answer>` drops that string.
-    """
-    start, content = None, ""
-    for tag in _ANSWER_TAG.finditer(visible):
-        if not tag[1]:
-            start = tag.end()
-        elif start is not None:
-            content = visible[start : tag.start()].strip() or content
-            start = None
-    if start is not None:
-        if not ended:
+    def of(self, visible: str, finish_reason: FinishReason | None) -> Extraction:
+        tagged = self._in_tag(visible, ended=finish_reason == "stop")
+        if tagged is not None:
+            return tagged
+        cut = finish_reason == "length"
+        found = self._boxed_or_phrase(visible, cut=cut)
+        if found is None and cut:
             return Extraction("truncated")
-        content = visible[start:].strip() or content
-    return Extraction("scored", _refined(content), "tag") if content else None
+        return found or self._untagged(visible)
+
+    def _in_tag(self, visible: str, *, ended: bool) -> Extraction | None:
+        """The content of the last closed `<answer>` or `<conclusion>` that holds something.
+
+        An open one after it was cut off in the middle, unless the model is known to have `ended` its turn there:
+        generation that stops at `</answer>` drops that string.
+        """
+        start, content = None, ""
+        for tag in ANSWER_TAG.finditer(visible):
+            if not tag[1]:
+                start = tag.end()
+            elif start is not None:
+                content = visible[start : tag.start()].strip() or content
+                start = None
+        if start is not None:
+            if not ended:
+                return Extraction("truncated")
+            content = visible[start:].strip() or content
+        return Extraction("scored", self._refined(content), "tag") if content else None
+
+    def _refined(self, content: str) -> str:
+        """The answer inside an `<answer>`: its box, its phrase, what it says in more than a line, else all of it."""
+        found = self._boxed_or_phrase(content, cut=False)
+        if found is None and ("\n" in content or not reads_as(content, self.wanted, self.choices)):
+            found = self._untagged(content)
+        return content if found is None or found.text is None or found.evidence == "whole" else found.text
+
+    def _boxed_or_phrase(self, visible: str, *, cut: bool) -> Extraction | None:
+        """The last box, else the last phrase. With choices, a box that names none gives way to a phrase that does."""
+        box, phrases = boxed(visible), _phrases(visible)
+        if box is None:
+            return self._phrase(visible, phrases, cut=cut)
+        inner = _phrases(box[0])
+        found = Extraction("scored", inner[-1].text if inner else box[0].strip(), "boxed")
+        if self.choices and phrases and found.text is not None:
+            last, boxed_option = phrases[-1], named_option(found.text, self.choices)
+            phrase_option = named_option(last.text, self.choices)
+            by_letter = letter_alone(found.text, self.choices) is not None
+            if phrase_option is not None and (boxed_option is None or (last.start > box[1] and not by_letter)):
+                return Extraction("scored", last.text, "phrase")
+        return found
+
+    def _phrase(self, visible: str, phrases: Sequence[_Phrase], *, cut: bool) -> Extraction | None:
+        """The end of the last "the answer is …". With choices it must name one, or a letter elsewhere may do better."""
+        if not phrases or (cut and phrases[-1].ends_text):
+            return None
+        last = Extraction("scored", phrases[-1].text, "phrase")
+        if self.wanted == "number":
+            return replace(last, text=stated_value(phrases[-1].text) or phrases[-1].text)
+        if cut or not self.choices:
+            return last
+        for phrase in reversed(phrases[-_MOST_PHRASES:]):
+            if self._begins_listing(phrase):
+                return self._option(visible)
+            if named_option(phrase.text, self.choices) is not None:
+                return Extraction("scored", phrase.text, "phrase")
+            if names_several(phrase.text) or denies(phrase.text):
+                return last
+        return self._option(visible) or last
+
+    def _begins_listing(self, phrase: _Phrase) -> bool:
+        """Whether "the answer is:" is followed by all options, one a line, and so by none."""
+        labels = [labelled_option(line, self.choices) for line in (phrase.text, phrase.next_line)]
+        return None not in labels and labels[0] != labels[1]
+
+    def _untagged(self, visible: str) -> Extraction:
+        """What a finished response without tag, box or phrase says, if there is no doubt about it."""
+        if len(visible) > _UNTAGGED_LENGTH:
+            return Extraction("unparsed")
+        whole = Extraction("scored", visible.strip(), "whole") if is_short_reply(visible) else None
+        found: Extraction | None = None
+        match self.wanted:
+            case "choice":
+                found = self._option(visible)
+            case "yes_no" | "text":
+                word = said_yes_or_no(visible)
+                found = None if word is None else Extraction("scored", word, "yes_no")
+            case "number" | "expression" | "list":
+                pass
+        if found is None and self.wanted not in ("choice", "yes_no"):
+            value = closing_value(visible)
+            found = None if value is None else Extraction("scored", value, "phrase")
+        if found is None and whole is not None and whole.text and reads_as(whole.text, self.wanted, self.choices):
+            return whole
+        if found is None and self.choices:
+            index = option_in_words(visible, self.choices)
+            found = None if index is None else Extraction("scored", LETTERS[index], "option")
+        if found is None and self.wanted in ("number", "expression"):
+            expression = self.wanted == "expression"
+            value = value_on_its_own(visible, expression=expression) or value_in_prose(visible, expression=expression)
+            found = None if value is None else Extraction("scored", value, "phrase")
+        return found or whole or Extraction("unparsed")
+
+    def _option(self, visible: str) -> Extraction | None:
+        if len(visible) > _UNTAGGED_LENGTH:
+            return None
+        index = chosen_letter(visible, self.choices or LETTERS[:10])
+        return None if index is None else Extraction("scored", LETTERS[index], "option")
 
 
-def _refined(content: str) -> str:
-    """The answer inside an `<answer>`: its box, the end of its "the answer is", its closing value, else all of it."""
-    inner = _boxed(content)
-    if inner is not None and inner.text is not None:
-        return inner.text
-    if phrase := _last_phrase(content):
-        return phrase[0]
-    return (_closing_value(content) if "\n" in content else None) or content
-
-
-def _boxed(visible: str) -> Extraction | None:
-    found = boxed(visible)
-    if found is None or not found[0].strip():
-        return None
-    phrase = _last_phrase(found[0])
-    return Extraction("scored", phrase[0] if phrase else found[0].strip(), "boxed")
-
-
-def _phrase(visible: str, choices: Sequence[str], *, cut: bool) -> Extraction | None:
-    """The end of the last "the answer is …". With choices it must name one, or a letter elsewhere may do better."""
-    phrase = _last_phrase(visible)
-    if phrase is None or (cut and phrase[1]):
-        return None
-    found = Extraction("scored", phrase[0], "phrase")
-    if choices and named_option(phrase[0], choices) is None and not cut:
-        return _option(visible, choices) or found
+def _phrases(text: str) -> list[_Phrase]:
+    """What follows each "Answer:" or "the answer is", up to its sentence's end, if anything does."""
+    found: list[_Phrase] = []
+    for match in _phrase_marks(text):
+        if _HOW.search(text, text.rfind("\n", 0, match.start()) + 1, match.start()):
+            continue
+        line, newline, rest = text[match.end() : match.end() + 2 * MAX_LENGTH].lstrip().partition("\n")
+        line = line[: MAX_LENGTH + 1]
+        sentence = first_sentence(line).strip()
+        answer = plain(_without_stray_braces(plain(sentence)))
+        if answer.strip("\"'"):
+            ends = not newline and sentence == line.strip() and match.end() + 2 * MAX_LENGTH >= len(text)
+            found.append(_Phrase(answer, match.start(), ends, rest.lstrip().partition("\n")[0]))
     return found
 
 
-def _last_phrase(text: str) -> tuple[str, bool] | None:
-    """What follows the last "Answer:" or "the answer is", up to its sentence's end; whether it ends the text."""
-    ends = [match.end() for match in _PHRASE.finditer(text)]
-    if not ends:
-        return None
-    line, newline, _ = text[ends[-1] :].lstrip()[: MAX_LENGTH + 1].partition("\n")
-    sentence = _first_sentence(line).strip()
-    answer = plain(_without_stray_braces(plain(sentence)))
-    return (answer, not newline and sentence == line.strip()) if answer.strip("\"'") else None
+def _phrase_marks(text: str) -> list[re.Match[str]]:
+    """The last phrases, in their order. Only lines that hold a word of theirs are searched: most hold none."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # a letter whose lower case is two: the places do not agree
+        return list(_PHRASE.finditer(text))[-_MOST_PHRASES:]
+    found: list[re.Match[str]] = []
+    places = {word: lowered.rfind(word) for word in _PHRASE_WORDS}
+    while (last := max(places.values())) >= 0 and len(found) < _MOST_PHRASES:
+        start, stop = text.rfind("\n", 0, last) + 1, text.find("\n", last)
+        found = [*_PHRASE.finditer(text, start, len(text) if stop < 0 else stop), *found]
+        places |= {word: lowered.rfind(word, 0, start) for word, place in places.items() if place >= start}
+    return found[-_MOST_PHRASES:]
 
 
 def _without_stray_braces(text: str) -> str:
@@ -178,80 +297,6 @@ def _without_stray_braces(text: str) -> str:
     for _ in range(text.count("}") - text.count("{")):
         text = text.removesuffix("}").rstrip()
     return text
-
-
-def _first_sentence(line: str) -> str:
-    """The line up to its first full stop; a stop after an option's letter or an abbreviation ends nothing."""
-    for stop in _SENTENCE_END.finditer(line):
-        words = line[: stop.start()].split()
-        word = words[-1].strip("*_(\"'").casefold() if words else ""
-        if not (len(words) == 1 and len(word) == 1 and word.isalpha()) and word not in _ABBREVIATIONS:
-            return line[: stop.end()]
-    return line
-
-
-def _untagged(visible: str, choices: Sequence[str]) -> Extraction:
-    """What a finished response without tag, box or phrase says, if there is no doubt about it."""
-    if len(visible) > _UNTAGGED_LENGTH:
-        return Extraction("unparsed")
-    if choices:
-        return _option(visible, choices) or _whole(visible) or Extraction("unparsed")
-    return _yes_no(visible) or _closing(visible) or _whole(visible) or Extraction("unparsed")
-
-
-def _option(visible: str, choices: Sequence[str]) -> Extraction | None:
-    """An option that the first line, the last or a conclusion names by letter while no line names another one."""
-    lines = [line for line in visible.splitlines() if line.strip()]
-    if not lines or len(visible) > _UNTAGGED_LENGTH:
-        return None
-    # A last line that is a letter and nothing else is an answer, whatever was discussed before.
-    index = letter_alone(lines[-1], choices)
-    if index is None and len(set().union(*(option_mentions(line, choices) for line in lines))) == 1:
-        conclusions = [line for line in lines[1:-1] if _CONCLUSION.match(line)]
-        named = (affirmed_option(line, choices) for line in (lines[0], lines[-1], *conclusions))
-        index = next((option for option in named if option is not None), None)
-    return None if index is None else Extraction("scored", LETTERS[index], "option")
-
-
-def _yes_no(visible: str) -> Extraction | None:
-    """The yes or no that the response opens with, unless another line opens with the other."""
-    lines = [line for line in visible.splitlines() if line.strip()]
-    words = {word for line in lines if (word := yes_or_no(line))}
-    if len(words) != 1 or yes_or_no(lines[0]) is None:
-        return None
-    return Extraction("scored", words.pop(), "yes_no")
-
-
-def _closing(visible: str) -> Extraction | None:
-    value = _closing_value(visible)
-    return None if value is None else Extraction("scored", value, "phrase")
-
-
-def _closing_value(text: str) -> str | None:
-    """The value in the last sentence "Therefore, … is …", if nothing but a few words without numbers follow it."""
-    ends = [match.end() for match in _CLOSING.finditer(text)]
-    if not ends:
-        return None
-    line = text[ends[-1] :].lstrip()[: MAX_LENGTH + 1].partition("\n")[0]
-    sentence = _first_sentence(line)
-    afterword = text[text.index(sentence, ends[-1]) + len(sentence) :]
-    if len(afterword) > _AFTERWORD_LENGTH or any(character.isdigit() for character in afterword):
-        return None
-    stated = _STATES.split(sentence, maxsplit=1)
-    value = plain(stated[-1])
-    if stated_quantity(value) is None and (len(stated) == 1 or not _is_value(value)):
-        return None
-    return value
-
-
-def _is_value(text: str) -> bool:
-    """Whether a text is mathematics with a number in it."""
-    return any(character.isdigit() for character in text) and is_expression(canonical(text))
-
-
-def _whole(visible: str) -> Extraction | None:
-    """A reply of one short line. Whether it is an answer at all, the kind of answer decides (see verdict.py)."""
-    return Extraction("scored", visible.strip(), "whole") if is_short_reply(visible) else None
 
 
 def is_short_reply(response: str) -> bool:

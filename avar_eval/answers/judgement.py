@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 State = Literal["scored", "truncated", "unparsed", "timeout", "judge_error"]
 
+Reason = Literal["statement"]
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -18,6 +20,8 @@ class Judgement:
     grader: name and version of the rule, so that a stored judgement is known to be stale when the rule changes.
     official: the verdict of the benchmark's published rule on the same response; None where it has none (it would
     guess at random, or the benchmark has no rule without a judge model).
+    reason: of an unparsed response, why, if there is more to say: `statement` for a yes/no question that is answered by
+    a statement. Its answer has to be inferred, which needs a judge.
     """
 
     state: State
@@ -25,6 +29,7 @@ class Judgement:
     correct: bool
     grader: str
     official: bool | None = None
+    reason: Reason | None = None
 
     def __post_init__(self) -> None:
         if self.correct and self.state != "scored":

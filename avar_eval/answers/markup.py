@@ -5,6 +5,7 @@ Every pattern here and in the other modules of this package is linear in the tex
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 MAX_LENGTH: Final = 2000
@@ -41,7 +42,8 @@ _GROUPING: Final = re.compile(
 _EMPHASIS: Final = " *_`"
 _QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’"}
 _LATEX_NAMED: Final = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|tt|normal|up|md|sl|sc)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|emph|underline|bm|boldsymbol"
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal|up|md|sl|sc)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|emph|underline|bm"
+    r"|boldsymbol"
     r"|operatorname)\s?\{([^{}]*)\}"
 )
 _NESTED: Final = 4
@@ -63,7 +65,23 @@ def plain(text: str) -> str:
     >>> plain("**(B)** $30^\\\\circ$.")
     '(B) 30°'
     """
-    text = _GROUPING.sub("", _BOLD.sub("", text.translate(_CHARACTERS)))
+    return _plain_of_short(text) if len(text) <= _SHORT else _plain(text)
+
+
+def restored(text: str) -> str:
+    """The text with the backslashes that a JSON or Python string has eaten: "\\x0crac" was \\frac."""
+    if not any(lost in text for lost in _LOST_LETTERS):
+        return text
+    return _LOST_BACKSLASH.sub(lambda lost: f"\\{_LOST_LETTERS[lost[0][0]]}{lost[0][1:]}", text)
+
+
+def _plain(text: str) -> str:
+    if not text.isascii():
+        text = text.translate(_CHARACTERS)
+    if "**" in text:
+        text = _BOLD.sub("", text)
+    if not text.isascii() or "\\" in text:
+        text = _GROUPING.sub("", text)
     if "\\" in text or "$" in text or "~" in text or "{" in text or "^" in text:
         text = _without_latex(text)
     text = " ".join(text.split()).strip(_EMPHASIS).rstrip(".。;,").strip(_EMPHASIS)
@@ -73,9 +91,8 @@ def plain(text: str) -> str:
     return text
 
 
-def restored(text: str) -> str:
-    """The text with the backslashes that a JSON or Python string has eaten: "\\x0crac" was \\frac."""
-    return _LOST_BACKSLASH.sub(lambda lost: f"\\{_LOST_LETTERS[lost[0][0]]}{lost[0][1:]}", text)
+_SHORT: Final = 300
+_plain_of_short = lru_cache(maxsize=16384)(_plain)
 
 
 def _without_latex(text: str) -> str:

@@ -2,24 +2,47 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from avar_eval.answers.markup import MAX_LENGTH, plain
 from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
+from avar_eval.answers.statements import stated_value
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _LETTER: Final = re.compile(r"[(\[{<]?([A-Za-z])[)\]}>]?[.:]?")
 _LABELLED: Final = re.compile(r"(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])(?:[)\]][.:]?|[.:](?=\s)|、|\s-(?=\s)))\s?(.*)")
+# "A (Yes)", "A, yes", "B = 4", "B 4": the label of an option only where the option's own text follows.
+_BESIDE_TEXT: Final = re.compile(r"[(\[]?([A-Z])[)\]]?\s?[(\[,=:\-]?\s?(.*?)[)\]]?")
+_BEHIND_TEXT: Final = re.compile(r"(.*?)\s?[(\[]([A-Z])[)\]]")
+_NOUN_AND_LETTER: Final = re.compile(
+    r"(?:the )?(?i:step|point|option|choice|answer|label|letter|part|region|figure|graph|curve|line|box|structure"
+    r"|position"
+    r"|location|area|item|picture|image|diagram|stage|section|zone|site|arrow|object|panel|group|type|phase) "
+    r"[(\[]?([A-Za-z])[)\]]?|(?:the )?[A-Za-z]{4,12} [(\[]?([A-Z])[)\]]?"
+)
+_SEVERAL_LETTERS: Final = re.compile(
+    r"[(\[]?[A-Z][)\]]?(?:\s?(?:[,;/&、]\s?(?:and |or )?|(?:and|or) )[(\[]?[A-Z][)\]]?)+(?!\w)"
+)
 _LIST_OF_LETTERS: Final = re.compile(r"(?:[,;/&]|and\b|or\b)\s?[(\[]?[A-Za-z](?!\w)")
+_LONE_LETTER: Final = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
 # "B because …" names B; "A triangle" and "I think" name nothing.
 _NAMING: Final = (
     re.compile(r"([A-Z])(?=,? (?:because|since|as|which|is)\b)"),
     re.compile(r"[(\[]([A-Z])[)\]]"),
     re.compile(r"\b(?i:option|choice|letter|answer(?: is|:)) ?[(\[]?([A-Z])(?![\w'’]|,? ?(?:or|and|/)? ?[A-Z](?!\w))"),
-    re.compile(r"(?:选[项择]?:?|答案[是为]?:?) ?[(\[]?([A-Z])(?!\w)"),
+    re.compile(r"(?:选[项择]?(?:应该)?[是为]?:?|答案[】\]]?(?:应该?|应当)?[是为选]?:?) ?[(\[]?([A-Z])(?!\w)"),
+    re.compile(r"(?<![A-Za-z])([A-Z]) ?(?=选?项(?!.{0,4}[错误不]))"),
     re.compile(r"\b(?i:it is|it['’]s) [(\[]?([A-Z])(?=[)\].,;:]|$)"),
     re.compile(r"(?<![\w'’])([A-HJ-Z]) is (?:the )?(?:correct|right|best)\b"),
+    re.compile(
+        r"\b(?i:choose|chose|select|selected|pick|picked|go with|went with|opt for|going with) (?:the )?[(\[]?([A-Z])"
+        r"(?=[)\].,;:]|$| (?:because|since|as|for)\b)"
+    ),
+    re.compile(r"(?i:thus|so|hence|therefore|finally)[,:]? [(\[]?([A-Z])(?=[)\].,;:]|$)"),
+    re.compile(r"\b(?i:is|be|by|as)(?: likely| probably| clearly| therefore)?:? (?:the )?[(\[]?([A-Z])[)\]]?$"),
 )
 _NEGATION: Final = re.compile(
     r"\b(?:not|no|none|neither|nor|never|cannot|incorrect|wrong|false|unlikely|except|rather than|instead of|or)\b"
@@ -29,14 +52,31 @@ _NEGATION: Final = re.compile(
 _DENIED: Final = re.compile(
     r"[)\]]? (?:is|was|are|would be|seems)(?: (?:not|incorrect|wrong|false|the wrong)\b|n['’]t\b)"
 )
-_YES_NO: Final = re.compile(r"(?:(yes|是的?|对)|no|否|不是|不对)(?=\s?[,.;:!。，]|$)", re.IGNORECASE)
+# "No" alone, with a mark, or before what can only be its reason: "no because …", never "no answer", "no bars".
+_YES_NO: Final = re.compile(
+    r"(?:(yes|yep|yeah|是的?|对)|no|nope|否|不是?|不对|没有)"
+    r"(?:(?=\s?[,.;:!。，；！(]|\s?[-—]|$)|(?= (?:because|since|as|it|they|there|the|this|that|these|those|he|she|we"
+    r"|i)\b))",
+    re.IGNORECASE,
+)
+_YES_AT_START: Final = re.compile(r"yes\b(?! (?:or|and|/))", re.IGNORECASE)
 _SENTENCE_LENGTH: Final = 300
+_OPENING: Final = re.compile(r"[^\W_]{2,30}(?=[.;:!。]|$)|(?:true|false)(?=[,，])", re.IGNORECASE)
+_BOLD: Final = re.compile(r"\*\*([^*\n]{1,300})\*\*")
+_INNER_LABEL: Final = re.compile(r"(?<![\w'’])([A-Z])[).:] (?=\S)")
+_OF_LABEL: Final = " )]}.:*-、"
+_CLAUSE_END: Final = re.compile(r"[.,;:!?](?:\s|$)")
+_RATIO: Final = re.compile(r"([0-9]{1,9})\s?:\s?([0-9]{1,9})")
+_ARTICLE: Final = re.compile(r"(?:the|a|an) ")
 
 
 def yes_or_no(text: str) -> str | None:
-    """`Yes` or `No` where the text is that word or opens with it and a mark: "Yes, because …", never "No answer"."""
-    match = _YES_NO.match(plain(text))
-    return None if match is None else "Yes" if match[1] else "No"
+    """`Yes` or `No` where the first line is that word or opens with it: "Yes, because …", never "No answer"."""
+    line = plain(text.strip().partition("\n")[0])
+    match = _YES_NO.match(line)
+    if match is None:
+        return "Yes" if _YES_AT_START.match(line) else None
+    return "Yes" if match[1] else "No"
 
 
 def letter_alone(text: str, choices: Sequence[str]) -> int | None:
@@ -45,19 +85,72 @@ def letter_alone(text: str, choices: Sequence[str]) -> int | None:
     return _index(match[1], choices) if match else None
 
 
+def named_letter(text: str) -> int | None:
+    """The letter that an answer names where no options are known: alone, as "step b", or as `affirmed_option` does."""
+    if len(text) > MAX_LENGTH:
+        return None
+    found = letter_alone(text, LETTERS)
+    if found is not None:
+        return found
+    noun = _NOUN_AND_LETTER.fullmatch(plain(text))
+    return LETTERS.index((noun[1] or noun[2]).upper()) if noun else affirmed_option(text, LETTERS)
+
+
+def names_several(text: str) -> bool:
+    """Whether a text opens with a list of letters: "A, B" or "A and D"."""
+    return bool(_SEVERAL_LETTERS.match(plain(text)))
+
+
+def begins_with_label(text: str) -> bool:
+    """Whether a text begins with a label: "A. …", "(B) …"."""
+    return bool(_LABELLED.match(plain(text)))
+
+
+def denies(text: str) -> bool:
+    """Whether a text rules something out, or leaves it open: "not (A)", "none of these", "A or B"."""
+    return bool(_NEGATION.search(plain(text)))
+
+
 def option_mentions(text: str, choices: Sequence[str]) -> set[int]:
     """The options that a line names by letter: (B), option B, "B is correct", "B. text" at its start."""
     return {index for index, _ in _mentions(plain(text), choices)}
+
+
+def bold_spans(text: str) -> list[str]:
+    """What stands in bold."""
+    return [plain(span[1]) for span in _BOLD.finditer(text)]
+
+
+def bold_options(text: str, choices: Sequence[str]) -> set[int]:
+    """The options whose label, with their own text or alone, stands in bold."""
+    return {index for span in bold_spans(text) if (index := labelled_option(span, choices)) is not None}
+
+
+def labelled_option(text: str, choices: Sequence[str]) -> int | None:
+    """The option of a line that is a letter, or a letter and that option's own text; other words are not read."""
+    line, options = plain(text), _plain_options(tuple(choices))
+    index = letter_alone(line, options)
+    if index is not None:
+        return index
+    label = _LABELLED.fullmatch(line)
+    index = _index(label[1] or label[2], options) if label else None
+    if label is None or index is None:
+        return _beside_text(line, options)
+    described = _by_text(plain(label[3].rstrip(":")), options)
+    return index if described is not None and options[described] == options[index] else None
 
 
 def affirmed_option(text: str, choices: Sequence[str]) -> int | None:
     """The only option that a line names by letter, if it does not rule it out ("not (B)", "(B) is wrong")."""
     line = plain(text)
     mentions = list(_mentions(line, choices))
-    if len({index for index, _ in mentions}) != 1:
+    if len({index for index, _ in mentions}) != 1 or _SEVERAL_LETTERS.search(line):
         return None
-    last = mentions[-1][1]
-    return None if _NEGATION.search(line, 0, last) or _DENIED.match(line, last) else mentions[0][0]
+    index, last = mentions[0][0], max(end for _, end in mentions)
+    if _NEGATION.search(line, 0, last) or _DENIED.match(line, last):
+        return None
+    described = _text_after(line, last, choices)
+    return index if described is None or plain(choices[described]) == plain(choices[index]) else None
 
 
 def named_option(text: str, choices: Sequence[str]) -> int | None:
@@ -68,7 +161,7 @@ def named_option(text: str, choices: Sequence[str]) -> int | None:
     """
     if not choices or len(text) > MAX_LENGTH:
         return None
-    answer, options = plain(text), [plain(choice) for choice in choices]
+    answer, options = plain(text), _plain_options(tuple(choices))
     alone = letter_alone(answer, options)
     if alone is not None and answer.strip("()[].:").isupper():
         return alone
@@ -80,7 +173,36 @@ def named_option(text: str, choices: Sequence[str]) -> int | None:
     label = _LABELLED.fullmatch(answer)
     if label and (index := _index(label[1] or label[2], options)) is not None:
         return index if _agrees(index, label[3], options) else None
+    if (found := _beside_text(answer, options)) is not None:
+        return found
+    bold = bold_options(text, options)
+    if len(bold) == 1:
+        return bold.pop()
     return affirmed_option(answer, options) if option_mentions(answer, options) else _by_sentence(answer, options)
+
+
+def option_stated(sentence: str, choices: Sequence[str]) -> int | None:
+    """The option that a sentence of a longer response states: by its text at either end, or by its value.
+
+    "Silver birch is the likeliest", "the kiosk is painted yellow", "the tank is at 9 %"; not "the yellow kiosk stands".
+    """
+    line, options = plain(sentence), _plain_options(tuple(choices))
+    if len(line) > _SENTENCE_LENGTH:
+        return None
+    opening = _OPENING.match(line)
+    word = opening and _by_text(opening[0], options)
+    if word is not None:
+        return word
+    index = _by_sentence(line, options)
+    if index is None or _by_value(_value_of(line), options) is not None:
+        return index
+    folded, option = line.casefold(), options[index].casefold()
+    return index if folded.endswith(option) or _ARTICLE.sub("", folded, count=1).startswith(option) else None
+
+
+@lru_cache(maxsize=1024)
+def _plain_options(choices: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(plain, choices))
 
 
 def _index(letter: str, choices: Sequence[str]) -> int | None:
@@ -90,12 +212,38 @@ def _index(letter: str, choices: Sequence[str]) -> int | None:
 
 def _mentions(line: str, choices: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Index and end offset of every option named by letter."""
+    if not _LONE_LETTER.search(line):
+        return
     at_start = (_LABELLED.match(line), _LETTER.fullmatch(line), _NAMING[0].match(line))
     anywhere = (match for pattern in _NAMING[1:] for match in pattern.finditer(line))
     for match in (*filter(None, at_start), *anywhere):
         group = 1 if match[1] else 2
         if (index := _index(match[group], choices)) is not None:
             yield index, match.end(group)
+    if len(line) <= _SENTENCE_LENGTH:
+        for match in _INNER_LABEL.finditer(line):
+            index = _index(match[1], choices)
+            if index is not None and _text_after(line, match.end(), choices) == index:
+                yield index, match.end(1)
+
+
+def _beside_text(answer: str, options: Sequence[str]) -> int | None:
+    """The option whose letter and own text an answer is: "A (Yes)", "A yes", "Yes (A)"; None where they differ."""
+    for pattern, letter, text in ((_BESIDE_TEXT, 1, 2), (_BEHIND_TEXT, 2, 1)):
+        match = pattern.fullmatch(answer)
+        index = _index(match[letter], options) if match else None
+        if match and index is not None and (described := _by_text(plain(match[text]), options)) is not None:
+            return index if options[described] == options[index] else None
+    return None
+
+
+def _text_after(line: str, position: int, choices: Sequence[str]) -> int | None:
+    """The option whose own text follows a label that ends at the position, up to the clause's end."""
+    rest = line[position:].lstrip(_OF_LABEL)
+    if not rest:
+        return None
+    end = _CLAUSE_END.search(rest)
+    return _by_text(plain(rest[: end.start()] if end else rest), _plain_options(tuple(choices)))
 
 
 def _agrees(index: int, rest: str, options: Sequence[str]) -> bool:
@@ -117,15 +265,42 @@ def _by_text(answer: str, options: Sequence[str]) -> int | None:
     folded = answer.casefold()
     same = [i for i, option in enumerate(options) if option.casefold() == folded]
     if not same:
-        return _by_value(read_quantity(answer), options)
+        index = _by_value(read_quantity(answer), options)
+        return _by_ratio(answer, options) if index is None else index
     return _single((i for i in same if options[i] == answer), options) if answer in options else _single(same, options)
 
 
 def _by_value(quantity: Quantity | None, options: Sequence[str]) -> int | None:
     if quantity is None:
         return None
-    readings = [read_quantity(option) for option in options]
+    readings = [_quantity_of(option) for option in options]
     return _single((i for i, reading in enumerate(readings) if reading is not None and quantity.same(reading)), options)
+
+
+# A question's options are read for each of its answer's lines.
+_quantity_of = lru_cache(maxsize=4096)(read_quantity)
+
+
+def _by_ratio(answer: str, options: Sequence[str]) -> int | None:
+    """The one ratio among the options that a fraction is: 3/8 or \\frac{3}{8} for 3:8."""
+    quantity = read_quantity(answer) if "/" in answer or "frac" in answer else None
+    if quantity is None or quantity.unit:
+        return None
+    ratios = [_RATIO.fullmatch(option) for option in options]
+    return _single(
+        (
+            i
+            for i, ratio in enumerate(ratios)
+            if ratio and int(ratio[2]) and quantity.value == Fraction(int(ratio[1]), int(ratio[2]))
+        ),
+        options,
+    )
+
+
+def _value_of(sentence: str) -> Quantity | None:
+    """The number that a sentence states."""
+    value = stated_value(sentence)
+    return None if value is None else stated_quantity(value)
 
 
 def _by_sentence(answer: str, options: Sequence[str]) -> int | None:
@@ -135,14 +310,14 @@ def _by_sentence(answer: str, options: Sequence[str]) -> int | None:
         return _single((i for i, option in enumerate(options) if option.casefold() == opening.casefold()), options)
     if len(answer) > _SENTENCE_LENGTH:
         return None
-    stated = _by_value(stated_quantity(answer), options)
+    stated = _by_value(_value_of(answer), options)
     return _by_occurrence(answer.casefold(), options) if stated is None else stated
 
 
 def _by_occurrence(sentence: str, options: Sequence[str]) -> int | None:
     """The one option whose text stands in the sentence as whole words; of "quarter" and "quarter past" the longer."""
     folded = [option.casefold() for option in options]
-    found = [option for option in folded if _is_wordy(option) and _occurrence(option).search(sentence)]
+    found = [option for option in folded if _is_wordy(option) and _stands_in(option, sentence)]
     longest = {option for option in found if not any(option != other and option in other for other in found)}
     if len(longest) != 1:
         return None
@@ -156,5 +331,16 @@ def _is_wordy(option: str) -> bool:
     return len(option) > 2 and not option.isdecimal() and yes_or_no(option) is None
 
 
-def _occurrence(option: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(option)}(?!\w)")
+def _stands_in(option: str, sentence: str) -> bool:
+    """Whether an option's text stands in a sentence as whole words."""
+    start = sentence.find(option)
+    while start >= 0:
+        end = start + len(option)
+        if not _is_word(sentence[start - 1 : start]) and not _is_word(sentence[end : end + 1]):
+            return True
+        start = sentence.find(option, start + 1)
+    return False
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

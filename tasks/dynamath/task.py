@@ -11,8 +11,10 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
 from avar_eval.answers.equal import read_list
+from avar_eval.answers.markup import restored
 from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity, stated_quantity
+from avar_eval.answers.visible import visible_text
 from avar_eval.tasks.breakdown import share_by
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
@@ -46,7 +48,15 @@ _HINTS: Final = {
     "float": "Format the answer as a three-digit floating-point number.",
     "text": _JSON_HINTS["text"],
 }
-_SHORT_ANSWER: Final = re.compile(r'"short answer"\s*:\s*("(?:[^"\\]|\\.)*"|[-+.0-9eE]+)', re.DOTALL)
+_SHORT_ANSWER: Final = re.compile(
+    r"""["']short[ _-]?answer["']\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[-+.0-9eE]+)""",
+    re.DOTALL | re.IGNORECASE,
+)
+# In JSON "\frac" with one backslash is a form feed and "rac". None of these words follows an escape in an answer.
+_LATEX_ESCAPE: Final = re.compile(
+    r"(?<!\\)\\(?=(?:frac|fbox|boxed|beta|bar|begin|binom|bf|times|text|theta|tan|tau|tfrac|to|neq|ne|nu|right|rho|rm))"
+    r"|(?<!\\)\\(?![\\\"/bfnrtu])"
+)
 _MONTHS: Final = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
@@ -129,14 +139,17 @@ def _short_answer(response: str) -> str | None:
 
     By its key alone: the LaTeX in such objects makes most of them invalid JSON.
     """
-    visible = response.rpartition("</think>")[2]
-    matches = [] if "<think>" in visible else _SHORT_ANSWER.findall(visible)
+    matches = _SHORT_ANSWER.findall(visible_text(response, cut=False) or "")
     if not matches:
         return None
+    written = _LATEX_ESCAPE.sub(r"\\\\", matches[-1])
+    if written.startswith("'"):
+        return written.strip("'").strip() or None
     try:
-        return str(json.loads(matches[-1], strict=False)).strip() or None
+        answer = str(json.loads(written, strict=False))
     except ValueError:
-        return str(matches[-1]).strip('"').strip() or None
+        answer = str(matches[-1]).strip('"')
+    return restored(answer).strip() or None
 
 
 def _text_kind(gold: str) -> Kind:

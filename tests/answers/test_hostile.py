@@ -59,9 +59,9 @@ def test_any_response_is_judged(response: str, kind: Kind) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(RESPONSES, st.sampled_from(KINDS))
-def test_nothing_after_an_unclosed_thought_is_credited(thought: str, kind: Kind) -> None:
+def test_nothing_inside_an_unclosed_thought_is_credited(thought: str, kind: Kind) -> None:
     thought = thought.replace("</think>", "").replace("<think>", "")
-    assert judged("<think>" + thought, kind).state == "truncated"
+    assert judged(f"<think>{thought} and", kind).state == "truncated"
 
 
 @pytest.mark.parametrize("kind", KINDS)

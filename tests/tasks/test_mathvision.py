@@ -139,7 +139,7 @@ def test_an_option_counts_by_letter_and_by_value() -> None:
         (ROWS["options"], "\\boxed{\\sqrt{12}}", "scored", True, True),
         (ROWS["options"], "\\boxed{D}", "scored", False, False),
         (ROWS["options in the picture"], "(D) the round one", "scored", True, False),
-        (ROWS["options in the picture"], "It must be D.", "unparsed", False, True),
+        (ROWS["options in the picture"], "It must be D.", "scored", True, True),
     ],
 )
 def test_judgement(doc: dict[str, Any], response: str, state: str, strict: bool, official: bool) -> None:

@@ -193,7 +193,7 @@ def test_judgements_of_options(
         ("['Bern', 'Berne']", "Not Bern", False, True),
         ("B", "<answer>B</answer>", True, False),
         ("B", "b", True, True),
-        ("B", "It is B.", False, True),
+        ("B", "It is B.", True, True),
         ("B", "C", False, False),
         ("embryo", "<answer>Embryo</answer>", True, True),
     ],
