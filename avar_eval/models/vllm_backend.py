@@ -163,7 +163,7 @@ class VllmBackend:
         sampling = self._sampling(prompt, decoding)
         try:
             outputs = [output async for output in self._engine.generate(request, sampling, f"{number}-{prompt.key}")]
-        except ValueError as error:  # such as a prompt that is too long
+        except _request_errors() as error:  # such as a prompt that is too long
             return Refusal(f"vLLM cannot answer a question: {_said(error)}")
         except Exception as error:  # of the engine's processes
             raise BackendError(f"vLLM cannot answer a question: {_said(error)}") from error
@@ -191,6 +191,13 @@ class VllmBackend:
             output_kind=RequestOutputKind.FINAL_ONLY,
             **drawn,
         )
+
+
+def _request_errors() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request at fault itself. Its own class for that, if it has one, is no ValueError."""
+    from vllm import exceptions
+
+    return ValueError, getattr(exceptions, "VLLMClientError", ValueError)
 
 
 def steered_arguments(path: Path, steering: VllmSteering) -> dict[str, Any]:

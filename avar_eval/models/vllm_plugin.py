@@ -1,7 +1,8 @@
 """What vLLM loads in each of its processes through the entry-point group `vllm.general_plugins`. Light.
 
 It makes the steered model classes known under names of their own, which only a steered engine asks for: whoever uses
-vLLM in the same environment keeps the stock ones.
+vLLM in the same environment keeps the stock ones. It has requests checked, of which a stock engine refuses those alone
+that ask for steering.
 """
 
 from typing import Final, Literal
@@ -55,9 +56,12 @@ class VllmSteering(BaseModel):
 
 
 def register() -> None:
-    """Register the steered classes, by their paths: vLLM imports one when an engine needs it."""
+    """Register the steered classes, by their paths: vLLM imports one when an engine needs it; and check requests."""
     from vllm import ModelRegistry
+
+    from avar_eval.models import vllm_admission
 
     for name in STEERED.values():
         if name not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(name, f"avar_eval.models.vllm_steering:{name}")
+    vllm_admission.install()

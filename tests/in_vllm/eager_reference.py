@@ -1,5 +1,6 @@
 """What a steered model must compute: transformers' decoder in float64, weights steered key by key, all rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,16 @@ class Reference:
             inputs["pixel_values"] = inputs["pixel_values"].double()
         logits = self.model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False, **inputs).logits
         return logits[0, :-1].log_softmax(-1).gather(1, tokens[0, 1:, None])[:, 0]
+
+    def furthest(
+        self, outputs: Sequence[Any], images: Sequence[list[Image]], steerings: Sequence[VllmSteering]
+    ) -> float:
+        """How far an engine's log-probabilities of the tokens that it generated are from those of this model."""
+        far = 0.0
+        for output, pictures, steering in zip(outputs, images, steerings, strict=True):
+            prompt, response = list(output.prompt_token_ids), list(output.outputs[0].token_ids)
+            choices = zip(response, output.outputs[0].logprobs, strict=True)
+            theirs = torch.tensor([found[token].logprob for token, found in choices], dtype=torch.float64)
+            ours = self.log_probabilities(prompt + response, pictures, steering, len(prompt))[-len(response) :]
+            far = max(far, float((ours - theirs).abs().max()))
+        return far

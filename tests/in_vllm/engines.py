@@ -10,6 +10,7 @@ import torch
 from attention.family_models import FAMILIES, lively_model
 from PIL import Image
 
+from avar_eval.models.request_steering import REQUEST_KEY
 from avar_eval.models.vllm_backend import steered_arguments
 from avar_eval.models.vllm_plugin import STEERED, VllmSteering
 
@@ -88,6 +89,24 @@ def set_strengths(llm: Any, steering: VllmSteering) -> None:
     """Steer otherwise from now on."""
     llm.apply_model(lambda model: model.steer(steering))
     assert llm.reset_prefix_cache()
+
+
+def runner_of(llm: Any) -> Any:
+    """The model runner of an engine in this process."""
+    return llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
+
+
+def decode(llm: Any, prompts: Sequence[dict[str, Any]], strengths: Sequence[str | None], **sampling: Any) -> list[Any]:
+    """What the engine makes of prompts that bring these strengths, with the log-probability of each token."""
+    from vllm import SamplingParams
+
+    # Plain tokens only, unless said otherwise: a placeholder would stand for an image that is not there.
+    how = {"temperature": 0, "max_tokens": 24, "ignore_eos": True, "allowed_token_ids": list(range(300))} | sampling
+    asked = [
+        SamplingParams(logprobs=0, extra_args=None if text is None else {REQUEST_KEY: text}, **how)
+        for text in strengths
+    ]
+    return list(llm.generate(prompts, asked, use_tqdm=False))
 
 
 def stop(llm: Any) -> None:

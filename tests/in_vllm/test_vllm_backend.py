@@ -20,7 +20,7 @@ if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)
 
 from avar_eval.attention.steering import parse_steering
-from avar_eval.models.backend import BackendError, Generation
+from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import get_model
@@ -147,8 +147,14 @@ def test_a_question_draws_from_its_own_stream(vllm: VllmBackend, questions: list
     assert by_vllm(vllm, other, decoding) != together
 
 
-def test_a_prompt_that_is_too_long_is_named(vllm: VllmBackend, questions: list[Question]) -> None:
+def test_a_prompt_that_is_too_long_is_refused_beside_good_ones(vllm: VllmBackend, questions: list[Question]) -> None:
     long = Question("00" * 32, questions[0].prompt.replace("user\n", "user\n" + "red " * 2000, 1), questions[0].picture)
+    expected = by_vllm(vllm, questions[:12], GREEDY)
+    answers = dict(vllm.answer([*questions[:2], long, *questions[2:12]], GREEDY, may_refuse=1))
+    refusal = answers.pop(2)
+    assert isinstance(refusal, Refusal)
+    assert "vLLM cannot answer a question" in refusal.reason
+    assert [answers[number] for number in sorted(answers)] == expected  # more than are in the engine at a time
     with pytest.raises(BackendError, match="vLLM cannot answer a question"):
         list(vllm.answer([long], GREEDY))
 

@@ -148,6 +148,7 @@ def test_speculative_decoding_is_refused(world: World) -> None:
     ("part", "setting", "reason"),
     [
         ("parallel_config", {"use_ubatching": True}, "dual-batch overlap"),
+        ("parallel_config", {"prefill_context_parallel_size": 2}, "prefill context parallelism"),
         ("model_config", {"multimodal_config": None}, "pruned image or video tokens"),
         ("model_config", {"enable_prompt_embeds": True}, "prompts of embeddings"),
         ("model_config", {"uses_mrope": False}, "a model without M-RoPE"),
@@ -162,6 +163,7 @@ def test_an_engine_that_cannot_be_exact_is_refused(
     parts = vars(world.steered().llm_engine.vllm_config)
     check_engine(SimpleNamespace(**parts))
     names = ("use_ubatching", "multimodal_config", "enable_prompt_embeds", "uses_mrope", "cache_dtype")
+    names += ("prefill_context_parallel_size",)
     found = {name: getattr(parts[part], name) for name in names if hasattr(parts[part], name)}
     with pytest.raises(ValueError, match=reason):
         check_engine(SimpleNamespace(**parts | {part: SimpleNamespace(**found | setting)}))
