@@ -1,42 +1,87 @@
 """Groups of keys whose attention mass is of interest."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Int32
 from torch import Tensor
+
+from avar_eval.attention.key_blocks import KeyBlocks, bits_of, sent
 
 
 @dataclass(frozen=True)
 class KeyGroups:
     """Groups of keys of a batch, prepared once for many layers. A key may be in several groups or in none.
 
-    membership: whether a key is in a group. span: the smallest range of keys that holds every member of the whole
-    batch. selection: the members apart from the other keys; None where attention is to be computed on all keys.
+    host: whether a key is in a group; best on the CPU, for on a GPU preparing waits for it. device: where masses are
+    computed. all_keys: attention is to be computed on all keys. by_difference: groups whose mass may be had as 1 minus
+    the others' (see `avar_eval.attention.mass`). What each way of computing needs is prepared when it is first asked
+    for.
     """
 
-    membership: Bool[Tensor, "batch keys groups"]
-    span: range
-    selection: "Selection | None"
+    host: Bool[Tensor, "batch keys groups"]
+    device: torch.device
+    all_keys: bool = False
+    by_difference: tuple[int, ...] = ()
+    _part_of: "tuple[KeyGroups, slice] | None" = None
 
     @classmethod
-    def of(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
-        """Prepare groups; `membership` is best on the CPU, for on a GPU this waits for it."""
-        used = membership.any(-1)
-        places = used.any(0).nonzero().flatten().tolist()
-        span = range(places[0], places[-1] + 1) if places else range(0)
-        return cls(membership, span, Selection.of(membership, used))
+    def of(cls, membership: Bool[Tensor, "batch keys groups"], by_difference: Sequence[int] = ()) -> "KeyGroups":
+        """Groups of a pass over many queries. by_difference: indices of groups."""
+        return cls(membership, membership.device, by_difference=tuple(by_difference))
 
     @classmethod
     def of_few_queries(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
         """Groups for one query or a few, as decoding has them: picking keys would cost more than all scores."""
-        return cls(membership, range(membership.shape[1]), None)
+        return cls(membership, membership.device, all_keys=True)
 
     def to(self, device: torch.device) -> "KeyGroups":
         """The same groups on another device."""
-        selection = None if self.selection is None else self.selection.to(device)
-        return KeyGroups(self.membership.to(device), self.span, selection)
+        return self if device == self.device else replace(self, device=device)
+
+    def part(self, keys: slice) -> "KeyGroups":
+        """Those of a range of keys, for a few queries; what the whole has prepared is used again."""
+        return KeyGroups(self.host[:, keys], self.device, all_keys=True, _part_of=(self, keys))
+
+    @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return self.host.shape[-1]
+
+    @cached_property
+    def membership(self) -> Bool[Tensor, "batch keys groups"]:
+        """Whether a key is in a group, on the device."""
+        if self._part_of is not None:
+            whole, keys = self._part_of
+            return whole.membership[:, keys]
+        return sent(self.host, self.device)
+
+    @cached_property
+    def bits(self) -> Int32[Tensor, "batch keys"]:
+        """The groups of each key, one bit a group, on the device."""
+        if self._part_of is not None:
+            whole, keys = self._part_of
+            return whole.bits[:, keys]
+        return sent(bits_of(self.host), self.device)
+
+    @cached_property
+    def blocks(self) -> KeyBlocks:
+        """The keys in the order in which a GPU's kernels read them."""
+        return KeyBlocks.of(self.host.cpu(), self.by_difference, self.device)
+
+    @cached_property
+    def span(self) -> range:
+        """The smallest range of keys that holds every member of the whole batch."""
+        places = self.host.any(-1).any(0).nonzero().flatten().tolist()
+        return range(places[0], places[-1] + 1) if places else range(0)
+
+    @cached_property
+    def selection(self) -> "Selection":
+        """The members apart from the other keys."""
+        return Selection.of(self.host, self.host.any(-1)).to(self.device)
 
 
 @dataclass(frozen=True)

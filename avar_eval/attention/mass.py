@@ -17,6 +17,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from avar_eval.attention.groups import KeyGroups, Selection
+from avar_eval.attention.key_blocks import MOST_GROUPS
+from avar_eval.attention.problem import AttentionProblem
 from avar_eval.attention.visibility import Visibility, as_index
 
 _LOG2_E = math.log2(math.e)
@@ -34,19 +37,10 @@ _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
 """Scores and keys of a block: what a CPU's caches hold, what keeps a GPU busy."""
+_KERNELS_WIDEST = 256
+"""The largest head dimension of the Triton kernels."""
 _KEPT_BYTES = 1 << 24
 """The most that a thread keeps for scores: a block of the above, in float64."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What stays the same over the blocks of one call."""
-
-    queries: Sequence[int]
-    groups: KeyGroups
-    visibility: Visibility
-    scaling: float
-    softcap: float | None
 
 
 def attention_mass(
@@ -70,18 +64,26 @@ def attention_mass(
     kv_heads. A query that sees no key has mass 0. Differentiable once with respect to query, key and sink.
     """
     chosen = range(query.shape[2]) if rows is None else rows
-    call = _Call(chosen, groups, visibility, scaling, softcap)
+    call = AttentionProblem(chosen, groups, visibility, scaling, softcap)
+    by_kernels = len(chosen) > 0 and _kernels_can(query, key, groups, visibility)
+    if by_kernels and sink is None:
+        return _by_kernels(query, key, lse, call)
     wanted = _rows(query, chosen)
-    selection = groups.selection
-    if selection is None:
+    if groups.all_keys:
         return _masses_on_all_keys(wanted, key, call, sink)
-    normaliser = _blockwise_lse(wanted, key, call) if lse is None else _rows(lse.detach(), chosen)
+    if lse is not None:
+        normaliser = _rows(lse.detach(), chosen)
+    else:
+        normaliser = attention_normaliser(query, key, visibility, scaling=scaling, rows=chosen, softcap=softcap)
     if sink is None:
-        masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, selection)
+        masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, groups.selection)
         return masses
     logit = sink.to(_exact(normaliser.dtype))[:, None]
     normaliser = torch.logaddexp(normaliser.masked_fill(~normaliser.isfinite(), float("-inf")), logit.detach())
-    masses = _AttentionMass.apply(wanted, key, normaliser, call, selection)
+    if by_kernels:
+        masses = _by_kernels(query, key, normaliser, call, beside_sink=True)
+    else:
+        masses = _AttentionMass.apply(wanted, key, normaliser, call, groups.selection)
     # 1, with the slope of the normaliser in the sink: the share of attention that the sink has
     share = (logit.detach() - normaliser).exp()
     return masses * (share * (logit.detach() - logit)).exp()[..., None]
@@ -101,10 +103,39 @@ def attention_normaliser(
     Of a query that sees no key it is -inf. The arguments are those of `attention_mass`.
     """
     nothing = KeyGroups.of_few_queries(torch.zeros(1, key.shape[2], 0, dtype=torch.bool, device=key.device))
-    return _blockwise_lse(_rows(query, rows), key, _Call(rows, nothing, visibility, scaling, softcap))
+    call = AttentionProblem(rows, nothing, visibility, scaling, softcap)
+    if len(rows) > 0 and _kernels_can(query, key, nothing, visibility):
+        from avar_eval.attention import triton_mass  # imported here: PyTorch for CPUs comes without Triton
+
+        return triton_mass.normaliser(query, key, call)
+    return _blockwise_lse(_rows(query, rows), key, call)
 
 
-def _masses_on_all_keys(query: Tensor, key: Tensor, call: _Call, sink: Tensor | None) -> Tensor:
+def _kernels_can(query: Tensor, key: Tensor, groups: KeyGroups, visibility: Visibility) -> bool:
+    """Whether the Triton kernels compute these masses: on a GPU with tensor cores, whatever they know."""
+    return (
+        kernels_run_on(query.device)
+        and query.dtype == key.dtype
+        and query.dtype in (torch.bfloat16, torch.float16, torch.float32)
+        and query.shape[-1] <= _KERNELS_WIDEST
+        and groups.count <= MOST_GROUPS
+        and visibility.mask_function is None
+    )
+
+
+@cache
+def kernels_run_on(device: torch.device) -> bool:
+    """Whether the Triton kernels run there; elsewhere masses are computed in blocks by PyTorch."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _by_kernels(query: Tensor, key: Tensor, lse: Tensor | None, call: AttentionProblem, beside_sink: bool = False) -> Tensor:
+    from avar_eval.attention import triton_mass  # see attention_normaliser
+
+    return triton_mass.attention_mass(query, key, lse, call, beside_sink)
+
+
+def _masses_on_all_keys(query: Tensor, key: Tensor, call: AttentionProblem, sink: Tensor | None) -> Tensor:
     """Masses from all scores at once: for one query, or a few."""
     dtype, rows, length = _exact(query.dtype), query.shape[2], key.shape[2]
     in_twos = call.softcap is None and _hides_without_adding(call.visibility)
@@ -137,7 +168,7 @@ class _AttentionMass(torch.autograd.Function):
     """Masses from the normaliser, with the gradient through both the scores of a group and the normaliser itself."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: _Call, selection: Selection) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, selection: Selection) -> Tensor:
         masses = _masses(query, key, lse, call, selection)
         ctx.save_for_backward(query, key, lse, masses)
         ctx.call = call
@@ -152,7 +183,7 @@ class _AttentionMass(torch.autograd.Function):
         return query_gradient, key_gradient, None, None, None
 
 
-def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call, selection: Selection) -> Tensor:
+def _masses(query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, selection: Selection) -> Tensor:
     dtype = _exact(query.dtype)
     index = selection.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
     keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
@@ -174,7 +205,7 @@ def _masses(query: Tensor, key: Tensor, lse: Tensor, call: _Call, selection: Sel
 
 
 def _gradients(
-    query: Tensor, key: Tensor, lse: Tensor, masses: Tensor, gradient: Tensor, call: _Call
+    query: Tensor, key: Tensor, lse: Tensor, masses: Tensor, gradient: Tensor, call: AttentionProblem
 ) -> tuple[Tensor, Tensor]:
     """dL/dquery and dL/dkey; see the module's second equation."""
     dtype = _exact(query.dtype)
@@ -213,13 +244,13 @@ def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:
 class _Rows:
     """A block of queries, prepared: those that share a key head one after the other, times the scaling, and -lse."""
 
-    call: _Call
+    call: AttentionProblem
     queries: Sequence[int]
     scaled: Float[Tensor, "batch kv_heads per_kv_rows dim"]
     minus_lse: Float[Tensor, "batch kv_heads per_kv_rows 1"]
 
     @classmethod
-    def of(cls, query: Tensor, lse: Tensor, call: _Call, block: slice, key: Tensor) -> "_Rows":
+    def of(cls, query: Tensor, lse: Tensor, call: AttentionProblem, block: slice, key: Tensor) -> "_Rows":
         scaled = _shared(query[:, :, block], key).to(lse.dtype) * call.scaling
         return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key))
 
@@ -305,7 +336,7 @@ def _hides_without_adding(visibility: Visibility) -> bool:
 
 
 @torch.no_grad()
-def _blockwise_lse(query: Tensor, key: Tensor, call: _Call) -> Float[Tensor, "batch heads rows"]:
+def _blockwise_lse(query: Tensor, key: Tensor, call: AttentionProblem) -> Float[Tensor, "batch heads rows"]:
     """The softmax normaliser over all keys, for kernels that do not give theirs."""
     keys = key.to(_exact(key.dtype))
     lse = keys.new_full(query.shape[:3], float("-inf"))
@@ -317,7 +348,7 @@ def _blockwise_lse(query: Tensor, key: Tensor, call: _Call) -> Float[Tensor, "ba
     return lse
 
 
-def _tiles(call: _Call, queries: Sequence[int], key: Tensor) -> Iterator[tuple[slice, bool]]:
+def _tiles(call: AttentionProblem, queries: Sequence[int], key: Tensor) -> Iterator[tuple[slice, bool]]:
     """Ranges of the keys these queries can see, each wholly within the groups' span or wholly outside of it."""
     seen, span, size = call.visibility.key_range(queries, key.shape[2]), call.groups.span, _tile(key)
     edges = sorted({seen.start, seen.stop} | {edge for edge in (span.start, span.stop) if edge in seen})

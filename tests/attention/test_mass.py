@@ -1,5 +1,6 @@
 """Attention masses and their gradients against whole softmax maps in float64, over drawn shapes, masks and groups."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from avar_eval.attention.normaliser import NormaliserTap
 from avar_eval.attention.visibility import Visibility
 
 DIM = 8
+"""Of a head, where it is not drawn."""
 SCALING = 0.4
 
 
@@ -36,7 +38,7 @@ class Case:
 
 
 def reference(case: Case, query: Tensor, key: Tensor, sink: Tensor | None = None) -> Tensor:
-    """Masses from the whole softmax map."""
+    """Masses from the whole softmax map, in the precision of `query`."""
     scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(-1, -2) * SCALING
     if case.softcap is not None:
         scores = case.softcap * torch.tanh(scores / case.softcap)
@@ -49,18 +51,28 @@ def reference(case: Case, query: Tensor, key: Tensor, sink: Tensor | None = None
     return (attention @ case.groups[:, None].double())[:, :, torch.tensor(list(case.rows))]
 
 
+FORMS = ("positions", "bool mask", "float mask", "bias by head", "mask function")
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(
+    draw: st.DrawFn,
+    dims: Sequence[int] = (DIM,),
+    most_queries: int = 24,
+    most_before: int = 12,
+    forms: Sequence[str] = FORMS,
+) -> Case:
     batch, kv_heads, per_kv = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
-    queries = draw(st.integers(1, 24))
-    keys = queries + draw(st.integers(0, 12))
+    queries, dim = draw(st.integers(1, most_queries)), draw(st.sampled_from(dims))
+    keys = queries + draw(st.integers(0, most_before))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
     heads = kv_heads * per_kv
-    query, key = random(batch, heads, queries, DIM) * 2, random(batch, kv_heads, keys, DIM) * 2
+    size = 2 * (DIM / dim) ** 0.25  # scores of one size
+    query, key = random(batch, heads, queries, dim) * size, random(batch, kv_heads, keys, dim) * size
     groups = torch.rand(batch, keys, 3, generator=generator) < torch.tensor([0.05, 0.3, 0.8])
     offset = keys - queries
     own, positions = torch.arange(queries)[:, None] + offset, torch.arange(keys)[None]
@@ -79,7 +91,7 @@ def cases(draw: st.DrawFn) -> Case:
         options["segments"] = torch.rand(batch, keys, generator=generator).gt(0.8).cumsum(1)
         own_segment = options["segments"][:, offset:]
         visible = visible & (own_segment[:, None, :, None] == options["segments"][:, None, None])
-    form = draw(st.sampled_from(["positions", "bool mask", "float mask", "bias by head", "mask function"]))
+    form = draw(st.sampled_from(forms))
     bias = None
     if form == "bool mask":
         options = {"causal": False, "mask": visible.contiguous()}
