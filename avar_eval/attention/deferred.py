@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.interface import Attended, AttentionCall
-from avar_eval.attention.visibility import Visibility
+from avar_eval.attention.visibility import Places, Visibility
 
 STEPS_AT_ONCE = 16
 """So few that the scores of a batch of them, which exist for a moment, take less than the cache itself."""
@@ -43,7 +43,7 @@ class WaitingSteps:
     sequences: those of the batch whose masses are wanted (None: all).
     """
 
-    sequences: Int[Tensor, " chosen"] | None
+    sequences: Places | None
     queries: list[Float[Tensor, "batch heads 1 dim"]] = field(default_factory=list)
     last: AttentionCall | None = None
 
@@ -52,12 +52,10 @@ class WaitingSteps:
         self.queries.append(call.query)
         self.last = call
 
-    def masses(
-        self, membership_of: Callable[[int], Bool[Tensor, "chosen keys groups"]]
-    ) -> Float[Tensor, "chosen heads steps groups"]:
+    def masses(self, groups_of: Callable[[int, torch.device], KeyGroups]) -> Float[Tensor, "chosen heads steps groups"]:
         """The masses of all steps.
 
-        membership_of: the chosen sequences' group membership, of so many first keys.
+        groups_of: the chosen sequences' key groups, of so many first keys, on a device.
         """
         call, steps = self.last, len(self.queries)
         if call is None:
@@ -74,9 +72,8 @@ class WaitingSteps:
             sink=call.sink,
         )
         if self.sequences is not None:
-            together = together.of(self.sequences.to(call.key.device))
-        groups = KeyGroups.of_few_queries(membership_of(keys)).to(call.key.device)
-        return together.masses(groups, range(steps))
+            together = together.of(self.sequences.on(call.key.device))
+        return together.masses(groups_of(keys, call.key.device), range(steps))
 
 
 def _padding(visibility: Visibility) -> Bool[Tensor, "batch keys"] | None:

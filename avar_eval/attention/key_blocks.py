@@ -57,8 +57,11 @@ class KeyBlocks:
             np.array([row.read for row in rows]),
         ]
         whole = sent(torch.from_numpy(np.concatenate([part.astype(np.int32).ravel() for part in parts])), device)
-        views = [view.view(part.shape) for view, part in zip(whole.split([p.size for p in parts]), parts, strict=True)]
-        return cls(*views, difference=any(row.difference for row in rows))
+        starts = np.cumsum([0, *(part.size for part in parts)]).tolist()
+        positions, of_cells, firsts, lasts, read = (
+            whole[start : start + part.size].view(part.shape) for start, part in zip(starts, parts, strict=False)
+        )
+        return cls(positions, of_cells, firsts, lasts, read, any(row.difference for row in rows))
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,7 @@ class _Listed:
         by_block = positions.reshape(-1, BLOCK)
         lasts = np.where(by_block[:, -1] < 0, _NEVER, by_block[:, -1])
         read = len(kinds) - (difference or without > 0)
-        return cls(
-            positions, np.stack([starts, sizes, kinds[order]], 1), by_block[:, 0], lasts, read, difference
-        )
+        return cls(positions, np.stack([starts, sizes, kinds[order]], 1), by_block[:, 0], lasts, read, difference)
 
 
 def bits_of(membership: Bool[Tensor, "batch keys groups"]) -> Int32[Tensor, "batch keys"]:
@@ -103,7 +104,7 @@ def bits_of(membership: Bool[Tensor, "batch keys groups"]) -> Int32[Tensor, "bat
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """`values` on `device`. From a CPU to a GPU through page-locked memory: otherwise the CPU would wait for the GPU."""
+    """`values` on `device`; to a GPU through page-locked memory, for otherwise the CPU would wait for the GPU."""
     if values.device.type == "cpu" and device.type == "cuda":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)

@@ -129,7 +129,9 @@ def kernels_run_on(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _by_kernels(query: Tensor, key: Tensor, lse: Tensor | None, call: AttentionProblem, beside_sink: bool = False) -> Tensor:
+def _by_kernels(
+    query: Tensor, key: Tensor, lse: Tensor | None, call: AttentionProblem, beside_sink: bool = False
+) -> Tensor:
     from avar_eval.attention import triton_mass  # see attention_normaliser
 
     return triton_mass.attention_mass(query, key, lse, call, beside_sink)
@@ -168,7 +170,9 @@ class _AttentionMass(torch.autograd.Function):
     """Masses from the normaliser, with the gradient through both the scores of a group and the normaliser itself."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, selection: Selection) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, selection: Selection
+    ) -> Tensor:
         masses = _masses(query, key, lse, call, selection)
         ctx.save_for_backward(query, key, lse, masses)
         ctx.call = call

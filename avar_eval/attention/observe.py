@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointImpl, CheckpointWrapper
 from torch.nn.parallel import DistributedDataParallel
@@ -20,6 +20,7 @@ from avar_eval.attention.deferred import STEPS_AT_ONCE, WaitingSteps, can_wait, 
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.interface import Attended, AttentionCall, ObserveError, attention_modules
 from avar_eval.attention.roles import Role, TokenRoles
+from avar_eval.attention.visibility import Places
 
 __all__ = ["GROUPS", "RECORDED", "ROLES_OF", "Observation", "ObserveError", "QuerySet", "observe"]
 
@@ -40,12 +41,22 @@ ROLES_OF: dict[QuerySet, tuple[Role, ...]] = {
 """The roles of each query set."""
 
 
+BY_DIFFERENCE = ("user", "response", "template")
+"""Groups whose mass may be had as 1 minus the others': no score divides by it, nor takes its logarithm."""
+
+
 class _Plan(NamedTuple):
-    """rows: the queries of interest, counted from the pass's first. span: those to compute, perhaps some between."""
+    """What to compute in a pass, in each of its layers.
+
+    rows: the queries of interest, counted from the pass's first. positions: the same, counted from the sequence's.
+    span: those to compute, perhaps some between; chosen: which of them are of interest, None if all.
+    """
 
     rows: list[int]
+    positions: list[int]
     groups: KeyGroups
     span: Sequence[int]
+    chosen: Places | None
 
 
 class Observation:
@@ -74,7 +85,8 @@ class Observation:
         self.pool_layers = not (self.cross_layers | self._windowed).isdisjoint(self.layers)
         self._heads: int = config.num_attention_heads
         self._roles: TokenRoles | None = None
-        self._sequences: Int[Tensor, " chosen"] | None = None
+        self._sequences: Places | None = None
+        self._steps: KeyGroups | None = None  # of decoding steps
         self._plans: dict[tuple[int, int, int, torch.device], _Plan | None] = {}
         self._masses: dict[int, list[Tensor]] = {}
         self._positions: dict[int, list[int]] = {}
@@ -89,8 +101,8 @@ class Observation:
         Call backward() of the last one first if gradients are checkpointed.
         """
         known = TokenRoles(roles.codes.cpu(), None if roles.segments is None else roles.segments.cpu())
-        self._sequences = None if sequences is None else torch.tensor(list(sequences), dtype=torch.long)
-        self._roles = known if self._sequences is None else known.of(self._sequences)
+        self._sequences, self._steps = None if sequences is None else Places(sequences), None
+        self._roles = known if self._sequences is None else known.of(self._sequences.on(torch.device("cpu")))
         for state in (self._plans, self._masses, self._positions, self._captured_to, self._waiting):
             state.clear()
 
@@ -149,14 +161,14 @@ class Observation:
             self._wait(call, seen)
             return False
         if self._sequences is not None:
-            call = call.of(self._sequences.to(call.query.device))
+            call = call.of(self._sequences.on(call.query.device))
         plan = self._plan(seen, length, keys, call.query)
         masses = self._masses_of(call, seen, plan)
         if record:
             self._catch_up(layer)
             self._note(layer, seen, length)
             self._masses[layer].append(masses)
-            self._positions[layer].extend(seen + row for row in (plan.rows if plan else ()))
+            self._positions[layer].extend(plan.positions if plan else ())
         return masses.requires_grad
 
     def _may_wait(self, seen: int, layer: int) -> bool:
@@ -177,7 +189,7 @@ class Observation:
         """Compute what waits in this layer."""
         waiting = self._waiting.pop(layer, None)
         if waiting is not None:
-            masses = waiting.masses(lambda keys: key_groups(_extended(self._known_roles(), keys), self.groups))
+            masses = waiting.masses(self._groups_of_steps)
             self._masses[layer].append(masses.mean(1, keepdim=True) if self.reduce_heads else masses)
 
     def _masses_of(
@@ -186,13 +198,12 @@ class Observation:
         if plan is None:
             batch, heads = call.query.shape[:2]
             return call.query.new_zeros(batch, 1 if self.reduce_heads else heads, 0, len(self.groups)).float()
-        rows, groups, span = plan
         if call.module.layer_idx in self.cross_layers:
-            masses = self._image_only(call, seen, rows)
+            masses = self._image_only(call, seen, plan.rows)
         else:
-            masses = call.masses(groups, span)
-            if len(span) > len(rows):
-                masses = masses[:, :, torch.tensor([row - span[0] for row in rows], device=masses.device)]
+            masses = call.masses(plan.groups, plan.span)
+            if plan.chosen is not None:
+                masses = masses[:, :, plan.chosen.on(masses.device)]
         return masses.mean(1, keepdim=True) if self.reduce_heads else masses
 
     def _check(self, call: Attended, length: int, keys: int, cross: bool) -> None:
@@ -233,23 +244,43 @@ class Observation:
         """What to compute in a pass; the same for many layers. None if no query is of interest."""
         place = (seen, length, keys, query.device)
         if place not in self._plans:
-            roles = _extended(self._known_roles(), seen + length)
-            codes = roles.codes
+            codes = self._known_roles().codes
             if len(codes) != len(query):
                 raise ObserveError(f"roles of {len(codes)} sequences were given, but the model runs {len(query)}")
-            wanted = torch.isin(codes[:, seen : seen + length], torch.tensor(ROLES_OF[self.queries]))
-            rows = wanted.any(0).nonzero().flatten().tolist()
-            membership = key_groups(roles, self.groups)
-            # a sliding cache keeps the last keys, a static one has room after them
-            membership = membership[:, max(0, seen + length - keys) :]
-            if keys > membership.shape[1]:
-                filling = membership.new_zeros(len(codes), keys - membership.shape[1], len(self.groups))
-                membership = torch.cat([membership, filling], 1)
-            groups = KeyGroups.of_few_queries(membership) if length == 1 else KeyGroups.of(membership)
             # those of earlier passes are of no use, and generation makes many
             self._plans = {known: plan for known, plan in self._plans.items() if known[0] == seen}
-            self._plans[place] = _Plan(rows, groups.to(query.device), _span(rows)) if rows else None
+            self._plans[place] = self._new_plan(seen, length, keys, query.device)
         return self._plans[place]
+
+    def _new_plan(self, seen: int, length: int, keys: int, device: torch.device) -> _Plan | None:
+        roles = _extended(self._known_roles(), seen + length)
+        wanted = torch.isin(roles.codes[:, seen : seen + length], torch.tensor(ROLES_OF[self.queries]))
+        rows = wanted.any(0).nonzero().flatten().tolist()
+        if not rows:
+            return None
+        # a sliding cache keeps the last keys, a static one has room after them, which no query sees
+        first = max(0, seen + length - keys)
+        if length == 1:
+            groups = self._groups_of_steps(first + keys, device).part(slice(first, first + keys))
+        else:
+            membership = key_groups(roles, self.groups)[:, first:]
+            room = membership.new_zeros(len(membership), keys - membership.shape[1], len(self.groups))
+            membership = torch.cat([membership, room], 1)
+            groups = KeyGroups.of(
+                membership, [self.groups.index(name) for name in BY_DIFFERENCE if name in self.groups]
+            )
+        span = _span(rows)
+        chosen = Places(row - span[0] for row in rows) if len(span) > len(rows) else None
+        return _Plan(rows, [seen + row for row in rows], groups.to(device), span, chosen)
+
+    def _groups_of_steps(self, keys: int, device: torch.device) -> KeyGroups:
+        """The groups of so many first keys, for a few queries; what was prepared for earlier steps is used again."""
+        known = self._steps
+        if known is None or known.host.shape[1] < keys or known.device != device:
+            roles = self._known_roles()
+            width = max(keys, roles.codes.shape[1]) * 5 // 4 + STEPS_AT_ONCE
+            known = self._steps = KeyGroups.of_few_queries(key_groups(_extended(roles, width), self.groups)).to(device)
+        return known.part(slice(0, keys))
 
 
 class _Watch:
@@ -377,7 +408,7 @@ def _span(positions: list[int]) -> Sequence[int]:
     if not positions:
         return ()
     span = range(positions[0], positions[-1] + 1)
-    return span if len(span) <= 2 * len(positions) else tuple(positions)
+    return span if len(span) <= 2 * len(positions) else Places(positions)
 
 
 def _in_backward() -> bool:

@@ -1,7 +1,7 @@
 """Device code of `avar_eval.attention.triton_mass`: attention masses and their gradient on a GPU's tensor cores.
 
 Products run in the input's own precision with float32 sums (float32 inputs are not rounded to tf32), exponentials in
-powers of 2. Nothing is added atomically: every run adds in the same order. All of it runs under TRITON_INTERPRET=1, too.
+powers of 2. Nothing is added atomically: every run adds in the same order. It also runs in the interpreter.
 
 Rows are packed: row i of a key head is query i % rows of the i // rows-th head that shares it. Keys come in the blocks
 that `avar_eval.attention.key_blocks` lists cell by cell, ascending, so that a search finds the blocks that a block of
@@ -213,7 +213,8 @@ def _cell_sum(cell, firsts, lasts, lowest, highest, q, lse, head, own, at, ok, b
 @triton.jit(do_not_specialize=["offset", "kv_heads", "cells"])
 def masses(query, key, lse, chosen, blocks, out, hide, score, offset, kv_heads, cells, groups: tl.constexpr,
            share: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr, height: tl.constexpr, width: tl.constexpr,
-           slots: tl.constexpr, causal: tl.constexpr, plain: tl.constexpr, difference: tl.constexpr):  # fmt: skip
+           slots: tl.constexpr, causal: tl.constexpr, plain: tl.constexpr, difference: tl.constexpr,
+           every: tl.constexpr):  # fmt: skip
     """out [batch heads rows groups]: the share of each query's attention on each group.
 
     slots: a power of 2, at least `groups`. difference: whether any sequence has a cell whose mass is 1 minus the
@@ -236,26 +237,25 @@ def masses(query, key, lse, chosen, blocks, out, hide, score, offset, kv_heads, 
     read = tl.load(blocks[6] + batch)
     if every:
         read = cells
-    for c in range(0, read):
+    for c in range(read):
         cell = table + c * 3
         total = _cell_sum(cell, firsts, lasts, lowest, highest, q, of_row, head, own, at, ok, batch, segment, key,
                           kv_head, positions, hide, score, dim, wide, height, width, causal, plain)  # fmt: skip
         everything += total
         sums += total[:, None] * ((tl.load(cell + 2) >> slot) & 1).to(tl.float32)[None]
     if difference:
-        if read < cells:
-            cell = table + read * 3
-            bits = tl.load(cell + 2)
-            if bits != 0:
-                known = ok & (of_row < float("inf"))
-                total = tl.where(known, 1 - everything, 0.0)
-                # a query that sees none of the others may see nothing at all
-                doubtful = known & ((total < DOUBT) | (everything == 0))
-                if tl.max(doubtful.to(tl.int32), 0) > 0:
-                    total = _cell_sum(cell, firsts, lasts, lowest, highest, q, of_row, head, own, at, ok, batch,
-                                      segment, key, kv_head, positions, hide, score, dim, wide, height, width, causal,
-                                      plain)  # fmt: skip
-                sums += total[:, None] * ((bits >> slot) & 1).to(tl.float32)[None]
+        rest = table + tl.minimum(read, cells - 1) * 3
+        bits = tl.where(read < cells, tl.load(rest + 2), 0)
+        if bits != 0:
+            known = ok & (of_row < float("inf"))
+            total = tl.where(known, 1 - everything, 0.0)
+            # a query that sees none of the others may see nothing at all
+            doubtful = known & ((total < DOUBT) | (everything == 0))
+            if tl.max(doubtful.to(tl.int32), 0) > 0:
+                total = _cell_sum(rest, firsts, lasts, lowest, highest, q, of_row, head, own, at, ok, batch, segment,
+                                  key, kv_head, positions, hide, score, dim, wide, height, width, causal,
+                                  plain)  # fmt: skip
+            sums += total[:, None] * ((bits >> slot) & 1).to(tl.float32)[None]
     place = ((batch * kv_heads + kv_head) * share * chosen[0] + start + tl.arange(0, height)) * groups
     tl.store(out + place[:, None] + slot[None], sums, mask=ok[:, None] & (slot < groups)[None])
 
@@ -272,7 +272,7 @@ def _row_slopes(gradient, mass, kv_rows, packed, ok, largest, groups: tl.constex
 
 @triton.jit
 def _unit(largest, dtype: tl.constexpr):
-    """What slopes are multiplied by: float16 would lose them, a thousandth of a loss's 1 / (layers * heads * queries)."""
+    """What slopes are multiplied by, and what undoes it: a loss's 1 / (layers * heads * queries) is lost in float16."""
     most = tl.load(largest)
     top: tl.constexpr = 1024.0 if dtype == tl.float16 else 1.0
     return tl.where(most > 0, top / most, 0.0), most / top
@@ -317,7 +317,7 @@ def query_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out
     slopes, mean = _row_slopes(gradient, mass, kv_rows, start + tl.arange(0, height), ok, unit, groups, slots)
     slot = tl.arange(0, slots)
     acc = tl.zeros([height, wide], tl.float32)
-    for c in range(0, cells):
+    for c in range(cells):
         cell = blocks[2] + (batch * cells + c) * 3
         inside = ((tl.load(cell + 2) >> slot) & 1).to(tl.float32)
         slope = tl.sum(slopes * inside[None], 1) - mean
@@ -384,7 +384,7 @@ def key_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, 
     first = tl.load(blocks[3] + batch * blocks[5] + block)
     last = tl.load(blocks[4] + batch * blocks[5] + block)
     bits = 0
-    for c in range(0, cells):
+    for c in range(cells):
         cell = blocks[2] + (batch * cells + c) * 3
         begin = tl.load(cell)
         bits += tl.where((begin <= block) & (block < begin + tl.load(cell + 1)), tl.load(cell + 2), 0)
@@ -407,7 +407,7 @@ def key_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, 
     unit, size = _unit(largest, query[0].dtype.element_ty)
     acc = tl.zeros([width, wide], tl.float32)
     all_heads = kv_heads * share
-    for h in range(0, share):
+    for h in range(share):
         head = kv_head * share + h
         for i in range(begin, unsure, height):
             acc = _block_key_gradient(acc, i, head, bits, k, query, lse, chosen, mass, gradient, unit, batch, all_heads,
@@ -435,7 +435,7 @@ def on_all_keys(query, key, chosen, bits, lse, mass, hide, score, offset, kv_hea
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     start = tl.program_id(0) * height
-    head, index, at, ok, lowest, highest = _packed(start, share * chosen[0], kv_head * share, chosen, height)
+    head, _, at, ok, lowest, highest = _packed(start, share * chosen[0], kv_head * share, chosen, height)
     own = at + offset
     q = _states(query, batch, head, at, ok, dim, wide)
     segment = _segment(hide, batch, own)
@@ -480,12 +480,12 @@ def joined(lse, mass, of_all, out, rows, parts, groups: tl.constexpr, height: tl
     row = tl.program_id(0).to(tl.int64) * height + tl.arange(0, height)
     ok, slot = row < rows, tl.arange(0, slots)
     most = tl.full([height], float("-inf"), tl.float32)
-    for part in range(0, parts):
+    for part in range(parts):
         most = tl.maximum(most, tl.load(lse + part * rows + row, mask=ok, other=float("-inf")))
     origin = tl.where(most == float("-inf"), 0.0, most)
     weight = tl.zeros([height], tl.float32)
     sums = tl.zeros([height, slots], tl.float32)
-    for part in range(0, parts):
+    for part in range(parts):
         of_part = tl.exp2((tl.load(lse + part * rows + row, mask=ok, other=float("-inf")) - origin) * LOG2_E)
         weight += of_part
         if out is not None:

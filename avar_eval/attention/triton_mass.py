@@ -38,7 +38,8 @@ def attention_mass(
     Not for a mask function, nor for more than `key_blocks.MOST_GROUPS` groups, nor for no queries. beside_sink: lse is
     that of the wanted queries alone and counts a learnt sink, so that masses do not add up to 1.
     """
-    masses: Tensor = _Mass.apply(*_by_row(query, key), None if lse is None else lse.detach(), problem, beside_sink)
+    given = None if lse is None else lse.detach()
+    masses: Tensor = _Mass.apply(_by_row(query), _by_row(key), given, problem, beside_sink)
     return masses
 
 
@@ -49,12 +50,12 @@ def normaliser(
     problem: AttentionProblem,
 ) -> Float[Tensor, "batch heads rows"]:
     """`avar_eval.attention.mass.attention_normaliser`, for the same states."""
-    return _Launch(*_by_row(query, key), problem).normaliser()
+    return _Launch(_by_row(query), _by_row(key), problem).normaliser()
 
 
-def _by_row(*states: Tensor) -> tuple[Tensor, ...]:
+def _by_row(states: Tensor) -> Tensor:
     """Kernels take any strides but that of the last dimension."""
-    return tuple(of if of.stride(-1) == 1 else of.contiguous() for of in states)
+    return states if states.stride(-1) == 1 else states.contiguous()
 
 
 class _Mass(torch.autograd.Function):

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from avar_eval.attention.key_blocks import sent
 
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """FlexAttention's mask_mod: (batch, head, query, key) index tensors -> visible, element by element."""
@@ -98,11 +100,25 @@ class Visibility:
         return reduce(torch.logical_and, conditions) if conditions else None
 
 
+class Places(tuple[int, ...]):
+    """Positions, or rows of a batch, for many layers: as a tensor they are sent to a device once."""
+
+    @cached_property
+    def _sent(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def on(self, device: torch.device) -> Int[Tensor, " places"]:
+        """The same as a tensor."""
+        if device not in self._sent:
+            self._sent[device] = sent(torch.tensor(list(self), dtype=torch.long), device)
+        return self._sent[device]
+
+
 def as_index(queries: Sequence[int], device: torch.device) -> Int[Tensor, " rows"]:
-    """Ascending positions as a tensor; a range needs no copy from the host."""
+    """Ascending positions as a tensor; a range needs no copy from the host, and `Places` one for all layers."""
     if isinstance(queries, range):
         return torch.arange(queries.start, queries.stop, queries.step, device=device)
-    return torch.tensor(list(queries), device=device)
+    return queries.on(device) if isinstance(queries, Places) else Places(queries).on(device)
 
 
 def _at(values: Tensor, positions: Tensor) -> Tensor:

@@ -11,8 +11,6 @@ import torch
 import triton.language as tl
 from triton.runtime import interpreter
 
-INTERPRETED: bool = interpreter.knobs.runtime.interpret if hasattr(interpreter, "knobs") else False
-
 
 def mend_bfloat16(patch: Any) -> None:
     """Through a pytest monkeypatch."""
