@@ -5,6 +5,7 @@ A description states facts of the published template and processor (chat_templat
 known contents and refuses a description that does not fit.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -39,6 +40,9 @@ class ChatTemplateError(AvarError):
 class ChatFormat:
     """One family's markup. A turn reads: turn_start, speaker's name, name_end, one of `separators`, content, turn_end.
 
+    turn_start is empty where no token opens a turn: the first follows the begin-of-sequence token, and each other one
+    the end of the one before and a line end.
+
     image: what the template writes for an image. placeholder: the token that holds an image's features after the
     processor has expanded it. delimiters: tokens that enclose placeholders. video: the placeholder of what is refused.
     system_turn: False where the template folds the system text into the first user turn, so that only the
@@ -70,6 +74,16 @@ class ChatFormat:
         """Every special token of the markup."""
         markup = {self.turn_start, self.turn_end, self.name_end, self.image, self.placeholder, *self.delimiters}
         return markup - {""}
+
+    def turns(self, text: str, begin: str | None) -> list[tuple[int, int]]:
+        """Where each turn of a rendered text begins and ends. begin: the begin-of-sequence token."""
+        if self.turn_start:
+            starts = [found.start() for found in re.finditer(re.escape(self.turn_start), text)]
+        else:
+            first = len(begin) if begin and text.startswith(begin) else 0
+            starts = [first, *(found.end() for found in re.finditer(re.escape(f"{self.turn_end}\n"), text))]
+            starts = [start for start in starts if start < len(text)]
+        return list(zip(starts, [*starts[1:], len(text)], strict=True)) if starts else []
 
 
 QWEN_VL = ChatFormat(
@@ -108,26 +122,48 @@ LLAMA_VISION = ChatFormat(
 )
 """With an image there is no system turn: the template refuses a system message then, and writes dates without one."""
 
-CHAT_FORMATS = (QWEN_VL, LLAVA_ONEVISION, INTERNVL, GEMMA3, LLAMA_VISION)
+IDEFICS3 = ChatFormat(
+    "Idefics3 and SmolVLM",
+    image="<image>",
+    placeholder="<image>",
+    delimiters=(
+        "<fake_token_around_image>",
+        "<global-img>",
+        *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
+    ),
+    video="<video>",
+    turn_start="",
+    turn_end="<end_of_utterance>",
+    separators=(" ", ""),
+    names={"system": "System:", "user": "User:", "assistant": "Assistant:"},
+)
+"""Idefics3 (`<|begin_of_text|>` begins), SmolVLM and SmolVLM2 (`<|im_start|>` does); a speaker is named by words.
+
+The processor cuts an image into tiles by rows and columns, and puts their names and line ends between placeholders.
+"""
+
+CHAT_FORMATS = (QWEN_VL, LLAVA_ONEVISION, INTERNVL, GEMMA3, LLAMA_VISION, IDEFICS3)
 
 
 def find_format(processor: Any) -> ChatFormat:
     """The description for a processor, found by the token that its template writes for an image.
 
-    Raises ChatTemplateError if there is none, or if the tokenizer lacks one of its tokens.
+    Of several with the same it is the one whose tokens are all there, and of these the one that has most. Raises
+    ChatTemplateError if there is none, or if the tokenizer lacks one of its tokens.
     """
     try:
         image = processor.image_token
     except AttributeError:
         image = None
-    chosen = next((known for known in CHAT_FORMATS if known.image == image), None)
-    if chosen is None:
+    alike = [known for known in CHAT_FORMATS if known.image == image]
+    if not alike:
         families = ", ".join(known.family for known in CHAT_FORMATS)
         raise ChatTemplateError(
             f"{type(processor).__name__} marks images by {image!r}: token roles are known for {families}"
         )
-    missing = chosen.tokens() - set(processor.tokenizer.get_added_vocab())
-    if missing:
+    added = set(processor.tokenizer.get_added_vocab())
+    chosen = min(alike, key=lambda known: (len(known.tokens() - added), -len(known.tokens())))
+    if missing := chosen.tokens() - added:
         raise ChatTemplateError(
             f"{type(processor).__name__} marks images as {chosen.family} does, but its tokenizer has no "
             f"{', '.join(sorted(missing))}"

@@ -37,7 +37,7 @@ def verify(processor: Any, form: ChatFormat, roles_of: Callable[[Sequence[int]],
             if probe == _PROBES[0]:
                 raise ChatTemplateError(f"the chat template of {type(processor).__name__} refuses a plain question")
             continue
-        expected = _expected(text, probe, form)
+        expected = _expected(text, probe, form, processor.tokenizer.bos_token)
         encoded = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         roles = roles_of(encoded["input_ids"])
         for role, (start, end) in zip(roles, encoded["offset_mapping"], strict=True):
@@ -65,35 +65,34 @@ def _part(kind: str, speaker: Speaker) -> dict[str, str]:
     return {"type": "image"} if kind == "i" else {"type": "text", "text": _WORDS[speaker]}
 
 
-def _expected(text: str, probe: Sequence[tuple[Speaker, str]], form: ChatFormat) -> list[Role]:
+def _expected(text: str, probe: Sequence[tuple[Speaker, str]], form: ChatFormat, begin: str | None) -> list[Role]:
     """The role of each character of a rendered probe."""
-    turns = [found.start() for found in re.finditer(re.escape(form.turn_start), text)]
+    turns = form.turns(text, begin)
     if not turns:
         raise _mismatch(form, f"there is no {form.turn_start} in {text!r}")
     images = sum(said.count("i") for _, said in probe)
     if text.count(form.image) != images:
         raise _mismatch(form, f"{images} images are not {images} times {form.image} in {text!r}")
-    speakers = _speakers(probe, form, len(turns), text)
-    roles = [Role.SYSTEM] * turns[0]
-    for speaker, start, end in zip(speakers, turns, [*turns[1:], len(text)], strict=True):
+    speakers = _speakers(probe, form, [text[start:end] for start, end in turns])
+    roles = [Role.SYSTEM] * turns[0][0]
+    for speaker, (start, end) in zip(speakers, turns, strict=True):
         roles += _expected_in_turn(text[start:end], speaker, form)
     return roles
 
 
-def _speakers(probe: Sequence[tuple[Speaker, str]], form: ChatFormat, turns: int, text: str) -> list[Speaker]:
+def _speakers(probe: Sequence[tuple[Speaker, str]], form: ChatFormat, turns: Sequence[str]) -> list[Speaker]:
     """Who must speak in each turn: the probe's speakers, after a default system turn if there is one, then the model.
 
     The words in the turns decide, not the names in their headers.
     """
     said: list[Speaker] = [speaker for speaker, _ in probe if form.system_turn or speaker != "system"]
     said.append("assistant")
-    if form.system_turn and turns == len(said) + 1 and said[0] != "system":
+    if form.system_turn and len(turns) == len(said) + 1 and said[0] != "system":
         said.insert(0, "system")
-    parts = text.split(form.turn_start)[1:]
-    order = [speaker for part in parts for speaker, word in _WORDS.items() for _ in range(word in part)]
+    order = [speaker for turn in turns for speaker, word in _WORDS.items() for _ in range(word in turn)]
     spoken = [speaker for speaker, _ in probe]
-    if turns != len(said) or order != spoken:
-        raise _mismatch(form, f"turns of {spoken} were asked for, and this was rendered: {text!r}")
+    if len(turns) != len(said) or order != spoken:
+        raise _mismatch(form, f"turns of {spoken} were asked for, and this was rendered: {''.join(turns)!r}")
     return said
 
 

@@ -8,9 +8,10 @@ turn names its speaker, so each position has exactly one role:
 - SYSTEM, the paper's S: the begin-of-sequence token and every system turn, template tokens included. With a leading
   system turn this is all from the first token up to the header of the first user turn.
 - Where the template has no system turn, S is what is left of that: for Gemma 3, which folds the system text into the
-  first user turn, and for Llama-3.2-Vision with an image, S is the begin-of-sequence token alone (the attention sink;
-  VAS without the sink is undefined); for Qwen3-VL, LLaVA-OneVision and InternVL on Qwen without a system message,
-  S is empty and VAS is undefined. Folded system text is USER: to the model it is the user's turn.
+  first user turn, for Llama-3.2-Vision with an image, and for Idefics3 and SmolVLM without a system message, S is the
+  begin-of-sequence token alone (the attention sink; VAS without the sink is undefined); for Qwen3-VL, LLaVA-OneVision
+  and InternVL on Qwen without a system message, S is empty and VAS is undefined. Folded system text is USER: to the
+  model it is the user's turn.
 - A token that holds both the end of an assistant's header and the beginning of its content is RESPONSE.
 """
 
@@ -68,7 +69,9 @@ class ChatMarkup:
         self.format: ChatFormat = find_format(processor)
         tokenizer = processor.tokenizer
         ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in self.format.tokens()}
-        self._turn_start = ids[self.format.turn_start]
+        self._turn_start = ids.get(self.format.turn_start)
+        self._line_end: list[int] = list(tokenizer.encode("\n", add_special_tokens=False))
+        self._line_ends = {*self._line_end, *tokenizer.encode("\n\n", add_special_tokens=False)}
         self.turn_end = ids[self.format.turn_end]
         self._image = ids[self.format.placeholder]
         self._delimiters = {ids[token] for token in self.format.delimiters}
@@ -109,7 +112,7 @@ class ChatMarkup:
 
     def prompt_roles(self, token_ids: Sequence[int]) -> list[Role]:
         """The role of every token of one rendered conversation (no padding), earlier assistant turns included."""
-        starts = [i for i, token in enumerate(token_ids) if token == self._turn_start]
+        starts = self._starts(token_ids)
         first = starts[0] if starts else len(token_ids)
         self._check_beginning(token_ids, first)
         if self._video in token_ids:
@@ -119,25 +122,47 @@ class ChatMarkup:
             roles += self._turn_roles(token_ids[start:end])
         return roles
 
+    def _starts(self, token_ids: Sequence[int]) -> list[int]:
+        if self._turn_start is not None:
+            return [i for i, token in enumerate(token_ids) if token == self._turn_start]
+        ends = (i + 1 for i, token in enumerate(token_ids) if token == self.turn_end)
+        after = len(self._line_end)
+        starts = [end + after * (list(token_ids[end : end + after]) == self._line_end) for end in ends]
+        return [start for start in (int(list(token_ids[:1]) == [self._begin]), *starts) if start < len(token_ids)]
+
     def _check_beginning(self, token_ids: Sequence[int], first: int) -> None:
-        start = self.format.turn_start
+        start = self.format.turn_start or self.format.header("user")
+        # where it opens every turn, nothing tells a second sequence from a second turn
+        begins_once = self._begin not in (None, self._turn_start)
         if first == len(token_ids):
             raise ChatTemplateError(f"a rendered prompt must begin with a turn, and there is no {start} in this one")
-        if list(token_ids[:first]) not in ([], [self._begin]):
-            twice = first == 2 and token_ids[0] == token_ids[1] == self._begin
+        if begins_once and list(token_ids[:2]) == [self._begin] * 2:
             raise ChatTemplateError(
                 "the begin-of-sequence token stands twice: tokenize rendered prompts with add_special_tokens=False"
-                if twice
-                else f"a rendered prompt must begin with {start}, not with token ids {list(token_ids[: min(first, 6)])}"
             )
-        if self._begin is not None and self._begin in token_ids[first:]:
+        if list(token_ids[:first]) not in ([], [self._begin]):
+            raise ChatTemplateError(
+                f"a rendered prompt must begin with {start}, not with token ids {list(token_ids[: min(first, 6)])}"
+            )
+        if begins_once and self._begin in token_ids[first:]:
             raise ChatTemplateError("a second sequence begins in this row: pass `segments` for packed rows")
 
     def _turn_roles(self, turn: Sequence[int]) -> list[Role]:
         speaker, header = self._speaker(turn)
         text = {"system": Role.SYSTEM, "user": Role.USER, "assistant": Role.RESPONSE}[speaker]
         opening = Role.TEMPLATE if speaker == "assistant" else text
-        return [opening] * header + [self._content_role(token, text) for token in turn[header:]]
+        roles = [opening] * header + [self._content_role(token, text) for token in turn[header:]]
+        of_tiles: list[int] = []  # line ends after a placeholder: before a delimiter they are no words of the user's
+        after_image = False
+        for place, token in enumerate(turn):
+            if after_image and token in self._line_ends:
+                of_tiles.append(place)
+                continue
+            if token in self._delimiters:
+                for line_end in of_tiles:
+                    roles[line_end] = Role.TEMPLATE
+            of_tiles, after_image = [], token == self._image
+        return roles
 
     def _content_role(self, token: int, text: Role) -> Role:
         if token == self._image:

@@ -18,6 +18,8 @@ SUPPORTED_ARCHITECTURES = (
     "internvl",
     "gemma3",
     "mllama",
+    "idefics3",
+    "smolvlm",
 )
 """`model_type` of config.json; proven in tests/attention/test_families.py."""
 

@@ -115,6 +115,18 @@ def _llama_processor() -> Any:
     return tf.MllamaProcessor(images, tokenizer, chat_template=own("llama_vision"))
 
 
+def _idefics_processor(kind: Any, begin: str, template: str, *video: Any) -> Any:
+    tiles = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    markers = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *tiles]
+    # SmolVLM's tokenizers are SmolLM2's and keep its turn markers, of which one begins a sequence
+    specials = [*_CHATML[:1], "<pad>", "<end_of_utterance>", *{begin, "<|im_start|>", "<|im_end|>"}, *markers]
+    specials = list(dict.fromkeys(specials))
+    tokenizer = _tokenizer(specials, begin, "<pad>")
+    images = tf.Idefics3ImageProcessor if kind is tf.Idefics3Processor else tf.SmolVLMImageProcessor
+    processed = images(size={"longest_edge": 56}, max_image_size={"longest_edge": 28})
+    return kind(processed, tokenizer, *video, image_seq_len=4, chat_template=template)
+
+
 def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
@@ -226,6 +238,20 @@ def _gemma(tokenizer: Any) -> Any:
     )
 
 
+def _idefics(kind: Any, tokenizer: Any) -> Any:
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 7,
+    }
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    text = _text(tokenizer, model_type="llama")
+    return kind(text_config=text, vision_config=vision, image_token_id=image, scale_factor=2)
+
+
 def _llama(tokenizer: Any) -> Any:
     vision = {
         "hidden_size": 16,
@@ -266,6 +292,16 @@ FAMILIES = {
     "internvl_llama": Family("internvl", lambda: _internvl_processor("<s>"), _internvl),
     "gemma3": Family("gemma3", _gemma_processor, _gemma, system=False),
     "mllama": Family("mllama", _llama_processor, _llama, system=False),
+    "idefics3": Family(
+        "idefics3",
+        lambda: _idefics_processor(tf.Idefics3Processor, "<|begin_of_text|>", published("idefics3")),
+        lambda tokenizer: _idefics(tf.Idefics3Config, tokenizer),
+    ),
+    "smolvlm": Family(
+        "smolvlm",
+        lambda: _idefics_processor(tf.SmolVLMProcessor, "<|im_start|>", own("smolvlm"), tf.SmolVLMVideoProcessor()),
+        lambda tokenizer: _idefics(tf.SmolVLMConfig, tokenizer),
+    ),
 }
 
 

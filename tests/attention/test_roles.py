@@ -96,10 +96,12 @@ def test_image_roles_are_where_the_processor_puts_images(markups: Any, name: str
     types = inputs.get("mm_token_type_ids", inputs.get("token_type_ids"))
     if types is None:  # Llama-3.2-Vision: one token an image, which is not expanded
         types = [[int(token == processor.image_token_id) for token in inputs["input_ids"][0]]]
-    ids = inputs["input_ids"][0]
-    delimiters = processor.tokenizer.convert_tokens_to_ids(["<img>", "</img>"])  # InternVL counts them among images
-    expected = [bool(kind) and token not in delimiters for kind, token in zip(types[0], ids, strict=True)]
-    assert [role == Role.IMAGE for role in markup.prompt_roles(ids)] == expected
+    ids, roles = inputs["input_ids"][0], markup.prompt_roles(inputs["input_ids"][0])
+    placeholder = processor.tokenizer.convert_tokens_to_ids(markup.format.placeholder)
+    expected = [bool(kind) and token == placeholder for kind, token in zip(types[0], ids, strict=True)]
+    assert [role == Role.IMAGE for role in roles] == expected
+    # InternVL counts delimiters among images, Idefics3 the line ends between tiles too
+    assert {role for role, kind in zip(roles, types[0], strict=True) if kind} <= {Role.IMAGE, Role.TEMPLATE}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -135,10 +137,12 @@ def test_a_continued_prompt_ends_in_response(markups: Any, name: str) -> None:
     processor, markup = markups[name]
     messages = [*TWO_QUESTIONS, said("assistant", "Because it")]
     ids = token_ids(processor, messages, continue_final_message=True, add_generation_prompt=False)
-    assert runs(processor, ids, markup.prompt_roles(ids))[-1] == ["RESPONSE", "Because it"]
+    role, text = runs(processor, ids, markup.prompt_roles(ids))[-1]
+    assert (role, text.removeprefix(" ")) == ("RESPONSE", "Because it")
 
 
 TURNS = {
+    "": r"(?P<who>System|User|Assistant):(?: |(?=<image>|\Z))(?P<said>.*?(?:<end_of_utterance>\n|\Z))",
     "<|im_start|>": r"<\|im_start\|>(?P<who>\w+)(?: ?\n| )(?P<said>.*?)(?=<\|im_start\|>|\Z)",
     "<start_of_turn>": r"<start_of_turn>(?P<who>\w+)\n(?P<said>.*?)(?=<start_of_turn>|\Z)",
     "<|start_header_id|>": (
@@ -154,7 +158,7 @@ def roles_by_text(text: str, turns: str, image: str, delimiters: list[str]) -> l
     """The role of each character of a rendered prompt: an oracle that knows nothing of tokens."""
     roles = [Role.SYSTEM] * len(text)
     for turn in re.finditer(turns, text, re.DOTALL):
-        of = OF[turn["who"]]
+        of = OF[turn["who"].lower()]
         (start, end), said_from = turn.span(), turn.start("said")
         opening = Role.TEMPLATE if of == Role.RESPONSE else of
         roles[start:end] = [opening] * (said_from - start) + [of] * (end - said_from)
@@ -208,6 +212,36 @@ def test_thinking_that_the_template_begins_is_response(markups: Any) -> None:
         ["TEMPLATE", "<|im_start|>assistant\n"],
         ["RESPONSE", "<think>\n"],
     ]
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_onevision", "internvl"])
+def test_a_beginning_that_opens_every_turn_changes_no_role(markups: Any, name: str) -> None:
+    """SmolLM2's begin-of-sequence token is `<|im_start|>`, and so is that of what is trained from it."""
+    processor, (plain, expected) = FAMILIES[name].processor(), markups[name]
+    processor.tokenizer.bos_token = "<|im_start|>"
+    markup = ChatMarkup(processor)
+    for messages in CONVERSATIONS.values():
+        ids = token_ids(plain, messages)
+        assert markup.prompt_roles(ids) == expected.prompt_roles(ids)
+        assert token_ids(processor, messages) == ids
+    with pytest.raises(ChatTemplateError, match=r"must begin with <\|im_start\|>"):
+        markup.prompt_roles(ids[1:])
+
+
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm"])
+def test_words_that_name_a_speaker_open_no_turn_within_one(markups: Any, name: str) -> None:
+    processor, markup = markups[name]
+    messages = [said("user", "He wrote:\nAssistant: no.\nUser: why?"), said("assistant", "\nUser: because.")]
+    ids = token_ids(processor, [*messages, said("user", "<image>", "\n", "<image>", "So?")])
+    found = runs(processor, ids, markup.prompt_roles(ids))
+    assert [role for role, _ in found if role not in ("IMAGE", "TEMPLATE")] == [
+        *("SYSTEM", "USER", "RESPONSE", "USER", "USER", "USER"),
+    ]
+    assert ["USER", "\n"] in found, "between two images, not within one"
+    with pytest.raises(ChatTemplateError, match="stands twice"):
+        markup.prompt_roles([processor.tokenizer.bos_token_id, *ids])
+    with pytest.raises(ChatTemplateError, match="none of System:, User:, Assistant:"):
+        markup.prompt_roles(ids[2:])
 
 
 def test_an_image_in_a_system_turn_is_an_image(markups: Any) -> None:
