@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from avar_eval.errors import AvarError, UsageError
 
@@ -53,6 +53,17 @@ class Ranks:
 
         with self.losses_named():
             dist.barrier()
+
+    def gathered(self, item: Item) -> list[Item]:
+        """What every process has in this place, by rank; all of them must call. Raises RankError."""
+        if self.count == 1:
+            return [item]
+        import torch.distributed as dist
+
+        items: list[Any] = [None] * self.count
+        with self.losses_named():
+            dist.all_gather_object(items, item)
+        return items
 
     @contextmanager
     def losses_named(self) -> Iterator[None]:

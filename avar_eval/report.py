@@ -17,6 +17,9 @@ from avar_eval.terminal import say, wide_console
 TRAINED_ON = "†"
 """Beside a task whose data set is known to be in the model's training data."""
 
+_SHOWN = 20
+"""Rows left out that are named; results.json has all of them."""
+
 
 def print_results(results: Results, output: Path) -> None:
     """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares.
@@ -62,7 +65,8 @@ def print_results(results: Results, output: Path) -> None:
     for name, task in results.tasks.items():
         if task.left_out.n:
             rows = "1 row" if task.left_out.n == 1 else f"{task.left_out.n} rows"
-            console.print(f"{name}: {rows} left out: {task.left_out.reason}", soft_wrap=True)
+            ids = ", ".join(task.left_out.ids[:_SHOWN]) + (", …" if task.left_out.n > _SHOWN else "")
+            console.print(f"{name}: {rows} left out: {task.left_out.reason} [{ids}]", soft_wrap=True, markup=False)
     console.print(f"records and results: {output}", soft_wrap=True)
 
 

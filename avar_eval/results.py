@@ -7,6 +7,7 @@ the same file as one that was not.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,9 @@ RESULTS_NAME = "results.json"
 ASKED_NAME = "asked.json"
 """Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
 
+
+_REASONS = 5
+"""Reasons for leaving out rows that are given in words."""
 
 _VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 
@@ -178,14 +182,18 @@ def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric
     return {name: Metric.of(estimate) for name, estimate in estimates.items()}
 
 
-def left_out_rows(without_picture: Sequence[str], refused: Mapping[str, str] = {}) -> LeftOut:
-    """Rows without an answer: their picture is missing, or the model's server refused them (id -> reason)."""
-    reasons = {"its picture is missing": len(without_picture)} if without_picture else {}
-    if refused:  # servers put a request's number into their reasons, so that hardly two are the same
-        reasons[refused[min(refused)]] = len(refused)
-    text = "; ".join(reason if len(reasons) == 1 else f"{reason} ({n})" for reason, n in reasons.items())
-    ids = [*without_picture, *sorted(refused)]
-    return LeftOut(n=len(ids), ids=ids, reason=text)
+def left_out_rows(without_picture: Mapping[str, str], refused: Mapping[str, str] = {}) -> LeftOut:
+    """Rows without an answer, id -> reason: those without a picture that can be read, and those that are refused.
+
+    Reasons that differ in nothing but numbers and paths are given once: servers put a request's number into them.
+    """
+    reasons = dict(without_picture) | dict(sorted(refused.items()))
+    alike: dict[str, list[str]] = {}
+    for reason in reasons.values():
+        alike.setdefault(re.sub(r"[0-9a-f]{8,}|\d+|/\S+", "…", reason), []).append(reason)
+    parts = [found[0] if len(alike) == 1 else f"{found[0]} ({len(found)})" for found in alike.values()]
+    more = [f"and {len(parts) - _REASONS} other reasons"] if len(parts) > _REASONS else []
+    return LeftOut(n=len(reasons), ids=list(reasons), reason="; ".join(parts[:_REASONS] + more))
 
 
 def _headline(name: str, metrics: Mapping[str, Metric], own: Mapping[Verdict, Mapping[str, Metric]]) -> Headline:
@@ -287,10 +295,15 @@ def read_asked(folder: Path, tasks: Iterable[str]) -> dict[str, Asked]:
 
 
 def publish(results_path: Path) -> None:
-    """Add the run to the leaderboard. The run is complete without: a store that cannot be written is a warning."""
-    from avar_eval.leaderboard.store import Store, StoreError, default_store
+    """Add the run to the leaderboard. The run is complete without: whatever keeps it out is a warning."""
+    from avar_eval.leaderboard.store import Store, default_store
 
     try:
         Store(default_store()).add(results_path)
-    except StoreError as error:
+    except AvarError as error:
         note(f"warning: the run is not in the leaderboard: {error}")
+    except Exception as error:  # a finished run must not fail for whatever lies in another folder
+        note(
+            f"warning: the run is not in the leaderboard ({type(error).__name__}: {error}); it is whole, add it with "
+            f"`avar-leaderboard add {results_path}` when that is mended"
+        )

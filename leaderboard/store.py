@@ -49,14 +49,21 @@ TABLES = {
 # Another version of avar-eval may fill the same columns otherwise, so each makes the index anew.
 INDEX_VERSION = zlib.crc32(f"{__version__} {TABLES}".encode()) & 0x7FFFFFFF
 DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
+_OF_THE_INDEX = (sqlite3.Error, UnicodeDecodeError)
 
 T = TypeVar("T")
 
 
 def default_store() -> Path:
-    """Where the leaderboard is kept: $AVAR_LEADERBOARD, else `leaderboard` in the user's data folder for avar-eval."""
+    """Where the leaderboard is kept: $AVAR_LEADERBOARD, else `leaderboard` in the user's data folder for avar-eval.
+
+    Raises StoreError where that names the folder of a user whom this machine does not know.
+    """
     chosen = os.environ.get("AVAR_LEADERBOARD")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("avar-eval") / "leaderboard"
+    try:
+        return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("avar-eval") / "leaderboard"
+    except RuntimeError as error:
+        raise StoreError(f"AVAR_LEADERBOARD is {chosen!r}, and there is no such user: name a folder there") from error
 
 
 class Store:
@@ -126,7 +133,7 @@ class Store:
         for _ in range(ATTEMPTS - 1):
             try:
                 return self._attempt(work, afresh)
-            except sqlite3.Error as error:
+            except _OF_THE_INDEX as error:
                 # Text that is not UTF-8 is found by Python, which sets no code.
                 code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
                 if code & 0xFF in DAMAGED:
@@ -135,7 +142,7 @@ class Store:
                     raise self._cannot("index", str(error)) from error
         try:
             return self._attempt(work, afresh)
-        except sqlite3.Error as error:
+        except _OF_THE_INDEX as error:
             raise self._cannot("index", str(error)) from error
 
     def _discard_index(self) -> None:
@@ -172,7 +179,8 @@ class Store:
         found = {}
         try:
             for name in os.listdir(self.runs):
-                if name.endswith(".json"):
+                # a name that is no text is no run's, and the index could not hold it
+                if name.endswith(".json") and name.isprintable():
                     with suppress(FileNotFoundError):  # taken away meanwhile
                         found[name] = _fingerprint((self.runs / name).stat())
         except OSError as error:

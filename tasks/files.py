@@ -9,6 +9,7 @@ from PIL import Image
 
 from avar_eval.errors import AvarError
 from avar_eval.pictures import OutsideError, open_picture, picture_path, whole_pictures_only
+from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import TaskEntry, function_of, hooks_of, judge_of, question_and_target
 
 Row = dict[str, Any]
@@ -71,25 +72,35 @@ def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
         raise DataError(f"{where}: the row has no answer to judge by: take a split whose answers are published")
 
 
-def with_pictures(entry: TaskEntry, data_dir: Path, allow_outside: bool = False) -> tuple[list[Row], list[str]]:
-    """The rows of which every needed picture is there, each picture's path made whole; and the ids of the others.
+def with_pictures(
+    entry: TaskEntry, data_dir: Path, allow_outside: bool = False
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows whose pictures are there and can be read, each picture's path made whole; of the others, id -> reason.
 
-    Raises DataError as `read_rows` does, for a picture that cannot be read or, unless they are allowed, is outside of
-    `data_dir`, and when no row is left.
+    Raises DataError as `read_rows` does, for a picture that, unless that is allowed, is outside of `data_dir`, when more
+    pictures are broken than a run may leave out, and when no row is left.
     """
     folder = data_dir / entry.data
-    complete, left_out = [], []
-    for row in read_rows(entry, data_dir):
+    complete: list[Row] = []
+    left_out: dict[str, str] = {}
+    rows, broken = read_rows(entry, data_dir), 0
+    for row in rows:
         paths = {
             column: row[column] and str(checked_path(entry, data_dir, row, column, allow_outside))
             for column in entry.images
         }
         if all(paths[column] and Path(paths[column]).is_file() for column in pictures_of(entry, row)):
-            for path in filter(None, paths.values()):
-                check_picture(Path(path))
-            complete.append(row | paths)
+            try:
+                for path in filter(None, paths.values()):
+                    check_picture(Path(path))
+                complete.append(row | paths)
+            except DataError:
+                broken += 1
+                if broken > may_refuse(len(rows)):
+                    raise
+                left_out[entry.row_id(row)] = "its picture is broken"
         else:
-            left_out.append(entry.row_id(row))
+            left_out[entry.row_id(row)] = "its picture is missing"
     if not complete:
         raise DataError(f"{folder / 'rows.jsonl'} has no row with its picture: put the image files beside it")
     return complete, left_out

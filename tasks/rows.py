@@ -21,12 +21,12 @@ DATA_DIR_VARIABLE = "AVAR_DATA_DIR"
 class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
     """An lmms-eval chat task whose rows come from this package, from a local folder or from the hub.
 
-    `dataset_kwargs` holds `embedded` (a function split -> rows) or `revision`. Rows whose picture is missing are left
-    out and named in `left_out`.
+    `dataset_kwargs` holds `embedded` (a function split -> rows) or `revision`. Rows whose picture is missing or
+    broken are left out and named in `left_out` (id -> reason).
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}
         settings = {key: value for key, value in config.items() if key != "class"}
         # lmms-eval would cut the thinking out before it judges: ours is judged whole, and carries its record.
         ours = {"process_results": response_metrics(judge_of(config["task"])), "reasoning_tags": "none"}
@@ -57,8 +57,8 @@ def _rows_from_hub(entry: TaskEntry) -> datasets.Dataset:
         ) from error
 
 
-def rows_from_folder(data_dir: Path, entry: TaskEntry) -> tuple[datasets.Dataset, list[str]]:
-    """The task's rows with their pictures, and the ids of rows left out for want of a picture. Raises DataError."""
+def rows_from_folder(data_dir: Path, entry: TaskEntry) -> tuple[datasets.Dataset, dict[str, str]]:
+    """The task's rows with their pictures, and why others, by id, are left out for want of one. Raises DataError."""
     rows, left_out = with_pictures(entry, data_dir, allowed_outside())
     try:
         dataset = datasets.Dataset.from_list(rows)

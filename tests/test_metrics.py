@@ -156,9 +156,12 @@ def test_holm_is_statsmodels(ps: list[float]) -> None:
     assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
 
 
+MISSING = "its picture is missing"
+
+
 def test_rows_left_out_are_named_with_their_reasons() -> None:
-    assert left_out_rows([]) == LeftOut(n=0, ids=[], reason="")
-    assert left_out_rows(["3", "1"]) == LeftOut(n=2, ids=["3", "1"], reason="its picture is missing")
-    both = left_out_rows(["3"], {"9": "too long, request 8", "7": "too long, request 5"})
+    assert left_out_rows({}) == LeftOut(n=0, ids=[], reason="")
+    assert left_out_rows({"3": MISSING, "1": MISSING}) == LeftOut(n=2, ids=["3", "1"], reason="its picture is missing")
+    both = left_out_rows({"3": MISSING}, {"9": "too long, request 8", "7": "too long, request 5"})
     assert both.ids == ["3", "7", "9"]
     assert both.reason == "its picture is missing (1); too long, request 5 (2)"

@@ -264,7 +264,7 @@ def finished_run(folder: Path, data: Path, right: list[str], rows: int = ROWS, s
         "limit": None,
         "grader": {"mathvista": ["old"]},
     }
-    task = task_result(benchmark, [record.outcome() for record in records], attention_metrics([]), left_out_rows([]))
+    task = task_result(benchmark, [record.outcome() for record in records], attention_metrics([]), left_out_rows({}))
     Results(run_id=run_id(protocol), tasks={"mathvista": task}, protocol=protocol).write(folder)
     keys = [record.key for record in records]
     clusters = [f"figure {record.row_id[-1]}" for record in records]

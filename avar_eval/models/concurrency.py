@@ -42,16 +42,17 @@ def answer_as_they_finish(
             if isinstance(answer, Refusal):
                 refused += 1
                 if refused > may_refuse:
-                    problem = problem or _too_many(refused, answer)
+                    problem = problem or too_many_refused(refused, answer.reason)
                     continue
             yield number, answer
     if problem is not None:
         raise problem
 
 
-def _too_many(refused: int, last: Refusal) -> BackendError:
+def too_many_refused(refused: int, last: str) -> BackendError:
+    """More questions are refused than a run may leave out; last: the reason of the last one."""
     those = "" if refused == 1 else f"{refused} questions are refused, the last one: "
-    return BackendError(f"{those}{last.reason}; what is answered is kept, run the same command again to go on")
+    return BackendError(f"{those}{last}; what is answered is kept, run the same command again to go on")
 
 
 async def _first_of(

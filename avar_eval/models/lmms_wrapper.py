@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
@@ -19,22 +19,22 @@ from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
 from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.checkpoint import Checkpoint, weights_sha256
+from avar_eval.models.concurrency import too_many_refused
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.names import run_name
+from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
 from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
+from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import catalog, judge_of
 from avar_eval.terminal import note
 
 if TYPE_CHECKING:
     from avar_eval.models.api_backend import ApiBackend
-
-MOST_REFUSED: Final = 0.05
-"""Share of a run's questions that a server may refuse: they are left out, and named. Beyond, the run stops."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,19 @@ class Avar(lmms):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The responses to all requests, in their order; each is in the record book by then.
 
-        Of a question that the model's server refuses it is an empty text, and `refused` holds the reason: task -> row's
-        id -> reason.
+        Of a question that cannot be read or that the model's server refuses it is an empty text, and `refused` holds
+        the reason: task -> row's id -> reason. Raises BackendError if these are more than `may_refuse`.
         """
         every = self._questions(requests)
-        self._ask_missing(every)
+        asked = [question for question in every if question is not None]
+        self._ask_missing(asked, len(every))
         self._settle()
-        questions = [question for question in every if not self._is_refused(question)]
-        if len(questions) < len(every):
+        for refused in self.ranks.gathered(self.refused):
+            for task, reasons in refused.items():
+                self.refused.setdefault(task, {}).update(reasons)
+        self._refusals_left(len(every))
+        questions = [question for question in asked if not self._is_refused(question)]
+        if len(questions) < len(every) and self.ranks.first:
             note(
                 f"warning: {len(every) - len(questions)} of {len(every)} questions are refused and have no answer; the "
                 "same command asks them again"
@@ -168,11 +173,11 @@ class Avar(lmms):  # type: ignore[misc]
             self._judge_again(questions)
         self._settle()
         records = {question.key: self._reported(question) for question in questions}
-        for question in every:
-            self.asked.setdefault(question.task, [])
+        for request in requests:
+            self.asked.setdefault(request.args[4], [])
         for record in records.values():
             self.asked[record.task].append(record)
-        return [Response(records[question.key]) if question.key in records else "" for question in every]
+        return [Response(records[one.key]) if one is not None and one.key in records else "" for one in every]
 
     def _open_book(self, folder: Path) -> RecordBook:
         """The record book, the first rank's before the others', which read it."""
@@ -184,15 +189,27 @@ class Avar(lmms):  # type: ignore[misc]
             self.ranks.wait()
         return book
 
-    def _ask_missing(self, questions: Sequence[Question]) -> None:
+    def _refusals_left(self, questions: int) -> int:
+        """How many of so many questions may still be refused. Raises BackendError if too many are."""
+        reasons = [reason for of in self.refused.values() for reason in of.values()]
+        left = may_refuse(questions) - len(reasons)
+        if left < 0:
+            raise too_many_refused(len(reasons), reasons[-1])
+        return left
+
+    def _refuse(self, task: str, row_id: str, reason: str) -> None:
+        self.refused.setdefault(task, {})[row_id] = reason
+
+    def _ask_missing(self, questions: Sequence[Question], all_questions: int) -> None:
         missing = [question for question in questions if self.book.get(question.key) is None]
         if missing:
             self.backend.load()  # before the clock of the bar starts
         done, own = len(questions) - len(missing), -(-len(missing) // self.ranks.count)
         what = "questions" if self.ranks.count == 1 else f"questions of the first of {self.ranks.count} processes"
         with Bar(what, done + own, done, shown=self.ranks.first) as bar:
-            for records in self._answered(questions, missing):
-                self.book.append(records)
+            for records in self._answered(questions, missing, all_questions):
+                if records:
+                    self.book.append(records)
                 bar.advance(len(records))
 
     def _measure_missing(self, unmeasured: Sequence[Question]) -> None:
@@ -221,15 +238,20 @@ class Avar(lmms):  # type: ignore[misc]
         steering = self.observer.steering if self.observer else None
         return None if steering is None else steering.identity()
 
-    def _answered(self, questions: Sequence[Question], missing: Sequence[Question]) -> Iterator[list[Record]]:
+    def _answered(
+        self, questions: Sequence[Question], missing: Sequence[Question], all_questions: int
+    ) -> Iterator[list[Record]]:
         """New records, as they are finished: batches with their attention, or one by one, to be measured later."""
         if isinstance(self.backend, TransformersBackend):
             for batch in self._batches_to_answer(questions):
-                yield [record for record in self._answer(self.backend, batch) if self.book.get(record.key) is None]
+                readable, inputs = self._readable(batch)
+                self._refusals_left(all_questions)
+                answered = self._answer(self.backend, readable, inputs) if readable else []
+                yield [record for record in answered if self.book.get(record.key) is None]
         elif missing:
-            for number, answer in self.backend.answer(missing, self.decoding, int(MOST_REFUSED * len(questions))):
+            for number, answer in self.backend.answer(missing, self.decoding, self._refusals_left(all_questions)):
                 if isinstance(answer, Refusal):
-                    self.refused.setdefault(missing[number].task, {})[missing[number].row_id] = answer.reason
+                    self._refuse(missing[number].task, missing[number].row_id, answer.reason)
                 else:
                     yield [_record(missing[number], answer, None)]
             self.backend.release()
@@ -253,18 +275,27 @@ class Avar(lmms):  # type: ignore[misc]
         record = self._recorded(question)
         return record if question.measured else record.model_copy(update={"attention": None})
 
-    def _questions(self, requests: Sequence[Instance]) -> list[Question]:
+    def _questions(self, requests: Sequence[Instance]) -> list[Question | None]:
+        """The requests' questions; None for one whose pictures or text cannot be read, which is then refused."""
         measured = self._rows_to_measure(requests)
         seen: Counter[tuple[str, int]] = Counter()
-        questions = []
+        questions: list[Question | None] = []
         for request in requests:
             _, doc_to_messages, _, doc_id, task, split = request.args
             sample = seen[task, doc_id]
             seen[task, doc_id] += 1
-            questions.append(
-                self._question(doc_to_messages, task, split, doc_id, sample, (task, doc_id) in measured and sample == 0)
-            )
+            first = (task, doc_id) in measured and sample == 0
+            try:
+                questions.append(self._question(doc_to_messages, task, split, doc_id, sample, first))
+            except (BackendError, *UNREADABLE) as error:
+                questions.append(None)
+                self._refuse(task, self._row_id(task, split, doc_id), str(error))
+                self._refusals_left(len(requests))
         return questions
+
+    def _row_id(self, task: str, split: str, doc_id: int) -> str:
+        entry = catalog().get(task)
+        return entry.row_id(self._rows_without_images(task, split)[doc_id]) if entry else str(doc_id)
 
     def _rows_to_measure(self, requests: Sequence[Instance]) -> set[tuple[str, int]]:
         rows: dict[str, dict[str, int]] = {}
@@ -277,12 +308,11 @@ class Avar(lmms):  # type: ignore[misc]
         self, doc_to_messages: Callable[[Any], Any], task: str, split: str, doc_id: int, sample: int, measured: bool
     ) -> Question:
         rows = self.task_dict[task][split]
-        row = rows[doc_id]
-        entry = catalog().get(task)
-        chat = _chat(doc_to_messages(row), self.system_prompt, self.instruction)
+        with whole_pictures_only():
+            chat = _chat(doc_to_messages(rows[doc_id]), self.system_prompt, self.instruction)
         images, _, _ = chat.extract_media()
         prompt = self.backend.render(chat.to_hf_messages())
-        row_id = entry.row_id(row) if entry else str(doc_id)
+        row_id = self._row_id(task, split, doc_id)
         key = record_key(
             task=task,
             row=row_id,
@@ -348,8 +378,19 @@ class Avar(lmms):  # type: ignore[misc]
         """What the questions of a batch must share: how many images they have, for some families."""
         return question.image_count if self._observer().markup.format.cross_attention else 0
 
-    def _answer(self, backend: TransformersBackend, batch: Sequence[Question]) -> list[Record]:
-        inputs, streams = self._encode(batch), [question.key for question in batch]
+    def _readable(self, batch: Sequence[Question]) -> tuple[Sequence[Question], Any]:
+        """The questions of a batch that the model's processor can read, with their model inputs; others are refused."""
+        try:
+            return batch, self._encode(batch)
+        except BackendError as error:
+            if len(batch) == 1:
+                self._refuse(batch[0].task, batch[0].row_id, str(error))
+                return [], None
+        readable = [question for question in batch if self._readable([question])[0]]
+        return readable, self._encode(readable) if readable else None
+
+    def _answer(self, backend: TransformersBackend, batch: Sequence[Question], inputs: Any) -> list[Record]:
+        streams = [question.key for question in batch]
         attention: list[AttentionSummary | None] = [None] * len(batch)
         measured = [index for index, question in enumerate(batch) if question.measured]
         if measured:
@@ -390,16 +431,13 @@ class Avar(lmms):  # type: ignore[misc]
             self.book.append(changed)
 
     def _encode(self, batch: Sequence[Question]) -> Any:
-        """Model inputs of a batch. Raises BackendError, which names the row that cannot be read."""
-        prompts, images = [question.prompt for question in batch], [question.images() for question in batch]
+        """Model inputs of a batch. Raises BackendError if one of its questions cannot be read."""
         try:
-            return self._observer().encode(prompts, images)
-        except BackendError as error:
-            if len(batch) == 1:
-                raise BackendError(f"{batch[0].task}, row {batch[0].row_id}: {error}") from error
-            for question in batch:  # the one that cannot be read says so
-                self._encode([question])
-            raise
+            with whole_pictures_only():
+                images = [question.images() for question in batch]
+        except UNREADABLE as error:
+            raise BackendError(f"a picture cannot be read: {error}") from error
+        return self._observer().encode([question.prompt for question in batch], images)
 
 
 def _chat(

@@ -1,7 +1,7 @@
 """Ask a model through transformers: batched generation under one decoding specification, and where it looked."""
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -157,13 +157,22 @@ class TransformersBackend:
         return GenerationConfig(eos_token_id=sorted(ends), pad_token_id=pad, suppress_tokens=placeholders)
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
-        """The prompt's text after the chat template, one placeholder an image, up to the assistant's header."""
+        """The prompt's text after the chat template, one placeholder an image, up to the assistant's header.
+
+        Raises BackendError where the template refuses it, or where a text holds what marks turns or images: to the
+        model it would be markup.
+        """
+        for message in messages:
+            for text in _texts(message):
+                if tokens := [token for token in self.markup.format.tokens() if token in text]:
+                    first = min(tokens, key=text.index)
+                    raise BackendError(f"its text holds {first!r}, which is markup to {self.checkpoint.name}")
         written = [self._plain(message) for message in messages]
         try:
-            text: str = self.processor.apply_chat_template(written, tokenize=False, add_generation_prompt=True)
+            prompt: str = self.processor.apply_chat_template(written, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             raise BackendError(f"the chat template of {self.checkpoint.name} refuses a prompt: {error}") from error
-        return text
+        return prompt
 
     def _plain(self, message: dict[str, Any]) -> dict[str, Any]:
         """A system message as the string that some templates need: they would print a list as Python does."""
@@ -189,7 +198,9 @@ class TransformersBackend:
                 add_special_tokens=self.markup.needs_beginning(prompts[0]),
                 return_tensors="pt",
             )
-        except ValueError as error:  # such as a placeholder of an image in the text of a question
+            self.markup.roles(inputs["input_ids"], inputs["attention_mask"])
+        except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError, ChatTemplateError) as error:
+            # such as a picture of an absurd shape, in whatever class the processors find it
             raise BackendError(f"{self.checkpoint.name} cannot read a question: {error}") from error
         return inputs.to(self.device)
 
@@ -288,6 +299,11 @@ class TransformersBackend:
                 f"overflow in {self.dtype} (try --dtype float32)"
             )
         return records
+
+
+def _texts(message: Mapping[str, Any]) -> list[str]:
+    content = message["content"]
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
 
 
 def _device(name: str) -> torch.device:

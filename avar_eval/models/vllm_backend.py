@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoConfig
 
-from avar_eval.attention.roles import ChatMarkup, ChatTemplateError
+from avar_eval.attention.roles import ChatTemplateError
 from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
@@ -22,6 +22,7 @@ from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend, end_tokens, published_defaults
 from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
+from avar_eval.pictures import UNREADABLE
 
 _NEVER = -100.0
 """The lowest logit bias that vLLM takes: a token with it is drawn with a probability below 1e-40."""
@@ -155,10 +156,14 @@ class VllmBackend:
         tokenizer, markup = self.observer.processor.tokenizer, self.observer.markup
         # Not the text: vLLM would put a second begin-of-sequence token before the template's own.
         token_ids = tokenizer.encode(prompt.prompt, add_special_tokens=markup.needs_beginning(prompt.prompt))
-        if self.steering is not None:
-            _check_roles(markup, token_ids)
+        try:
+            if self.steering is not None:
+                markup.prompt_roles(token_ids)  # without roles, in the engine it would end all requests
+            images = prompt.images()
+        except (ChatTemplateError, *UNREADABLE) as error:
+            return Refusal(f"a question cannot be read: {error}")
         request: dict[str, Any] = {"prompt_token_ids": token_ids}
-        if images := prompt.images():
+        if images:
             request["multi_modal_data"] = {"image": images}
         sampling = self._sampling(prompt, decoding)
         try:
@@ -217,14 +222,6 @@ def steered_arguments(path: Path, steering: VllmSteering) -> dict[str, Any]:
         "model_impl": "vllm",  # or vLLM would run a class it does not know through transformers, unsteered
         "additional_config": {CONFIG_KEY: steering.model_dump()},
     }
-
-
-def _check_roles(markup: ChatMarkup, token_ids: Sequence[int]) -> None:
-    """Raise BackendError for a prompt without roles here: in the engine it would end all requests."""
-    try:
-        markup.prompt_roles(token_ids)
-    except ChatTemplateError as error:
-        raise BackendError(f"vLLM cannot steer a question: {error}") from error
 
 
 def _said(error: BaseException) -> str:

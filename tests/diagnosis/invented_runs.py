@@ -82,7 +82,7 @@ def write_run(
         benchmark,
         [record.outcome() for record in records],
         attention_metrics([record.attention for record in records if record.attention]),
-        left_out_rows([]),
+        left_out_rows({}),
     )
     card = {
         "model": model,

@@ -1,9 +1,11 @@
 """The store: what goes in comes out, whatever happens to the index, the files or the disk."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import random
 import re
 import sqlite3
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 from avar_eval.leaderboard.results import ResultsFileError
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.store import Store, StoreError, default_store
+from avar_eval.results import publish
 
 WriteRun = Callable[..., Path]
 OTHER_RUN = "ffee00112233aabb"
@@ -380,3 +383,70 @@ def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_store().name == "leaderboard"
     assert "avar-eval" in default_store().parts
+
+
+def test_foreign_bytes_anywhere_in_the_index_mend_themselves_or_are_named(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    whole, expected = store.index.read_bytes(), store.rows()
+    generator = random.Random(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(generator.choice([1, 8, 200])):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        store.index.write_bytes(damaged)
+        with contextlib.suppress(StoreError):
+            store.add(store.runs / "00aa11bb22cc33dd.json")
+        store.index.unlink(missing_ok=True)
+    assert store.rows() == expected
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.json", b"a\nb.json"])
+def test_a_file_whose_name_is_no_text_is_passed_over(name: bytes, store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    Path(os.fsdecode(os.fsencode(store.runs) + b"/" + name)).write_text("{}")
+    assert len(store.rebuild()) == 0
+    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd"}
+
+
+def hindered(store: Store, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if how == "nobody's folder":
+        monkeypatch.setenv("AVAR_LEADERBOARD", "~nobody-of-this-name/board")
+    elif how == "read-only":
+        monkeypatch.setattr(os, "open", lambda *_, **__: raised(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    elif how == "full":
+        monkeypatch.setattr(os, "fsync", lambda _: raised(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    elif how == "a file":
+        store.path.write_text("")
+    elif how == "a folder of that name":
+        (store.index / "x").mkdir(parents=True)
+    else:
+        monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: raised(MemoryError("foreign")))
+
+
+def raised(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize("how", ["nobody's folder", "read-only", "full", "a file", "a folder of that name", "anything"])
+def test_a_finished_run_does_not_fail_for_the_leaderboard(
+    how: str,
+    store: Store,
+    write_run: WriteRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_run()
+    monkeypatch.setenv("AVAR_LEADERBOARD", str(store.path))
+    with monkeypatch.context() as hindrance:
+        hindered(store, how, hindrance)
+        publish(path)
+    assert "warning: the run is not in the leaderboard" in capsys.readouterr().err
+
+
+def test_a_model_with_a_control_character_is_only_not_in_the_leaderboard(
+    run: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run["protocol"]["model"] = "models/a\x01b"
+    (tmp_path / "results.json").write_text(json.dumps(run))
+    publish(tmp_path / "results.json")
+    assert "protocol.model" in capsys.readouterr().err

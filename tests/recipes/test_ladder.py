@@ -24,7 +24,7 @@ def scored(share: float, vas: float | None) -> Results:
         metrics={"accuracy": metric(share), "vas": metric(vas)},
         benchmark={"strict": {"wording_right": metric(1.0), "wording_wrong": metric(share / 2)}},
         vas_band=None,
-        left_out=left_out_rows([]),
+        left_out=left_out_rows({}),
     )
     return Results(run_id="0" * 16, tasks={"shapes": task, "shapes_prior": task}, protocol={})
 

@@ -163,7 +163,7 @@ def record(row: int, correct: bool, sample: int = 0) -> Record:
 def numbers(records: list[Record]) -> TaskResult:
     """What a run finds that answered these."""
     benchmark = Benchmark(catalog()["shapes"], {record.row_id: {} for record in records})
-    return task_result(benchmark, [record.outcome() for record in records], attention_metrics([]), left_out_rows([]))
+    return task_result(benchmark, [record.outcome() for record in records], attention_metrics([]), left_out_rows({}))
 
 
 def test_pairs_are_formed_by_row_and_sample_whatever_their_order() -> None:

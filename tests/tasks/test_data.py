@@ -117,7 +117,7 @@ def test_fetched_rows_are_what_a_run_reads(hub: dict[str, TaskEntry], tmp_path: 
     assert manifest.revision == catalog()["mathvista"].revision
     assert lines(folder)[2].keys() == mathvista_row("2").keys()
     rows, left_out = rows_from_folder(tmp_path / "data", hub["mathvista"])
-    assert left_out == []
+    assert left_out == {}
     assert [row["pid"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
     assert [row["image"].getpixel((0, 0)) for row in rows] == [(i, i, i) for i in range(6)]
     assert (folder / lines(folder)[3]["image"]).read_bytes() == picture(3), "as published, not encoded anew"

@@ -90,4 +90,4 @@ def test_a_row_without_a_needed_picture_is_left_out(name: str, tmp_path: Path) -
         path.unlink()
     dataset, left_out = rows_from_folder(tmp_path, entry)
     assert len(dataset) == len(rows)
-    assert left_out == [entry.row_id(rows[-1] | {"id": "lost", "index": 99, "question_id": "9"})]
+    assert list(left_out) == [entry.row_id(rows[-1] | {"id": "lost", "index": 99, "question_id": "9"})]

@@ -39,7 +39,7 @@ def rewrite(folder: Path, text: str) -> None:
 
 def test_rows_and_pictures_are_read(folder: Path) -> None:
     rows, left_out = rows_from_folder(folder.parent, ENTRY)
-    assert left_out == ["2"]
+    assert left_out == {"2": "its picture is missing"}
     assert rows["pid"] == ["1", "3", "4"]
     assert rows[0]["image"].size == (56, 56)
     assert {name: value for name, value in rows[1].items() if name != "image"} == {
@@ -52,12 +52,12 @@ def test_a_row_without_a_path_is_left_out(folder: Path) -> None:
         folder, lines([mathvista_row("1"), mathvista_row("3") | {"image": None}, mathvista_row("4") | {"image": ""}])
     )
     rows, left_out = rows_from_folder(folder.parent, ENTRY)
-    assert (rows["pid"], left_out) == (["1"], ["3", "4"])
+    assert (rows["pid"], left_out) == (["1"], dict.fromkeys("34", "its picture is missing"))
 
 
 def test_a_folder_in_a_pictures_place_is_a_missing_picture(folder: Path) -> None:
     (folder / "images" / "2.png").mkdir()
-    assert rows_from_folder(folder.parent, ENTRY)[1] == ["2"]
+    assert rows_from_folder(folder.parent, ENTRY)[1] == {"2": "its picture is missing"}
 
 
 @pytest.mark.parametrize("letter", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
