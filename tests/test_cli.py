@@ -411,7 +411,8 @@ def test_broken_data_is_named(avar_eval: Run, mathvista: Path, tmp_path: Path) -
         return said(avar_eval(*MATHVISTA, str(folder), "--output", str(tmp_path / "run")), 1)
 
     assert f"there is no {tmp_path / 'none' / 'mathvista' / 'rows.jsonl'}" in message(tmp_path / "none")
-    picture.write_bytes(picture.read_bytes()[:60])
+    for broken in (picture.with_name("1.png"), picture):  # one alone would be left out
+        broken.write_bytes(broken.read_bytes()[:60])
     assert f"the picture {picture} is broken" in message(mathvista)
     rows.write_bytes(rows.read_bytes()[:-40])
     assert f"{rows}, line 4 is damaged" in message(mathvista)
