@@ -6,16 +6,13 @@ Light: plain Python on plain data, for a run that has just ended and for respons
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from avar_eval.answers.markup import plain
 from avar_eval.outcomes import MISSING, Outcome, Verdict
-from avar_eval.stats import Estimate, clustered_proportion, jackknifed_shares, pass_at_k
+from avar_eval.shares import Parts, share_estimates
+from avar_eval.stats import Estimate, clustered_proportion, pass_at_k
 from avar_eval.tasks.catalog import TaskEntry, hooks_of
-
-OwnMetrics = Callable[[Sequence[Mapping[str, Any]], Sequence[bool]], Mapping[str, float | None]]
-"""(rows, whether each was answered right) -> share by name; see `hooks_of`."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +27,20 @@ class Benchmark:
         hook = getattr(hooks_of(self.entry.name), "cluster", None)
         return row_id if hook is None else str(hook(self.rows[row_id]))
 
-    @cached_property
-    def own_metrics(self) -> OwnMetrics | None:
-        """The benchmark's own metrics, if it has any."""
-        hook: OwnMetrics | None = getattr(hooks_of(self.entry.name), "metrics", None)
-        return hook
+    def official_chance(self, outcome: Outcome) -> float | None:
+        """The published rule's verdict, 1 or 0; how probably it is right where it guesses; None where it has none."""
+        if outcome.official is not None or outcome.state == MISSING:
+            return None if outcome.official is None else float(outcome.official)
+        hook = getattr(hooks_of(self.entry.name), "guess_chance", None)
+        return None if hook is None else hook(self.rows[outcome.row_id])
 
 
 def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[str, Estimate]:
     """Shares of responses (0..1): accuracy (strict), official, truncated, unparsed, timeout; with a judge, its own.
 
-    A verdict's share is of the responses on which there is one. With several samples of a row: `pass@k` and `majority`.
+    A verdict's share is of the responses on which there is one. Where the published rule guesses among k options, its
+    verdict is worth 1/k, what the guess is worth on average: `official_guessed` is the share of such responses. With
+    several samples of a row: `pass@k` and `majority`.
     """
     clusters = [benchmark.cluster(outcome.row_id) for outcome in outcomes]
     answered = [outcome for outcome in outcomes if outcome.state != MISSING]
@@ -51,14 +51,17 @@ def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[
 
     metrics = {
         "accuracy": clustered_proportion([outcome.correct for outcome in outcomes], clusters),
-        "official": _verdict_share(outcomes, clusters, "official"),
+        "official": _known_share([benchmark.official_chance(outcome) for outcome in outcomes], clusters),
         "truncated": share([outcome.cut or outcome.state == "truncated" for outcome in answered]),
         "unparsed": share([outcome.state == "unparsed" for outcome in answered]),
         "timeout": share([outcome.state == "timeout" for outcome in answered]),
     }
+    if hasattr(hooks_of(benchmark.entry.name), "guess_chance"):
+        guessed = [outcome.official is None and benchmark.official_chance(outcome) is not None for outcome in answered]
+        metrics["official_guessed"] = share(guessed)
     judged = [outcome for outcome in answered if outcome.judge]
     if judged:
-        metrics["judge"] = _verdict_share(outcomes, clusters, "judge")
+        metrics["judge"] = _known_share([outcome.verdict("judge") for outcome in outcomes], clusters)
         metrics["judge_error"] = clustered_proportion(
             [outcome.judge is not None and outcome.judge.state == "judge_error" for outcome in judged],
             [benchmark.cluster(outcome.row_id) for outcome in judged],
@@ -66,13 +69,10 @@ def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[
     return metrics | _sample_metrics(benchmark, outcomes)
 
 
-def _verdict_share(outcomes: Sequence[Outcome], clusters: Sequence[str], name: Verdict) -> Estimate:
-    known = [
-        (verdict, cluster)
-        for outcome, cluster in zip(outcomes, clusters, strict=True)
-        if (verdict := outcome.verdict(name)) is not None
-    ]
-    return clustered_proportion([verdict for verdict, _ in known], [cluster for _, cluster in known])
+def _known_share(values: Sequence[float | None], clusters: Sequence[str]) -> Estimate:
+    """The share of the values that are known."""
+    known = [(value, cluster) for value, cluster in zip(values, clusters, strict=True) if value is not None]
+    return clustered_proportion([value for value, _ in known], [cluster for _, cluster in known])
 
 
 def _sample_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[str, Estimate]:
@@ -114,41 +114,26 @@ def majority_correct(samples: Sequence[Outcome]) -> bool:
 def benchmark_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[Verdict, dict[str, Estimate]]:
     """The benchmark's own metrics under each verdict that there is; empty if it has none of its own.
 
-    With several samples of a row, the mean over samples. Intervals: `jackknifed_shares` over the benchmark's clusters.
+    With several samples of a row, the mean over samples. Intervals: `share_estimates` over the benchmark's clusters.
     """
+    hook: Callable[[Sequence[Mapping[str, Any]]], Parts] | None = getattr(hooks_of(benchmark.entry.name), "parts", None)
     found: dict[Verdict, dict[str, Estimate]] = {}
     names: tuple[Verdict, ...] = ("strict", "official", "judge")
-    for name in names if benchmark.own_metrics else ():
-        known = [outcome for outcome in outcomes if outcome.verdict(name) is not None]
-        if known:
-            found[name] = _own_metrics(benchmark, known, [bool(outcome.verdict(name)) for outcome in known])
+    for name in names if hook else ():
+        samples: dict[int, list[tuple[str, float]]] = {}
+        for outcome in outcomes:
+            right = benchmark.official_chance(outcome) if name == "official" else outcome.verdict(name)
+            if right is not None:
+                samples.setdefault(outcome.sample, []).append((outcome.row_id, right))
+        if hook and samples:
+            found[name] = share_estimates(
+                [
+                    (
+                        hook([benchmark.rows[row_id] for row_id, _ in of]),
+                        [right for _, right in of],
+                        [benchmark.cluster(row_id) for row_id, _ in of],
+                    )
+                    for of in samples.values()
+                ]
+            )
     return found
-
-
-def _own_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome], right: Sequence[bool]) -> dict[str, Estimate]:
-    metrics = benchmark.own_metrics
-    assert metrics is not None
-    rows = [benchmark.rows[outcome.row_id] for outcome in outcomes]
-    samples = [outcome.sample for outcome in outcomes]
-    several = len(set(samples)) > 1
-
-    def shares(places: Sequence[int], values: Sequence[bool]) -> Mapping[str, float | None]:
-        if not several:
-            return metrics([rows[place] for place in places], values)
-        by_sample: dict[int, tuple[list[Mapping[str, Any]], list[bool]]] = {}
-        for place, value in zip(places, values, strict=True):
-            chosen = by_sample.setdefault(samples[place], ([], []))
-            chosen[0].append(rows[place])
-            chosen[1].append(value)
-        return _means([metrics(*part) for part in by_sample.values()])
-
-    return jackknifed_shares(shares, right, [benchmark.cluster(outcome.row_id) for outcome in outcomes])
-
-
-def _means(parts: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The mean of each name over the parts in which it is known; None if in none."""
-    means: dict[str, float | None] = {}
-    for name in dict.fromkeys(name for part in parts for name in part):
-        known = [value for part in parts if (value := part.get(name)) is not None]
-        means[name] = sum(known) / len(known) if known else None
-    return means

@@ -9,7 +9,7 @@ from rich.table import Table
 from avar_eval.attention.steering import Steering
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
-from avar_eval.tables import print_details
+from avar_eval.tables import guessed_line, print_details
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.groups import Group
 from avar_eval.terminal import say, wide_console
@@ -55,6 +55,9 @@ def print_results(results: Results, output: Path) -> None:
     console = wide_console()
     console.print(table)
     console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
+    for name, task in results.tasks.items():
+        if line := guessed_line(name, task):
+            console.print(line)
     if results.protocol["backend"]["backend"] == "api":
         console.print("VAS is not available through an API: it shows no attention")
     for name in results.protocol["trained_on"]:

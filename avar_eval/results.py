@@ -77,10 +77,11 @@ class Asked(BaseModel):
 class TaskResult(BaseModel):
     """One task's numbers.
 
-    metrics: shares 0..1 of responses: accuracy (strict verdict), official (the published rule's, of the responses on
-    which it has one), truncated, unparsed, timeout; with a judge model judge (of the responses that it could judge) and
-    judge_error; with several samples pass@k and majority. Also vas and vas_response (Eq. 2), and ratio_of_sums.
-    benchmark: the benchmark's own metrics by verdict (strict, official, judge); its n counts responses.
+    metrics: shares 0..1 of responses: accuracy (strict verdict); official (the published rule's, of the responses on
+    which it has one or guesses: a guess among k options is worth 1/k) and official_guessed (of all); truncated,
+    unparsed, timeout; with a judge model judge (of the responses that it could judge) and judge_error; with several
+    samples pass@k and majority. Also vas and vas_response (Eq. 2), and ratio_of_sums.
+    benchmark: the benchmark's own metrics by verdict (strict, official, judge); n: responses that each is a share of.
     headline: the benchmark's score; None in files of before there was one.
     """
 

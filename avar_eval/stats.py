@@ -4,12 +4,13 @@ Everything here is a pure function of its arguments; the bootstrap draws from a 
 the input: a proportion is a fraction 0..1, never a percentage.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
 from statistics import NormalDist
 
 import numpy as np
+from jaxtyping import Int
 
 BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
@@ -110,63 +111,29 @@ def clustered_standard_error(values: Sequence[float], clusters: Sequence[Hashabl
     return sqrt(count / (count - 1) * sum(residual**2 for residual in residuals.values())) / len(values)
 
 
-def jackknifed_shares(
-    statistics: Callable[[Sequence[int], Sequence[bool]], Mapping[str, float | None]],
-    values: Sequence[bool],
-    clusters: Sequence[Hashable],
-) -> dict[str, Estimate]:
-    """Shares (0..1) that are any function of clustered responses, such as the questions answered right in all variants.
+def deal_to_groups(clusters: Sequence[Hashable]) -> tuple[Int[np.ndarray, " values"], int]:
+    """The group of each value, and how many there are: clusters dealt from a fixed seed to at most JACKKNIFE_GROUPS."""
+    numbers: dict[Hashable, int] = {}
+    cluster = np.fromiter((numbers.setdefault(one, len(numbers)) for one in clusters), np.int64, len(clusters))
+    count = min(len(numbers), JACKKNIFE_GROUPS)
+    group = np.empty(len(numbers), dtype=np.int64)
+    group[np.random.default_rng(BOOTSTRAP_SEED).permutation(len(numbers))] = np.arange(len(numbers)) % max(count, 1)
+    return group[cluster], count
 
-    statistics: (places of responses, their values) -> the shares by name, None for one of nothing. It is called on all
-    responses and on what is left without a group of clusters: the clusters are dealt from a fixed seed to at most 200
-    groups. From these comes the standard error (delete-a-group jackknife, Kott 2001; with one cluster a group the
-    delete-one-cluster jackknife), and from it Wilson's interval at the size of equal error, at most the number of
-    responses. Not the bootstrap: a cluster drawn twice would be one question with twice the variants.
 
-    A share of 0 or 1 has no error to measure; its size is then the number of groups that could have changed it.
-    `n` is the number of responses.
+def jackknifed(share: float | None, without: Sequence[float], changeable: int, n: int) -> Estimate:
+    """A share (0..1) that is any function of n clustered responses, from what it is without each group of clusters.
+
+    The standard error is that of the delete-a-group jackknife (Kott 2001; with one cluster a group the
+    delete-one-cluster jackknife), and from it comes Wilson's interval at the size of equal error, at most n. Not the
+    bootstrap: a cluster drawn twice would be one question with twice the variants. changeable: where a share of 0 or 1
+    has no error to measure, its size.
     """
-    places = range(len(values))
-    whole = statistics(places, values)
-    groups = _groups(clusters)
-    if len(groups) < 2:
-        return {name: Estimate(share, None, len(values)) for name, share in whole.items()}
-    without = []
-    for group in groups:
-        left = [place for place in places if place not in group]
-        without.append(statistics(left, [values[place] for place in left]))
-    changeable = dict.fromkeys(whole, 0)
-    for extreme in {share for share in whole.values() if share in (0, 1)}:
-        for group in groups:
-            turned = statistics(
-                places, [not extreme if place in group else value for place, value in enumerate(values)]
-            )
-            for name, share in whole.items():
-                changeable[name] += share == extreme != turned.get(name)
-    return {
-        name: _jackknifed(share, [part.get(name) for part in without], changeable[name], len(values))
-        for name, share in whole.items()
-    }
-
-
-def _groups(clusters: Sequence[Hashable]) -> list[set[int]]:
-    """The places of values, by cluster, dealt at random to at most JACKKNIFE_GROUPS groups."""
-    places: dict[Hashable, list[int]] = {}
-    for place, cluster in enumerate(clusters):
-        places.setdefault(cluster, []).append(place)
-    order = np.random.default_rng(BOOTSTRAP_SEED).permutation(len(places))
-    members = list(places.values())
-    count = min(len(members), JACKKNIFE_GROUPS)
-    return [{place for cluster in order[group::count] for place in members[cluster]} for group in range(count)]
-
-
-def _jackknifed(share: float | None, without: Sequence[float | None], changeable: int, n: int) -> Estimate:
-    known = [part for part in without if part is not None]
-    if share is None or len(known) < 2:
+    if share is None or len(without) < 2:
         return Estimate(share, None, n)
-    average = sum(known) / len(known)
-    variance = (len(known) - 1) / len(known) * sum((part - average) ** 2 for part in known)
-    size = min(n, share * (1 - share) / variance) if variance else changeable
+    average = sum(without) / len(without)
+    variance = (len(without) - 1) / len(without) * sum((part - average) ** 2 for part in without)
+    size = min(n, share * (1 - share) / variance) if variance and 0 < share < 1 else changeable
     return Estimate(share, _wilson(share, size) if size else None, n)
 
 

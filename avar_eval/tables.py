@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from avar_eval.compare import Comparison
 from avar_eval.outcomes import Verdict
@@ -14,6 +16,8 @@ from avar_eval.terminal import wide_console
 
 VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 UNKNOWN = "–"
+_MOST_ROWS = 12
+"""Own metrics that a table holds in full."""
 
 
 def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
@@ -26,6 +30,8 @@ def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
                 table.add_row(name, *row[: len(table.columns) - 1])
                 name = ""
         console.print(table)
+    for name, task in tasks.items():
+        _print_finer(console, name, task)
 
 
 def print_scores(task: str, scored: Sequence[ScoredModel], output: Path | None) -> None:
@@ -39,9 +45,12 @@ def print_scores(task: str, scored: Sequence[ScoredModel], output: Path | None) 
         for row in [_accuracy_row(one.result), *_own_rows(one.result)]:
             table.add_row(*row[: len(table.columns)])
         console.print(table)
+        _print_finer(console, one.model, one.result)
         shares = [f"{name} {_share(metrics[name])} %" for name in ("truncated", "unparsed", "timeout", "judge_error")
                   if name in metrics]  # fmt: skip
         console.print(", ".join(shares))
+        if line := guessed_line(one.model, one.result):
+            console.print(line)
         if one.result.left_out.n:
             left_out = one.result.left_out
             console.print(f"{left_out.n} rows with {left_out.reason}: {some(left_out.ids)}")
@@ -107,13 +116,50 @@ def _own_rows(task: TaskResult) -> list[tuple[str, ...]]:
         for name, metric in task.metrics.items()
         if name.startswith("pass@") or name == "majority"
     ]
-    names = dict.fromkeys(name for of in task.benchmark.values() for name in of)
-    for name in names:
+    finer = _finer(task)
+    for name in _own_names(task):
+        if name in finer:
+            continue
         score = " (score)" if task.headline and task.headline.name == name else ""
         rows.append(
             (name + score, *_cells({verdict: of[name] for verdict, of in task.benchmark.items() if name in of}))
         )
     return rows
+
+
+def guessed_line(name: str, task: TaskResult) -> str:
+    """How much of the official share is guesses, where the published rule makes any; else nothing."""
+    guessed = task.metrics.get("official_guessed")
+    if guessed is None or not guessed.value:
+        return ""
+    return (
+        f"{name}: the published rule guesses on {round(guessed.value * guessed.n)} of {guessed.n} responses; official "
+        "counts a guess among k options as 1/k"
+    )
+
+
+def _own_names(task: TaskResult) -> list[str]:
+    return list(dict.fromkeys(name for of in task.benchmark.values() for name in of))
+
+
+def _finer(task: TaskResult) -> list[str]:
+    """Own metrics that would drown the others in a table with intervals: parts of parts, where there are many."""
+    names = _own_names(task)
+    return [name for name in names if "/" in name or ", " in name] if len(names) > _MOST_ROWS else []
+
+
+def _print_finer(console: Console, name: str, task: TaskResult) -> None:
+    """The finer metrics side by side, each verdict's share with the number of responses; intervals: results.json."""
+    verdicts = [verdict for verdict in VERDICTS if verdict in task.benchmark]
+    cells = []
+    for one in _finer(task):
+        metrics = [task.benchmark[verdict][one] for verdict in verdicts if one in task.benchmark[verdict]]
+        if any(metric.value is not None for metric in metrics):
+            shares = " | ".join(map(_share, metrics))
+            cells.append(Text(f"{one} {shares} ({max(metric.n for metric in metrics)})"))
+    if cells:
+        console.print(f"{name}: {' | '.join(verdicts)} % (responses)", markup=False)
+        console.print(Columns(cells, padding=(0, 3), column_first=True))
 
 
 def _cells(metrics: Mapping[Verdict, Metric]) -> list[str]:

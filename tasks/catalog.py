@@ -138,10 +138,11 @@ def hooks_of(task: str) -> Any:
     judge(row, response, finish_reason) -> Judgement     strict verdict, and the official rule's
     needed_pictures(row) -> columns                      optional; without: all of the entry's `images`
     cluster(row) -> str                                  optional: rows that are not independent; without: the row's id
-    metrics(rows, correct) -> {name: share or None}      optional: the benchmark's own metrics, by its own rules
+    parts(rows) -> {name: Units or MeanOf}               optional: what the benchmark's own metrics are shares of
+    guess_chance(row) -> share or None                   optional: where the official rule has no verdict because it
+                                                         guesses, how probably the guess is right
 
-    All but `needed_pictures` get rows without the columns of pictures. `metrics` is also called on parts of the rows,
-    for intervals.
+    All but `needed_pictures` get rows without the columns of pictures.
     """
     return importlib.import_module(f"avar_eval.tasks.{catalog()[task].folder}.task")
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from avar_eval.answers import Judgement
 from avar_eval.errors import AvarError
+from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, hooks_of
 from avar_eval.tasks.files import DataError, Row, read_rows
 from avar_eval.terminal import say
@@ -124,9 +125,13 @@ def _share(values: Sequence[bool]) -> str:
 
 
 def _print_metrics(entry: TaskEntry, agreement: Agreement) -> None:
-    metrics = getattr(hooks_of(entry.name), "metrics", None)
-    if metrics is None:
+    parts = getattr(hooks_of(entry.name), "parts", None)
+    if parts is None:
         return
+
+    def metrics(rows: Sequence[Row], right: Sequence[bool]) -> Mapping[str, float | None]:
+        return share_values(parts(rows), right)
+
     rows, published = [line.row for line in agreement.lines], [line.published for line in agreement.lines]
     columns: dict[str, Mapping[str, float | None]] = {"published": metrics(rows, published)}
     for verdict in ("official", "strict"):

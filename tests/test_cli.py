@@ -156,8 +156,7 @@ def test_an_output_that_cannot_be_written_is_named(avar_eval: Run, tmp_path: Pat
 
 def test_an_image_placeholder_in_the_prompt_is_refused(avar_eval: Run) -> None:
     message = said(avar_eval(*SHORT, "--system-prompt", "Look at <|image_pad|>."), 1)
-    assert re.search(r"shapes, row \S+: avar-tiny cannot read a question", message)
-    assert "<|image_pad|>" in message
+    assert "questions are refused, the last one: its text holds '<|image_pad|>', which is markup" in message
 
 
 # Hugging Face's library reads its settings when it is imported, so these need processes of their own.

@@ -6,18 +6,17 @@ from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
 from statsmodels.stats.multitest import multipletests
 
 from avar_eval import metrics as module
 from avar_eval.metrics import Benchmark, benchmark_metrics, majority_correct, response_metrics
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.results import LeftOut, left_out_rows
-from avar_eval.stats import Estimate, clustered_proportion, holm, jackknifed_shares, pass_at_k
+from avar_eval.shares import Parts, Units
+from avar_eval.stats import Estimate, clustered_proportion, holm, pass_at_k
 from avar_eval.tasks.catalog import catalog
 
 ENTRY = catalog()["shapes"]
@@ -43,12 +42,9 @@ def hooked(monkeypatch: pytest.MonkeyPatch) -> Any:
     return hooked
 
 
-def all_right(rows: Sequence[Mapping[str, Any]], correct: Sequence[bool]) -> dict[str, float | None]:
+def all_right(rows: Sequence[Mapping[str, Any]]) -> Parts:
     """The share of questions with all variants right, and a metric of nothing."""
-    right: dict[str, bool] = {}
-    for row, is_right in zip(rows, correct, strict=True):
-        right[row["question"]] = right.get(row["question"], True) and is_right
-    return {"worst": sum(right.values()) / len(right), "of nothing": None}
+    return {"worst": Units.of(range(len(rows)), [row["question"] for row in rows]), "of nothing": Units.of([])}
 
 
 def test_both_verdicts_and_states_are_counted_apart(hooked: Any) -> None:
@@ -70,6 +66,21 @@ def test_both_verdicts_and_states_are_counted_apart(hooked: Any) -> None:
     assert found["accuracy"] == proportion([True, False, False, False, False])
 
 
+def test_a_guess_of_the_published_rule_counts_what_it_is_worth(hooked: Any) -> None:
+    """Four options: of 20 rows 5 are right, 10 wrong, and on 5 it guesses; a row without a response is no guess."""
+    benchmark = hooked(guess_chance=lambda row: 0.25 if row["question"] < "f" else None, parts=all_right)
+    verdicts = [True] * 5 + [None] * 5 + [False] * 9 + [None]
+    rows = [f"{q}{v}" for q in "abcdefghij" for v in range(2)]
+    outcomes = [outcome(row, False, official=official) for row, official in zip(rows, verdicts, strict=True)]
+    found = response_metrics(benchmark, outcomes)
+    assert (found["official"].value, found["official"].n) == ((5 + 5 / 4) / 19, 19), "of the last one nothing is known"
+    assert (found["official_guessed"].value, found["official_guessed"].n) == (0.25, 20)
+    assert benchmark_metrics(benchmark, outcomes)["official"]["worst"].n == 19
+    missing = [outcome("a0", False, official=None, state="missing")]
+    assert response_metrics(benchmark, missing)["official"].n == 0
+    assert "official_guessed" not in response_metrics(hooked(), outcomes)
+
+
 def test_a_judges_errors_are_no_verdicts(hooked: Any) -> None:
     judges = [JudgeOutcome("scored", "x", True), JudgeOutcome("judge_error"), JudgeOutcome("unparsed", None, False)]
     found = response_metrics(hooked(), [outcome(f"a{i}", False, judge=judge) for i, judge in enumerate(judges)])
@@ -88,7 +99,7 @@ def test_intervals_are_clustered_by_the_benchmarks_unit(hooked: Any) -> None:
 
 
 def test_own_metrics_stand_under_each_verdict(hooked: Any) -> None:
-    benchmark = hooked(metrics=all_right, cluster=lambda row: row["question"])
+    benchmark = hooked(parts=all_right, cluster=lambda row: row["question"])
     outcomes = [outcome(f"{q}{v}", q < "f", official=v == 0) for q in "abcdefghij" for v in range(2)]
     found = benchmark_metrics(benchmark, outcomes)
     assert list(found) == ["strict", "official"]
@@ -99,20 +110,6 @@ def test_own_metrics_stand_under_each_verdict(hooked: Any) -> None:
     assert found["official"]["worst"].ci95 == proportion([False] * 10).ci95, "ten questions, not twenty rows"
     assert found["strict"]["of nothing"].ci95 is None
     assert benchmark_metrics(hooked(), outcomes) == {}
-
-
-def test_a_jackknifed_share_has_the_bootstraps_interval() -> None:
-    generator = np.random.default_rng(1)
-    values = [bool(v) for v in generator.random(400) < np.repeat(generator.random(100), 4)]
-    clusters = [place // 4 for place in range(400)]
-
-    def share(places: Sequence[int], part: Sequence[bool]) -> dict[str, float | None]:
-        return {"share": sum(part) / len(part)}
-
-    found = jackknifed_shares(share, values, clusters)["share"]
-    means = np.asarray(values, dtype=float).reshape(100, 4).mean(axis=1)
-    reference = bootstrap((means,), np.mean, random_state=np.random.default_rng(0)).confidence_interval
-    assert found.ci95 == pytest.approx((reference.low, reference.high), abs=0.01)
 
 
 def test_samples_give_their_mean_pass_and_majority(hooked: Any) -> None:
@@ -130,7 +127,7 @@ def test_samples_give_their_mean_pass_and_majority(hooked: Any) -> None:
 
 
 def test_samples_of_own_metrics_are_averaged(hooked: Any) -> None:
-    benchmark = hooked(metrics=all_right, cluster=lambda row: row["question"])
+    benchmark = hooked(parts=all_right, cluster=lambda row: row["question"])
     outcomes = [outcome(f"{q}{v}", s == 0 or q == "a", s) for q in "abcd" for v in range(2) for s in range(2)]
     assert benchmark_metrics(benchmark, outcomes)["strict"]["worst"].value == (1 + 0.25) / 2
 

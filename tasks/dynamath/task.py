@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final
 
+import numpy as np
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
@@ -15,7 +16,7 @@ from avar_eval.answers.markup import restored
 from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.answers.visible import visible_text
-from avar_eval.tasks.breakdown import share_by
+from avar_eval.shares import Parts, Units, by_category
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
@@ -94,28 +95,26 @@ def cluster(row: Row) -> str:
     return str(row["id"])
 
 
-def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
-    """The average case, the worst case, and the average case by subject and knowledge level.
+def parts(rows: Sequence[Row]) -> Parts:
+    """The average and the worst case, and both by subject and knowledge level, as the paper tabulates them.
 
-    average: share of right rows, published as the mean of 5,010. worst: share of questions of which all ten variants
-    are right; a variant that is missing is not right. None where no question has all its variants: such a run has not
-    measured it.
+    average: responses, published as the mean of 5,010. worst: questions of which all ten variants are right; a variant
+    that is missing is not right. Unknown where no question has all its variants: such a run has not measured it.
     """
-    subjects = share_by("subject", [[row["subject"]] for row in rows], correct)
-    levels = share_by("level", [[row["knowledge_level"]] for row in rows], correct)
-    average = sum(correct) / len(rows) if rows else None
-    return {"average": average, "worst": _worst_case(rows, correct)} | subjects | levels
+    subjects = by_category([[row["subject"]] for row in rows], "subject/")
+    levels = by_category([[row["knowledge_level"]] for row in rows], "level/")
+    worst = {f"worst {name}": _worst_case(rows, units.place) for name, units in (subjects | levels).items()}
+    every = range(len(rows))
+    return {"average": Units.of(every), "worst": _worst_case(rows, every)} | subjects | levels | worst
 
 
-def _worst_case(rows: Sequence[Row], correct: Sequence[bool]) -> float | None:
-    asked: dict[str, set[int]] = {}
-    wrong: set[str] = set()
-    for row, right in zip(rows, correct, strict=True):
-        asked.setdefault(cluster(row), set()).add(row["variant"])
-        if not right:
-            wrong.add(cluster(row))
-    complete = {question for question, variants in asked.items() if len(variants) == VARIANTS}
-    return len(complete - wrong) / len(asked) if complete else None
+def _worst_case(rows: Sequence[Row], places: Iterable[int]) -> Units:
+    found = list(places)
+    units = Units.of(found, (cluster(rows[place]) for place in found))
+    variants: dict[str, set[int]] = {}
+    for place in found:
+        variants.setdefault(cluster(rows[place]), set()).add(rows[place]["variant"])
+    return replace(units, whole=np.array([len(of) == VARIANTS for of in variants.values()], dtype=bool))
 
 
 def _strict(row: Row, response: str, finish_reason: FinishReason | None) -> Judgement:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from avar_eval.shares import MeanOf, Parts, Units
+
 _MARKS: Final = ';/[]"{}()=+\\_-><@`,?!'
 _NUMBER_WITH_COMMA: Final = re.compile(r"\d,\d")
 _STOP: Final = re.compile(r"\.(?!\d)")
@@ -30,23 +32,44 @@ def answer_right(response: str, gold: str, *, without_picture: bool) -> bool:
     return without_picture if found is None else found == gold
 
 
-def scores(rows: Sequence[Mapping[str, Any]], correct: Sequence[bool]) -> dict[str, float | None]:
-    """aAcc: rows right; fAcc: figures with all rows right; qAcc: questions right on all their figures; their mean.
+def scores(rows: Sequence[Mapping[str, Any]]) -> Parts:
+    """aAcc: rows; fAcc: figures with all rows right; qAcc: questions right on all their figures; and their mean.
 
-    Figure 0 of a VS set is no figure (those rows have no picture) and left out of fAcc. None for a share of nothing.
+    As evaluation.py tabulates them: the three in the categories VD ("visual dependent") and VS, and questions right on
+    their first figure (easy) and on all others (hard). Figure 0 of a VS set is no figure (those rows have no picture)
+    and left out of fAcc.
     """
-    figures: dict[tuple[str, ...], bool] = {}
-    questions: dict[tuple[str, ...], bool] = {}
-    for row, right in zip(rows, correct, strict=True):
-        group = (row["category"], row["subcategory"], str(row["set_id"]))
-        if not is_without_picture(row):
-            figure = (*group, str(row["figure_id"]))
-            figures[figure] = figures.get(figure, True) and right
-        question = (*group, str(row["question_id"]))
-        questions[question] = questions.get(question, True) and right
-    shares = {"aAcc": _share(correct), "fAcc": _share(figures.values()), "qAcc": _share(questions.values())}
-    known = [share for share in shares.values() if share is not None]
-    return shares | {"mean": sum(known) / 3 if len(known) == 3 else None}
+    everywhere = range(len(rows))
+    found: dict[str, Units | MeanOf] = _accuracies(rows, everywhere, "")
+    found["mean"] = MeanOf(tuple(found))
+    found |= _by_hardness(rows, everywhere, "")
+    for category in ("VD", "VS"):
+        places = [place for place in everywhere if rows[place]["category"] == category]
+        found |= _accuracies(rows, places, f" {category}") | _by_hardness(rows, places, f" {category}")
+    return found
+
+
+def _accuracies(rows: Sequence[Mapping[str, Any]], places: Sequence[int], of: str) -> dict[str, Units | MeanOf]:
+    shown = [place for place in places if not is_without_picture(rows[place])]
+    return {
+        f"aAcc{of}": Units.of(places),
+        f"fAcc{of}": Units.of(shown, (_key(rows[place], "figure_id") for place in shown)),
+        f"qAcc{of}": _questions(rows, places),
+    }
+
+
+def _by_hardness(rows: Sequence[Mapping[str, Any]], places: Sequence[int], of: str) -> dict[str, Units | MeanOf]:
+    easy = [place for place in places if str(rows[place]["figure_id"]) == "0"]
+    hard = [place for place in places if str(rows[place]["figure_id"]) != "0"]
+    return {f"easy{of}": _questions(rows, easy), f"hard{of}": _questions(rows, hard)}
+
+
+def _questions(rows: Sequence[Mapping[str, Any]], places: Sequence[int]) -> Units:
+    return Units.of(places, (_key(rows[place], "question_id") for place in places))
+
+
+def _key(row: Mapping[str, Any], number: str) -> tuple[str, ...]:
+    return row["category"], row["subcategory"], str(row["set_id"]), str(row[number])
 
 
 def is_without_picture(row: Mapping[str, Any]) -> bool:
@@ -65,8 +88,3 @@ def _without_marks(text: str) -> str:
         dropped = has_number or f"{mark} " in text or f" {mark}" in text
         result = result.replace(mark, "" if dropped else " ")
     return _STOP.sub("", result, count=_STOPS_REMOVED)
-
-
-def _share(values: Any) -> float | None:
-    right = [bool(value) for value in values]
-    return sum(right) / len(right) if right else None

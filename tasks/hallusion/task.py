@@ -8,6 +8,7 @@ from typing import Any, Final
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
+from avar_eval.shares import Parts
 from avar_eval.tasks.hallusion.official import answer_right, is_without_picture, scores
 from avar_eval.tasks.prompts import instruction, style_of
 from avar_eval.tasks.visuals import rgb_picture
@@ -58,6 +59,6 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     return replace(strict, official=answer_right(response, gold, without_picture=is_without_picture(row)))
 
 
-def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
-    """aAcc, fAcc, qAcc and their mean, the benchmark's score."""
-    return scores(rows, correct)
+def parts(rows: Sequence[Row]) -> Parts:
+    """aAcc, fAcc, qAcc and their mean, the benchmark's score; easy and hard questions; the same in VD and VS."""
+    return scores(rows)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
-from avar_eval.tasks.breakdown import share_by
+from avar_eval.shares import Parts, by_category
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.mathverse.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
@@ -69,11 +69,10 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     return replace(judgement, official=official_verdict(row, judgement.extracted))
 
 
-def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
-    """Accuracy by subject and by subfield, as score_answer_s2.py prints them."""
-    subjects = [_field(row, "subject") for row in rows]
-    subfields = [_field(row, "subfield") for row in rows]
-    return share_by("subject", subjects, correct) | share_by("subfield", subfields, correct)
+def parts(rows: Sequence[Row]) -> Parts:
+    """Subjects and subfields, as score_answer_s2.py prints them."""
+    subjects = by_category([_field(row, "subject") for row in rows], "subject/")
+    return subjects | by_category([_field(row, "subfield") for row in rows], "subfield/")
 
 
 def _field(row: Row, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.workers import WorkLimitError
-from avar_eval.tasks.breakdown import shares
+from avar_eval.shares import Parts, by_category
 from avar_eval.tasks.mathvision.official import official_correct
 from avar_eval.tasks.prompts import instruction, style_of
 from avar_eval.tasks.visuals import rgb_picture
@@ -73,10 +73,12 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     return replace(strict, official=official)
 
 
-def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
-    """Accuracy by level (1 to 5) and by subject, as math_level_subject_acc() of the published script."""
-    by_level = shares([[f"level {row['level']}"] for row in rows], correct)
-    return {**by_level, **shares([[str(row["subject"])] for row in rows], correct)}
+def parts(rows: Sequence[Row]) -> Parts:
+    """Levels (1 to 5), subjects, and each subject at each level, as the published math_level_subject_acc()."""
+    levels, subjects = [f"level {row['level']}" for row in rows], [str(row["subject"]) for row in rows]
+    both = [f"{level}, {subject}" for level, subject in zip(levels, subjects, strict=True)]
+    tables = [by_category([[name] for name in of]) for of in (levels, subjects, both)]
+    return {name: units for table in tables for name, units in table.items()}
 
 
 def _options(row: Row) -> list[tuple[str, str]]:

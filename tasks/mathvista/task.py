@@ -11,7 +11,7 @@ from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
 from avar_eval.answers.extract import is_short_reply
 from avar_eval.answers.options import LETTERS, named_option
 from avar_eval.answers.quantity import stated_quantity
-from avar_eval.tasks.breakdown import share_by
+from avar_eval.shares import Parts, by_category
 from avar_eval.tasks.mathvista.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
 from avar_eval.tasks.visuals import rgb_picture
@@ -68,10 +68,10 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     return replace(judgement, official=official_verdict(row, extraction))
 
 
-def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
-    """Accuracy by task and by skill (a row has one task and one or more skills), as calculate_score.py prints them."""
-    by_task = share_by("task", [[row["metadata"]["task"]] for row in rows], correct)
-    return by_task | share_by("skill", [row["metadata"]["skills"] for row in rows], correct)
+def parts(rows: Sequence[Row]) -> Parts:
+    """Tasks and skills (a row has one task and one or more skills), as calculate_score.py prints them."""
+    tasks = by_category([[row["metadata"]["task"]] for row in rows], "task/")
+    return tasks | by_category([row["metadata"]["skills"] for row in rows], "skill/")
 
 
 def _answer_alone(row: Row, extracted: str | None) -> str | None:

@@ -10,9 +10,38 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity
+from avar_eval.shares import Parts, Units, by_category
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
 from avar_eval.tasks.mmmu.official import choice_right, open_right
 from avar_eval.tasks.prompts import instruction, style_of
+
+DISCIPLINES: Final = {
+    subject: discipline
+    for discipline, subjects in {
+        "Art & Design": ("Art", "Art_Theory", "Design", "Music"),
+        "Business": ("Accounting", "Economics", "Finance", "Manage", "Marketing"),
+        "Science": ("Biology", "Chemistry", "Geography", "Math", "Physics"),
+        "Health & Medicine": (
+            "Basic_Medical_Science",
+            "Clinical_Medicine",
+            "Diagnostics_and_Laboratory_Medicine",
+            "Pharmacy",
+            "Public_Health",
+        ),
+        "Humanities & Social Science": ("History", "Literature", "Psychology", "Sociology"),
+        "Tech & Engineering": (
+            "Agriculture",
+            "Architecture_and_Engineering",
+            "Computer_Science",
+            "Electronics",
+            "Energy_and_Power",
+            "Materials",
+            "Mechanical_Engineering",
+        ),
+    }.items()
+    for subject in subjects
+}
+"""Of each subject, as DOMAIN_CAT2SUB_CAT of the published code has it."""
 
 _DECIMALS: Final = 2
 """The published rule compares numbers rounded to two decimals."""
@@ -55,6 +84,21 @@ def needed_pictures(row: Row) -> list[str]:
 def cluster(row: Row) -> str:
     """The subject: "validation_Art_Theory_7" is of Art_Theory."""
     return str(row["id"]).partition("_")[2].rpartition("_")[0]
+
+
+def parts(rows: Sequence[Row]) -> Parts:
+    """The six disciplines and the 30 subjects, as print_results.py of the published code tabulates them."""
+    return by_category([[DISCIPLINES.get(cluster(row), "other")] for row in rows]) | subject_parts(rows)
+
+
+def subject_parts(rows: Sequence[Row]) -> dict[str, Units]:
+    """The subjects."""
+    return by_category([[cluster(row)] for row in rows], "subject/")
+
+
+def guess_chance(row: Row) -> float | None:
+    """How probably the published rule is right where it guesses: among a row's options it draws one at random."""
+    return 1 / len(options_of(row)) if row.get("question_type", "multiple-choice") == "multiple-choice" else None
 
 
 def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:

@@ -3,18 +3,37 @@
 Rows of `vision` have no question: it stands in their one picture.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement
+from avar_eval.shares import Parts
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
-from avar_eval.tasks.mmmu.task import cluster, doc_to_target, judge_choice, option_lines, options_of
+from avar_eval.tasks.mmmu.task import (
+    cluster,
+    doc_to_target,
+    guess_chance,
+    judge_choice,
+    option_lines,
+    options_of,
+    subject_parts,
+)
 from avar_eval.tasks.mmmu_pro.official import choice_right
 from avar_eval.tasks.prompts import instruction, style_of
 
-__all__ = ["cluster", "doc_to_messages", "doc_to_target", "doc_to_text", "doc_to_visual", "judge", "needed_pictures"]
+__all__ = [
+    "cluster",
+    "doc_to_messages",
+    "doc_to_target",
+    "doc_to_text",
+    "doc_to_visual",
+    "guess_chance",
+    "judge",
+    "needed_pictures",
+    "parts",
+]
 
 _LETTER: Final = "Answer with the option letter from the given choices"
 _DIRECT_VISION: Final = (
@@ -52,6 +71,11 @@ def doc_to_messages(row: Row, lmms_eval_specific_kwargs: Mapping[str, Any] | Non
 def needed_pictures(row: Row) -> list[str]:
     """The row's one picture, or the image columns that its text names."""
     return ["image"] if _is_vision(row) else sorted(set(image_columns(doc_to_text(row))))
+
+
+def parts(rows: Sequence[Row]) -> Parts:
+    """The subjects, as evaluate.py of the published code tabulates them."""
+    return subject_parts(rows)
 
 
 def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:

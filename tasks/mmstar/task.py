@@ -9,7 +9,7 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
-from avar_eval.tasks.breakdown import shares
+from avar_eval.shares import MeanOf, Parts, Units, by_category
 from avar_eval.tasks.mmstar.official import choice_right
 from avar_eval.tasks.prompts import instruction, style_of
 from avar_eval.tasks.visuals import rgb_picture
@@ -79,12 +79,12 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     return replace(strict, official=choice_right(response, row["answer"]))
 
 
-def metrics(rows: Sequence[Row], correct: Sequence[bool]) -> dict[str, float | None]:
-    """Accuracy of each category (None without a row of it), and `mean`, that of the categories that have one.
+def parts(rows: Sequence[Row]) -> Parts:
+    """Each category (unknown without a row of it), and `mean`, that of the categories that have one.
 
     Of all 1,500 rows the mean is the published "final score": each category has 250.
     """
-    found = shares([[row["category"]] for row in rows], correct)
-    by_category: dict[str, float | None] = {category: found.get(category) for category in CATEGORIES}
-    known = [share for share in by_category.values() if share is not None]
-    return by_category | {"mean": sum(known) / len(known) if known else None}
+    found = by_category([[row["category"]] for row in rows])
+    return {category: found.get(category, Units.of([])) for category in CATEGORIES} | {
+        "mean": MeanOf(CATEGORIES, known=True)
+    }

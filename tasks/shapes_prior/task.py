@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from avar_eval.shares import Parts, Units
 from avar_eval.tasks.shapes.dataset import Split
 from avar_eval.tasks.shapes.scene import blank_image
 from avar_eval.tasks.shapes.task import doc_to_text, doc_to_visual, judge
 from avar_eval.tasks.shapes_prior.dataset import rows
 
-__all__ = ["doc_to_text", "doc_to_visual", "judge", "load_blind_split", "load_split", "metrics"]
+__all__ = ["doc_to_text", "doc_to_visual", "judge", "load_blind_split", "load_split", "parts"]
 
 
 def load_split(split: Split) -> Iterator[dict[str, Any]]:
@@ -23,11 +24,10 @@ def load_blind_split(split: Split) -> Iterator[dict[str, Any]]:
         yield dict(row) | {"image": blank_image()}
 
 
-def metrics(rows: Sequence[Mapping[str, Any]], correct: Sequence[bool]) -> dict[str, float | None]:
-    """Accuracy where the wording suggests the right answer, and where it suggests a wrong one."""
+def parts(rows: Sequence[Mapping[str, Any]]) -> Parts:
+    """Where the wording suggests the right answer, and where it suggests a wrong one."""
     suggests = [row["suggested"] == row["answer"] for row in rows]
-    hits = {
-        "wording_right": [right for right, good in zip(correct, suggests, strict=True) if good],
-        "wording_wrong": [right for right, good in zip(correct, suggests, strict=True) if not good],
+    return {
+        "wording_right": Units.of(place for place, right in enumerate(suggests) if right),
+        "wording_wrong": Units.of(place for place, right in enumerate(suggests) if not right),
     }
-    return {name: sum(found) / len(found) if found else None for name, found in hits.items()}

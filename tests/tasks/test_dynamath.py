@@ -7,8 +7,9 @@ import pytest
 from golden_files import check_golden
 from PIL import Image
 
+from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog
-from avar_eval.tasks.dynamath.task import VARIANTS, cluster, doc_to_text, doc_to_visual, judge, metrics
+from avar_eval.tasks.dynamath.task import VARIANTS, cluster, doc_to_text, doc_to_visual, judge, parts
 from avar_eval.tasks.prompts import STYLES
 
 
@@ -127,22 +128,23 @@ def variants(question: str, right: int, asked: int = VARIANTS) -> list[tuple[dic
 
 def test_average_and_worst_case() -> None:
     rows, correct = zip(*variants("1", 10), *variants("2", 9), *variants("3", 0), *variants("4", 9, 9), strict=True)
-    found = metrics(rows, correct)
+    found = share_values(parts(rows), correct)
     assert found["average"] == 28 / 39
     assert found["worst"] == 1 / 4, "a missing variant is not right"
+    assert found["worst subject/algebra"] == found["worst level/high school"] == 1 / 4
     assert found["subject/algebra"] == found["level/high school"] == 28 / 39
     assert {cluster(doc) for doc in rows} == {"1", "2", "3", "4"}
 
 
 def test_the_worst_case_is_unknown_where_no_question_has_all_variants() -> None:
     rows, correct = zip(*variants("1", 3, 3), strict=True)
-    assert metrics(rows, correct)["worst"] is None
-    assert metrics([], [])["average"] is None
+    assert share_values(parts(rows), correct)["worst"] is None
+    assert share_values(parts([]), [])["average"] is None
 
 
 def test_several_samples_of_a_variant_do_not_stand_for_other_variants() -> None:
     rows, correct = zip(*(5 * variants("1", 2, 2)), *variants("2", 10), strict=True)
-    assert metrics(rows, correct)["worst"] == 1 / 2
+    assert share_values(parts(rows), correct)["worst"] == 1 / 2
 
 
 def test_a_row_is_named_by_question_and_variant() -> None:

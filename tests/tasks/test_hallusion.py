@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from invented_rows import ROWS, drawn, hallusion_row
 
+from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.hallusion.official import yes_or_no
-from avar_eval.tasks.hallusion.task import cluster, doc_to_target, doc_to_visual, judge, metrics, needed_pictures
+from avar_eval.tasks.hallusion.task import cluster, doc_to_target, doc_to_visual, judge, needed_pictures, parts
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,23 @@ rows_and_verdicts = st.lists(
 def test_the_three_accuracies_are_the_published_ones(published: ModuleType, made: list[tuple[Any, ...]]) -> None:
     names = ("category", "subcategory", "set_id", "figure_id", "question_id", "correct")
     rows = [dict(zip(names, row, strict=True)) | {"visual_input": row[3], "check": str(int(row[5]))} for row in made]
-    found = metrics(rows, [row["correct"] for row in rows])
+    found = share_values(parts(rows), [row["correct"] for row in rows])
     assert found["aAcc"] == share(published.get_eval_all(rows, "check"))
     assert found["qAcc"] == share(published.get_eval_pair_all(rows, "check"))
+    for category in ("", " VD", " VS"):
+        of = [row for row in rows if row["category"] in (category.split() or ("VD", "VS"))]
+        # get_eval_pair_easy and _hard of the published utils.py: pairs of the rows with figure 0, and of the others
+        for name, chosen in (
+            ("easy", [row for row in of if row["figure_id"] == "0"]),
+            ("hard", [row for row in of if row["figure_id"] != "0"]),
+        ):
+            expected = share(published.get_eval_pair_all(chosen, "check")) if chosen else None
+            assert found[f"{name}{category}"] == expected
+    for category in ("VD", "VS"):
+        chosen = [row for row in rows if row["category"] == category]
+        if chosen:
+            assert found[f"aAcc {category}"] == share(published.get_eval_all(chosen, "check"))
+            assert found[f"qAcc {category}"] == share(published.get_eval_pair_all(chosen, "check"))
     if all(row["category"] == "VS" and row["figure_id"] == "0" for row in rows):
         assert found["fAcc"] is None
         assert found["mean"] is None

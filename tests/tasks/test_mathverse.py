@@ -7,8 +7,9 @@ from golden_files import check_golden
 from PIL import Image
 
 from avar_eval.answers import judge_answer
+from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog, find_tasks
-from avar_eval.tasks.mathverse.task import doc_to_text, doc_to_visual, judge, metrics, needed_pictures
+from avar_eval.tasks.mathverse.task import doc_to_text, doc_to_visual, judge, needed_pictures, parts
 from avar_eval.tasks.prompts import STYLES
 
 REMARK = "Sorry, the picture does not show enough of it to tell."
@@ -91,7 +92,7 @@ def test_no_answer_is_never_right(doc: dict[str, Any]) -> None:
 
 def test_accuracy_by_subject_and_subfield() -> None:
     shown_in_browser = row(metadata={"subjects": "Functions", "subfields": "Functions Property"})
-    assert metrics([row(), row(), shown_in_browser], [True, False, True]) == {
+    assert share_values(parts([row(), row(), shown_in_browser]), [True, False, True]) == {
         "subject/Functions": 1.0,
         "subject/Solid Geometry": 0.5,
         "subfield/Functions Property": 1.0,

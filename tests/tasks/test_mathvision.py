@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from avar_eval.answers.workers import WORKERS, WorkLimitError
+from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import read_rows
 from avar_eval.tasks.mathvision.hub import with_pictures
 from avar_eval.tasks.mathvision.official import is_equal, official_answer, official_correct
-from avar_eval.tasks.mathvision.task import doc_to_target, doc_to_text, doc_to_visual, judge, metrics
+from avar_eval.tasks.mathvision.task import doc_to_target, doc_to_text, doc_to_visual, judge, parts
 from avar_eval.tasks.prompts import STYLES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mathvision.json"
@@ -157,9 +158,10 @@ def test_what_the_published_rule_cannot_finish_has_no_official_verdict(monkeypat
 
 def test_metrics_by_level_and_subject() -> None:
     rows = [row(level=1), row(level=3), row(level=3, subject="algebra")]
-    found = metrics(rows, [True, False, True])
-    assert found == {"level 1": 1.0, "level 3": 0.5, "algebra": 1.0, "counting": 0.5}
-    assert list(found) == ["level 1", "level 3", "algebra", "counting"]
+    found = share_values(parts(rows), [True, False, True])
+    both = {"level 1, counting": 1.0, "level 3, algebra": 1.0, "level 3, counting": 0.0}
+    assert found == {"level 1": 1.0, "level 3": 0.5, "algebra": 1.0, "counting": 0.5} | both
+    assert list(found) == ["level 1", "level 3", "algebra", "counting", *both]
 
 
 def test_testmini_has_a_folder_of_its_own(tmp_path: Path) -> None:

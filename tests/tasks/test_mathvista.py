@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from avar_eval.shares import share_values
 from avar_eval.tasks.mathvista.official import edit_distance, official_verdict
-from avar_eval.tasks.mathvista.task import doc_to_target, doc_to_text, doc_to_visual, judge, metrics
+from avar_eval.tasks.mathvista.task import doc_to_target, doc_to_text, doc_to_visual, judge, parts
 from avar_eval.tasks.prompts import STYLES, THINKING
 
 HINTS = {
@@ -193,7 +194,7 @@ def test_accuracy_by_task_and_skill() -> None:
         row(metadata={"task": "figure question answering", "skills": ["arithmetic reasoning"]}),
         row(metadata={"task": "math word problem", "skills": ["arithmetic reasoning", "logical reasoning"]}),
     ]
-    assert metrics(docs, [True, False]) == {
+    assert share_values(parts(docs), [True, False]) == {
         "task/figure question answering": 1.0,
         "task/math word problem": 0.0,
         "skill/arithmetic reasoning": 0.5,

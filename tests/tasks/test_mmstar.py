@@ -4,8 +4,9 @@ import pytest
 from invented_rows import mmstar_row
 from PIL import Image
 
+from avar_eval.shares import share_values
 from avar_eval.tasks.mmstar.official import choice_right
-from avar_eval.tasks.mmstar.task import CATEGORIES, choices_of, doc_to_visual, judge, metrics
+from avar_eval.tasks.mmstar.task import CATEGORIES, choices_of, doc_to_visual, judge, parts
 
 QUESTION = "Which leaf?\nOptions: A: The left one., B: The right, red one, C: Both, or none, D: nan"
 LINES = "Which leaf?\nChoices:\n(A) left\n(B) right"
@@ -74,9 +75,9 @@ def test_judgements(response: str, state: str, correct: bool, said: bool) -> Non
 def test_the_mean_weighs_categories_alike() -> None:
     rows = [mmstar_row(number, LINES, "A", "math") for number in range(3)]
     rows.append(mmstar_row(3, LINES, "A", "logical reasoning"))
-    found = metrics(rows, [True, False, False, True])
+    found = share_values(parts(rows), [True, False, False, True])
     assert found == dict.fromkeys(CATEGORIES) | {"math": 1 / 3, "logical reasoning": 1.0, "mean": 2 / 3}
-    assert metrics([], []) == dict.fromkeys((*CATEGORIES, "mean"))
+    assert share_values(parts([]), []) == dict.fromkeys((*CATEGORIES, "mean"))
 
 
 def test_the_picture_is_one_rgb_image() -> None:

@@ -6,11 +6,12 @@ from collections import Counter
 
 import pytest
 
+from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.shapes.dataset import rows as shapes_rows
 from avar_eval.tasks.shapes_prior.dataset import PRIOR, PriorRow, prior_accuracy, rows
 from avar_eval.tasks.shapes_prior.questions import KINDS
-from avar_eval.tasks.shapes_prior.task import judge, load_blind_split, metrics
+from avar_eval.tasks.shapes_prior.task import judge, load_blind_split, parts
 
 TEST_ROWS = list(rows("test"))
 TRAIN_ROWS = list(rows("train", 2_000))
@@ -112,8 +113,8 @@ def test_rows_do_not_depend_on_how_many_are_asked_for() -> None:
 
 def test_accuracy_is_split_by_whether_the_wording_is_right() -> None:
     follows = [row["suggested"] == row["answer"] for row in TEST_ROWS]
-    assert metrics(TEST_ROWS, follows) == {"wording_right": 1.0, "wording_wrong": 0.0}
-    assert metrics(TEST_ROWS[:0], []) == {"wording_right": None, "wording_wrong": None}
+    assert share_values(parts(TEST_ROWS), follows) == {"wording_right": 1.0, "wording_wrong": 0.0}
+    assert share_values(parts(TEST_ROWS[:0]), []) == {"wording_right": None, "wording_wrong": None}
 
 
 def test_words_and_yes_or_no_are_judged() -> None:
