@@ -72,12 +72,10 @@ def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
         raise DataError(f"{where}: the row has no answer to judge by: take a split whose answers are published")
 
 
-def with_pictures(
-    entry: TaskEntry, data_dir: Path, allow_outside: bool = False
-) -> tuple[list[Row], dict[str, str]]:
+def with_pictures(entry: TaskEntry, data_dir: Path, allow_outside: bool = False) -> tuple[list[Row], dict[str, str]]:
     """The rows whose pictures are there and can be read, each picture's path made whole; of the others, id -> reason.
 
-    Raises DataError as `read_rows` does, for a picture that, unless that is allowed, is outside of `data_dir`, when more
+    Raises DataError as `read_rows` does, for a picture outside of `data_dir` (unless that is allowed), when more
     pictures are broken than a run may leave out, and when no row is left.
     """
     folder = data_dir / entry.data
