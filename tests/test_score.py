@@ -88,6 +88,25 @@ def test_lines_keep_what_they_had_and_gain_judgements(score: Callable[..., Any])
     ]
 
 
+def test_what_is_no_text_is_left_out_and_named(score: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = answers(20, 10)
+    found: dict[str, Any] = {"2": None, "5": 7, "11": ["7"], "12": {"text": "7"}, "13": True}
+    for line in lines:
+        line["response"] = found.get(line["id"], line["response"])
+    (one,), judged = score(lines)
+    accuracy = one.result.metrics["accuracy"]
+    assert (accuracy.n, accuracy.value) == (15, 8 / 15)
+    assert {"2", "5", "11", "12", "13"} <= set(one.result.left_out.ids)
+    assert [line["id"] for line in judged] == [line["id"] for line in lines]
+    for line in judged:
+        left_out = line["id"] in found
+        assert (line["state"] == "no_text") is (line["correct"] is None) is left_out
+    said = capsys.readouterr().err
+    assert "5 of 20 lines" in said
+    for number, kind in ((3, "null"), (6, "a number"), (12, "a list"), (13, "an object"), (14, "true or false")):
+        assert f"line {number} (id '{number - 1}') has no text `response` but {kind}" in said
+
+
 def test_numbers_are_by_model(score: Callable[..., Any]) -> None:
     scored, _ = score(answers(ROWS, 30, model="a") + answers(20, 5, model="b"))
     assert [one.model for one in scored] == ["a", "b"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from avar_eval.endpoint.failure import RequestError
@@ -17,31 +18,42 @@ _VALUE: Final = re.compile(r"unsupported[_ ]value|too large|at most|maximum", re
 """Of a limit that the server does take, but not this high."""
 
 
+@dataclass(frozen=True)
 class Parameters:
-    """What was learnt of a server. changed: parameter -> what became of it, for the protocol."""
+    """How a server takes them. names: its own name for a parameter, None for one that it does not take at all."""
 
-    def __init__(self) -> None:
-        self.changed: dict[str, str] = {}
-        self._names: dict[str, str | None] = {}
+    names: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """What became of each of them, for people and for the protocol."""
+        return {
+            name: "left out: the server does not take it" if other is None else f"sent as {other}"
+            for name, other in self.names.items()
+        }
 
     def fitted(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A request as the server takes it."""
-        names = {name: self._names.get(name, name) for name in request}
+        names = {name: self.names.get(name, name) for name in request}
         return {new: request[name] for name, new in names.items() if new is not None}
 
-    def learn(self, sent: Mapping[str, Any], failure: RequestError) -> bool:
-        """Whether a fitted request was refused for a parameter that can be sent otherwise, which it is from now on."""
+    def otherwise(self, sent: Mapping[str, Any], failure: RequestError) -> "Parameters | None":
+        """How to try once more a fitted request that was refused for a parameter; None if it was for anything else.
+
+        What a server says may be wrong: it is taken for true when the request is then answered.
+        """
         if failure.status not in (400, 422) or not _NOT_TAKEN.search(failure.reason):
-            return False
+            return None
         for name in (*_RENAMED, *_LEFT_OUT):
-            named = failure.parameter in (None, name) and re.search(rf"\b{name}\b", failure.reason)
-            if name not in sent or not (named or failure.parameter == name):
-                continue
+            named = failure.parameter == name
+            if failure.parameter is None:
+                named = re.search(rf"\b{name}\b", failure.reason) is not None
             other = _RENAMED.get(name)
-            takes_neither = other in self._names
-            if other is not None and (takes_neither or _VALUE.search(failure.reason)):
-                continue
-            self._names[name] = other
-            self.changed[name] = "left out: the server does not take it" if other is None else f"sent as {other}"
-            return True
-        return False
+            if name not in sent or not named or (other and (other in self.names or _VALUE.search(failure.reason))):
+                continue  # of a limit that is renamed already, the server takes neither name
+            return Parameters({**self.names, name: other})
+        return None
+
+    def with_those_of(self, answered: "Parameters") -> "Parameters":
+        """These, and those with which a request was answered."""
+        return Parameters({**self.names, **answered.names})

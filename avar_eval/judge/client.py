@@ -27,13 +27,12 @@ class JudgeCallError(Exception):
 
 
 class JudgeClient:
-    """A judge, for one event loop. last_error: the newest failure, for the user. changed: as `Parameters` has it."""
+    """A judge, for one event loop. last_error: the newest failure, for the user."""
 
     def __init__(self, judge: JudgeModel) -> None:
         self._judge = judge
         self._exchange = Exchange(judge.url, judge.key, judge.timeout)
         self._parameters = Parameters()
-        self.changed = self._parameters.changed
         self._next_start = 0.0
         self._failed_in_a_row = 0
         self.last_error = ""
@@ -71,17 +70,22 @@ class JudgeClient:
             "temperature": 0,
             "max_tokens": REPLY_TOKENS,
         }
+        parameters = self._parameters
         while True:
             await self._pace()
-            sent = self._parameters.fitted(request)
+            sent = parameters.fitted(request)
             try:
-                return read_reply(self._judge.url, await self._exchange.post(sent)).text or ""
+                completion = read_reply(self._judge.url, await self._exchange.post(sent))
             except RequestError as error:
-                known = dict(self.changed)
-                if not self._parameters.learn(sent, error):
+                other = parameters.otherwise(sent, error)
+                if other is None:
                     raise
-                for name in self.changed.keys() - known.keys():
-                    note(f"note: the judge {self._judge.model}: {name} is {self.changed[name]}")
+                parameters = other
+                continue
+            for name in parameters.names.keys() - self._parameters.names.keys():
+                note(f"note: the judge {self._judge.model}: {name} is {parameters.changed[name]}")
+            self._parameters = self._parameters.with_those_of(parameters)
+            return completion.text or ""
 
     async def _pace(self) -> None:
         """Wait for this request's turn: their starts are at least 1 / rate seconds apart."""

@@ -173,21 +173,27 @@ class ApiBackend:
 
     async def _attempt(self, exchange: Exchange, request: dict[str, Any], worst: Usage) -> Generation:
         """One request, or several where the server does not take a parameter. Raises RequestError."""
+        parameters = self._parameters
         while True:
             await self._turn()
-            sent = self._parameters.fitted(request)
+            sent = parameters.fitted(request)
             async with self._spending.reserved(worst) as reservation:
                 try:
                     completion = read_reply(self.options.url, await exchange.post(sent))
                 except RequestError as failure:
                     if failure.sent:  # what was lost may have been written, and is paid for then
                         reservation.cost = reservation.most
-                    if not self._parameters.learn(sent, failure):
+                    other = parameters.otherwise(sent, failure)
+                    if other is None:
                         raise
+                    parameters = other
                     continue
                 usage = self._usage(completion, worst)
                 reservation.cost = None if usage is None else self._spending.cost(usage)
-            changed = {name: how for name, how in self._parameters.changed.items() if name in request}
+            for name in parameters.names.keys() - self._parameters.names.keys():
+                note(f"note: {self.options.url}: {name} is {parameters.changed[name]}")
+            self._parameters = self._parameters.with_those_of(parameters)
+            changed = {name: how for name, how in parameters.changed.items() if name in request}
             return Generation([], [], _text(completion), completion.finish_reason, usage, changed or None)
 
     def _request(self, prompt: Prompt, images: Sequence[Image], decoding: Decoding) -> dict[str, Any]:

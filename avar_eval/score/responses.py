@@ -16,6 +16,7 @@ from avar_eval.results import LeftOut, TaskResult, task_result
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.files import rows_by_id
+from avar_eval.terminal import note
 
 UNNAMED: Final = "responses"
 """The model of lines that name none."""
@@ -29,12 +30,13 @@ class ResponsesError(AvarError):
 
 @dataclass(frozen=True)
 class GivenResponse:
-    """One line of the file: as it stands there, and what of it is judged."""
+    """One line of the file: as it stands there, and what of it is judged. response: None for what is no text."""
 
+    number: int
     line: Mapping[str, Any]
     id: str
     model: str
-    response: str
+    response: str | None
     finish_reason: FinishReason | None
 
 
@@ -52,30 +54,34 @@ def score_responses(
     """Judge the responses of a file; write its lines with their judgements to `output` if it is given.
 
     Input lines: id (the row's), response, optionally model and finish_reason (stop, length). Output lines add
-    extracted, state, correct (strict) and official; with a judge, judge_state, judge_extracted and
-    judge_correct. The judge's replies are kept beside the output, else beside the responses, in a file that ends in
-    `.judge.jsonl`.
+    extracted, state, correct (strict) and official; with a judge, judge_state, judge_extracted and judge_correct. A
+    response that is no text (null, a number, a list) is left out as a row without a response is: its output line has
+    the state no_text, and a warning names all of them. The judge's replies are kept beside the output, else beside the
+    responses, in a file that ends in `.judge.jsonl`.
 
     Raises ResponsesError for a damaged line, an unknown row or a row answered twice, DataError for the rows.
     """
-    given = list(_read(responses))
+    lines = list(_read(responses))
     rows = rows_by_id(entry, data_dir)
-    _check(responses, entry, given, rows)
-    judgements = judge_all(entry.name, [Answered(rows[one.id], one.response, one.finish_reason) for one in given])
+    _check(responses, entry, lines, rows)
+    given = [one for one in lines if one.response is not None]
+    _tell_no_text(responses, [one for one in lines if one.response is None], len(given))
+    judgements = judge_all(entry.name, [Answered(rows[one.id], one.response or "", one.finish_reason) for one in given])
     asked: Sequence[JudgeOutcome | None] = [None] * len(given)
     if judge is not None:
         from avar_eval.judge.verdict import Question, judge_responses
 
         questions = [
-            Question.of(entry.name, rows[one.id], one.response, judgement.state)
+            Question.of(entry.name, rows[one.id], one.response or "", judgement.state)
             for one, judgement in zip(given, judgements, strict=True)
         ]
         asked = judge_responses(questions, judge, (output or responses).with_suffix(".judge.jsonl"))
     if output is not None:
-        write_atomically(output, map(_output_line, given, judgements, asked))
+        judged = {one.number: of for one, *of in zip(given, judgements, asked, strict=True)}
+        write_atomically(output, (_output_line(one, *judged.get(one.number, (None, None))) for one in lines))
     outcomes: dict[str, list[Outcome]] = {}
-    for one, judgement, judged in zip(given, judgements, asked, strict=True):
-        outcomes.setdefault(one.model, []).append(Outcome.of(one.id, 0, judgement, one.finish_reason, judged))
+    for one, judgement, outcome in zip(given, judgements, asked, strict=True):
+        outcomes.setdefault(one.model, []).append(Outcome.of(one.id, 0, judgement, one.finish_reason, outcome))
     benchmark = Benchmark(entry, rows)
     return [ScoredModel(model, _result(benchmark, of)) for model, of in outcomes.items()]
 
@@ -94,7 +100,33 @@ def _result(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> TaskResult:
     return task_result(benchmark, outcomes, {}, LeftOut(n=len(missing), ids=missing, reason=reason))
 
 
-def _output_line(given: GivenResponse, judgement: Judgement, judge: JudgeOutcome | None) -> str:
+def _tell_no_text(path: Path, left_out: Sequence[GivenResponse], others: int) -> None:
+    """Name all lines whose response is no text. Raises ResponsesError if no other line is left."""
+    if not left_out:
+        return
+    places = "; ".join(
+        f"line {one.number} (id {one.id!r}) has no text `response` but {_kind(one.line['response'])}"
+        for one in left_out
+    )
+    said = f"{path}: {len(left_out)} of {len(left_out) + others} lines: {places}"
+    if not others:
+        raise ResponsesError(said)
+    note(f"warning: {said}. They are left out, as rows without a response are")
+
+
+def _kind(response: object) -> str:
+    """What stands in the place of a text."""
+    if response is None:
+        return "null"
+    names: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", list: "a list"}
+    return names.get(type(response), "an object")
+
+
+def _output_line(given: GivenResponse, judgement: Judgement | None, judge: JudgeOutcome | None) -> str:
+    if judgement is None:
+        return (
+            json.dumps({**given.line, "extracted": None, "state": "no_text", "correct": None, "official": None}) + "\n"
+        )
     added: dict[str, Any] = {
         "extracted": judgement.extracted,
         "state": judgement.state,
@@ -129,7 +161,7 @@ def _given(path: Path, number: int, data: bytes) -> GivenResponse:
         raise ResponsesError(f"{where} is not JSON ({error}): one JSON object a line is needed") from error
     if not isinstance(line, dict) or not isinstance(line.get("id"), str | int) or isinstance(line["id"], bool):
         raise ResponsesError(f"{where} has no `id`: an object with the texts `id` and `response` is needed")
-    if not isinstance(line.get("response"), str):
+    if "response" not in line:
         raise ResponsesError(f"{where} (id {line['id']!r}) has no text `response`")
     if not isinstance(line.get("model", UNNAMED), str):
         raise ResponsesError(f"{where} (id {line['id']!r}): `model` is no text")
@@ -137,7 +169,8 @@ def _given(path: Path, number: int, data: bytes) -> GivenResponse:
         raise ResponsesError(
             f"{where} (id {line['id']!r}): `finish_reason` is stop, length or null, not {line['finish_reason']!r}"
         )
-    return GivenResponse(line, str(line["id"]), line.get("model", UNNAMED), line["response"], line.get("finish_reason"))
+    response = line["response"] if isinstance(line["response"], str) else None
+    return GivenResponse(number, line, str(line["id"]), line.get("model", UNNAMED), response, line.get("finish_reason"))
 
 
 def _check(path: Path, entry: TaskEntry, given: Sequence[GivenResponse], rows: Mapping[str, object]) -> None:
