@@ -13,6 +13,7 @@ import httpx
 
 from avar_eval.endpoint.failure import RequestError, one_line
 from avar_eval.errors import UsageError
+from avar_eval.keys import keep_secret
 
 LARGEST_REPLY: Final = 16 * 2**20
 """Bytes, unpacked: a response of 100,000 tokens has less than one of the sixteen."""
@@ -45,6 +46,8 @@ class Exchange:
 
     def __init__(self, url: str, key: str | None, timeout: float) -> None:
         self.url, self.timeout = url, timeout
+        if key is not None:
+            keep_secret(key)
         try:
             self._client = httpx.AsyncClient(
                 headers={

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from avar_eval.endpoint.url import check_url
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import unknown_name
 
@@ -45,6 +46,12 @@ class ApiSource(BaseModel):
     model: str
     url: str
     key_env: str = "OPENAI_API_KEY"
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_place(cls, url: str) -> str:
+        check_url(url)
+        return url
 
 
 class Published(BaseModel):

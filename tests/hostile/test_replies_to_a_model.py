@@ -2,41 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import DECODING, GOOD, QUESTIONS, backend
 from hostile_server import KEY, WRITTEN, HostileServer, friendly, serving
-from PIL import Image
 
-from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
 from avar_eval.models.backend import BackendError, Generation, Refusal
-from avar_eval.models.decoding import Decoding
 
 TABLE: list[dict[str, Any]] = json.loads(Path(__file__).with_name("replies.json").read_text(encoding="utf-8"))
-GOOD = "<answer>4</answer>"
-DECODING = Decoding(max_new_tokens=50)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A rendered question."""
-
-    prompt: str
-    key: str = "00ff" * 16
-    pictures: list[Image.Image] = field(default_factory=list)
-
-    def images(self) -> list[Image.Image]:
-        return self.pictures
-
-
-QUESTIONS = [Question(json.dumps([{"role": "user", "content": text}])) for text in ("one", "trouble", "three")]
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_KEY", KEY)
 
 
 @pytest.fixture
@@ -44,11 +19,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[HostileServer]:
     """Sends the reply of the case to the question with `trouble` in it."""
     with serving(HostileServer(request.param["reply"], friendly(GOOD), "trouble")) as server:
         yield server
-
-
-def backend(url: str, **more: Any) -> ApiBackend:
-    options = {"url": url, "key_env": "TEST_KEY", "first_wait": 0.01, "retries": 1, "concurrency": 1}
-    return ApiBackend(served_model("served", None), ApiOptions.model_validate(options | more))
 
 
 def check_hidden(*texts: str) -> None:
