@@ -64,7 +64,8 @@ def expression_equal(answer: str, gold: str, *, precision: int | None = None) ->
         return same_number(number, gold_number, precision, exact="." not in answer and "." not in gold)
     if len(found) > MAX_EXPRESSION or len(wanted) > MAX_EXPRESSION:
         return False
-    return _same(found, wanted, precision, _MAX_DEPTH)
+    with WORKERS.one_limit():
+        return _same(found, wanted, precision, _MAX_DEPTH)
 
 
 @lru_cache(maxsize=4096)
@@ -103,7 +104,8 @@ def _equal_among(found: str, options: list[str]) -> list[int]:
         return [index for index, other in enumerate(others) if other is not None and near(other, number, None)]
     if all(statement(text).is_value and read_items(text) is None for text in (found, *options)):
         return _ask_options(found, tuple(options))
-    return [index for index, option in enumerate(options) if _same(found, option, None, _MAX_DEPTH)]
+    with WORKERS.one_limit():
+        return [index for index, option in enumerate(options) if _same(found, option, None, _MAX_DEPTH)]
 
 
 def same_number(number: Quantity, gold: Quantity, precision: int | None, *, exact: bool = False) -> bool:

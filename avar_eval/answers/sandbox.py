@@ -18,6 +18,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -39,9 +40,7 @@ class RefusedError(Exception):
     """What a response's text must not do."""
 
 
-def run_nursery(
-    requests: int, preparations: Sequence[str], cpu_seconds: float, wall_seconds: float, memory_bytes: int
-) -> None:
+def run_nursery(requests: int, preparations: Sequence[str], wall_seconds: float, memory_bytes: int) -> None:
     """Prepare once, write a byte, then fork a worker for each pair of files that arrives, until the socket closes.
 
     requests: file number of a stream socket; each byte on it brings the files of a worker's questions and answers.
@@ -61,14 +60,14 @@ def run_nursery(
             if os.fork() == 0:
                 control.close()
                 questions, answers = files
-                _serve(questions, answers, cpu_seconds, wall_seconds, memory_bytes)
+                _serve(questions, answers, wall_seconds, memory_bytes)
                 os._exit(0)
             for file in files:
                 os.close(file)
 
 
-def _serve(questions: int, answers: int, cpu_seconds: float, wall_seconds: float, memory_bytes: int) -> None:
-    """Answer questions, one a line, until their file closes."""
+def _serve(questions: int, answers: int, wall_seconds: float, memory_bytes: int) -> None:
+    """Answer questions, one a line, until their file closes. Each says how much processor time it may take."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # what a parser warns of is no news to a user
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -78,9 +77,10 @@ def _serve(questions: int, answers: int, cpu_seconds: float, wall_seconds: float
     for line in os.fdopen(questions, "rb"):
         question = json.loads(line)
         # These signals end the process from within the kernel, also in the midst of one long C call.
-        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        signal.setitimer(signal.ITIMER_PROF, question["cpu_seconds"])
         signal.setitimer(signal.ITIMER_REAL, wall_seconds)
-        answer = _answer(question)
+        start = time.process_time()
+        answer = _answer(question) | {"seconds": time.process_time() - start}
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         os.write(answers, json.dumps(answer).encode() + b"\n")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 CPU_SECONDS: Final = 3.0
@@ -60,6 +60,7 @@ class Workers:
         self._count = count
         self._limits = (cpu_seconds, wall_seconds, memory_bytes)
         self._preparations: list[str] = []
+        self._thread = threading.local()
         self._nursery: _Nursery | None = None
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
@@ -80,12 +81,29 @@ class Workers:
         with self._places:
             self._idle.append(self._take())
 
+    @contextlib.contextmanager
+    def one_limit(self) -> Iterator[None]:
+        """Within it, all questions of this thread together may take the processor time of one."""
+        self._thread.left = self._limits[0]
+        try:
+            yield
+        finally:
+            self._thread.left = None
+
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The result of a module's function in a worker; arguments and result are plain JSON.
 
         Raises WorkLimitError if it passes a limit, WorkerError if it raises.
         """
-        question = {"module": function.__module__, "function": function.__qualname__, "arguments": arguments}
+        left: float | None = getattr(self._thread, "left", None)
+        if left is not None and left <= 0:
+            raise WorkLimitError
+        question = {
+            "module": function.__module__,
+            "function": function.__qualname__,
+            "arguments": arguments,
+            "cpu_seconds": self._limits[0] if left is None else left,
+        }
         with self._places:
             worker = self._take()
             try:
@@ -94,6 +112,8 @@ class Workers:
                 worker.close()
                 raise
             self._idle.append(worker)
+        if left is not None:
+            self._thread.left = left - answer["seconds"]
         if "error" in answer:
             raise WorkerError(f"{function.__qualname__} failed: {answer['error']}")
         return answer["result"]
@@ -115,7 +135,7 @@ class Workers:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     return self._nursery.worker(self._limits[1])
                 self._nursery.close()  # it was ended from outside
-            self._nursery = _Nursery([*self._preparations], *self._limits)
+            self._nursery = _Nursery([*self._preparations], *self._limits[1:])
             return self._nursery.worker(self._limits[1])
 
     def close(self) -> None:
@@ -130,11 +150,11 @@ class Workers:
 class _Nursery:
     """The process that workers are forks of. It ends with the last process that holds its socket."""
 
-    def __init__(self, preparations: list[str], cpu_seconds: float, wall_seconds: float, memory_bytes: int) -> None:
+    def __init__(self, preparations: list[str], wall_seconds: float, memory_bytes: int) -> None:
         self._owner = os.getpid()
         self._socket, other = socket.socketpair()
         with other:
-            settings = [sys.path, other.fileno(), preparations, cpu_seconds, wall_seconds, memory_bytes]
+            settings = [sys.path, other.fileno(), preparations, wall_seconds, memory_bytes]
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _START, json.dumps(settings)],
                 stdin=subprocess.DEVNULL,
