@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from avar_eval.attention.chat_formats import GEMMA3, INTERNVL, LLAVA_ONEVISION, QWEN_VL, ChatFormat
+from avar_eval.attention.chat_formats import GEMMA3, IDEFICS3, INTERNVL, LLAVA_ONEVISION, QWEN_VL, ChatFormat
 from avar_eval.errors import AvarError
 
 Boxes = Float[np.ndarray, "tokens 4"]
@@ -62,6 +62,17 @@ def _gemma3(processor: Any, inputs: Mapping[str, Any], sizes: Sequence[tuple[int
     """The picture is stretched to a square. With pan-and-scan there are more tokens, and the caller refuses."""
     side = isqrt(processor.image_seq_length)
     return [_grid(side, side) for _ in sizes]
+
+
+def _idefics3(processor: Any, inputs: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> list[Boxes]:
+    """The picture is stretched to whole tiles, read row by row and followed by the whole; a small one is not cut."""
+    side = isqrt(processor.image_seq_len)
+    places = []
+    for width, height in sizes:
+        _, rows, columns = processor.image_processor.get_number_of_image_patches(height, width, {})
+        tiles = _grid(rows, columns) if rows * columns > 1 else np.empty((0, 4))
+        places.append(np.concatenate([_grid(side, side, tuple(box)) for box in [*tiles, _WHOLE]]))
+    return places
 
 
 def _internvl(processor: Any, inputs: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> list[Boxes]:
@@ -148,6 +159,7 @@ _RULES: dict[str, _Rule] = {
     GEMMA3.family: _gemma3,
     INTERNVL.family: _internvl,
     LLAVA_ONEVISION.family: _llava_onevision,
+    IDEFICS3.family: _idefics3,
 }
 
 

@@ -123,7 +123,7 @@ def _idefics_processor(kind: Any, begin: str, template: str, *video: Any) -> Any
     specials = list(dict.fromkeys(specials))
     tokenizer = _tokenizer(specials, begin, "<pad>")
     images = tf.Idefics3ImageProcessor if kind is tf.Idefics3Processor else tf.SmolVLMImageProcessor
-    processed = images(size={"longest_edge": 56}, max_image_size={"longest_edge": 28})
+    processed = images(size={"longest_edge": 168}, max_image_size={"longest_edge": 84})
     return kind(processed, tokenizer, *video, image_seq_len=4, chat_template=template)
 
 
@@ -244,8 +244,8 @@ def _idefics(kind: Any, tokenizer: Any) -> Any:
         "intermediate_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 7,
+        "image_size": 84,
+        "patch_size": 21,
     }
     image = tokenizer.convert_tokens_to_ids("<image>")
     text = _text(tokenizer, model_type="llama")

@@ -1,5 +1,6 @@
 """A token's place is where changed pixels change it: the true processor, and the true model up to its decoder."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ class Seer:
         self.processor = family.processor()
         self.model = lively_model(family.config(self.processor.tokenizer))
         for parameter_name, parameter in self.model.named_parameters():
-            if "language_model" not in parameter_name and any(part in parameter_name for part in _MIXING):
+            if not re.search("language_model|text_model", parameter_name) and any(
+                part in parameter_name for part in _MIXING
+            ):
                 parameter.data.zero_()
 
     def inputs(self, pictures: list[Image.Image]) -> Any:
@@ -41,7 +44,7 @@ class Seer:
     def embeddings(self, pictures: list[Image.Image]) -> torch.Tensor:
         """What the decoder gets for each image token."""
         seen: list[torch.Tensor] = []
-        hook = self.model.model.language_model.register_forward_pre_hook(
+        hook = self.model.model.get_decoder().register_forward_pre_hook(
             lambda _, __, kwargs: seen.append(kwargs["inputs_embeds"][0]), with_kwargs=True
         )
         inputs = self.inputs(pictures)
@@ -69,7 +72,9 @@ BOXES = [(0.0, 0.0, 0.26, 0.26), (0.62, 0.1, 0.88, 0.4), (0.1, 0.55, 0.5, 0.95),
 SIZES = [(112, 112), (200, 90), (70, 170)]
 
 
-@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "internvl", "llava_onevision"])
+@pytest.mark.parametrize(
+    "name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "internvl", "llava_onevision", "idefics3", "smolvlm"]
+)
 def test_a_bright_patch_changes_the_tokens_of_its_place(name: str) -> None:
     seer = Seer(name)
     for size in SIZES:
@@ -104,7 +109,7 @@ def test_a_coarser_grid_of_llava_onevision_keeps_its_places() -> None:
     assert heat[32:, 32:].mean() > 3 * heat[:32, :32].mean()
 
 
-@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3", "internvl", "llava_onevision"])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3", "internvl", "llava_onevision", "idefics3"])
 def test_several_images_keep_their_tokens_apart(name: str) -> None:
     seer = Seer(name)
     pictures = [Image.new("RGB", size, (40, 60, 80)) for size in SIZES]
