@@ -15,6 +15,7 @@ import tqdm.std
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
+from avar_eval.keys import masked
 from avar_eval.metrics import Benchmark
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.decoding import decoding_for
@@ -324,7 +325,7 @@ def _protocol(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict
         "attention": {"samples": lm.attention.samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
         "seed": config.seed,
         "versions": _versions(lm.backend.name),
-        "command": config.command,
+        "command": masked(config.command),
     } | ({} if config.training is None else {"training": asdict(config.training)})
 
 

@@ -47,7 +47,7 @@ class JudgeClient:
             raise JudgeCallError(f"the judge is not asked any more: {self.last_error}")
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_passes),
-            stop=tenacity.stop_after_attempt(self._judge.attempts),
+            stop=self._enough,
             wait=self._wait,
             reraise=True,
         )
@@ -92,6 +92,12 @@ class JudgeClient:
         start = max(self._next_start, time.monotonic())
         self._next_start = start + 1 / self._judge.rate
         await asyncio.sleep(max(0.0, start - time.monotonic()))
+
+    def _enough(self, state: tenacity.RetryCallState) -> bool:
+        """Whether a question has been asked as often as it may; one that takes too long is asked twice."""
+        error = state.outcome.exception() if state.outcome else None
+        late = isinstance(error, RequestError) and error.timed_out and state.attempt_number >= 2
+        return late or state.attempt_number >= self._judge.attempts
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: what the server asks for, else doubled each time."""
