@@ -41,8 +41,11 @@ class JudgeClient:
         """Close the connections."""
         await self._exchange.close()
 
-    async def ask(self, prompt: str) -> str:
-        """The reply to a prompt. Raises JudgeCallError after the last attempt, and at once when the judge is gone."""
+    async def ask(self, prompt: str) -> tuple[str, dict[str, str]]:
+        """The reply to a prompt, and what became of parameters that the judge does not take.
+
+        Raises JudgeCallError after the last attempt, and at once when the judge is gone.
+        """
         if self._failed_in_a_row >= GIVE_UP_AFTER:
             raise JudgeCallError(f"the judge is not asked any more: {self.last_error}")
         attempts = tenacity.AsyncRetrying(
@@ -63,7 +66,7 @@ class JudgeClient:
         self._failed_in_a_row = 0
         return reply
 
-    async def _attempt(self, prompt: str) -> str:
+    async def _attempt(self, prompt: str) -> tuple[str, dict[str, str]]:
         request = {
             "model": self._judge.model,
             "messages": [{"role": "user", "content": prompt}],
@@ -85,7 +88,7 @@ class JudgeClient:
             for name in parameters.names.keys() - self._parameters.names.keys():
                 note(f"note: the judge {self._judge.model}: {name} is {parameters.changed[name]}")
             self._parameters = self._parameters.with_those_of(parameters)
-            return completion.text or ""
+            return completion.text or "", parameters.changed
 
     async def _pace(self) -> None:
         """Wait for this request's turn: their starts are at least 1 / rate seconds apart."""
