@@ -149,7 +149,7 @@ def listing(draw: random.Random) -> Mutation:
     gold = ", ".join(map(str, values))
     mixed = draw.sample(values, len(values))
     wrong = [*values[:-1], next(value for value in range(40) if value not in values)]
-    joined = draw.choice(", |; | and ".split("|"))
+    joined = draw.choice((", ", "; ", " and "))
     said, right = draw.choice(
         (
             (joined.join(map(str, mixed)), True),
