@@ -30,6 +30,7 @@ from avar_eval.command_line import (
 )
 from avar_eval.data_cli import data_app
 from avar_eval.diagnosis.cli import correlate, profile
+from avar_eval.doctor.cli import doctor
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
 from avar_eval.look.cli import look
@@ -262,7 +263,7 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), as_json)
 
 
-for command in (look, sweep, profile, correlate, score, compare):
+for command in (look, sweep, profile, correlate, score, compare, doctor):
     app.command()(command)
 
 

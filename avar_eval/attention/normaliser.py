@@ -42,6 +42,9 @@ _KERNELS = frozenset(
         "mha_varlen_fwd",
     }
 )
+_HALF = (torch.bfloat16, torch.float16)
+_ROUGH_IN_HALF = "aten::_scaled_dot_product_flash_attention_for_cpu"
+"""Its exponentials are approximate for half-precision inputs: its normaliser is off by 6e-5, ours by 1e-6."""
 _PROOF_ROWS = 4
 _running = threading.local()
 
@@ -95,6 +98,8 @@ class NormaliserTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         batch, heads, length, _ = query.shape
         lse = self._given
         if lse is None or lse.numel() == 0 or lse.dtype not in (torch.float32, torch.float64):
+            return None
+        if query.dtype in _HALF and self.source.startswith(_ROUGH_IN_HALF):
             return None
         lse = lse.detach()
         if lse.ndim == 4 and lse.shape[-1] == 1:  # cuDNN

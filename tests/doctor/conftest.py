@@ -1,0 +1,5 @@
+"""One thread is fastest for small models beside other tests."""
+
+import torch
+
+torch.set_num_threads(1)
