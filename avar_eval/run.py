@@ -15,6 +15,7 @@ import tqdm.std
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
+from avar_eval.keys import masked
 from avar_eval.metrics import Benchmark
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.decoding import decoding_for
@@ -195,8 +196,8 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
     benchmarks = {
         task.name: Benchmark(task, _rows(task, task_objects[task.name].dataset_no_image[task.split])) for task in tasks
     }
-    judged = _ask_judge(config, lm, benchmarks)
-    protocol = _protocol(lm, tasks, config)
+    judged, not_taken = _ask_judge(config, lm, benchmarks)
+    protocol = _protocol(lm, tasks, config, not_taken)
     results = {
         name: task_result(
             benchmark,
@@ -221,11 +222,16 @@ def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
     return {task.row_id(row): row for row in rows}
 
 
-def _ask_judge(config: RunConfig, lm: "Avar", benchmarks: Mapping[str, Benchmark]) -> dict[str, JudgeOutcome]:
-    """The judge model's outcomes by record key, if one is configured; they are written into the record book, too."""
+def _ask_judge(
+    config: RunConfig, lm: "Avar", benchmarks: Mapping[str, Benchmark]
+) -> tuple[dict[str, JudgeOutcome], dict[str, str]]:
+    """The judge model's outcomes by record key, if one is configured; they are written into the record book, too.
+
+    With them what `judge_and_tell` tells.
+    """
     if config.judge is None or not lm.ranks.first:
-        return {}
-    from avar_eval.judge.verdict import Question, judge_responses
+        return {}, {}
+    from avar_eval.judge.verdict import Question, judge_and_tell
 
     records = [record for name in benchmarks for record in lm.asked[name] if record.judgement]
     questions = [
@@ -233,10 +239,10 @@ def _ask_judge(config: RunConfig, lm: "Avar", benchmarks: Mapping[str, Benchmark
         for record in records
         if (judgement := record.judgement)
     ]
-    outcomes = judge_responses(questions, config.judge, config.output / JUDGE_CACHE_NAME)
+    outcomes, changed = judge_and_tell(questions, config.judge, config.output / JUDGE_CACHE_NAME)
     by_key = {record.key: outcome for record, outcome in zip(records, outcomes, strict=True)}
     lm.book.add_judged(by_key, config.judge.model)
-    return by_key
+    return by_key, changed
 
 
 def _drive_lmms_eval(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
@@ -288,7 +294,9 @@ def prompt_style(config: RunConfig) -> Style:
     return entry.answer_format if entry else "thinking"
 
 
-def _protocol(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
+def _protocol(
+    lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig, judge_changed: Mapping[str, str]
+) -> dict[str, Any]:
     """Everything that decided the numbers."""
     asked = {task.name: lm.asked[task.name] for task in tasks}
     entry = find_model(config.model)
@@ -320,11 +328,11 @@ def _protocol(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict
             for name, records in asked.items()
         },
         "trained_on": [task.name for task in tasks if entry and entry.trained_on_task(task.name)],
-        "judge": None if config.judge is None else config.judge.identity(),
+        "judge": None if config.judge is None else config.judge.identity(judge_changed),
         "attention": {"samples": lm.attention.samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
         "seed": config.seed,
         "versions": _versions(lm.backend.name),
-        "command": config.command,
+        "command": masked(config.command),
     } | ({} if config.training is None else {"training": asdict(config.training)})
 
 

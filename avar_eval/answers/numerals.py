@@ -28,6 +28,9 @@ _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000,
 }  # fmt: skip
+_FIRST: Final = frozenset({*_SMALL, *_PARTS, "a", "an", "the"})
+"""What a number in words begins with."""
+
 _MULTIPLES: Final = {"twice": 2, "double": 2, "thrice": 3, "triple": 3, "quadruple": 4}
 _LONGEST: Final = 12
 """Words of a number: "nine hundred and ninety-nine thousand nine hundred and ninety-nine" has as many."""
@@ -73,6 +76,8 @@ _NEIGHBOURHOOD: Final = 60
 def spelled_number(text: str) -> tuple[Fraction, str] | None:
     """The number in words that a text begins with, and the rest: of "twenty-one cm" 21 and "cm". None without one."""
     words = text.replace("-", " ").split(maxsplit=_LONGEST)
+    if not words or words[0].casefold() not in _FIRST:
+        return None
     for length in range(min(len(words), _LONGEST), 0, -1):
         value = _value_of(tuple(word.casefold() for word in words[:length]))
         if value is not None:

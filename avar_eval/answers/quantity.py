@@ -4,6 +4,7 @@ import re
 import unicodedata
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from avar_eval.answers.markup import MAX_LENGTH, plain
@@ -109,11 +110,21 @@ def read_quantity(text: str) -> Quantity | None:
     whether a share or a percentage was asked for, only the question knows.
     None for anything else (log 50), and for texts beyond `MAX_LENGTH`.
     """
-    if len(text) > MAX_LENGTH:
-        return None
+    if len(text) > _REMEMBERED:
+        return None if len(text) > MAX_LENGTH else _read(text)
+    return _read_again(text)
+
+
+def _read(text: str) -> Quantity | None:
     text = _one_spelling(plain(_CURRENCY.sub(_currency_scale, text)))
     found = _in_digits(text) or _in_words(text)
     return _altered(text) if found is None else found
+
+
+_REMEMBERED: Final = 200
+"""Characters. Golds, options and short answers are read many times."""
+
+_read_again = lru_cache(maxsize=16384)(_read)
 
 
 def _currency_scale(money: re.Match[str]) -> str:
@@ -188,7 +199,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
         if match[above]:
             divisor = _decimal(match[below_name])
             return _decimal(match[above]) / divisor if divisor else None
-    return _decimal(match["decimal"]) * Fraction(10) ** int(match["power"] or 0)
+    value = _decimal(match["decimal"])
+    return value * Fraction(10) ** int(match["power"]) if match["power"] else value
 
 
 def _vulgar(character: str) -> str:
@@ -199,6 +211,8 @@ def _vulgar(character: str) -> str:
 def _decimal(digits: str) -> Fraction:
     """The number of some digits. What a program's binary arithmetic leaves at their end is no part of it."""
     number = digits.replace(",", "").removesuffix(".")
+    if number.isdecimal():
+        return Fraction(int(number))
     value = Fraction(number)
     if "." in number and sum(map(str.isdigit, number.partition("e")[0])) >= _NOISY_DIGITS:
         short = Fraction(f"{Decimal(number):.{_TRUE_DIGITS - 1}e}")

@@ -47,8 +47,9 @@ _LABELS: Final = (
     re.compile(r"\|\s?(?:[A-Z]{2}|\\(?:overline|vec|overrightarrow)\{[A-Za-z]{1,2}\})\s?\|"),
     re.compile(r"(?:\\frac\{\s?d\s?[a-z]\s?\}\{\s?d\s?[a-z]\s?\}|d[a-z]\s?/\s?d[a-z])"),
 )
+# NO is a segment.
 _DENIAL: Final = re.compile(
-    r"\b(?:not|no|none|never|cannot|if|unless|when|where|let|suppose|assume|given)\b", re.IGNORECASE
+    r"\b(?:[Nn]ot?|[Nn]one|[Nn]ever|[Cc]annot|[Ii]f|[Uu]nless|[Ww]hen|[Ww]here|[Ll]et|[Ss]uppose|[Aa]ssume|[Gg]iven)\b"
 )
 _WORDS: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}|(?:[A-Za-z]\.){2,}")
 _FILLERS: Final = frozenset({"the", "of", "a", "an", "is", "total", "value", "in"})

@@ -79,7 +79,7 @@ def _answers_yes_or_no(text: str, choices: Sequence[str]) -> bool:
 
 def _is_gold_itself(text: str, answer: str) -> bool:
     """Whether a text is the gold to the letter: prose, too, is right then."""
-    return bool(answer.strip()) and text.split() == answer.split()
+    return bool(answer.strip()) and plain(text) == plain(answer)
 
 
 def _equal(text: str, answer: str, kind: Kind, choices: Sequence[str], precision: int | None) -> bool:

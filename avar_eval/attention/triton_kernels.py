@@ -155,6 +155,7 @@ def _cap_slope(products, score):
 @triton.jit
 def _search(ends, start, stop, limit):
     """The first of the ascending blocks start .. stop - 1 whose end is beyond `limit`."""
+    start, stop = tl.cast(start, tl.int32), tl.cast(stop, tl.int32)  # constants cannot change in a loop
     while start < stop:
         middle = (start + stop) // 2
         if tl.load(ends + middle) <= limit:
@@ -465,7 +466,7 @@ def on_all_keys(query, key, chosen, bits, lse, mass, hide, score, offset, kv_hea
             members = ((of_key[:, None] >> slot[None]) & 1).to(tl.float32)
             sums = tl.dot(weights, members, sums * before[:, None], input_precision="ieee")
         most = higher
-    row = (tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)) * (share * chosen[0]).to(tl.int64)
+    row = (tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)).to(tl.int64) * (share * chosen[0])
     row += start + tl.arange(0, height)
     tl.store(lse + row, tl.where(weight > 0, most + tl.log(weight), float("-inf")), mask=ok)
     if bits is not None:

@@ -19,6 +19,8 @@ LARGEST_REPLY: Final = 16 * 2**20
 """Bytes, unpacked: a response of 100,000 tokens has less than one of the sixteen."""
 
 _SECONDS_TO_CONNECT: Final = 30.0
+_SECONDS_OF_A_BODY: Final = 60.0
+"""From its first byte on, not counting spaces, which gateways send while a model writes: then all of it is there."""
 _HERE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 # They would write what a server sends, which may be a key or move the cursor, into whatever log a program keeps.
@@ -76,14 +78,12 @@ class Exchange:
             async with asyncio.timeout(self.timeout):
                 return await self._post(request)
         except (TimeoutError, httpx.ConnectTimeout) as error:
-            connecting = isinstance(error, httpx.ConnectTimeout)
-            failure = RequestError(
-                "busy" if connecting else "unanswered",
-                f"{self.url} did not answer within {self.timeout:g} s, or could not be connected to within "
-                f"{min(_SECONDS_TO_CONNECT, self.timeout):g} s",
-                sent=not connecting,
+            failure = self._late(
+                f"did not answer within {self.timeout:g} s, or could not be connected to within "
+                f"{min(_SECONDS_TO_CONNECT, self.timeout):g} s"
             )
-            failure.timed_out = True
+            if isinstance(error, httpx.ConnectTimeout):
+                failure.kind, failure.sent = "busy", False
             raise failure from error
         except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
             said = one_line(str(error)) or type(error).__name__
@@ -97,17 +97,32 @@ class Exchange:
         # ASCII: a question may hold half of a surrogate pair, which UTF-8 does not know.
         content = json.dumps(request).encode()
         async with self._client.stream("POST", url, content=content) as response:
-            body = bytearray()
-            async for part in response.aiter_raw():
-                body += part
-                if len(body) > LARGEST_REPLY:
-                    raise self._too_large()
+            body = await self._body(response)
             return RawReply(
                 response.status_code,
-                self._unpacked(bytes(body), response.headers.get("content-encoding", "").strip().lower()),
+                self._unpacked(body, response.headers.get("content-encoding", "").strip().lower()),
                 _seconds(response.headers.get("retry-after", "")),
                 response.headers.get("location"),
             )
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(None) as patience:
+                async for part in response.aiter_raw():
+                    body += part
+                    if len(body) > LARGEST_REPLY:
+                        raise self._too_large()
+                    if patience.when() is None and part.strip():
+                        patience.reschedule(asyncio.get_running_loop().time() + _SECONDS_OF_A_BODY)
+        except TimeoutError as error:
+            raise self._late(f"took more than {_SECONDS_OF_A_BODY:g} s for the bytes of a reply") from error
+        return bytes(body)
+
+    def _late(self, what: str) -> RequestError:
+        failure = RequestError("unanswered", f"{self.url} {what}", sent=True)
+        failure.timed_out = True
+        return failure
 
     def _unpacked(self, body: bytes, encoding: str) -> bytes:
         """A body that came packed, though it was not asked to be."""

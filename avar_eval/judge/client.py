@@ -41,13 +41,16 @@ class JudgeClient:
         """Close the connections."""
         await self._exchange.close()
 
-    async def ask(self, prompt: str) -> str:
-        """The reply to a prompt. Raises JudgeCallError after the last attempt, and at once when the judge is gone."""
+    async def ask(self, prompt: str) -> tuple[str, dict[str, str]]:
+        """The reply to a prompt, and what became of parameters that the judge does not take.
+
+        Raises JudgeCallError after the last attempt, and at once when the judge is gone.
+        """
         if self._failed_in_a_row >= GIVE_UP_AFTER:
             raise JudgeCallError(f"the judge is not asked any more: {self.last_error}")
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_passes),
-            stop=tenacity.stop_after_attempt(self._judge.attempts),
+            stop=self._enough,
             wait=self._wait,
             reraise=True,
         )
@@ -63,7 +66,7 @@ class JudgeClient:
         self._failed_in_a_row = 0
         return reply
 
-    async def _attempt(self, prompt: str) -> str:
+    async def _attempt(self, prompt: str) -> tuple[str, dict[str, str]]:
         request = {
             "model": self._judge.model,
             "messages": [{"role": "user", "content": prompt}],
@@ -85,13 +88,19 @@ class JudgeClient:
             for name in parameters.names.keys() - self._parameters.names.keys():
                 note(f"note: the judge {self._judge.model}: {name} is {parameters.changed[name]}")
             self._parameters = self._parameters.with_those_of(parameters)
-            return completion.text or ""
+            return completion.text or "", parameters.changed
 
     async def _pace(self) -> None:
         """Wait for this request's turn: their starts are at least 1 / rate seconds apart."""
         start = max(self._next_start, time.monotonic())
         self._next_start = start + 1 / self._judge.rate
         await asyncio.sleep(max(0.0, start - time.monotonic()))
+
+    def _enough(self, state: tenacity.RetryCallState) -> bool:
+        """Whether a question has been asked as often as it may; one that takes too long is asked twice."""
+        error = state.outcome.exception() if state.outcome else None
+        late = isinstance(error, RequestError) and error.timed_out and state.attempt_number >= 2
+        return late or state.attempt_number >= self._judge.attempts
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: what the server asks for, else doubled each time."""

@@ -1,6 +1,7 @@
 """Which judge model, where it is served, and how patiently it is asked. Light: no client is imported."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,9 +32,10 @@ class JudgeModel:
     wait: float = 0.5
     workers: int = 8
 
-    def identity(self) -> dict[str, Any]:
-        """What of it decides a verdict, for the protocol."""
-        return {"model": self.model, "prompts": PROMPTS_VERSION}
+    def identity(self, changed: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What of it decides a verdict, for the protocol; changed: parameters that it does not take (name -> how)."""
+        told = {"changed": dict(changed)} if changed else {}
+        return {"model": self.model, "prompts": PROMPTS_VERSION} | told
 
 
 def judge_from_options(model: str | None, url: str | None, key_env: str | None, rate: float) -> JudgeModel | None:

@@ -45,7 +45,16 @@ class Question:
 
 
 def judge_responses(questions: Sequence[Question], judge: JudgeModel, replies: Path) -> list[JudgeOutcome]:
+    """The outcomes of `judge_and_tell` alone."""
+    return judge_and_tell(questions, judge, replies)[0]
+
+
+def judge_and_tell(
+    questions: Sequence[Question], judge: JudgeModel, replies: Path
+) -> tuple[list[JudgeOutcome], dict[str, str]]:
     """The judge's outcomes, in order; what the file of replies holds is not asked again.
+
+    With them what became of parameters that the judge does not take (name -> how), for the protocol.
 
     A response that was cut before its answer is `truncated` and never shown to the judge. `judge_error`: no reply, or
     none of the right form, after bounded attempts; such a response is asked about again in the next run. A warning says
@@ -59,7 +68,7 @@ def judge_responses(questions: Sequence[Question], judge: JudgeModel, replies: P
             f"warning: the judge {judge.model} has no verdict on {failed} of {len(outcomes)} responses "
             f"(judge_error); the last reason: {last_error}. Run the same command again to ask about those only"
         )
-    return outcomes
+    return outcomes, known.changed
 
 
 async def _outcomes(
@@ -128,9 +137,9 @@ class _Bench:
         return await self._asked(prompt, read)
 
     async def _asked(self, prompt: str, read: Callable[[str], T]) -> T:
-        reply = await self._client.ask(prompt)
+        reply, changed = await self._client.ask(prompt)
         found = read(reply)
-        self._replies.add(prompt, reply)
+        self._replies.add(prompt, reply, changed)
         return found
 
 

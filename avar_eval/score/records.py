@@ -62,6 +62,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
         judgements: dict[str, Judgement] = {}
         outcomes: dict[str, JudgeOutcome] = {}
         tasks = {}
+        changed: dict[str, str] = {}
         for entry in entries:
             benchmark = Benchmark(entry, rows_by_id(entry, data_dir))
             responses = stored[entry.name]
@@ -69,7 +70,9 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             if judge is None:
                 outcomes |= _judged_before(responses, results.protocol.get("judge"))
             else:
-                outcomes |= _ask(benchmark, responses, new, judge, folder / JUDGE_CACHE_NAME)
+                found, not_taken = _ask(benchmark, responses, new, judge, folder / JUDGE_CACHE_NAME)
+                outcomes |= found
+                changed |= not_taken
             judgements |= new
             tasks[entry.name] = task_result(
                 benchmark,
@@ -80,7 +83,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
         model = judge.model if judge else (results.protocol.get("judge") or {}).get("model")
         _rewrite(folder / RECORDS_NAME, judgements, outcomes, model)
         protocol = results.protocol | {
-            "judge": judge.identity() if judge else results.protocol.get("judge"),
+            "judge": judge.identity(changed) if judge else results.protocol.get("judge"),
             "grader": {
                 name: sorted({judgements[one.key].grader for one in stored[name]})
                 for name in results.protocol["grader"]
@@ -169,13 +172,15 @@ def _ask(
     judgements: Mapping[str, Judgement],
     judge: JudgeModel,
     replies: Path,
-) -> dict[str, JudgeOutcome]:
-    from avar_eval.judge.verdict import Question, judge_responses
+) -> tuple[dict[str, JudgeOutcome], dict[str, str]]:
+    """Outcomes by key, and what `judge_and_tell` tells."""
+    from avar_eval.judge.verdict import Question, judge_and_tell
 
     questions = [
         Question.of(one.task, benchmark.rows[one.row_id], one.response, judgements[one.key].state) for one in responses
     ]
-    return dict(zip((one.key for one in responses), judge_responses(questions, judge, replies), strict=True))
+    outcomes, changed = judge_and_tell(questions, judge, replies)
+    return dict(zip((one.key for one in responses), outcomes, strict=True)), changed
 
 
 def _rewrite(

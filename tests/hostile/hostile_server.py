@@ -67,6 +67,12 @@ def _send_made(connection: socket.socket, reply: dict[str, Any]) -> None:
     if made.startswith("gzip"):
         body = gzip.compress(bytes(200 * 2**20) if made == "gzip_bomb" else reply["body"].encode(), 1)
         _send_whole(connection, body, {"Content-Encoding": "gzip"})
+    elif made == "spaces_first":
+        connection.sendall(begun + b"Connection: close\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b" \n")
+            time.sleep(0.05)
+        connection.sendall(reply["body"].encode())
     elif made == "endless":
         connection.sendall(begun + b"Connection: close\r\n\r\n")
         while True:

@@ -1,6 +1,7 @@
 """The api backend against a server that sends anything: what is read, left out or stops the run, for a table of it."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,16 @@ def test_a_reply_is_read_left_out_or_stops_the_run(
 def test_the_table_has_every_end() -> None:
     assert {case["state"] for case in TABLE} == {"answered", "refused", "stopped"}
     assert len({case["name"] for case in TABLE}) == len(TABLE)
+
+
+def test_a_body_comes_at_once_but_for_the_spaces_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avar_eval.endpoint.exchange._SECONDS_OF_A_BODY", 0.4)
+    with serving(HostileServer({"made": "spaces_first", "body": friendly(GOOD)}, friendly(GOOD), "trouble")) as server:
+        answers = dict(backend(server.url).answer(QUESTIONS, DECODING))
+        assert [answer.text for answer in answers.values() if isinstance(answer, Generation)] == [GOOD] * 3
+    with serving(HostileServer({"made": "drip"}, friendly(GOOD), "trouble")) as server:
+        start = time.monotonic()
+        answers = dict(backend(server.url, retries=9).answer(QUESTIONS, DECODING, may_refuse=1))
+        assert isinstance(answers[1], Refusal)
+        assert "took more than 0.4 s for the bytes of a reply" in answers[1].reason
+        assert time.monotonic() - start < 10, "what takes too long is asked twice, not ten times"

@@ -4,12 +4,12 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from endpoint import KEY, Endpoint, pictures, served
 from PIL import Image, ImageChops
+from rendered import Question
 from runs import Finished, Server, records_of, wait_for_records
 
 from avar_eval.errors import AvarError, UsageError
@@ -21,18 +21,6 @@ from avar_eval.records import Usage
 
 QUESTIONS = 24
 GREEDY = Decoding(max_new_tokens=50)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A rendered question."""
-
-    prompt: str
-    key: str = "00ff" * 16
-    pictures: list[Image.Image] = field(default_factory=list)
-
-    def images(self) -> list[Image.Image]:
-        return self.pictures
 
 
 @pytest.fixture
