@@ -1,16 +1,57 @@
-"""What tests share: runs of the command line, an invented data folder, and a leaderboard that is not the user's."""
+"""What tests share: runs of the command line, an invented data folder, and a leaderboard that is not the user's.
+
+Tests run on the CPU, on a machine with a GPU as well: their references are computed there, and a run that takes what is
+there would be another run. Those marked `gpu` alone see a GPU; they take the fixture `gpu`, and are skipped elsewhere.
+"""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from PIL import Image
 from runs import Finished, Server, mathvista_row
 
+if TYPE_CHECKING:
+    import torch
+
+HAS_NVIDIA_DRIVER = Path("/dev/nvidiactl").exists()
+
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Hide the GPU from a test, from its fixtures and from the processes that it starts, unless it is marked `gpu`."""
+    if not HAS_NVIDIA_DRIVER or item.get_closest_marker("gpu"):
+        return (yield)
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        return (yield)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not item.get_closest_marker("gpu"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+
+
+@pytest.fixture
+def gpu() -> "torch.device":
+    """The GPU of a test that is marked so."""
+    import torch
+
+    return torch.device("cuda")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ QUESTIONS = ["What is this?", "How many red circles are there in the picture? Co
 @pytest.fixture(scope="module")
 def backend() -> TransformersBackend:
     """The embedded model, with random and lively weights: attention that is nearly uniform would hide mistakes."""
-    backend = TransformersBackend(resolve_checkpoint("avar-tiny"))
+    backend = TransformersBackend(resolve_checkpoint("avar-tiny"), "cpu")
     generator = torch.Generator().manual_seed(0)
     for parameter in backend.model.parameters():
         if parameter.ndim >= 2:

@@ -105,6 +105,10 @@ def test_an_emptied_cache_begins_anew(mode: Any) -> None:
         model(**batch(first), past_key_values=cache)
         cache.reset()
         steered.start(second)
+        if cache.get_seq_length():  # older versions of transformers fill it with zeros and leave it as long as it was
+            with pytest.raises(SteerError, match="begin with an empty one"):
+                model(**batch(second), past_key_values=cache)
+            return
         model(**batch(second), past_key_values=cache)
         fresh = DynamicCache()
         model(**batch(second), past_key_values=fresh)

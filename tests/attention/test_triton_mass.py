@@ -26,10 +26,7 @@ from avar_eval.models.transformers_backend import TransformersBackend
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 triton_mass = pytest.importorskip("avar_eval.attention.triton_mass")
-pytestmark = pytest.mark.skipif(
-    not INTERPRETED and not torch.cuda.is_available(),
-    reason="needs a GPU, or Triton's interpreter, where test_triton_in_interpreter.py runs it",
-)
+pytestmark = [] if INTERPRETED else [pytest.mark.gpu]  # test_triton_in_interpreter.py runs it elsewhere
 DTYPES = {torch.float32: 1e-4, torch.bfloat16: 3e-3, torch.float16: 3e-3}
 """Inputs, and the relative error that gradients may have."""
 

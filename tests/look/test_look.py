@@ -107,7 +107,7 @@ def test_the_names_of_bands_and_curves_stand_free_in_the_picture_by_layer(
 ) -> None:
     drawn: list[Figure] = []
     monkeypatch.setattr(layer_curves, "save", lambda figure, path: drawn.append(figure) or path)
-    looked = look(Conversation("avar-tiny", pictures[:1], "How many?", response="<answer>2</answer>"))
+    looked = look(Conversation("avar-tiny", pictures[:1], "How many?", response="<answer>2</answer>", device="cpu"))
     with drawing():
         layer_curves.draw_layer_curves(looked, tmp_path / "layers.png")
         (figure,) = drawn
@@ -122,7 +122,9 @@ def test_the_names_of_bands_and_curves_stand_free_in_the_picture_by_layer(
 
 
 def test_a_look_at_two_images_agrees_with_measure_attention(model: Path, pictures: list[Path]) -> None:
-    looked = look(Conversation(str(model), pictures, "Which is larger?", system="Be brief.", response=RESPONSE))
+    looked = look(
+        Conversation(str(model), pictures, "Which is larger?", system="Be brief.", response=RESPONSE, device="cpu")
+    )
     assert looked.finish_reason == "given"
     assert "".join(looked.tokens).startswith("One $red$ and\ntwo <think> ")
     assert looked.image_tokens is not None
