@@ -28,6 +28,11 @@ def check_url(url: str) -> None:
         )
 
 
+def token_limit_name(url: str) -> str:
+    """What a request's limit of tokens is called: OpenAI's own newer models refuse the name that all others take."""
+    return "max_completion_tokens" if urlsplit(url).hostname == "api.openai.com" else "max_tokens"
+
+
 def key_for(url: str, key_env: str | None, option: str) -> str | None:
     """The key in an environment variable (by default OPENAI_API_KEY, which may be missing), from now on masked.
 

@@ -10,6 +10,7 @@ from avar_eval.endpoint.exchange import Exchange
 from avar_eval.endpoint.failure import RequestError
 from avar_eval.endpoint.parameters import Parameters
 from avar_eval.endpoint.reply import read_reply
+from avar_eval.endpoint.url import token_limit_name
 from avar_eval.judge.model import JudgeModel
 from avar_eval.terminal import note
 
@@ -71,7 +72,7 @@ class JudgeClient:
             "model": self._judge.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
-            "max_tokens": REPLY_TOKENS,
+            token_limit_name(self._judge.url): REPLY_TOKENS,
         }
         parameters = self._parameters
         while True:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -22,7 +21,7 @@ from avar_eval.endpoint.exchange import Exchange
 from avar_eval.endpoint.failure import RequestError
 from avar_eval.endpoint.parameters import Parameters
 from avar_eval.endpoint.reply import Completion, read_reply
-from avar_eval.endpoint.url import DEFAULT_KEY_ENV, check_url, key_for
+from avar_eval.endpoint.url import DEFAULT_KEY_ENV, check_url, key_for, token_limit_name
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
@@ -197,12 +196,11 @@ class ApiBackend:
             return Generation([], [], _text(completion), completion.finish_reason, usage, changed or None)
 
     def _request(self, prompt: Prompt, images: Sequence[Image], decoding: Decoding) -> dict[str, Any]:
-        official = urlsplit(self.options.url).hostname == "api.openai.com"  # its newer models refuse `max_tokens`
         request: dict[str, Any] = {
             "model": self.served.model,
             "messages": _with_images(json.loads(prompt.prompt), images),
             "temperature": decoding.temperature,
-            "max_completion_tokens" if official else "max_tokens": decoding.max_new_tokens,
+            token_limit_name(self.options.url): decoding.max_new_tokens,
         }
         if not decoding.greedy:
             request |= {"top_p": decoding.top_p, "seed": int(prompt.key[:7], 16)}

@@ -8,7 +8,7 @@ import pytest
 from asking import DECODING, GOOD, QUESTIONS, backend
 from hostile_server import KEY, HostileServer, friendly, serving
 
-from avar_eval.endpoint.url import check_url, key_for
+from avar_eval.endpoint.url import check_url, key_for, token_limit_name
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JudgeModel
 from avar_eval.judge.verdict import Question as Judged
@@ -150,3 +150,16 @@ def test_a_key_is_named_and_never_shown(
 def test_a_judge_is_printed_without_its_key() -> None:
     judge = JudgeModel("judge", "http://host/v1", KEY)
     assert KEY not in repr(judge) + json.dumps(judge.identity())
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://API.openai.com:443/v1/", "max_completion_tokens"),
+        ("https://api.openai.com.evil.example/v1", "max_tokens"),
+        ("http://localhost:8000/v1", "max_tokens"),
+    ],
+)
+def test_the_limit_of_tokens_has_the_name_that_a_place_takes(url: str, name: str) -> None:
+    assert token_limit_name(url) == name
