@@ -40,7 +40,8 @@ class RequestError(Exception):
     """A request without a response. reason: in the server's own words, on one line, keys masked.
 
     status: of HTTP, or what stands for one in a reply of status 200; None where there was none. wait: seconds that the
-    server asks to be left alone for. sent: whether the request may have been answered, and so be paid for.
+    server asks to be left alone for. sent: whether the request may have been answered, and so be paid for; tokens: of
+    prompt and response, where such a reply counts them. timed_out: it was given all of its time.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class RequestError(Exception):
         self.kind, self.reason, self.status, self.wait = kind, reason, status, wait
         self.sent, self.parameter = sent, parameter
         self.timed_out = False
+        self.tokens: tuple[int, int] | None = None
 
 
 def status_of(code: object) -> int | None:

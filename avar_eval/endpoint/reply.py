@@ -80,10 +80,13 @@ def read_reply(url: str, reply: RawReply) -> Completion:
     if not 200 <= reply.status < 300:
         raise _refusal(url, reply, content)
     if isinstance(content, dict):
-        error = content.get("error")
-        if error:
-            raise _error_inside(url, error)
-        completion = _completion(url, content)
+        try:
+            if error := content.get("error"):
+                raise _error_inside(url, error)
+            completion = _completion(url, content)
+        except RequestError as failure:
+            failure.tokens = _tokens(content.get("usage"))
+            raise
         if completion is not None:
             return completion
     said = one_line(reply.body[:_READ].decode(errors="replace")) or "nothing"

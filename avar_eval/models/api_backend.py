@@ -100,7 +100,7 @@ class ApiBackend:
         self._key = key_for(options.url, options.key_env, "--api-key-env")
         self._spending = Spending(options.price, options.cost_limit)
         self._parameters = Parameters()
-        self._uncounted = 0
+        self._told_uncounted = False
         self._next_start = 0.0
         self._last_note = -math.inf
 
@@ -180,7 +180,9 @@ class ApiBackend:
                 try:
                     completion = read_reply(self.options.url, await exchange.post(sent))
                 except RequestError as failure:
-                    if failure.sent:  # what was lost may have been written, and is paid for then
+                    if failure.tokens is not None:
+                        reservation.cost = self._spending.cost(_counted(failure.tokens))
+                    elif failure.sent:  # what was lost may have been written, and is paid for then
                         reservation.cost = reservation.most
                     other = parameters.otherwise(sent, failure)
                     if other is None:
@@ -253,15 +255,15 @@ class ApiBackend:
     def _usage(self, completion: Completion, worst: Usage) -> Usage | None:
         """What the server counts, else, where it is priced, an estimate from above, which is said once."""
         if completion.tokens is not None:
-            return Usage(prompt_tokens=completion.tokens[0], completion_tokens=completion.tokens[1])
+            return _counted(completion.tokens)
         if self.options.price is None:
             return None
-        if not self._uncounted:
+        if not self._told_uncounted:
+            self._told_uncounted = True
             note(
                 f"{self.options.url} does not count tokens: what it costs is estimated from above, a token for each "
                 "byte of text and 784 pixels"
             )
-        self._uncounted += 1
         written = len((completion.thoughts + (completion.text or "")).encode())
         return Usage(
             prompt_tokens=worst.prompt_tokens,
@@ -314,6 +316,10 @@ def _text(completion: Completion) -> str:
     if not completion.thoughts:
         return completion.text or ""
     return f"<think>{completion.thoughts}" + ("" if completion.text is None else f"</think>{completion.text}")
+
+
+def _counted(tokens: tuple[int, int]) -> Usage:
+    return Usage(prompt_tokens=tokens[0], completion_tokens=tokens[1])
 
 
 def _most_tokens(prompt: str, images: Sequence[Image]) -> int:

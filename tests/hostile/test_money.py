@@ -133,3 +133,13 @@ def test_prices_that_can_be_none_are_refused(price: object) -> None:
 def test_a_limit_is_a_sum_of_money(limit: float) -> None:
     with pytest.raises(ValueError, match="cost_limit"):
         ApiOptions.model_validate({"url": "http://localhost/v1", "price": "1,1", "cost_limit": limit})
+
+
+def test_what_a_refused_reply_counts_is_spent() -> None:
+    choice = {"message": {"content": None}, "finish_reason": "content_filter"}
+    filtered = {"json": {"choices": [choice], "usage": {"prompt_tokens": 9_000, "completion_tokens": 0}}}
+    with serving(HostileServer(filtered, "", "question")) as server:
+        api = backend(server.url, price="1,10", cost_limit=0.03)
+        with pytest.raises(CostLimitError, match=r"\(0\.027 spent\)"):
+            list(api.answer(QUESTIONS, DECODING, may_refuse=64))
+        assert len(server.bodies) == 3
