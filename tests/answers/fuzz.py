@@ -20,7 +20,8 @@ from avar_eval.tasks.mathvision.task import judge
 
 COMMANDS = (
     r"\frac{ \sqrt{ \sqrt[3]{ ^{ _{ \pi \infty \cdot \times \left( \right) \le \cup \{ \} \text{ \boxed{ \binom{"
-    r" \sum_{n=1}^{ \int_{0}^{ \lim_{x\to \begin{pmatrix} \end{pmatrix} & \\ \sin \log_{ \mathit{ ! % \% $ ° √ π ² × ∞"
+    r" \sum_{n=1}^{ \int_{0}^{ \lim_{x\to \begin{pmatrix} \end{pmatrix} & \\ \neq \ge \in \pm"
+    r" \sin \log_{ \mathit{ ! % \% $ ° √ π ² × ∞"
 )
 PYTHON = (
     "__import__('os') eval( exec( open('/etc/passwd') lambda: () .__class__ [x for x in range(9**9)] ** // % == or not"
@@ -57,6 +58,10 @@ MARKS = (
     ";",
     "=",
     "<",
+    ">",
+    "≠",
+    "≤",
+    "≈",
     "+",
     "-",
     "*",
@@ -78,6 +83,15 @@ WORDS = (
     "cm",
     "2 triangles",
     "答案是",
+    "half of ",
+    "negative ",
+    "$45K",
+    "万",
+    " lakh",
+    " and ",
+    "x = ",
+    "f(x) = ",
+    "Area = ",
     "<answer>",
     "</answer>",
     "and",
@@ -95,7 +109,17 @@ RESPONSES = st.builds(lambda frame, body: frame.format(body), FRAMES, BODIES)
 
 OPTIONS = ["$\\sqrt{2}$", "$2 \\sqrt{3}$", "(1,2)", "x^2", "blue"]
 ROWS: list[dict[str, Any]] = [
-    {"options": [], "answer": gold} for gold in ("7", "$2 \\sqrt{3}$", "(3,-4)", "1:2", "$\\frac{7^3}{2^{12} 13^2}$")
+    {"options": [], "answer": gold}
+    for gold in (
+        "7",
+        "$2 \\sqrt{3}$",
+        "(3,-4)",
+        "1:2",
+        "$\\frac{7^3}{2^{12} 13^2}$",
+        "$\\frac{x^2}{9}+y^2=1$",
+        "x \\ge 5",
+        "4, 9",
+    )
 ] + [{"options": OPTIONS, "answer": "B"}]
 ROUND = 5_000
 SECONDS = 4 * CPU_SECONDS
