@@ -49,7 +49,7 @@ _IS: Final = (
     r"(?:[:：=→⇒]|->|[-–—](?= )|(?:is|would be|should be|must be|has to be|will be|can only be|turns out to be)\b)"
 )
 _PHRASE: Final = re.compile(
-    rf"(?:\b(?:answer|(?:correct|right|best|closest) (?:option letter|option|choice|letter))"
+    rf"(?:\b(?:answer|(?:correct|right|best|closest|final) (?:option letter|option|choice|letter))"
     r"(?: (?:option|choice|letter|here))?"
     r"(?: (?:to|for|of|from|among|amongst|in|with|given|based on|according to|out of)\b[^.:：=\n]{0,100}?)?"
     rf"[\"'*_ ]{{0,4}}{_IS}|\bans\b\.? ?[:：=\-]"
@@ -63,6 +63,7 @@ _PHRASE: Final = re.compile(
 _HOW: Final = re.compile(r"\b(?:how|why)\b[^.:]{0,60}$", re.IGNORECASE)
 _PHRASE_WORDS: Final = ("answer", "option", "choice", "letter", "ans", "答案", "选项")
 _ITEM: Final = re.compile(r"\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\]")
+_SYMBOLS: Final = frozenset("√π\\^")
 _MOST_PHRASES: Final = 8
 _WHOLE_LENGTH: Final = 200
 _UNTAGGED_LENGTH: Final = 20_000
@@ -187,7 +188,9 @@ class _Reading:
         found = self._boxed_or_phrase(content, cut=False)
         if found is None and ("\n" in content or not reads_as(content, self.wanted, self.choices)):
             found = self._untagged(content)
-        return content if found is None or found.text is None or found.evidence == "whole" else found.text
+        if found is None or found.text is None or found.evidence == "whole":
+            return self._value(content)
+        return found.text
 
     def _boxed_or_phrase(self, visible: str, *, cut: bool) -> Extraction | None:
         """The last box, else the last phrase. With choices, a box that names none gives way to a phrase that does."""
@@ -210,7 +213,7 @@ class _Reading:
             return None
         last = Extraction("scored", phrases[-1].text, "phrase")
         if self.wanted == "number":
-            return replace(last, text=stated_value(phrases[-1].text) or phrases[-1].text)
+            return replace(last, text=self._value(phrases[-1].text))
         if cut or not self.choices:
             return last
         for phrase in reversed(phrases[-_MOST_PHRASES:]):
@@ -245,15 +248,22 @@ class _Reading:
             value = closing_value(visible)
             found = None if value is None else Extraction("scored", value, "phrase")
         if found is None and whole is not None and whole.text and reads_as(whole.text, self.wanted, self.choices):
-            return whole
+            return replace(whole, text=self._value(whole.text))
         if found is None and self.choices:
             index = option_in_words(visible, self.choices)
             found = None if index is None else Extraction("scored", LETTERS[index], "option")
+            value = closing_value(visible) if found is None else None
+            if value and not _SYMBOLS.isdisjoint(value):  # √3 or π/2, which `option_equal` compares with the options
+                found = Extraction("scored", value, "phrase")
         if found is None and self.wanted in ("number", "expression"):
             expression = self.wanted == "expression"
             value = value_on_its_own(visible, expression=expression) or value_in_prose(visible, expression=expression)
             found = None if value is None else Extraction("scored", value, "phrase")
         return found or whole or Extraction("unparsed")
+
+    def _value(self, text: str) -> str:
+        """Where a number is wanted, the part of a sentence that states it; else the text."""
+        return (stated_value(text) if self.wanted == "number" else None) or text
 
     def _option(self, visible: str) -> Extraction | None:
         if len(visible) > _UNTAGGED_LENGTH:

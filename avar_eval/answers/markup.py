@@ -26,7 +26,7 @@ _CHARACTERS: Final = str.maketrans(
         "：": ":",
         "．": ".",
         "＝": "=",
-        "º": "°",
+        **dict.fromkeys("º˚∘", "°"),
         **_FULL_WIDTH,
     }
 )

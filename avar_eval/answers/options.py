@@ -27,6 +27,7 @@ _SEVERAL_LETTERS: Final = re.compile(
     r"[(\[]?[A-Z][)\]]?(?:\s?(?:[,;/&、]\s?(?:and |or )?|(?:and|or) )[(\[]?[A-Z][)\]]?)+(?!\w)"
 )
 _LIST_OF_LETTERS: Final = re.compile(r"(?:[,;/&]|and\b|or\b)\s?[(\[]?[A-Za-z](?!\w)")
+_CAPITAL: Final = re.compile(r"(?<![\w'’])[B-HJ-Z](?![\w'’])|(?<=[a-z] )A(?=[)\]]?$)")
 _LONE_LETTER: Final = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
 # "B because …" names B; "A triangle" and "I think" name nothing.
 _NAMING: Final = (
@@ -34,15 +35,18 @@ _NAMING: Final = (
     re.compile(r"[(\[]([A-Z])[)\]]"),
     re.compile(r"\b(?i:option|choice|letter|answer(?: is|:)) ?[(\[]?([A-Z])(?![\w'’]|,? ?(?:or|and|/)? ?[A-Z](?!\w))"),
     re.compile(r"(?:选[项择]?(?:应该)?[是为]?:?|答案[】\]]?(?:应该?|应当)?[是为选]?:?) ?[(\[]?([A-Z])(?!\w)"),
-    re.compile(r"(?<![A-Za-z])([A-Z]) ?(?=选?项(?!.{0,4}[错误不]))"),
+    re.compile(r"(?<![A-Za-z])([A-Z]) ?(?=选?项(?!.{0,4}[错误不])|是(?:正确|对|答案))"),
     re.compile(r"\b(?i:it is|it['’]s) [(\[]?([A-Z])(?=[)\].,;:]|$)"),
-    re.compile(r"(?<![\w'’])([A-HJ-Z]) is (?:the )?(?:correct|right|best)\b"),
+    re.compile(r"(?<![\w'’])([A-HJ-Z]) is (?:the )?(?:correct|right|best|answer)\b"),
     re.compile(
         r"\b(?i:choose|chose|select|selected|pick|picked|go with|went with|opt for|going with) (?:the )?[(\[]?([A-Z])"
         r"(?=[)\].,;:]|$| (?:because|since|as|for)\b)"
     ),
     re.compile(r"(?i:thus|so|hence|therefore|finally)[,:]? [(\[]?([A-Z])(?=[)\].,;:]|$)"),
-    re.compile(r"\b(?i:is|be|by|as)(?: likely| probably| clearly| therefore)?:? (?:the )?[(\[]?([A-Z])[)\]]?$"),
+    re.compile(
+        r"\b(?i:is|be|by|as)(?: likely| probably| clearly| therefore)?:? (?:the )?[(\[]?([A-Z])"
+        r"(?=[)\]]?(?:$|,? (?:because|since|as|for)\b))"
+    ),
 )
 _NEGATION: Final = re.compile(
     r"\b(?:not|no|none|neither|nor|never|cannot|incorrect|wrong|false|unlikely|except|rather than|instead of|or)\b"
@@ -64,7 +68,9 @@ _SENTENCE_LENGTH: Final = 300
 _OPENING: Final = re.compile(r"[^\W_]{2,30}(?=[.;:!。]|$)|(?:true|false)(?=[,，])", re.IGNORECASE)
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 _INNER_LABEL: Final = re.compile(r"(?<![\w'’])([A-Z])[).:] (?=\S)")
-_OF_LABEL: Final = " )]}.:*-、"
+_OF_LABEL: Final = " )]}.,:*-、"
+# "The valve is marked C": where only letters are offered, the one that a sentence ends in.
+_FINAL_LETTER: Final = re.compile(r"[^.]*\b[a-z]{2,} [(\[]?([A-Z])[)\]]?")
 _CLAUSE_END: Final = re.compile(r"[.,;:!?](?:\s|$)")
 _RATIO: Final = re.compile(r"([0-9]{1,9})\s?:\s?([0-9]{1,9})")
 _ARTICLE: Final = re.compile(r"(?:the|a|an) ")
@@ -92,8 +98,25 @@ def named_letter(text: str) -> int | None:
     found = letter_alone(text, LETTERS)
     if found is not None:
         return found
-    noun = _NOUN_AND_LETTER.fullmatch(plain(text))
-    return LETTERS.index((noun[1] or noun[2]).upper()) if noun else affirmed_option(text, LETTERS)
+    line = plain(text)
+    noun = _NOUN_AND_LETTER.fullmatch(line)
+    if noun:
+        return LETTERS.index((noun[1] or noun[2]).upper())
+    final = _final_letter(line)
+    return affirmed_option(text, LETTERS) if final is None else final
+
+
+def _final_letter(line: str) -> int | None:
+    """The only letter of a sentence, if it ends in it: "the valve is marked C"."""
+    final = _FINAL_LETTER.fullmatch(line)
+    alone = final is not None and not _NEGATION.search(line) and len(_CAPITAL.findall(line)) == 1
+    return LETTERS.index(final[1]) if final is not None and alone else None
+
+
+@lru_cache(maxsize=1024)
+def _are_letters(choices: tuple[str, ...]) -> bool:
+    """Whether the options are their labels alone: their texts stand in the picture."""
+    return all(plain(choice).strip("()") == letter for letter, choice in zip(LETTERS, choices, strict=False))
 
 
 def names_several(text: str) -> bool:
@@ -102,8 +125,9 @@ def names_several(text: str) -> bool:
 
 
 def begins_with_label(text: str) -> bool:
-    """Whether a text begins with a label: "A. …", "(B) …"."""
-    return bool(_LABELLED.match(plain(text)))
+    """Whether a text begins with a label or is one: "A. …", "(B) …", "C"."""
+    line = plain(text)
+    return bool(_LABELLED.match(line) or _LETTER.fullmatch(line))
 
 
 def denies(text: str) -> bool:
@@ -149,7 +173,10 @@ def affirmed_option(text: str, choices: Sequence[str]) -> int | None:
     index, last = mentions[0][0], max(end for _, end in mentions)
     if _NEGATION.search(line, 0, last) or _DENIED.match(line, last):
         return None
+    behind = _BEHIND_TEXT.fullmatch(line)
     described = _text_after(line, last, choices)
+    if described is None and behind:
+        described = _by_text(plain(behind[1]), _plain_options(tuple(choices)))
     return index if described is None or plain(choices[described]) == plain(choices[index]) else None
 
 
@@ -220,6 +247,8 @@ def _mentions(line: str, choices: Sequence[str]) -> Iterator[tuple[int, int]]:
         group = 1 if match[1] else 2
         if (index := _index(match[group], choices)) is not None:
             yield index, match.end(group)
+    if _are_letters(tuple(choices)) and (final := _final_letter(line)) is not None and final < len(choices):
+        yield final, len(line)
     if len(line) <= _SENTENCE_LENGTH:
         for match in _INNER_LABEL.finditer(line):
             index = _index(match[1], choices)
@@ -283,7 +312,7 @@ _quantity_of = lru_cache(maxsize=4096)(read_quantity)
 
 def _by_ratio(answer: str, options: Sequence[str]) -> int | None:
     """The one ratio among the options that a fraction is: 3/8 or \\frac{3}{8} for 3:8."""
-    quantity = read_quantity(answer) if "/" in answer or "frac" in answer else None
+    quantity = stated_quantity(answer) if "/" in answer or "frac" in answer else None
     if quantity is None or quantity.unit:
         return None
     ratios = [_RATIO.fullmatch(option) for option in options]
@@ -310,7 +339,10 @@ def _by_sentence(answer: str, options: Sequence[str]) -> int | None:
         return _single((i for i, option in enumerate(options) if option.casefold() == opening.casefold()), options)
     if len(answer) > _SENTENCE_LENGTH:
         return None
-    stated = _by_value(_value_of(answer), options)
+    value = stated_value(answer)
+    stated = None if value is None else _by_value(stated_quantity(value), options)
+    if stated is None and value is not None:
+        stated = _by_ratio(value, options)
     return _by_occurrence(answer.casefold(), options) if stated is None else stated
 
 

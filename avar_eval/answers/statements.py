@@ -23,11 +23,12 @@ _COURTESY: Final = re.compile(
 )
 _BUT: Final = re.compile(r"\W{0,4}(?:but|however|wait|actually|hmm|no,|correction|on second thought)\b", re.IGNORECASE)
 _REFUSAL: Final = re.compile(
-    r"\b(?:sorry|cannot|can['’]?t|unable|impossible|uncertain|unclear|unknown|not (?:possible|enough|clear|sure|able"
-    r"|provide)"
-    r"|(?:hard|difficult) to (?:say|tell|determine)|(?:do|does|did)(?: not|n['’]t) (?:know|see|provide|show|have"
-    r"|contain"
-    r"|include|specify)|no (?:information|answer|way))\b",
+    r"\b(?:sorry|cannot|can['’]?t|unable|impossible|uncertain|unclear|unknown|not (?:possible|clear|sure|able"
+    r"|provided?|known)"
+    r"|not enough (?:information|context|data|detail)|(?:hard|difficult) to (?:say|tell|determine|know)"
+    r"|(?:do|does|did)(?: not|n['’]t) (?:know|see any|provide|specify|clearly|contain (?:enough|any)|give (?:enough"
+    r"|any))"
+    r"|no (?:information|answer|way|specific))\b",
     re.IGNORECASE,
 )
 # A line of a table, a list or a program's output, a rule, a heading.
@@ -40,6 +41,7 @@ _NUMBER: Final = (
     r"|seventeen"
     r"|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)\b(?! of (?:the|these|those|them)\b))"
 )
+_NUMBER_NEXT: Final = re.compile(rf"\s{_NUMBER}", re.IGNORECASE)
 _ROUGHLY: Final = (
     r"(?:(?:also|only|exactly|about|approximately|around|roughly|just|then|now|simply|equal to|a total of|indeed"
     r"|therefore"
@@ -53,19 +55,50 @@ _PREDICATE: Final = re.compile(
 _SUBJECT: Final = re.compile(
     rf"(?:{_CONCLUDING})?,? ?([-+]?[€£¥]?[0-9][0-9.,]{{0,20}}) (?:is|are|was|were) (?:the|an?)\b", re.IGNORECASE
 )
+# "In the list, 3 pupils jumped at least 140 cm."
+_LEADING: Final = re.compile(
+    r"(?:in [^,]{1,60}, )?([0-9]{1,9}) [a-z]{3,}(?: [a-z]+){1,6}? (?:at least|at most|more than|less than|fewer than"
+    r"|above|below"
+    r"|over|under|between)\b",
+    re.IGNORECASE,
+)
 _EXISTENCE: Final = re.compile(rf"\bthere (?:is|are|was|were|will be|would be) {_ROUGHLY}{_NUMBER}", re.IGNORECASE)
 _RESULT: Final = re.compile(r"(?<=[^\s=≈<>≤≥!]) ?[=≈] ?(?=[-+]?[€£¥]?[0-9])")
 # What restates the question or explains: the value ends before it.
 _TAIL: Final = re.compile(
-    r"[,;:] | \(|\b(?:that|which|who|whose|where|when|while|with|without|in|on|at|for|from|between|among|by|after"
+    r"[,;:] | \(|\band (?=(?:they|it|these|those|both|all|each|none|is|are)\b)|\b(?:that|which|who|whose|where|when"
+    r"|while|with|without|in|on|at|for|from|between|among|by|after"
     r"|before"
     r"|because|since|as|inside|left of|right of|behind|under|per|according|above|over|below(?! (?:zero|freezing|the))"
-    r"|(?:smaller|larger|greater|higher|lower|older|younger|longer|shorter|taller) than)\b",
+    r"|of|(?:smaller|larger|greater|higher|lower|older|younger|longer|shorter|taller) than)\b",
     re.IGNORECASE,
+)
+_MID_CONCLUSION: Final = re.compile(r", (?:so|thus|therefore|hence)\b,?\s", re.IGNORECASE)
+_SUBORDINATE: Final = re.compile(
+    r"(?:since|because|as|given that|after)\b(?:[^.]|\.(?=[0-9]))*?, (?=[a-z])", re.IGNORECASE
+)
+# Not "the two bars", which says which, nor "one of them"; and "one" is a pronoun more often than a count.
+_COUNT: Final = re.compile(
+    r"(?<!\bthe )(?<!\bthese )(?<!\bthose )(?<!\bboth )(?<!\bother )(?<!\bof )(?<!\btheir )(?<!\blast )(?<!\bfirst )"
+    r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
+    r"|eighteen"
+    r"|nineteen|twenty)\b(?!-| (?:hundred|thousand|million|of the|of these|of them))",
+    re.IGNORECASE,
+)
+_MORE: Final = re.compile(
+    r"\b(?:more|less|fewer|than|half|twice|times|least|most|between|over|under|hundred|thousand|million|dozen|not|no"
+    r"|never"
+    r"|one|and|or)\b",
+    re.IGNORECASE,
+)
+# "2 more red balls than blue ones": the difference that was asked for; "2 more than 5" is another number.
+_DIFFERENCE: Final = re.compile(
+    r"([0-9][0-9.,]{0,20}|[a-z]+) (?:more|fewer|less) [^0-9]{2,}\bthan [^0-9]*$", re.IGNORECASE
 )
 # A condition or a doubt: what follows is not said to be so.
 _DOUBT: Final = re.compile(
-    r"\b(?:cannot|can['’]t|if|unless|whether|unable|impossible|maybe|perhaps|might|could|suppose|assum(?:e|ing|ed)"
+    r"\b(?:cannot|can['’]t|if(?! (?:we|you|one)\b)|unless|whether|unable|impossible|maybe|perhaps|might|could"
+    r"|suppose|assum(?:e|ing|ed)"
     r"|either"
     r"|neither|nor)\b|\b(?:is|are|was|were|do|does|did)(?: not|n['’]t)\b",
     re.IGNORECASE,
@@ -78,6 +111,8 @@ _PREMISE: Final = re.compile(
 )
 _RELATIVE: Final = re.compile(r"\b(?:that|which|who)\b[^,]{0,80}", re.IGNORECASE)
 _SEVERAL: Final = re.compile(r"[,;](?![0-9]{3}(?![0-9]))|\b(?:and|or)\b", re.IGNORECASE)
+_MOST_VALUES: Final = 8
+"""A sentence of more has no one value; and each is looked at up to the sentence's end."""
 _MOST_SENTENCES: Final = 400
 
 
@@ -136,8 +171,10 @@ def is_refusal(text: str) -> bool:
 
 
 def is_statement(text: str) -> bool:
-    """Whether a text says something of the picture: some words, and no refusal."""
-    return len(_WORD.findall(text[:MAX_LENGTH])) > 2 and not is_refusal(text[:MAX_LENGTH])
+    """Whether a text says something of the picture: some words, and neither a question nor a refusal."""
+    said = text[:MAX_LENGTH].strip()
+    asks = said.partition("\n")[0].rstrip().endswith("?")
+    return len(_WORD.findall(said)) > 2 and not asks and not is_refusal(said)
 
 
 def stated_value(sentence: str) -> str | None:
@@ -148,27 +185,58 @@ def stated_value(sentence: str) -> str | None:
     """
     if len(sentence) > MAX_LENGTH:
         return None
-    if stated_quantity(sentence) is not None:
-        return sentence
     text = plain(sentence)
+    whole = stated_quantity(sentence)
+    counted = _EXISTENCE.search(text) if whole is not None else None
+    if whole is not None and (counted is None or _value_at(text[counted.end() :]) is None):
+        return sentence
+    if whole is not None and (value := _value_in_clause(text)):
+        stated = stated_quantity(value)
+        return sentence if stated is not None and stated.value == whole.value else value
+    concluding = list(_MID_CONCLUSION.finditer(text))
+    main = concluding[-1] if concluding else _SUBORDINATE.match(text)
+    if main is not None and (value := _value_in_clause(text[main.end() :])):
+        return value
+    return _value_in_clause(text)
+
+
+def _value_in_clause(text: str) -> str | None:
     subject = _SUBJECT.match(text)
     if subject is not None and stated_quantity(subject[1]) is not None:
         return subject[1]
-    existence = _EXISTENCE.search(text)
-    starts = [existence.end()] if existence else [match.end() for match in _PREDICATE.finditer(text)]
+    leading = _LEADING.match(text)
+    if leading is not None and stated_quantity(leading[1]) is not None:
+        return leading[1]
+    starts = [match.end() for match in _EXISTENCE.finditer(text)]
+    starts = starts or [match.end() for match in _PREDICATE.finditer(text)]
     if not starts:
         results = [match.end() for match in _RESULT.finditer(text)]
         one_chain = results and not _SEVERAL.search(text, results[0], results[-1])
         starts = results[-1:] if one_chain else []
-    if not starts or _DOUBT.search(_RELATIVE.sub("", text[: starts[0]])):
+    if not starts:
+        return _counted(text)
+    if len(starts) > _MOST_VALUES or _DOUBT.search(_RELATIVE.sub("", text[: starts[0]])):
         return None
     values = {_value_at(text[start:]) for start in starts}
     return values.pop() if len(values) == 1 else None
 
 
+def _counted(text: str) -> str | None:
+    """The only number word of a sentence without digits, if it counts something: "I see eight lamps"."""
+    words = list(_COUNT.finditer(text))
+    if len(words) != 1 or any(map(str.isdigit, text)) or _DOUBT.search(text) or _MORE.search(text):
+        return None
+    return words[0][1]
+
+
 def _value_at(text: str) -> str | None:
     """The value that a text begins with, if what follows it restates or explains."""
+    difference = _DIFFERENCE.match(text)
+    if difference and stated_quantity(difference[1]) is not None:
+        return difference[1]
     tail = _TAIL.search(text)
     value = text[: tail.start()].strip() if tail else text
+    if tail and tail[0] == "of" and _NUMBER_NEXT.match(text, tail.end()):
+        return None  # "two rows of four"
     several = _SEVERAL.search(value) or (tail and tail[0][0] in ",;" and text[tail.end() :].lstrip()[:1].isdigit())
     return None if several or stated_quantity(value) is None else value

@@ -168,7 +168,7 @@ def _is_bare(line: str, *, expression: bool) -> bool:
         return False
     if read_quantity(line) is not None:
         return True
-    if "=" in line and len(_WORD.findall(line)) < 3 and stated_quantity(line) is not None:
+    if "=" in line and len(_WORD.findall(line)) < 3 and not is_premise(line) and stated_quantity(line) is not None:
         return True
     return expression and is_value(plain(line))
 

@@ -69,7 +69,8 @@ def judge_answer(
 def _without_answer(state: State, said: str, wanted: Wanted, choices: Sequence[str]) -> Judgement:
     """The judgement of what holds no answer; a statement that leaves yes or no to be inferred needs a judge."""
     asked = wanted == "yes_no" or (choices and {plain(choice).casefold() for choice in choices} <= _YES_NO)
-    reason: Reason | None = "statement" if state == "unparsed" and asked and is_statement(said) else None
+    inferred = state == "unparsed" and asked and is_statement(said) and yes_or_no(said) is None
+    reason: Reason | None = "statement" if inferred else None
     return Judgement(state=state, extracted=None, correct=False, grader=GRADER, reason=reason)
 
 

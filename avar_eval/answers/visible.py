@@ -9,7 +9,7 @@ from avar_eval.answers.markup import boxed
 # As R1 and its kin write it, Magistral ([THINK]), Kimi (◁think▷), Seed (<seed:think>), EXAONE (<thought>), Sky-T1 and
 # OpenThoughts (<|begin_of_thought|>), MedGemma (<unused94>), gpt-oss (its channels).
 _THOUGHT: Final = re.compile(
-    r"[<\[◁＜]\s?(?P<close>/?)\s?(?:[a-z]{1,20}:)?think(?:ing)?\s?[>\]▷＞]"
+    r"[<\[◁＜]\|?\s?(?P<close>/?)\s?(?:[a-z]{1,20}:)?think(?:ing)?\s?\|?[>\]▷＞]"
     r"|<(?P<closes>/?)\s?(?:thoughts?|reasoning|scratchpad|inner_?thoughts?)\s?>"
     r"|<\|(?:begin_of_thought|(?P<ends>end_of_thought))\|>"
     r"|<unused9(?:4|(?P<unused>5))>"
@@ -30,7 +30,9 @@ _NEXT_QUESTION: Final = re.compile(
     r"^[ \t]{0,8}[#*_>\-]{0,6}[ \t]{0,2}(?:\d{1,3}[.)] )?(?:<\|?user\|?>|\[INST\]"
     r"|(?:(?:new|next|another|follow-?up|similar|practice|further|extra|bonus) )?"
     r"(?:question|problem|exercise|q|human|user|instruction|student|问题|题目|例题|用户)"
-    r"[ ]?(?:#?\d{1,3})?[*_]{0,3} ?[:：])",
+    r"[ ]?(?:#?\d{1,3})?[*_]{0,3} ?[:：]"
+    r"|(?:(?<=#)|(?<=# ))(?:(?:new|next|another|follow-?up|similar|practice|further|extra|bonus) )?(?:question"
+    r"|problem)\b[^\n]{0,20}$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _MOST_QUESTIONS: Final = 3
@@ -56,7 +58,7 @@ def visible_text(response: str, *, cut: bool) -> str | None:
 
 def before_invented_questions(visible: str) -> Iterator[str]:
     """What stands before each of the first lines that put a question ("Question: …", "User: …"), if anything does."""
-    if ":" not in visible and "：" not in visible and "[INST]" not in visible and "<" not in visible:
+    if not any(mark in visible for mark in (":", "：", "#", "<", "[INST]")):
         return
     found = 0
     for question in _NEXT_QUESTION.finditer(visible):

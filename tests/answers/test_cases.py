@@ -27,6 +27,7 @@ def test_case(case: dict[str, Any]) -> None:
         finish_reason=case.get("finish_reason"),
     )
     assert (judgement.state, judgement.extracted, judgement.correct) == (case["state"], case["text"], case["correct"])
+    assert judgement.reason == case.get("reason")
     assert judgement.grader == GRADER
 
 
