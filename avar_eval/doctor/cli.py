@@ -11,6 +11,7 @@ import typer
 from avar_eval.command_line import AttnImplementationOption, DeviceOption, DtypeOption, check_choice, interruptible
 from avar_eval.doctor.shapes import find_shape
 from avar_eval.errors import UsageError
+from avar_eval.terminal import InertConsole, say
 
 _SHORTEST, _LONGEST = 64, 1 << 17
 
@@ -43,16 +44,14 @@ def doctor(
     asked = None if lengths is None else _lengths(lengths)
     # Libraries print, and standard output is for the report.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
-        from rich.console import Console
-
         from avar_eval.doctor.checks import machine_and_checks
         from avar_eval.doctor.examine import examine
         from avar_eval.doctor.report import print_report
 
-        with Console(stderr=True).status("") as status:  # on a terminal
+        with InertConsole(stderr=True).status("") as status:  # on a terminal
             machine, checks = examine(shape, asked, device, dtype, attn_implementation, vllm, status.update)
     if as_json:
-        typer.echo(json.dumps(machine_and_checks(machine, checks), ensure_ascii=False))
+        say(json.dumps(machine_and_checks(machine, checks), ensure_ascii=False))
     else:
         print_report(machine, checks)
     if checks.counts()["failed"]:

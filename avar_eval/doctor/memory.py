@@ -14,6 +14,7 @@ from pathlib import Path
 
 from avar_eval.doctor.checks import UnavailableError
 from avar_eval.doctor.shapes import Shape
+from avar_eval.terminal import say
 
 _PROCESS = Path("/proc/self")
 _GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -62,7 +63,7 @@ def _main(shape: Shape, implementation: str, dtype: str, lengths: Sequence[int])
             (_PROCESS / "clear_refs").write_text("5", encoding="utf-8")
             workload.forward(queries)
             peaks[queries or "plain"] = _peak_resident()
-        print(json.dumps([tokens, peaks]))
+        say(json.dumps([tokens, peaks]))
 
 
 if __name__ == "__main__":

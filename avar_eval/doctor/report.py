@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from avar_eval.doctor.checks import Check, Checks
+from avar_eval.terminal import InertConsole
 
 WIDTH = 80
 _MARKS = {"measured": "ok", "unavailable": "–", "failed": "FAILED"}
@@ -23,7 +24,7 @@ _EXACTNESS = ("normaliser", "masses", "gradients")
 
 def print_report(machine: Mapping[str, Any], checks: Checks) -> None:
     """One table a subject, below it what could not be checked or failed and why; a last line counts."""
-    console = Console(markup=False, highlight=False, width=WIDTH)
+    console = InertConsole(markup=False, highlight=False, width=WIDTH)
     _print_machine(console, machine)
     by_subject: dict[str, list[Check]] = defaultdict(list)
     for check in checks.made:
