@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import filelock
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -27,6 +27,8 @@ from avar_eval.errors import AvarError
 from avar_eval.outcomes import JudgeOutcome, Outcome
 
 RECORDS_NAME = "records.jsonl"
+AT_ONCE = 256
+"""Records that are in memory together where all of them are gone through."""
 RANK_RECORDS = "records.rank*.jsonl"
 
 
@@ -175,7 +177,8 @@ class RecordBook:
         except OSError as error:
             self._lock.release()
             raise RecordBookError(f"cannot open {self.path}: {error.strerror}") from error
-        self._records: dict[str, Record] = {}
+        self._first_file: int | None = None
+        self._places: dict[str, _Place] = {}
         self._lines = 0
         try:
             self._load()
@@ -194,50 +197,69 @@ class RecordBook:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._places)
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self._records.values())
+        return map(self._read, self._places.values())
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
 
     def get(self, key: str) -> Record | None:
-        """The newest record of this key, or None."""
-        return self._records.get(key)
+        """The newest record of this key, read from the disk, or None."""
+        place = self._places.get(key)
+        return None if place is None else self._read(place)
 
     def append(self, records: Sequence[Record]) -> None:
         """Append records with one write and flush them to the disk; on failure the file is as it was before."""
-        data = "".join(record.model_dump_json() + "\n" for record in records).encode()
+        lines = [f"{record.model_dump_json()}\n".encode() for record in records]
         before = os.fstat(self._file).st_size
         try:
-            _write_all(self._file, data)
+            _write_all(self._file, b"".join(lines))
             os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, before)
             raise self.cannot_append(self.path, error) from error
-        self._records.update((record.key, record) for record in records)
+        offset = before
+        for record, line in zip(records, lines, strict=True):
+            self._places[record.key] = _Place(self._file, offset, len(line))
+            offset += len(line)
         self._lines += len(records)
 
     def take_in_ranks(self) -> None:
         """Move what other ranks have written into the book; nobody may be writing. Doing it twice changes nothing."""
         for path in sorted(self.path.parent.glob(RANK_RECORDS)):
-            changed = [record for record in read_records(path).values() if self.get(record.key) != record]
+            changed = []
+            for record in stream_records(path):
+                if self.get(record.key) != record:
+                    changed.append(record)
+                if len(changed) == AT_ONCE:
+                    self.append(changed)
+                    changed = []
             if changed:
                 self.append(changed)
             path.unlink()
 
     def read_first(self) -> None:
         """See what the first rank's book holds now, which is also what this one has written; nobody may be writing."""
-        self._records = read_records(self.path.with_name(RECORDS_NAME))
-        self._lines = len(self._records)
-        self._file, old = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), self._file
-        os.close(old)
+        self._close()
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        first = self.path.with_name(RECORDS_NAME)
+        try:
+            self._first_file = os.open(first, os.O_RDONLY)
+        except OSError as error:
+            raise RecordBookError(f"{first} cannot be read: {error.strerror}") from error
+        self._places = {record.key: _Place(self._first_file, *where) for where, record in _stream(first)}
+        self._lines = len(self._places)
 
     def add_judged(self, outcomes: Mapping[str, JudgeOutcome], model: str) -> None:
         """Write what a judge model found, by key, into the records, where it is not there yet."""
         changed = []
         for key, outcome in outcomes.items():
             judge = JudgeRecord(model=model, **asdict(outcome))
-            if self._records[key].judge != judge:
-                changed.append(self._records[key].model_copy(update={"judge": judge}))
+            record = self._read(self._places[key])
+            if record.judge != judge:
+                changed.append(record.model_copy(update={"judge": judge}))
         if changed:
             self.append(changed)
 
@@ -251,7 +273,7 @@ class RecordBook:
     def close(self) -> None:
         """Drop superseded lines, if any, and let go of the folder."""
         try:
-            if self.rank == 0 and self._lines > len(self._records):
+            if self.rank == 0 and self._lines > len(self._places):
                 self._compact()
             elif self.rank != 0 and os.fstat(self._file).st_size == 0:
                 self.path.unlink(missing_ok=True)
@@ -259,20 +281,40 @@ class RecordBook:
             self._release()
 
     def _release(self) -> None:
-        os.close(self._file)
+        self._close()
         self._lock.release()
 
+    def _close(self) -> None:
+        os.close(self._file)
+        if self._first_file is not None:
+            os.close(self._first_file)
+            self._first_file = None
+
     def _load(self) -> None:
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        for record in _parsed(self.path, data[:whole]):
-            self._records[record.key] = record
+        end = 0
+        for where, record in _stream(self.path):
+            self._places[record.key] = _Place(self._file, *where)
             self._lines += 1
-        if whole < len(data):
-            os.ftruncate(self._file, whole)
+            end = sum(where)
+        if end < os.fstat(self._file).st_size:
+            os.ftruncate(self._file, end)
+
+    def _read(self, place: "_Place") -> Record:
+        return Record.model_validate_json(os.pread(place.file, place.length, place.offset))
 
     def _compact(self) -> None:
-        write_atomically(self.path, (record.model_dump_json() + "\n" for record in self._records.values()))
+        write_atomically(
+            self.path,
+            (os.pread(place.file, place.length, place.offset).decode() for place in self._places.values()),
+        )
+
+
+class _Place(NamedTuple):
+    """Where a record's line stands: 20,000 records with their token ids are a gigabyte, their places two megabytes."""
+
+    file: int
+    offset: int
+    length: int
 
 
 def read_records(path: Path) -> dict[str, Record]:
@@ -280,22 +322,38 @@ def read_records(path: Path) -> dict[str, Record]:
 
     Raises RecordBookError for a file that cannot be read and for a line that is not a record.
     """
+    return {record.key: record for _, record in _stream(path)}
+
+
+def stream_records(path: Path) -> Iterator[Record]:
+    """The records of a file that nobody writes to, one at a time, older ones before those that supersede them.
+
+    A torn last line is left out. Raises as `read_records` does.
+    """
+    return (record for _, record in _stream(path))
+
+
+def _stream(path: Path) -> Iterator[tuple[tuple[int, int], Record]]:
+    """Each record and where its line stands, as offset and length."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            offset = 0
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    yield (offset, len(line)), _parsed(path, number, line)
+                offset += len(line)
     except OSError as error:
         raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
-    return {record.key: record for record in _parsed(path, data[: data.rfind(b"\n") + 1])}
 
 
-def _parsed(path: Path, lines: bytes) -> Iterator[Record]:
-    for number, line in enumerate(lines.splitlines(), start=1):
-        try:
-            yield Record.model_validate_json(line)
-        except ValidationError as error:
-            raise RecordBookError(
-                f"{path}, line {number} is not a record ({_first_problem(error)}); nothing was changed: "
-                "mend or delete that line, or choose another --output"
-            ) from error
+def _parsed(path: Path, number: int, line: bytes) -> Record:
+    try:
+        return Record.model_validate_json(line)
+    except ValidationError as error:
+        raise RecordBookError(
+            f"{path}, line {number} is not a record ({_first_problem(error)}); nothing was changed: "
+            "mend or delete that line, or choose another --output"
+        ) from error
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -22,7 +22,7 @@ numpy alone:
 import base64
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -222,8 +222,15 @@ def _cut_torn_line(file: BinaryIO) -> None:
 
 def read_lines(path: Path) -> dict[str, dict[str, Any]]:
     """Key -> line of an attention.jsonl, arrays as numpy's; a torn last line, as a killed run leaves, is ignored."""
-    whole = [text for text in path.read_text(encoding="utf-8").splitlines(keepends=True) if text.endswith("\n")]
-    return {line["key"]: {name: _read(value) for name, value in line.items()} for line in map(json.loads, whole)}
+    return {line["key"]: line for line in stream_lines(path)}
+
+
+def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of an attention.jsonl as `read_lines` gives them, one at a time; a later one supersedes an earlier."""
+    with path.open("rb") as file:
+        for text in file:
+            if text.endswith(b"\n"):
+                yield {name: _read(value) for name, value in json.loads(text).items()}
 
 
 def _array(values: Tensor) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from avar_eval.attention.record import ATTENTION_NAME, Queries, read_lines
+from avar_eval.attention.record import ATTENTION_NAME, Queries, stream_lines
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.records import RECORDS_NAME, QueryAttention, Record, RecordBookError, read_records
+from avar_eval.records import RECORDS_NAME, QueryAttention, Record, RecordBookError, stream_records
 from avar_eval.results import Metric, Results, read_asked, read_results
 from avar_eval.stats import mean
 
@@ -74,17 +74,17 @@ class MeasuredRun:
         if missing:
             raise UsageError(f"{folder} has no {missing[0]}: it asked {', '.join(self.results.tasks)}")
         self.tasks = list(tasks or self.results.tasks)
-        book = read_records(folder / RECORDS_NAME)
+        asked = [key for of in read_asked(folder, self.tasks).values() for key in of.keys]
+        found: dict[str, Record | None] = dict.fromkeys(asked)
+        for record in stream_records(folder / RECORDS_NAME):
+            if record.key in found:
+                found[record.key] = record.model_copy(update={"prompt_token_ids": [], "response_token_ids": []})
         self.records: dict[Row, Record] = {}
-        for asked in read_asked(folder, self.tasks).values():
-            for key in asked.keys:
-                if key not in book:
-                    raise RecordBookError(
-                        f"{folder / RECORDS_NAME} lacks records of this run: run the evaluation again"
-                    )
-                record = book[key]
-                if record.attention is not None:
-                    self.records[record.task, record.row_id, record.sample] = record
+        for known in found.values():
+            if known is None:
+                raise RecordBookError(f"{folder / RECORDS_NAME} lacks records of this run: run the evaluation again")
+            if known.attention is not None:
+                self.records[known.task, known.row_id, known.sample] = known
         if not self.records:
             raise ProfileError(f"{folder} has no measured attention: run it again with --attention on, not with an API")
 
@@ -140,12 +140,9 @@ def _shares(seen: Sequence[QueryAttention]) -> dict[str, float]:
 
 def _along(folder: Path, keys: Sequence[str]) -> tuple[list[float | None], int]:
     """The mean over responses of each part's mean score, and how many scores were beyond float16."""
-    lines = _attention_lines(folder)
+    by_response = _response_scores(folder, keys)
     parts, beyond = [], 0
-    for key in keys:
-        if key not in lines:
-            raise ProfileError(f"{folder / ATTENTION_NAME} lacks responses of this run: {_ANEW}")
-        scores = response_scores(lines[key])
+    for scores in by_response:
         if scores.size:
             beyond += int(np.isinf(scores).sum())
             parts.append(in_parts(np.minimum(scores, LARGEST_FLOAT16)))
@@ -157,14 +154,22 @@ def _along(folder: Path, keys: Sequence[str]) -> tuple[list[float | None], int]:
     return [float(total / n) if n else None for total, n in zip(sums, known.sum(0), strict=True)], beyond
 
 
-def _attention_lines(folder: Path) -> dict[str, dict[str, Any]]:
+def _response_scores(folder: Path, keys: Sequence[str]) -> list[Float[np.ndarray, " tokens"]]:
+    """The scores of each response's tokens, of the newest line of each key."""
     path = folder / ATTENTION_NAME
+    found: dict[str, Float[np.ndarray, " tokens"] | None] = dict.fromkeys(keys)
     try:
-        return read_lines(path)
+        for line in stream_lines(path):
+            if line["key"] in found:
+                found[line["key"]] = response_scores(line)
     except OSError as error:
         raise ProfileError(f"{path} cannot be read ({error.strerror}): {_ANEW}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ProfileError(f"{path} is damaged ({error}): {_ANEW}") from error
+    known = [scores for scores in found.values() if scores is not None]
+    if len(known) < len(found):
+        raise ProfileError(f"{path} lacks responses of this run: {_ANEW}")
+    return known
 
 
 def response_scores(line: Mapping[str, Any]) -> Float[np.ndarray, " tokens"]:

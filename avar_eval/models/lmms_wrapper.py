@@ -28,7 +28,7 @@ from avar_eval.names import run_name
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
-from avar_eval.records import AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
+from avar_eval.records import AT_ONCE, AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import catalog, judge_of
 from avar_eval.terminal import note
@@ -201,7 +201,7 @@ class Avar(lmms):  # type: ignore[misc]
         self.refused.setdefault(task, {})[row_id] = reason
 
     def _ask_missing(self, questions: Sequence[Question], all_questions: int) -> None:
-        missing = [question for question in questions if self.book.get(question.key) is None]
+        missing = [question for question in questions if question.key not in self.book]
         if missing:
             self.backend.load()  # before the clock of the bar starts
         done, own = len(questions) - len(missing), -(-len(missing) // self.ranks.count)
@@ -247,7 +247,7 @@ class Avar(lmms):  # type: ignore[misc]
                 readable, inputs = self._readable(batch)
                 self._refusals_left(all_questions)
                 answered = self._answer(self.backend, readable, inputs) if readable else []
-                yield [record for record in answered if self.book.get(record.key) is None]
+                yield [record for record in answered if record.key not in self.book]
         elif missing:
             for number, answer in self.backend.answer(missing, self.decoding, self._refusals_left(all_questions)):
                 if isinstance(answer, Refusal):
@@ -262,7 +262,7 @@ class Avar(lmms):  # type: ignore[misc]
         return self.observer
 
     def _is_refused(self, question: Question) -> bool:
-        return self.book.get(question.key) is None and question.row_id in self.refused.get(question.task, {})
+        return question.key not in self.book and question.row_id in self.refused.get(question.task, {})
 
     def _recorded(self, question: Question) -> Record:
         record = self.book.get(question.key)
@@ -271,9 +271,10 @@ class Avar(lmms):  # type: ignore[misc]
         return record
 
     def _reported(self, question: Question) -> Record:
-        """The record without attention that only an earlier run asked for: results depend on nothing but this run."""
+        """The record without what results do not need: token ids, and attention that only an earlier run asked for."""
         record = self._recorded(question)
-        return record if question.measured else record.model_copy(update={"attention": None})
+        unneeded: dict[str, Any] = {"prompt_token_ids": [], "response_token_ids": []}
+        return record.model_copy(update=unneeded | ({} if question.measured else {"attention": None}))
 
     def _questions(self, requests: Sequence[Instance]) -> list[Question | None]:
         """The requests' questions; None for one whose pictures or text cannot be read, which is then refused."""
@@ -357,13 +358,13 @@ class Avar(lmms):  # type: ignore[misc]
         batches = list(self._batches(questions))
         if all(self._is_begun(lane) for lane in self.ranks.lanes(batches)):
             lane = self.ranks.lane(batches)
-            return [batch for batch in lane if any(self.book.get(question.key) is None for question in batch)]
-        missing = [question for question in questions if self.book.get(question.key) is None]
+            return [batch for batch in lane if any(question.key not in self.book for question in batch)]
+        missing = [question for question in questions if question.key not in self.book]
         return self.ranks.lane(list(self._batches(missing)))
 
     def _is_begun(self, lane: Sequence[Sequence[Question]]) -> bool:
         """Whether all that is recorded of these batches comes before all that is not."""
-        present = [self.book.get(question.key) is not None for batch in lane for question in batch]
+        present = [question.key in self.book for batch in lane for question in batch]
         return all(present[: sum(present)])
 
     def _batches(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
@@ -427,6 +428,9 @@ class Avar(lmms):  # type: ignore[misc]
             judgement = _judge(question, record.response, record.finish_reason)
             if judgement != record.judgement:
                 changed.append(record.model_copy(update={"judgement": judgement}))
+            if len(changed) == AT_ONCE:
+                self.book.append(changed)
+                changed = []
         if changed:
             self.book.append(changed)
 
