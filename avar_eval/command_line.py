@@ -17,6 +17,10 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.terminal import note, tame_libraries
 
 _CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_OF_THE_PLACE: Final = (
+    errno.ENAMETOOLONG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EIO
+)  # fmt: skip
+"""What is wrong with a place that the user has named, whoever finds it; a file that is missing may be our fault."""
 
 
 def expanded(path: Path | None) -> Path | None:
@@ -134,6 +138,9 @@ def _run(app: typer.Typer, name: str) -> None:
         note(f"{name}: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
+        if error.filename is not None and error.errno in _OF_THE_PLACE:
+            note(f"{name}: {str(error.filename)[:200]}: {error.strerror}")
+            sys.exit(1)
         # Our own files' errors have names by now, and other people's name their file.
         if error.filename is not None or error.errno not in _CANNOT_WRITE:
             raise

@@ -1,5 +1,6 @@
 """Reading image files, and a picture as every model is given it: in evaluation, in a look and in training alike."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ class OutsideError(AvarError):
 
 def open_picture(source: Path | BytesIO) -> Image.Image:
     """Pillow's `Image.open` for files that others made. Raises what it raises, also for a format of no kind we open."""
+    if isinstance(source, Path) and not source.is_file():  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "it is no file", str(source))
     return Image.open(source, formats=FORMATS)
 
 

@@ -25,6 +25,7 @@ from avar_eval.answers import Reason, State
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.outcomes import JudgeOutcome, Outcome
+from avar_eval.user_files import open_file
 
 RECORDS_NAME = "records.jsonl"
 AT_ONCE = 256
@@ -336,7 +337,7 @@ def stream_records(path: Path) -> Iterator[Record]:
 def _stream(path: Path) -> Iterator[tuple[tuple[int, int], Record]]:
     """Each record and where its line stands, as offset and length."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             offset = 0
             for number, line in enumerate(file, start=1):
                 if line.endswith(b"\n"):

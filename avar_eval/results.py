@@ -23,6 +23,7 @@ from avar_eval.records import AttentionSummary, Record
 from avar_eval.stats import Estimate, mean
 from avar_eval.tasks.groups import Group, group_mean, groups
 from avar_eval.terminal import note
+from avar_eval.user_files import parse_json, read_text
 
 RESULTS_NAME = "results.json"
 ASKED_NAME = "asked.json"
@@ -132,7 +133,7 @@ def read_results(folder: Path) -> Results:
     """The results of a finished run in its folder. Raises ResultsError."""
     path = folder / RESULTS_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path))
         return Results.model_validate({"schema_version": data.pop("schema"), **data})
     except FileNotFoundError:
         raise ResultsError(f"{folder} holds no finished run: it has no {RESULTS_NAME}") from None
@@ -286,7 +287,7 @@ def read_asked(folder: Path, tasks: Iterable[str]) -> dict[str, Asked]:
     """Which records belong to each of the tasks. Raises ResultsError, also for a run of before that was written."""
     path = folder / ASKED_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path))
         return {task: Asked.model_validate(data[task]) for task in tasks}
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise ResultsError(

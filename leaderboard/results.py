@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from avar_eval.errors import AvarError
+from avar_eval.user_files import read_bytes
 
 SCHEMA_VERSION = 1
 
@@ -138,7 +139,7 @@ class Results(_Part):
 def read_results(path: Path) -> tuple[Results, bytes]:
     """A run's results and the bytes they were read from. Raises ResultsFileError, which names the file."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         raise ResultsFileError(f"there is no file {path}; give the results.json of a finished run") from None
     except IsADirectoryError:

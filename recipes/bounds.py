@@ -1,6 +1,5 @@
 """What numbers a recipe's options may have, checked before anything is loaded."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from avar_eval.errors import UsageError
 from avar_eval.models.registry import find_model
 from avar_eval.recipes.recipe import Recipe
+from avar_eval.user_files import parse_json, read_text
 
 
 class _Bound(NamedTuple):
@@ -87,7 +87,7 @@ def decoder_layers(recipe: Recipe) -> int | None:
     entry = find_model(model)
     path = Path(model) if entry is None else entry.path
     if path is not None and (path / "config.json").is_file():
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = parse_json(read_text(path / "config.json"))
         count: int | None = config.get("text_config", config).get("num_hidden_layers")
         return count
     return None if recipe.card.architecture is None else recipe.card.architecture.layers

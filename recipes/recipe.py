@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.errors import UsageError
@@ -15,6 +14,7 @@ from avar_eval.models.checkpoint import check_model_name
 from avar_eval.names import unknown_name
 from avar_eval.recipes.memory import Architecture
 from avar_eval.recipes.sources import check_source
+from avar_eval.user_files import parse_yaml, read_text
 
 SHIPPED = Path(__file__).parent / "configs"
 
@@ -73,12 +73,16 @@ def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:
             raise UsageError(f"there is no recipe file {name!r}")
         raise unknown_name("recipe", name, shipped(), "(a YAML file is taken as well)")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        content = parse_yaml(read_text(path))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
         raise UsageError(f"{path} is no recipe: it needs a mapping `recipe` with method and global_batch_size")
     card = content.pop("recipe")
+    if odd := [key for key in (*content, *card) if not isinstance(key, str)]:
+        raise UsageError(f"{path}: the key {odd[0]!r} is no text: write it in quotes, or take it out")
     options = {key: _strategy(key, value) for key, value in (content | _overrides(arguments)).items()}
     card |= {key: options.pop(key) for key in ("processes", "global_batch_size") if key in options}
     try:
@@ -105,8 +109,8 @@ def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
         if not has_value:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         try:
-            given[key.replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            given[key.replace("-", "_")] = parse_yaml(value)
+        except ValueError as error:
             raise UsageError(
                 f"--{key} {value!r} cannot be read as YAML: put it into quotes within the quotes"
             ) from error

@@ -10,7 +10,6 @@ A source is one of these, or several with commas between them, read one after th
 Light until rows are read: a recipe's sources are checked before anything heavy is imported.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import listed_names, unknown_name
 from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource, super_clevr_training
 from avar_eval.terminal import note
+from avar_eval.user_files import open_file, parse_json, read_text
 
 Thoughts = Literal["anchored", "plain", "none"]
 """Of the embedded world's solutions: with visual anchors (VARD), without them, or answers alone."""
@@ -133,7 +133,7 @@ def _super_clevr(file: Path, split: str) -> Found:
     if split != "train":
         raise UsageError(f"of super_clevr only the train split is read, not {split!r}")
     try:
-        questions = json.loads(file.read_text(encoding="utf-8"))["questions"]
+        questions = parse_json(read_text(file))["questions"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingDataError(f"{file} cannot be read as questions of Super-CLEVR: {error}") from error
     return ((row, file.parent) for row in super_clevr_training(questions))
@@ -152,11 +152,11 @@ def _local(path: Path, split: str) -> Found:
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     """Rows of a JSON Lines file, one at a time, or of a JSON list."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with open_file(path) as lines:
             if path.suffix != ".json":
                 yield from _each_line(path, lines)
                 return
-            rows = json.load(lines)
+            rows = parse_json(lines.read())
     except (OSError, ValueError) as error:
         raise TrainingDataError(f"{path} cannot be read: {error}") from error
     if not isinstance(rows, list):
@@ -164,15 +164,13 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     yield from rows
 
 
-def _each_line(path: Path, lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+def _each_line(path: Path, lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TrainingDataError(
-                    f"line {number} of {path} is no JSON: {error.msg} (column {error.colno})"
-                ) from error
+                yield parse_json(line)
+            except ValueError as error:
+                raise TrainingDataError(f"line {number} of {path} is no JSON: {error}") from error
 
 
 def _table(folder: Path, split: str) -> Any:

@@ -1,6 +1,5 @@
 """The rows of a benchmark in a local folder (`--data-dir`). Light: imports neither lmms-eval nor datasets."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from avar_eval.errors import AvarError
 from avar_eval.pictures import OutsideError, open_picture, picture_path, whole_pictures_only
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import TaskEntry, function_of, hooks_of, judge_of, question_and_target
+from avar_eval.user_files import parse_json, read_text
 
 Row = dict[str, Any]
 
@@ -122,7 +122,7 @@ def pictures_of(entry: TaskEntry, row: Mapping[str, Any]) -> list[str]:
 def _read_lines(path: Path, entry: TaskEntry) -> Iterator[tuple[int, Row]]:
     """The lines with their numbers, from 1."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise DataError(f"there is no {path}: --data-dir takes a folder with one sub-folder a benchmark") from None
     except OSError as error:
@@ -135,7 +135,7 @@ def _read_lines(path: Path, entry: TaskEntry) -> Iterator[tuple[int, Row]]:
     # Not splitlines(), which also breaks at U+2028 and U+0085: JSON strings may hold those as they are.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise DataError(f"{path}, line {number} is damaged ({error}): fetch the file again") from error
         if not isinstance(row, dict) or not needed <= row.keys():

@@ -38,6 +38,7 @@ from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
 from avar_eval.records import AttentionSummary, QueryAttention, of_rank
 from avar_eval.stats import Estimate, mean
+from avar_eval.user_files import open_file, parse_json
 
 ATTENTION_NAME = "attention.jsonl"
 Queries = Literal["user", "response"]
@@ -227,10 +228,10 @@ def read_lines(path: Path) -> dict[str, dict[str, Any]]:
 
 def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of an attention.jsonl as `read_lines` gives them, one at a time; a later one supersedes an earlier."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for text in file:
             if text.endswith(b"\n"):
-                yield {name: _read(value) for name, value in json.loads(text).items()}
+                yield {name: _read(value) for name, value in parse_json(text).items()}
 
 
 def _array(values: Tensor) -> dict[str, Any]:

@@ -132,9 +132,9 @@ def check(conversation: Conversation) -> None:
 
 def read_picture(path: Path) -> Image.Image:
     """The picture as a model is given it. Raises UsageError if it is not there or not a picture."""
-    if not path.is_file():
-        raise UsageError(f"there is no image file {str(path)!r}")
     try:
+        if not path.is_file():
+            raise UsageError(f"there is no image file {str(path)!r}")
         return read_rgb(path)
     except UNREADABLE as error:
         raise UsageError(f"{str(path)!r} cannot be read as an image: {error}") from error

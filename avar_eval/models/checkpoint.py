@@ -1,7 +1,6 @@
 """A checkpoint: a model name, path or hub repository, resolved to a folder of weights and an identity."""
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.registry import ModelEntry, find_model, get_model
+from avar_eval.user_files import open_file, parse_json, read_text
 
 SUPPORTED_ARCHITECTURES = (
     "qwen2_vl",
@@ -166,6 +166,9 @@ def _check_architecture(checkpoint: Checkpoint) -> None:
     path = checkpoint.path / "config.json"
     if not path.exists():
         raise CheckpointError(f"{checkpoint.path} is not a model folder: it has no config.json")
+    for file in checkpoint.path.iterdir():  # libraries would wait for a pipe for ever
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise CheckpointError(f"{file} is a pipe or a device, no file: take it out of the model's folder")
     architecture = _read_json(path).get("model_type")
     if architecture not in SUPPORTED_ARCHITECTURES:
         raise CheckpointError(
@@ -178,7 +181,7 @@ def _check_architecture(checkpoint: Checkpoint) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     return content if isinstance(content, dict) else {}
@@ -203,7 +206,7 @@ def _folder_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(read | set(_loaded_weights(path))):
         try:
-            with file.open("rb") as opened:
+            with open_file(file) as opened:
                 sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error

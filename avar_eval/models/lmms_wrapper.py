@@ -28,7 +28,16 @@ from avar_eval.names import run_name
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
-from avar_eval.records import AT_ONCE, AttentionSummary, JudgementRecord, Record, RecordBook, Response, record_key
+from avar_eval.records import (
+    AT_ONCE,
+    AttentionSummary,
+    JudgementRecord,
+    Record,
+    RecordBook,
+    RecordBookError,
+    Response,
+    record_key,
+)
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import catalog, judge_of
 from avar_eval.terminal import note
@@ -268,6 +277,11 @@ class Avar(lmms):  # type: ignore[misc]
         record = self.book.get(question.key)
         if record is None:
             raise KeyError(f"{question.task} {question.row_id} has not been asked")
+        if (record.task, record.row_id) != (question.task, question.row_id):
+            raise RecordBookError(
+                f"{self.book.path}: the record {question.key} is of {record.task}, row {record.row_id}, and its key of "
+                f"{question.task}, row {question.row_id}: delete that line, and run the same command again"
+            )
         return record
 
     def _reported(self, question: Question) -> Record:

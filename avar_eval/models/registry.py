@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from avar_eval.endpoint.url import check_url
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import unknown_name
+from avar_eval.user_files import parse_yaml, read_text
 
 _HERE = Path(__file__).parent
 
@@ -139,12 +140,13 @@ def registry() -> dict[str, ModelEntry]:
     """All registered models by name, the user's after the package's. Raises RegistryError for a bad user's file."""
     shipped = yaml.safe_load((_HERE / "registry.yaml").read_text(encoding="utf-8"))
     entries = {name: ModelEntry(name=name, **fields) for name, fields in shipped.items()}
+    taken = {known for other in entries.values() for known in (other.name, *other.aliases)}
     path = user_models_path()
     for name, fields in _user_models(path).items():
         entry = _user_entry(path, name, fields)
-        taken = {known for other in entries.values() for known in (other.name, *other.aliases)}
         if double := taken & {entry.name, *entry.aliases}:
             raise RegistryError(f"{path}, model {name}: {min(double)!r} is already registered, choose another name")
+        taken |= {entry.name, *entry.aliases}
         entries[entry.name] = entry
     return entries
 
@@ -154,13 +156,13 @@ def _user_models(path: Path) -> dict[str, Any]:
     if not path.exists() and "AVAR_MODELS" not in os.environ:
         return {}
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = parse_yaml(read_text(path))
     except FileNotFoundError:
         raise RegistryError(f"AVAR_MODELS names {path}, and there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryError(f"the models in {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise RegistryError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise RegistryError(f"{path} is not YAML: {error}") from error
     if not isinstance(data, dict | None):
         raise RegistryError(f"{path} must map names of models to their fields")
     return data or {}

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Int
-from jinja2.exceptions import TemplateError
 from PIL.Image import Image
 from torch import Tensor
 from transformers import (
@@ -36,6 +35,10 @@ from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.sampling import OneTokenLater, RepetitionPenalty, SeededSampling
+from avar_eval.time_limit import time_limit
+
+TEMPLATE_SECONDS = 30.0
+"""What a chat template may take: its loops have ends of 100,000 each, and one in another never ends."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -88,8 +91,9 @@ class TransformersBackend:
             )
         self.processor.tokenizer.padding_side = "left"
         try:
-            self.markup = ChatMarkup(self.processor)
-        except ChatTemplateError as error:
+            with time_limit(TEMPLATE_SECONDS):
+                self.markup = ChatMarkup(self.processor)
+        except Exception as error:  # a template is a program of others: it raises anything, and may have no end
             raise BackendError(f"the chat template of {checkpoint.name} cannot be used: {error}") from error
         self._model: Any = None
         published = published_defaults(checkpoint)
@@ -169,8 +173,9 @@ class TransformersBackend:
                     raise BackendError(f"its text holds {first!r}, which is markup to {self.checkpoint.name}")
         written = [self._plain(message) for message in messages]
         try:
-            prompt: str = self.processor.apply_chat_template(written, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+            with time_limit(TEMPLATE_SECONDS):
+                prompt: str = self.processor.apply_chat_template(written, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # see above
             raise BackendError(f"the chat template of {self.checkpoint.name} refuses a prompt: {error}") from error
         return prompt
 

@@ -28,6 +28,7 @@ from avar_eval.results import (
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
+from avar_eval.user_files import open_file, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def read_stored(path: Path) -> dict[str, StoredResponse]:
     stored = {}
     for number, line in _lines(path):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             response = StoredResponse(
                 key=record["key"],
                 task=record["task"],
@@ -122,7 +123,7 @@ def read_stored(path: Path) -> dict[str, StoredResponse]:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             yield from enumerate(file, start=1)
     except OSError as error:
         raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
@@ -139,6 +140,12 @@ def run_responses(
             f"{folder / RECORDS_NAME} lacks {len(missing)} of the run's records: run the evaluation again, it asks "
             "only for those"
         )
+    for task, of in asked.items():
+        if other := next((key for key in of.keys if stored[key].task != task), None):
+            raise RecordBookError(
+                f"{folder / RECORDS_NAME}: the record {other} is of the task {stored[other].task!r}, and the run asked "
+                f"it for {task}: delete that line, and run the evaluation again"
+            )
     return {task: [stored[key] for key in of.keys] for task, of in asked.items()}
 
 
@@ -228,8 +235,14 @@ def _judgement_fields(
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder as a run does, so that none writes to it meanwhile."""
+    lock = filelock.FileLock(folder / ".lock")
     try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         raise RecordBookError(f"a run is writing to {folder}: wait for it to end") from None
+    except OSError as error:
+        raise RecordBookError(f"cannot write to {folder}: {error.strerror or error}; copy the run elsewhere") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -17,6 +17,7 @@ from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.files import rows_by_id
 from avar_eval.terminal import note
+from avar_eval.user_files import open_file
 
 UNNAMED: Final = "responses"
 """The model of lines that name none."""
@@ -142,7 +143,7 @@ def _output_line(given: GivenResponse, judgement: Judgement | None, judge: Judge
 def _read(path: Path) -> Iterator[GivenResponse]:
     number = 0
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             for number, line in enumerate(file, start=1):
                 yield _given(path, number, line)
     except OSError as error:

@@ -20,6 +20,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.atomic import write_atomically
+from avar_eval.user_files import open_file, parse_json, read_bytes
 
 COMPLETE_NAME: Final = "complete.json"
 SCORES_NAME: Final = "scores"
@@ -57,7 +58,7 @@ class TrainingRun(BaseModel):
 def read_training_run(output_dir: Path) -> TrainingRun | None:
     """What AVAR's trainers say about the run in this folder; None if they have not written there."""
     try:
-        return TrainingRun.model_validate_json((output_dir / TRAINING_RUN_NAME).read_bytes())
+        return TrainingRun.model_validate_json(read_bytes(output_dir / TRAINING_RUN_NAME))
     except (FileNotFoundError, ValidationError):
         return None
 
@@ -66,7 +67,7 @@ def mark_complete(folder: Path, step: int) -> None:
     """Say that a checkpoint is complete, after all of it has reached the disk."""
     files = {}
     for path in _files(folder):
-        with path.open("rb") as file:
+        with open_file(path) as file:
             os.fsync(file.fileno())
         files[path.relative_to(folder).as_posix()] = path.stat().st_size
     write_atomically(folder / COMPLETE_NAME, [_Complete(step=step, files=files).model_dump_json() + "\n"])
@@ -132,7 +133,7 @@ def has_weights(folder: Path) -> bool:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            names = set(json.loads(index.read_bytes())["weight_map"].values())
+            names = set(parse_json(read_bytes(index))["weight_map"].values())
         except (ValueError, KeyError, AttributeError):
             return False
         return all(_is_whole(folder / name) for name in names)
@@ -149,7 +150,7 @@ def _checkpoints(output_dir: Path) -> dict[int, Path]:
 
 def _is_complete(folder: Path, step: int, *, marked_only: bool) -> bool:
     try:
-        marker = _Complete.model_validate_json((folder / COMPLETE_NAME).read_bytes())
+        marker = _Complete.model_validate_json(read_bytes(folder / COMPLETE_NAME))
     except FileNotFoundError:
         return not marked_only and _state_has_step(folder, step) and has_weights(folder)
     except ValidationError:
@@ -159,7 +160,7 @@ def _is_complete(folder: Path, step: int, *, marked_only: bool) -> bool:
 
 def _state_has_step(folder: Path, step: int) -> bool:
     try:
-        state = json.loads((folder / "trainer_state.json").read_bytes())
+        state = parse_json(read_bytes(folder / "trainer_state.json"))
     except (FileNotFoundError, ValueError):
         return False
     return isinstance(state, dict) and state.get("global_step") == step
@@ -179,7 +180,7 @@ def _has_size(path: Path, size: int) -> bool:
 def _is_whole(path: Path) -> bool:
     """Whether a safetensors file is as long as its header says: 8 bytes of length, the header, the tensors."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, _LONGEST_HEADER)))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]

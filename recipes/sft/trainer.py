@@ -57,6 +57,8 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
     cannot be measured.
     """
 
+    _total_train_tokens: int  # TRL's
+
     def __init__(self, model: Any, args: AvarSFTConfig, **kwargs: Any) -> None:
         self._trains_attention = bool(args.alpha or args.beta)
         if self._trains_attention and kwargs.get("compute_loss_func") is not None:
@@ -70,6 +72,15 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
             self._markup = prepared_markup(self, args.attention_layers)
             self._check_first_row()
             self._step_keys = (0.0, 0.0)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        # in the state, as TRL's GRPO trainer has it: TRL's SFT would count `num_tokens` from 0 after a resume
+        self.state.num_input_tokens_seen = self._total_train_tokens
+        super()._save_checkpoint(model, trial)
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        self._total_train_tokens = max(self._total_train_tokens, self.state.num_input_tokens_seen)
+        super()._run_epoch(**kwargs)
 
     def _check_first_row(self) -> None:
         """Roles can be told from a rendered row, and it has what beta trains on."""
