@@ -68,7 +68,13 @@ def tame_libraries() -> None:
 
     def record(*args: Any, **fields: Any) -> logging.LogRecord:
         made = plain_record(*args, **fields)
-        made.msg, made.args = _without_commands(made.getMessage()), ()
+        try:
+            said = made.getMessage()
+        except (TypeError, ValueError, KeyError):  # arguments that do not fit: logging itself says so, and goes on
+            said = f"{made.msg} {made.args}"
+        made.msg, made.args = _without_commands(said), ()
+        if made.exc_info:
+            made.exc_text = _without_commands(logging.Formatter().formatException(made.exc_info))
         return made
 
     def warning(*args: Any, **fields: Any) -> str:

@@ -68,6 +68,11 @@ app = new_app("")
 @app.command()
 def main() -> None:
     logging.getLogger("transformers").warning("a model of type %s", "\\x1b]0;renamed\\x07 sk-of-the-terminal")
+    logging.getLogger("transformers").warning("%d of %s", "x \\x1b[2J")
+    try:
+        raise KeyError("sk-of-the-terminal \\x1b[2J")
+    except KeyError:
+        logging.getLogger("transformers").exception("it failed")
     warnings.warn("tensor \\x1b[2J sk-of-the-terminal")
     raise ValueError("row \\x1b[31m sk-of-the-terminal")
 run_app(app, "program")
@@ -78,7 +83,7 @@ def test_logs_warnings_and_tracebacks_are_inert() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True)
     assert done.returncode == 1
     assert b"Traceback" in done.stderr
-    assert done.stderr.count(b"***") == 3
+    assert done.stderr.count(b"***") == 4
     assert b"\x1b" not in done.stderr
     assert b"sk-of-the-terminal" not in done.stderr.replace(b'raise ValueError("row', b"")
 
