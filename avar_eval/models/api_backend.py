@@ -230,10 +230,10 @@ class ApiBackend:
         return error.kind in ("busy", "unanswered")
 
     def _enough(self, state: RetryCallState) -> bool:
-        """Whether a request has been made as often as it may."""
+        """Whether a request has been made as often as it may, or has waited as long as a response may take."""
         error = state.outcome.exception() if state.outcome else None
         late = isinstance(error, RequestError) and error.timed_out and state.attempt_number >= _TIMED_OUT_TWICE
-        return late or stop_after_attempt(1 + self.options.retries)(state)
+        return late or state.idle_for >= self.options.timeout or stop_after_attempt(1 + self.options.retries)(state)
 
     def _wait(self, state: RetryCallState) -> float:
         """Twice as long after each failure, with jitter, and no shorter than the server asks for."""

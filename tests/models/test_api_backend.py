@@ -155,6 +155,15 @@ def test_a_server_that_wants_a_long_rest_is_not_waited_for(endpoint: Endpoint) -
     assert time.monotonic() - start < 10
 
 
+def test_waits_that_a_server_asks_for_again_and_again_have_an_end(endpoint: Endpoint) -> None:
+    endpoint.busy, endpoint.retry_after = 99, "0.4"
+    start = time.monotonic()
+    with pytest.raises(BackendError, match="Rate limit reached; what is answered is kept"):
+        list(backend(endpoint, timeout=1, retries=50).answer(asked(endpoint, 1), GREEDY))
+    assert time.monotonic() - start < 10
+    assert len(endpoint.bodies) == 4
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_failing_server_is_given_up_after_the_retries_and_the_answers_are_kept(
     endpoint: Endpoint, status: int
