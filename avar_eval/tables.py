@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from avar_eval.terminal import wide_console
 
 VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 UNKNOWN = "–"
+_COLUMNS = 3
 _MOST_ROWS = 12
 """Own metrics that a table holds in full."""
 
@@ -159,7 +159,11 @@ def _print_finer(console: Console, name: str, task: TaskResult) -> None:
             cells.append(Text(f"{one} {shares} ({max(metric.n for metric in metrics)})"))
     if cells:
         console.print(f"{name}: {' | '.join(verdicts)} % (responses)", markup=False)
-        console.print(Columns(cells, padding=(0, 3), column_first=True))
+        lines = -(-len(cells) // _COLUMNS)
+        grid = Table.grid(padding=(0, 3, 0, 0))
+        for line in range(lines):
+            grid.add_row(*cells[line::lines])
+        console.print(grid)
 
 
 def _cells(metrics: Mapping[Verdict, Metric]) -> list[str]:

@@ -34,7 +34,7 @@ def test_the_umask_is_followed(tmp_path: Path) -> None:
     [
         (OSError(28, "No space left on device"), WriteError, "cannot write .*results.json: No space left on device"),
         (ValueError("line 3 is damaged"), ValueError, "line 3 is damaged"),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (KeyboardInterrupt("by the user"), KeyboardInterrupt, "^by the user$"),
     ],
 )
 def test_a_failure_leaves_the_old_file(

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from avar_eval import metrics as module
 from avar_eval.metrics import Benchmark, benchmark_metrics, majority_correct, response_metrics
 from avar_eval.outcomes import JudgeOutcome, Outcome
-from avar_eval.results import LeftOut, left_out_rows
+from avar_eval.results import LeftOut, left_out_rows, run_id
 from avar_eval.shares import Parts, Units
 from avar_eval.stats import Estimate, clustered_proportion, holm, pass_at_k
 from avar_eval.tasks.catalog import catalog
@@ -151,6 +151,14 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples: list[bool], k
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_statsmodels(ps: list[float]) -> None:
     assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
+
+
+def test_the_command_is_no_part_of_a_runs_name() -> None:
+    """The same questions to the same weights are the same run, whatever the options were called."""
+    protocol = {"model": "avar-tiny", "seed": 0, "command": "avar-eval -m avar-tiny -t shapes"}
+    assert run_id(protocol) == run_id(protocol | {"command": "avar-eval --model avar-tiny --tasks shapes"})
+    assert run_id(protocol) == run_id({name: protocol[name] for name in ("seed", "model")})
+    assert run_id(protocol) != run_id(protocol | {"seed": 1})
 
 
 MISSING = "its picture is missing"

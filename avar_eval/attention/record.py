@@ -42,6 +42,7 @@ from avar_eval.user_files import open_file, parse_json
 
 ATTENTION_NAME = "attention.jsonl"
 Queries = Literal["user", "response"]
+_BLOCK = 1 << 16
 _SETS: tuple[Queries, ...] = ("user", "response")
 
 
@@ -215,10 +216,17 @@ def _append(path: Path, lines: bytes) -> None:
 def _cut_torn_line(file: BinaryIO) -> None:
     if file.seek(0, os.SEEK_END) == 0:
         return
-    file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+    end = file.seek(-1, os.SEEK_END)
+    if file.read(1) == b"\n":
+        return
+    while end:  # a block at a time: the file may be larger than memory
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        if (found := file.read(end - start).rfind(b"\n")) >= 0:
+            file.truncate(start + found + 1)
+            return
+        end = start
+    file.truncate(0)
 
 
 def read_lines(path: Path) -> dict[str, dict[str, Any]]:

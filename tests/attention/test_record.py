@@ -25,6 +25,7 @@ from avar_eval.attention.record import (
     mean_visual_attention_score,
     read_lines,
     records_of,
+    take_in_ranks,
 )
 from avar_eval.attention.roles import Role, TokenRoles
 
@@ -242,3 +243,15 @@ def test_importing_the_package_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'misure'"):
         avar_eval.misure  # type: ignore[attr-defined] # noqa: B018
+
+
+@pytest.mark.parametrize("torn", [0, 1, 70_000, 200_000])
+@pytest.mark.parametrize("whole", [0, 1, 3])
+def test_a_torn_line_is_cut_off_before_more_is_written(whole: int, torn: int, tmp_path: Path) -> None:
+    """A killed run leaves one; what is appended to it would be one line with it, and lost."""
+    lines = "".join(json.dumps({"key": f"k{number}", "filling": "x" * 40_000}) + "\n" for number in range(whole))
+    path = tmp_path / ATTENTION_NAME
+    path.write_text(lines + "{" * torn)
+    (tmp_path / "attention.rank1.jsonl").write_text('{"key":"new"}\n')
+    take_in_ranks(tmp_path)
+    assert path.read_text() == lines + '{"key":"new"}\n'
