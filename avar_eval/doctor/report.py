@@ -1,5 +1,6 @@
 """The doctor's report for people: tables of at most 80 columns, which paste well into an issue."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ _TITLES = {
     "vllm": "Steering in vLLM",
 }
 _EXACTNESS = ("normaliser", "masses", "gradients")
+_FIGURES = ("ratio", "memory", "seconds", "megabytes", "milliseconds", "error")
 
 
 def print_report(machine: Mapping[str, Any], checks: Checks) -> None:
@@ -92,29 +94,39 @@ def _print_reasons(console: Console, checks: Iterable[Check]) -> None:
     for check in checks:
         if check.why is not None:
             texts[check.status, check.why].append(check.name)
-    for status in _MARKS:
+    for status, label in (("measured", ""), ("unavailable", "not here: "), ("failed", "FAILED: ")):
         for (of, why), names in texts.items():
-            if of == status and (status != "measured" or names[0].partition(".")[0] not in _EXACTNESS):
-                label = {"measured": "", "unavailable": "not here: ", "failed": "FAILED: "}[status]
-                console.print(f"{label}{_together(names)}: {why}", soft_wrap=False)
+            exactness = names[0].partition(".")[0] in _EXACTNESS
+            if of == status and not (status == "measured" and exactness):
+                console.print(f"{label}{_of_kernels(names) if exactness else _together(names)}: {why}")
+
+
+def _of_kernels(names: list[str]) -> str:
+    """Names of exactness, without what is checked if it is all: `flash_attention_2.{float32,bfloat16}`."""
+    parts = [name.removesuffix(".error").partition(".") for name in names]
+    what = list(dict.fromkeys(first for first, _, _ in parts))
+    kinds = _together(list(dict.fromkeys(kind for _, _, kind in parts)))
+    return kinds if len(what) == len(_EXACTNESS) else f"{' and '.join(what)} of {kinds}"
 
 
 def _together(names: list[str]) -> str:
     """Names with what they share written once: `forward.{user,response}.512.ratio`."""
-    parts = [name.split(".") for name in names]
-    if len({len(of) for of in parts}) > 1:
-        return ", ".join(names)
-    columns = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
-    count = 1
-    for column in columns:
-        count *= len(column)
-    if count != len(names):
-        return ", ".join(names)
-    return ".".join(column[0] if len(column) == 1 else "{" + ",".join(column) + "}" for column in columns)
+    groups: dict[tuple[int, str], list[list[str]]] = defaultdict(list)
+    for name in names:
+        parts = name.split(".")
+        groups[len(parts), parts[-1] if parts[-1] in _FIGURES else ""].append(parts)
+    return ", ".join(text for parts in groups.values() for text in _folded(parts))
+
+
+def _folded(names: list[list[str]]) -> list[str]:
+    columns = [list(dict.fromkeys(column)) for column in zip(*names, strict=True)]
+    if math.prod(map(len, columns)) != len(names):
+        return [".".join(parts) for parts in names]
+    return [".".join(column[0] if len(column) == 1 else "{" + ",".join(column) + "}" for column in columns)]
 
 
 def _new_table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 or heading == "dtype" else "right", overflow="fold")
     return table
