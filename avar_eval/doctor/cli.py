@@ -28,7 +28,7 @@ def doctor(
         str | None,
         typer.Option(
             help="Tokens of forward passes and training steps, separated by commas.",
-            show_default="4096,16384,30000 (training: 4096,16384) on a GPU, else 512,1024 (512)",
+            show_default="4096,16384,30000 (training: 4096,16384) on a GPU, else 512,1024 (256)",
         ),
     ] = None,
     attn_implementation: AttnImplementationOption = None,

@@ -13,7 +13,7 @@ from avar_eval.errors import UsageError
 from avar_eval.models.transformers_backend import Placement
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"forward": (512, 1024), "training": (512,), "prompt": 64, "generated": 16, "seconds": 3.0},
+    "cpu": {"forward": (512, 1024), "training": (256,), "prompt": 64, "generated": 16, "seconds": 3.0},
     "cuda": {
         "forward": (4096, 16384, 30000),
         "training": (4096, 16384),
