@@ -115,6 +115,13 @@ def evaluate(
     api_key_env: Annotated[
         str | None, typer.Option(help="Environment variable with its key.", show_default="OPENAI_API_KEY")
     ] = None,
+    api_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="The checkpoint that it serves, as --model would name it: measures attention (vLLM).",
+            show_default="attention is not measured",
+        ),
+    ] = None,
     api_concurrency: Annotated[int | None, typer.Option(min=1, help="Requests at a time.", show_default="16")] = None,
     api_requests_per_minute: Annotated[
         float | None, typer.Option(min=0.001, help="Begin no more requests than this.", show_default="no limit")
@@ -154,6 +161,7 @@ def evaluate(
     api_options = _given(
         url=api_url,
         key_env=api_key_env,
+        weights=api_weights,
         concurrency=api_concurrency,
         requests_per_minute=api_requests_per_minute,
         price=api_price,

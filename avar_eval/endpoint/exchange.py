@@ -5,7 +5,7 @@ import json
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
@@ -30,12 +30,16 @@ for _name in ("httpx", "httpcore"):
 
 @dataclass(frozen=True)
 class RawReply:
-    """A reply as it came. wait: seconds that the server asks to be left alone for, 0 where it does not say."""
+    """A reply as it came. wait: seconds that the server asks to be left alone for, 0 where it does not say.
+
+    headers: all of them, their names in lower case.
+    """
 
     status: int
     body: bytes
     wait: float
     location: str | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Exchange:
@@ -103,6 +107,7 @@ class Exchange:
                 self._unpacked(body, response.headers.get("content-encoding", "").strip().lower()),
                 _seconds(response.headers.get("retry-after", "")),
                 response.headers.get("location"),
+                dict(response.headers),
             )
 
     async def _body(self, response: httpx.Response) -> bytes:

@@ -1,6 +1,7 @@
 """Ask a model behind an OpenAI-compatible endpoint: many requests at a time, patient with a busy server, in budget.
 
-What such an endpoint does not tell is not made up: there are no token ids, so attention cannot be measured.
+What such an endpoint does not tell is not made up. vLLM tells the token ids, so that attention can be measured where
+the weights are at hand (`served_observer`), and with our plugin it steers, which it must say (`served_steering`).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from avar_eval.attention.steering import Steering
 from avar_eval.endpoint.exchange import Exchange
 from avar_eval.endpoint.failure import RequestError
 from avar_eval.endpoint.parameters import Parameters
@@ -26,6 +28,7 @@ from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import ModelEntry
+from avar_eval.models.served_steering import ServedSteering
 from avar_eval.models.spending import Spending, check_prices
 from avar_eval.records import Usage
 from avar_eval.terminal import note
@@ -48,7 +51,8 @@ class ApiOptions(BaseModel):
     cost_limit: US dollars that are not exceeded, what the record book holds already counted; a request is begun only if
     there is room for what it may cost at worst. retries: after a busy or failing server; the waits double, from
     `first_wait` seconds. timeout: seconds for one response, from the connection to its last byte; a server that asks
-    for a longer wait than this is not waited for.
+    for a longer wait than this is not waited for. weights: the checkpoint that is served, if it is at hand here: a
+    registered name, a folder or a repository; it measures attention.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -62,6 +66,7 @@ class ApiOptions(BaseModel):
     retries: int = Field(6, ge=0)
     first_wait: float = Field(1.0, gt=0)
     timeout: float = Field(600.0, gt=0)
+    weights: str | None = None
 
     @model_validator(mode="after")
     def _sensible(self) -> "ApiOptions":
@@ -89,14 +94,26 @@ def served_model(model: str, entry: ModelEntry | None) -> ServedModel:
 
 
 class ApiBackend:
-    """A client of one endpoint. Its key is read from the environment and stands in no file and no message."""
+    """A client of one endpoint. Its key is read from the environment and stands in no file and no message.
+
+    steering: what a vLLM with our plugin steers each response by. placeholders: tokens that stand for an image, where
+    `options.weights` are to measure responses.
+    """
 
     name: Literal["api"] = "api"
     dtype: None = None
 
-    def __init__(self, served: ServedModel, options: ApiOptions) -> None:
+    def __init__(
+        self,
+        served: ServedModel,
+        options: ApiOptions,
+        steering: Steering | None = None,
+        placeholders: Sequence[int] = (),
+    ) -> None:
         self.served = served
         self.options = options
+        self.steering = steering
+        self._terms = ServedSteering(options.url, steering, options.weights is not None, placeholders)
         self._key = key_for(options.url, options.key_env, "--api-key-env")
         self._spending = Spending(options.price, options.cost_limit)
         self._parameters = Parameters()
@@ -178,7 +195,8 @@ class ApiBackend:
             sent = parameters.fitted(request)
             async with self._spending.reserved(worst) as reservation:
                 try:
-                    completion = read_reply(self.options.url, await exchange.post(sent))
+                    reply = await exchange.post(sent)
+                    completion = read_reply(self.options.url, reply)
                 except RequestError as failure:
                     if failure.tokens is not None:
                         reservation.cost = self._spending.cost(_counted(failure.tokens))
@@ -195,7 +213,7 @@ class ApiBackend:
                 note(f"note: {self.options.url}: {name} is {parameters.changed[name]}")
             self._parameters = self._parameters.with_those_of(parameters)
             changed = {name: how for name, how in parameters.changed.items() if name in request}
-            return Generation([], [], _text(completion), completion.finish_reason, usage, changed or None)
+            return Generation(*self._terms.token_ids(reply), _text(completion), completion.finish_reason, usage, changed or None)
 
     def _request(self, prompt: Prompt, images: Sequence[Image], decoding: Decoding) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -213,7 +231,7 @@ class ApiBackend:
             request["top_k"] = decoding.top_k
         if decoding.repetition_penalty != 1:
             request["repetition_penalty"] = decoding.repetition_penalty
-        return request
+        return request | self._terms.parameters()
 
     async def _turn(self) -> None:
         """Wait until one more request may be begun this minute."""

@@ -18,12 +18,12 @@ from avar_eval.attention.record import ATTENTION_NAME, AttentionRecord, append_l
 from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
 from avar_eval.models.backend import BackendError, Generation, Refusal
-from avar_eval.models.checkpoint import Checkpoint, weights_sha256
+from avar_eval.models.checkpoint import weights_sha256
 from avar_eval.models.concurrency import too_many_refused
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.registry import BackendName, choose_backend, find_model
-from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.models.transformers_backend import TransformersBackend, check_prompts
 from avar_eval.names import run_name
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
@@ -121,7 +121,7 @@ class Avar(lmms):  # type: ignore[misc]
         self.checkpoint, self.backend, self.observer = opened
         if name is not None:
             self.checkpoint = replace(self.checkpoint, name=name)
-        self.weights = weights_sha256(self.checkpoint) if isinstance(self.checkpoint, Checkpoint) else None
+        self.weights = weights_sha256(self.observer.checkpoint) if self.observer else None
         self.instruction = instruction_for(entry)
         default_system = entry.system_prompt if entry else None
         self.system_prompt = default_system if system_prompt is None else system_prompt
@@ -244,7 +244,7 @@ class Avar(lmms):  # type: ignore[misc]
 
     def steering_identity(self) -> dict[str, Any] | None:
         """What the model is steered by, as it stands in record keys and in the protocol."""
-        steering = self.observer.steering if self.observer else None
+        steering = (self.observer or cast("ApiBackend", self.backend)).steering
         return None if steering is None else steering.identity()
 
     def _answered(
@@ -420,7 +420,9 @@ class Avar(lmms):  # type: ignore[misc]
     def _measure_again(self, batch: Sequence[Question]) -> list[Record]:
         records = [self._recorded(question) for question in batch]
         responses = [record.response_token_ids for record in records]
-        attention = self._kept(batch, self._observer().measure(self._encode(batch), responses))
+        inputs = self._encode(batch)
+        check_prompts(inputs, [record.prompt_token_ids for record in records])
+        attention = self._kept(batch, self._observer().measure(inputs, responses))
         return [
             record.model_copy(update={"attention": summary}) for record, summary in zip(records, attention, strict=True)
         ]

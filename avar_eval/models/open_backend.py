@@ -39,13 +39,18 @@ def open_backend(
         )
     if name == "api":
         from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
+        from avar_eval.models.served_observer import ServedObserver
 
         if steering is not None:
-            raise UsageError("--backend api cannot steer: an endpoint gives no access to attention")
+            VllmSteering.of(steering)  # no other server steers
         entry = find_model(model)
         registered = {"url": entry.api.url, "key_env": entry.api.key_env} if entry and entry.api else {}
         served = served_model(model, entry)
-        return served, ApiBackend(served, _validated(ApiOptions, registered | dict(options))), None
+        api_options = _validated(ApiOptions, registered | dict(options))
+        if api_options.weights is None:
+            return served, ApiBackend(served, api_options, steering), None
+        at_hand = ServedObserver(resolve_checkpoint(api_options.weights), device, dtype, steering)
+        return served, ApiBackend(served, api_options, steering, at_hand.markup.placeholders), at_hand
     checkpoint = resolve_checkpoint(model)
     if name == "vllm":
         if checkpoint.base is not None:

@@ -366,5 +366,17 @@ def _sampling(decoding: Decoding, streams: Sequence[str], attention_mask: torch.
     return processors
 
 
+def check_prompts(inputs: Any, token_ids: Sequence[Sequence[int]]) -> None:
+    """Raise BackendError if encoded prompts are others than those that were answered, of which these are the ids."""
+    for ours, answered in zip(_without_padding(inputs["input_ids"], inputs["attention_mask"]), token_ids, strict=True):
+        if ours != list(answered):
+            first = next((i for i, (a, b) in enumerate(zip(ours, answered, strict=False)) if a != b), len(ours))
+            raise BackendError(
+                f"a prompt that was answered is not what this checkpoint's processor makes of it: {len(answered)} "
+                f"tokens against {len(ours)} here, the first difference at {first}. Attention is measured with the "
+                "chat template and the picture sizes (min_pixels, max_pixels) that the server has"
+            )
+
+
 def _without_padding(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
     return [row[present.bool()].tolist() for row, present in zip(ids, mask, strict=True)]
