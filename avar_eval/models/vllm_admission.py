@@ -12,12 +12,11 @@ from vllm.exceptions import VLLMValidationError
 from vllm.v1.engine.input_processor import InputProcessor
 
 from avar_eval.attention.roles import ChatMarkup, ChatTemplateError
-from avar_eval.attention.steer import check_steering
-from avar_eval.attention.steering import Steering
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.request_steering import MIDDLEWARE, REQUEST_KEY, check_words, in_flight, read_strengths, salted
+from avar_eval.models.steered_engine import check_engine_takes, is_steered
 from avar_eval.models.steering_rows import ROWS
-from avar_eval.models.vllm_plugin import STEERED, VllmSteering
+from avar_eval.models.vllm_plugin import VllmSteering
 
 
 def install() -> None:
@@ -69,31 +68,6 @@ def admit(config: Any, request: Any) -> None:
                 f"a steered engine takes only what the model's chat template has rendered: {error}. Ask "
                 "/v1/chat/completions"
             ) from error
-
-
-def is_steered(config: Any) -> bool:
-    """Whether an engine of this `VllmConfig` runs one of the steered classes."""
-    return not set(STEERED.values()).isdisjoint(config.model_config.architectures)
-
-
-def check_engine_takes(config: Any, steering: Steering) -> None:
-    """Raise UsageError if an engine of this `VllmConfig` cannot take these strengths with a request."""
-    if not is_steered(config):
-        raise UsageError(f"{REQUEST_KEY}: this engine is not steered{_how_to_start(config.model_config)}")
-    if not config.use_v2_model_runner:
-        raise UsageError(
-            f"{REQUEST_KEY}: a request's own strengths need vLLM's V2 runner, and this engine has the V1 runner. It is "
-            "taken for VLLM_USE_V2_MODEL_RUNNER=0, and where there is no Triton"
-        )
-    check_steering(config.model_config.hf_text_config, Steering(layers=steering.layers))
-
-
-def _how_to_start(model: Any) -> str:
-    name = STEERED.get(model.hf_config.model_type)
-    if name is None:
-        return f", and vLLM can steer {', '.join(STEERED)} only, not {model.hf_config.model_type}"
-    override = f'{{"architectures": ["{name}"]}}'
-    return f". Start it with --hf-overrides '{override}' --middleware {MIDDLEWARE}"
 
 
 @cache

@@ -20,8 +20,8 @@ from avar_eval.models.request_steering import (
     in_flight,
     read_strengths,
 )
+from avar_eval.models.steered_engine import check_engine_takes
 from avar_eval.models.steering_rows import ROWS
-from avar_eval.models.vllm_admission import check_engine_takes
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
