@@ -213,7 +213,8 @@ class ApiBackend:
                 note(f"note: {self.options.url}: {name} is {parameters.changed[name]}")
             self._parameters = self._parameters.with_those_of(parameters)
             changed = {name: how for name, how in parameters.changed.items() if name in request}
-            return Generation(*self._terms.token_ids(reply), _text(completion), completion.finish_reason, usage, changed or None)
+            token_ids = self._terms.token_ids(reply)
+            return Generation(*token_ids, _text(completion), completion.finish_reason, usage, changed or None)
 
     def _request(self, prompt: Prompt, images: Sequence[Image], decoding: Decoding) -> dict[str, Any]:
         request: dict[str, Any] = {
