@@ -18,6 +18,7 @@ from avar_eval.answers.relations import (
     Statement,
     as_interval,
     ascending,
+    is_curve,
     is_label,
     read_items,
     read_matrix,
@@ -276,7 +277,7 @@ def _readings(found: Statement, wanted: str) -> list[str]:
     if is_label(members[0]):
         members, signs = members[1:], signs[1:]
     elif _VARIABLE.search(_COMMAND.sub(" ", members[0])):
-        if not constant:
+        if not constant or is_curve(members[0]):
             return []
         members, signs = members[1:], signs[1:]
     exact = [member for member, sign in zip(members, ["=", *signs], strict=True) if sign != "≈"]

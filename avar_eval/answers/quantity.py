@@ -18,6 +18,7 @@ from avar_eval.answers.numerals import (
     without_prefix,
     without_suffix,
 )
+from avar_eval.answers.relations import is_curve
 
 _UNSIGNED: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _DECIMAL: Final = rf"(?:{_UNSIGNED})(?:[eE][-+]?[0-9]{{1,3}})?"
@@ -259,7 +260,7 @@ def _is_unit(text: str) -> bool:
 def _end_of_chain(text: str) -> Quantity | None:
     """`x = 10.8` and `a = b ≈ 10.8` end in their value; `x = 1, y = 2` has two."""
     parts = _CHAIN.split(plain(text))
-    if len(parts) < 2 or "\n" in text.strip() or _INEQUALITY.search(text):
+    if len(parts) < 2 or "\n" in text.strip() or _INEQUALITY.search(text) or is_curve(parts[0]):
         return None
     several = any(_SEVERAL.search(part) or _HEDGES.search(part) for part in parts)
     if several:

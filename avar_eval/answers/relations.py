@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 _SIGNS: Final = {
     "≈": r"\\(?:approx|simeq|doteq)(?![A-Za-z])|≈",
-    "≠": r"\\not\s?=|\\neq?(?![A-Za-z])|!=|≠",
+    "≠": r"\\not\s?=|\\neq?(?![A-Za-z])|[!/]=|≠",
     "≤": r"\\leq{0,2}(?:slant)?(?![A-Za-z])|<=|=<|≤",
     "≥": r"\\geq{0,2}(?:slant)?(?![A-Za-z])|>=|≥",
     "<": r"\\lt(?![A-Za-z])|<",
@@ -175,6 +175,11 @@ def is_label(text: str) -> bool:
     if len(text) > 60 or _DENIAL.search(text):
         return False
     return not text or any(pattern.fullmatch(text) for pattern in _LABELS)
+
+
+def is_curve(text: str) -> bool:
+    """Whether a side of an equation makes it that of a curve, as x^2 + y^2 does: its other side is no answer then."""
+    return "^" in text and "x" in text and "y" in text
 
 
 def is_variable(text: str) -> bool:
