@@ -336,6 +336,7 @@ def test_results_hold_what_is_promised(run: tuple[Finished, Path]) -> None:
         "versions",
     }
     assert promised | {"seed", "command"} <= set(results["protocol"])
+    assert results["protocol"]["attn_implementation"] == "sdpa"
     assert results["protocol"]["command"].startswith("avar-eval --model")
     assert "--output" not in results["protocol"]["command"]
 

@@ -249,7 +249,8 @@ def _idefics(kind: Any, tokenizer: Any) -> Any:
     }
     image = tokenizer.convert_tokens_to_ids("<image>")
     text = _text(tokenizer, model_type="llama")
-    return kind(text_config=text, vision_config=vision, image_token_id=image, scale_factor=2)
+    pad = tokenizer.pad_token_id  # older versions of transformers generate with the whole model's
+    return kind(text_config=text, vision_config=vision, image_token_id=image, scale_factor=2, pad_token_id=pad)
 
 
 def _llama(tokenizer: Any) -> Any:

@@ -68,7 +68,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return run
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "gemma3", "internvl", "llava_onevision"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "gemma3", "internvl", "llava_onevision", "smolvlm"])
 def test_attention_on_each_image_token_equals_eager_float64(
     family: str, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +213,11 @@ def test_what_is_off_is_one_message(run: Run, model: Path, pictures: list[Path],
         ((model, *image, "--prompt", "What is <|image_pad|>?"), 2, "--prompt contains <|image_pad|>"),
         ((model, *image, "--prompt", "What?", "--output", occupied / "deeper"), 2, "cannot be written to"),
         ((model, *image, "--prompt", "What?", "--dtype", "int8"), 2, "--dtype takes"),
+        (
+            (model, *image, "--prompt", "What?", "--attn-implementation", "spda"),
+            2,
+            "'spda' cannot be used here: it is no",
+        ),
         ((tmp_path, *image, "--prompt", "What?"), 1, "has no config.json"),
     ]
     for arguments, expected, message in cases:

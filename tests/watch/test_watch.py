@@ -111,6 +111,15 @@ def test_settings_are_those_of_the_scores_before(output_dir: Path, tmp_path: Pat
         scoring(output_dir, ["shapes"])
 
 
+def test_an_attention_kernel_that_cannot_be_had_is_refused_before_anything_is_scored(output_dir: Path) -> None:
+    asked = scoring(output_dir, ["shapes"], device="cpu", attn_implementation="eager")
+    assert asked.how.attn_implementation == "eager"
+    with pytest.raises(UsageError, match="does not run on a CPU: use sdpa"):
+        scoring(output_dir, ["shapes"], device="cpu", attn_implementation="flash_attention_2")
+    with pytest.raises(UsageError, match="an option of --backend transformers, not of vllm"):
+        scoring(output_dir, ["shapes"], backend="vllm", attn_implementation="eager")
+
+
 def test_a_folder_without_a_complete_checkpoint_says_so(avar_eval: Run, output_dir: Path) -> None:
     (output_dir / "checkpoint-5" / "trainer_state.json").write_text('{"global_st')
     for step in (10, 15):
