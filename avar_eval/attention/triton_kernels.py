@@ -12,8 +12,8 @@ What belongs together travels as a tuple:
 - query, key: (pointer, batch stride, head stride, row stride); lse: the same, and None if it holds every query, or 1 if
   the queries of interest alone
 - chosen: (rows, first_row, row_list): the queries of interest, a range or a list
-- hide: (window, padding, segments, mask), each None or: the window's width, (pointer, batch stride) twice,
-  (pointer, batch, head, query and key stride)
+- hide: the window's width; of padding and of segments pointer and batch stride; of the mask pointer, batch, head, query
+  and key stride; None for what there is not (flat: Triton before 3.8 loses a stride of 1 in a tuple within a tuple)
 - score: (scale, softcap or None)
 - blocks: (positions, their batch stride, cells, firsts, lasts, batch stride of these two, read)
 """
@@ -89,8 +89,8 @@ def _columns(key, batch, kv_head, position, ok, dim: tl.constexpr, wide: tl.cons
 @triton.jit
 def _segment(hide, batch, own):
     of_row = own
-    if hide[2] is not None:
-        of_row = tl.load(hide[2][0] + batch * hide[2][1] + own)
+    if hide[3] is not None:
+        of_row = tl.load(hide[3] + batch * hide[4] + own)
     return of_row
 
 
@@ -103,9 +103,9 @@ def _visible(own, at, ok, batch, segment, position, key_ok, hide, causal: tl.con
     if hide[0] is not None:
         visible = visible & (position[None] > own[:, None] - hide[0])
     if hide[1] is not None:
-        visible = visible & (tl.load(hide[1][0] + batch * hide[1][1] + position, mask=key_ok, other=0) != 0)[None]
-    if hide[2] is not None:
-        of_key = tl.load(hide[2][0] + batch * hide[2][1] + position, mask=key_ok, other=-1)
+        visible = visible & (tl.load(hide[1] + batch * hide[2] + position, mask=key_ok, other=0) != 0)[None]
+    if hide[3] is not None:
+        of_key = tl.load(hide[3] + batch * hide[4] + position, mask=key_ok, other=-1)
         visible = visible & (of_key[None] == segment[:, None])
     return visible
 
@@ -117,11 +117,11 @@ def _scores(products, head, own, at, ok, batch, segment, position, key_ok, hide,
     scores = products * score[0]
     if score[1] is not None:
         scores = score[1] * _tanh(scores / score[1])
-    mask = hide[3]
-    if mask is not None:
-        place = mask[0] + batch * mask[1] + (head * mask[2] + at * mask[3])[:, None] + (position * mask[4])[None]
+    if hide[5] is not None:
+        of_row = (head * hide[7] + at * hide[8])[:, None]
+        place = hide[5] + batch * hide[6] + of_row + (position * hide[9])[None]
         dense = tl.load(place, mask=visible, other=0)
-        if mask[0].dtype.element_ty == tl.uint8:
+        if hide[5].dtype.element_ty == tl.uint8:
             visible = visible & (dense != 0)
         else:
             scores += dense.to(tl.float32)
@@ -282,7 +282,7 @@ def _unit(largest, dtype: tl.constexpr):
 @triton.jit
 def _block_query_gradient(acc, slope, q, lse, head, own, at, ok, batch, segment, key, kv_head, positions, j, hide,
                           score, dim: tl.constexpr, wide: tl.constexpr, width: tl.constexpr, causal: tl.constexpr,
-                          check: tl.constexpr):  # fmt: skip
+                          check: tl.constexpr, fine: tl.constexpr):  # fmt: skip
     position = tl.load(positions + j + tl.arange(0, width))
     key_ok = position >= 0
     k = _columns(key, batch, kv_head, position, key_ok, dim, wide)
@@ -291,6 +291,9 @@ def _block_query_gradient(acc, slope, q, lse, head, own, at, ok, batch, segment,
     part *= slope[:, None]
     if score[1] is not None:
         part *= _cap_slope(products, score)
+    if fine:
+        acc = tl.dot(part.to(k.dtype), tl.trans(k), acc, input_precision="ieee")
+        part -= part.to(k.dtype).to(tl.float32)
     return tl.dot(part.to(k.dtype), tl.trans(k), acc, input_precision="ieee")
 
 
@@ -298,10 +301,11 @@ def _block_query_gradient(acc, slope, q, lse, head, own, at, ok, batch, segment,
 def query_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, hide, score, offset, kv_heads, cells,
                    groups: tl.constexpr, share: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr,
                    height: tl.constexpr, width: tl.constexpr, slots: tl.constexpr, causal: tl.constexpr,
-                   plain: tl.constexpr):  # fmt: skip
+                   plain: tl.constexpr, fine: tl.constexpr):  # fmt: skip
     """dL/dquery of the queries of interest, into out: (pointer, batch, head and row stride).
 
-    mass, gradient: [batch heads rows groups]; largest: the largest |gradient|.
+    mass, gradient: [batch heads rows groups]; largest: the largest |gradient|. fine: whether slopes are multiplied in
+    two parts, which keeps twice the digits: over many queries roundings cancel, over a few they do not.
     """
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
@@ -326,10 +330,10 @@ def query_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out
         if plain:
             for j in range(begin * BLOCK, unsure * BLOCK, width):
                 acc = _block_query_gradient(acc, slope, q, of_row, head, own, at, ok, batch, segment, key, kv_head,
-                                            positions, j, hide, score, dim, wide, width, causal, False)  # fmt: skip
+                                            positions, j, hide, score, dim, wide, width, causal, False, fine)  # fmt: skip
         for j in range(unsure * BLOCK, end * BLOCK, width):
             acc = _block_query_gradient(acc, slope, q, of_row, head, own, at, ok, batch, segment, key, kv_head,
-                                        positions, j, hide, score, dim, wide, width, causal, True)  # fmt: skip
+                                        positions, j, hide, score, dim, wide, width, causal, True, fine)  # fmt: skip
     d = tl.arange(0, wide)
     place = out[0] + batch * out[1] + (head * out[2] + at * out[3])[:, None] + d[None]
     tl.store(place, (acc * (score[0] * size)).to(out[0].dtype.element_ty), mask=ok[:, None] & (d < dim)[None])
@@ -338,8 +342,8 @@ def query_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out
 @triton.jit
 def _block_key_gradient(acc, i, head, bits, k, query, lse, chosen, mass, gradient, unit, batch, all_heads, position,
                         key_ok, hide, score, offset, groups: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr,
-                        height: tl.constexpr, slots: tl.constexpr, causal: tl.constexpr,
-                        check: tl.constexpr):  # fmt: skip
+                        height: tl.constexpr, slots: tl.constexpr, causal: tl.constexpr, check: tl.constexpr,
+                        fine: tl.constexpr):  # fmt: skip
     rows = chosen[0]
     index = i + tl.arange(0, height)
     ok = index < rows
@@ -357,6 +361,9 @@ def _block_key_gradient(acc, i, head, bits, k, query, lse, chosen, mass, gradien
     part *= slope[:, None]
     if score[1] is not None:
         part *= _cap_slope(products, score)
+    if fine:
+        acc = tl.dot(tl.trans(part).to(q.dtype), q, acc, input_precision="ieee")
+        part -= part.to(q.dtype).to(tl.float32)
     return tl.dot(tl.trans(part).to(q.dtype), q, acc, input_precision="ieee")
 
 
@@ -374,7 +381,7 @@ def _row_search(chosen, limit):
 def key_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, hide, score, offset, kv_heads, cells,
                  listed, groups: tl.constexpr, share: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr,
                  height: tl.constexpr, width: tl.constexpr, slots: tl.constexpr, causal: tl.constexpr,
-                 plain: tl.constexpr):  # fmt: skip
+                 plain: tl.constexpr, fine: tl.constexpr):  # fmt: skip
     """dL/dkey of every key, into out: (pointer, batch, head and row stride); one listed block a program."""
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
@@ -413,12 +420,12 @@ def key_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, 
         for i in range(begin, unsure, height):
             acc = _block_key_gradient(acc, i, head, bits, k, query, lse, chosen, mass, gradient, unit, batch, all_heads,
                                       position, key_ok, hide, score, offset, groups, dim, wide, height, slots, causal,
-                                      True)  # fmt: skip
+                                      True, fine)  # fmt: skip
         if plain:
             for i in range(unsure, end, height):
                 acc = _block_key_gradient(acc, i, head, bits, k, query, lse, chosen, mass, gradient, unit, batch,
                                           all_heads, position, key_ok, hide, score, offset, groups, dim, wide, height,
-                                          slots, causal, False)  # fmt: skip
+                                          slots, causal, False, fine)  # fmt: skip
     d = tl.arange(0, wide)
     place = out[0] + batch * out[1] + kv_head * out[2] + (position.to(tl.int64) * out[3])[:, None] + d[None]
     tl.store(place, (acc * (score[0] * size)).to(out[0].dtype.element_ty), mask=key_ok[:, None] & (d < dim)[None])

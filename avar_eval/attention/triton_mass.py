@@ -22,6 +22,8 @@ _PROGRAMS = 256
 """About as many as a GPU runs at a time: with fewer, each reads a part of the keys only."""
 _PART = 256
 """The fewest keys that are worth a program of their own."""
+_FEW = 128
+"""Queries of which a gradient's products are computed in two parts; more would cost what they gain."""
 _JOINED = 32
 """Rows that one program joins the parts of."""
 
@@ -127,13 +129,13 @@ class _Launch:
     def _hidden_by(self, of: Visibility) -> tuple[Any, ...]:
         """Pointers and strides of what hides keys besides causality, each None where there is no such thing."""
 
-        def by_key(values: Tensor | None) -> tuple[Any, ...] | None:
-            return None if values is None else (_bytes(values), values.expand(self.batch, -1).stride(0))
+        def by_key(values: Tensor | None) -> tuple[Any, Any]:
+            return (None, None) if values is None else (_bytes(values), values.expand(self.batch, -1).stride(0))
 
-        dense = None
+        dense: tuple[Any, ...] = (None,) * 5
         if of.mask is not None:
             dense = (_bytes(of.mask), *of.mask.expand(self.batch, self.heads, -1, -1).stride())
-        return of.window, by_key(of.padding), by_key(of.segments), dense
+        return of.window, *by_key(of.padding), *by_key(of.segments), *dense
 
     def _constants(self, tile: Tile) -> dict[str, Any]:
         groups = self.problem.groups.count
@@ -245,7 +247,8 @@ class _Launch:
             torch.linalg.vector_norm(gradient, torch.inf),
         )
         rest = (self.hide, self.score, self.problem.visibility.offset, self.kv_heads, cells)
-        constants = self._constants(tile) | {"plain": _is_plain(self.hide)}
+        fine = self.rows <= _FEW and self.query.dtype != torch.float32
+        constants = self._constants(tile) | {"plain": _is_plain(self.hide), "fine": fine}
         kernels.query_gradient[self._grid(tile)](*common, _strided(of_query), *rest, **constants)
         grid = (self.problem.groups.blocks.positions.shape[1] // tile.width, self.batch * self.kv_heads)
         kernels.key_gradient[grid](*common, _strided(of_key), *rest, self.keys, **constants)

@@ -25,22 +25,25 @@ from avar_eval.attention.problem import AttentionProblem
 from avar_eval.attention.triton_mass import attention_mass
 from avar_eval.attention.visibility import Visibility
 
-HEADS, KV_HEADS, KEYS, GROUPS = 28, 4, 1024, 7
+HEADS, KV_HEADS, KEYS, GROUPS = 28, 4, 4096, 7
 SEEN = torch.ones(1, KEYS, dtype=torch.bool)
 CALLS: dict[str, dict[str, Any]] = {
-    "response": {"rows": range(512, KEYS)},
+    "response": {"rows": range(2048, KEYS)},
     "one query": {"rows": range(KEYS - 1, KEYS)},
     "listed queries": {"rows": [5, 9, 100], "dtype": torch.float16, "dim": 64},
-    "no normaliser": {"rows": range(512, KEYS), "lse": False, "dim": 80, "visibility": Visibility(window=300)},
+    "no normaliser": {"rows": range(2048, KEYS), "lse": False, "dim": 80, "visibility": Visibility(window=300)},
     "soft cap, padding, segments": {
-        "rows": range(512, KEYS),
+        "rows": range(2048, KEYS),
         "dim": 256,
         "softcap": 50.0,
         "visibility": Visibility(padding=SEEN, segments=SEEN.long()),
     },
-    "boolean mask": {"rows": range(512, KEYS), "visibility": Visibility(False, mask=SEEN.expand(KEYS, -1)[None, None])},
+    "boolean mask": {
+        "rows": range(2048, KEYS),
+        "visibility": Visibility(False, mask=SEEN.expand(KEYS, -1)[None, None]),
+    },
     "added mask, float32": {
-        "rows": range(512, KEYS),
+        "rows": range(2048, KEYS),
         "dtype": torch.float32,
         "dim": 32,
         "visibility": Visibility(False, mask=torch.zeros(1, 1, KEYS, KEYS)),
@@ -107,7 +110,7 @@ def call(
     query = torch.empty(1, HEADS, queries, dim, dtype=dtype, requires_grad=not few)
     key = torch.empty(1, KV_HEADS, KEYS, dim, dtype=dtype, requires_grad=not few)
     membership = torch.zeros(1, KEYS, GROUPS, dtype=torch.bool)
-    for group, (first, last) in enumerate(((0, 20), (20, 276), (276, 340), (512, KEYS), (0, 1), (1, 20))):
+    for group, (first, last) in enumerate(((0, 20), (20, 276), (276, 340), (2048, KEYS), (0, 1), (1, 20))):
         membership[:, first:last, group] = True
     groups = KeyGroups.of_few_queries(membership) if few else KeyGroups.of(membership)
     normaliser = torch.zeros(1, HEADS, queries) if lse else None
