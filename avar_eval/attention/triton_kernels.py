@@ -330,7 +330,8 @@ def query_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out
         if plain:
             for j in range(begin * BLOCK, unsure * BLOCK, width):
                 acc = _block_query_gradient(acc, slope, q, of_row, head, own, at, ok, batch, segment, key, kv_head,
-                                            positions, j, hide, score, dim, wide, width, causal, False, fine)  # fmt: skip
+                                            positions, j, hide, score, dim, wide, width, causal, False,
+                                            fine)  # fmt: skip
         for j in range(unsure * BLOCK, end * BLOCK, width):
             acc = _block_query_gradient(acc, slope, q, of_row, head, own, at, ok, batch, segment, key, kv_head,
                                         positions, j, hide, score, dim, wide, width, causal, True, fine)  # fmt: skip
