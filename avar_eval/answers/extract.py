@@ -135,7 +135,7 @@ def reads_as(text: str, wanted: Wanted, choices: Sequence[str]) -> bool:
         case "choice":
             return (named_option(text, choices) if choices else named_letter(text)) is not None
         case "number":
-            return stated_quantity(text) is not None
+            return stated_quantity(text) is not None and stated_value(text) is not None
         case "expression":
             return stated_quantity(text) is not None or is_expression(canonical(text))
         case "list":
@@ -294,8 +294,8 @@ def _phrase_marks(text: str) -> list[re.Match[str]]:
     if len(lowered) != len(text):  # a letter whose lower case is two: the places do not agree
         return list(_PHRASE.finditer(text))[-_MOST_PHRASES:]
     found: list[re.Match[str]] = []
-    places = {word: lowered.rfind(word) for word in _PHRASE_WORDS}
-    while (last := max(places.values())) >= 0 and len(found) < _MOST_PHRASES:
+    places = {word: place for word in _PHRASE_WORDS if (place := lowered.rfind(word)) >= 0}
+    while places and (last := max(places.values())) >= 0 and len(found) < _MOST_PHRASES:
         start, stop = text.rfind("\n", 0, last) + 1, text.find("\n", last)
         found = [*_PHRASE.finditer(text, start, len(text) if stop < 0 else stop), *found]
         places |= {word: lowered.rfind(word, 0, start) for word, place in places.items() if place >= start}

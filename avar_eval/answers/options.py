@@ -34,8 +34,6 @@ _NAMING: Final = (
     re.compile(r"([A-Z])(?=,? (?:because|since|as|which|is)\b)"),
     re.compile(r"[(\[]([A-Z])[)\]]"),
     re.compile(r"\b(?i:option|choice|letter|answer(?: is|:)) ?[(\[]?([A-Z])(?![\w'’]|,? ?(?:or|and|/)? ?[A-Z](?!\w))"),
-    re.compile(r"(?:选[项择]?(?:应该)?[是为]?:?|答案[】\]]?(?:应该?|应当)?[是为选]?:?) ?[(\[]?([A-Z])(?!\w)"),
-    re.compile(r"(?<![A-Za-z])([A-Z]) ?(?=选?项(?!.{0,4}[错误不])|是(?:正确|对|答案))"),
     re.compile(r"\b(?i:it is|it['’]s) [(\[]?([A-Z])(?=[)\].,;:]|$)"),
     re.compile(r"(?<![\w'’])([A-HJ-Z]) is (?:the )?(?:correct|right|best|answer)\b"),
     re.compile(
@@ -47,6 +45,10 @@ _NAMING: Final = (
         r"\b(?i:is|be|by|as)(?: likely| probably| clearly| therefore)?:? (?:the )?[(\[]?([A-Z])"
         r"(?=[)\]]?(?:$|,? (?:because|since|as|for)\b))"
     ),
+)
+_NAMING_IN_CHINESE: Final = (
+    re.compile(r"(?:选[项择]?(?:应该)?[是为]?:?|答案[】\]]?(?:应该?|应当)?[是为选]?:?) ?[(\[]?([A-Z])(?!\w)"),
+    re.compile(r"(?<![A-Za-z])([A-Z]) ?(?=选?项(?!.{0,4}[错误不])|是(?:正确|对|答案))"),
 )
 _NEGATION: Final = re.compile(
     r"\b(?:not|no|none|neither|nor|never|cannot|incorrect|wrong|false|unlikely|except|rather than|instead of|or)\b"
@@ -63,7 +65,7 @@ _YES_NO: Final = re.compile(
     r"|i)\b))",
     re.IGNORECASE,
 )
-_YES_AT_START: Final = re.compile(r"yes\b(?! (?:or|and|/))", re.IGNORECASE)
+_YES_AT_START: Final = re.compile(r"yes\b(?! (?:or|and)\b|\s?[/?])", re.IGNORECASE)
 _SENTENCE_LENGTH: Final = 300
 _OPENING: Final = re.compile(r"[^\W_]{2,30}(?=[.;:!。]|$)|(?:true|false)(?=[,，])", re.IGNORECASE)
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,300})\*\*")
@@ -71,6 +73,8 @@ _INNER_LABEL: Final = re.compile(r"(?<![\w'’])([A-Z])[).:] (?=\S)")
 _OF_LABEL: Final = " )]}.,:*-、"
 # "The valve is marked C": where only letters are offered, the one that a sentence ends in.
 _FINAL_LETTER: Final = re.compile(r"[^.]*\b[a-z]{2,} [(\[]?([A-Z])[)\]]?")
+# "It is not A, so it must be B": what counts is what the last clause says.
+_CLAUSES: Final = re.compile(r"; |, (?=(?:so|hence|therefore|thus|which means)\b)")
 _CLAUSE_END: Final = re.compile(r"[.,;:!?](?:\s|$)")
 _RATIO: Final = re.compile(r"([0-9]{1,9})\s?:\s?([0-9]{1,9})")
 _ARTICLE: Final = re.compile(r"(?:the|a|an) ")
@@ -167,7 +171,12 @@ def labelled_option(text: str, choices: Sequence[str]) -> int | None:
 def affirmed_option(text: str, choices: Sequence[str]) -> int | None:
     """The only option that a line names by letter, if it does not rule it out ("not (B)", "(B) is wrong")."""
     line = plain(text)
-    mentions = list(_mentions(line, choices))
+    last_clause = _CLAUSES.split(line)[-1] if len(line) <= _SENTENCE_LENGTH else line
+    mentions = list(_mentions(last_clause, choices))
+    if mentions:
+        line = last_clause
+    else:
+        mentions = list(_mentions(line, choices))
     if len({index for index, _ in mentions}) != 1 or _SEVERAL_LETTERS.search(line):
         return None
     index, last = mentions[0][0], max(end for _, end in mentions)
@@ -242,7 +251,8 @@ def _mentions(line: str, choices: Sequence[str]) -> Iterator[tuple[int, int]]:
     if not _LONE_LETTER.search(line):
         return
     at_start = (_LABELLED.match(line), _LETTER.fullmatch(line), _NAMING[0].match(line))
-    anywhere = (match for pattern in _NAMING[1:] for match in pattern.finditer(line))
+    patterns = _NAMING[1:] if line.isascii() else _NAMING[1:] + _NAMING_IN_CHINESE
+    anywhere = (match for pattern in patterns for match in pattern.finditer(line))
     for match in (*filter(None, at_start), *anywhere):
         group = 1 if match[1] else 2
         if (index := _index(match[group], choices)) is not None:
@@ -337,7 +347,7 @@ def _by_sentence(answer: str, options: Sequence[str]) -> int | None:
     opening = yes_or_no(answer)
     if opening is not None:
         return _single((i for i, option in enumerate(options) if option.casefold() == opening.casefold()), options)
-    if len(answer) > _SENTENCE_LENGTH:
+    if len(answer) > _SENTENCE_LENGTH or answer.endswith("?"):
         return None
     value = stated_value(answer)
     stated = None if value is None else _by_value(stated_quantity(value), options)

@@ -66,7 +66,8 @@ _EXISTENCE: Final = re.compile(rf"\bthere (?:is|are|was|were|will be|would be) {
 _RESULT: Final = re.compile(r"(?<=[^\s=≈<>≤≥!]) ?[=≈] ?(?=[-+]?[€£¥]?[0-9])")
 # What restates the question or explains: the value ends before it.
 _TAIL: Final = re.compile(
-    r"[,;:] | \(|\band (?=(?:they|it|these|those|both|all|each|none|is|are)\b)|\b(?:that|which|who|whose|where|when"
+    r"[,;:] | \((?![-+0-9])|\band (?=(?:they|it|these|those|both|all|each|none|is|are)\b)|\b(?:that|which|who|whose"
+    r"|where|when"
     r"|while|with|without|in|on|at|for|from|between|among|by|after"
     r"|before"
     r"|because|since|as|inside|left of|right of|behind|under|per|according|above|over|below(?! (?:zero|freezing|the))"
@@ -97,7 +98,7 @@ _DIFFERENCE: Final = re.compile(
 )
 # A condition or a doubt: what follows is not said to be so.
 _DOUBT: Final = re.compile(
-    r"\b(?:cannot|can['’]t|if(?! (?:we|you|one)\b)|unless|whether|unable|impossible|maybe|perhaps|might|could"
+    r"\b(?:cannot|can['’]t|if(?! (?:we|you|one)\b)|unless|whether|unable|impossible|maybe|perhaps|may be|might|could"
     r"|suppose|assum(?:e|ing|ed)"
     r"|either"
     r"|neither|nor)\b|\b(?:is|are|was|were|do|does|did)(?: not|n['’]t)\b",
@@ -108,6 +109,9 @@ _PREMISE: Final = re.compile(
     r"|we (?:know|have|need)"
     r"|step|from|by|in the given)\b",
     re.IGNORECASE,
+)
+_HYPOTHESIS: Final = re.compile(
+    r"^(?:let|suppose|assum(?:e|ing))\b|(?<!add )(?<!adds )(?<!sum )\bup to\b", re.IGNORECASE
 )
 _RELATIVE: Final = re.compile(r"\b(?:that|which|who)\b[^,]{0,80}", re.IGNORECASE)
 _SEVERAL: Final = re.compile(r"[,;](?![0-9]{3}(?![0-9]))|\b(?:and|or)\b", re.IGNORECASE)
@@ -186,6 +190,8 @@ def stated_value(sentence: str) -> str | None:
     if len(sentence) > MAX_LENGTH:
         return None
     text = plain(sentence)
+    if text.endswith("?") or _HYPOTHESIS.search(text):
+        return None
     whole = stated_quantity(sentence)
     counted = _EXISTENCE.search(text) if whole is not None else None
     if whole is not None and (counted is None or _value_at(text[counted.end() :]) is None):
