@@ -4,12 +4,15 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Int, Int32
 from torch import Tensor
 
-from avar_eval.attention.key_blocks import KeyBlocks, bits_of, sent
+from avar_eval.attention.key_blocks import WORTH, KeyBlocks, bits_of, sent
+
+_MOST_RUNS = 32
 
 
 @dataclass(frozen=True)
@@ -83,19 +86,40 @@ class KeyGroups:
         """The members apart from the other keys."""
         return Selection.of(self.host, self.host.any(-1)).to(self.device)
 
+    @cached_property
+    def rest(self) -> int | None:
+        """The largest group whose mass may be had by difference, if that leaves enough keys out; it shares none."""
+        in_several = (self.host.sum(-1) > 1)[..., None] & self.host
+        sizes = (self.host.sum((0, 1)) * ~in_several.any(1).any(0)).tolist()
+        largest = max(self.by_difference, key=sizes.__getitem__, default=None)
+        in_none = int((~self.host.any(-1)).sum())
+        return largest if largest is not None and sizes[largest] >= in_none + WORTH * len(self.host) else None
+
+    @cached_property
+    def beside_rest(self) -> "Selection":
+        """All keys but those of `rest`, with one group more, of all of them."""
+        others = ~self.host[..., self.rest]
+        return Selection.of(torch.cat([self.host & others[..., None], others[..., None]], -1), others).to(self.device)
+
+    @cached_property
+    def of_rest(self) -> "Selection":
+        """The keys of `rest`, as one group."""
+        members = self.host[..., self.rest]
+        return Selection.of(members[..., None], members).to(self.device)
+
 
 @dataclass(frozen=True)
 class Selection:
     """The keys that are in any group.
 
-    positions: of each sequence, ascending, filled up with keys that are in none. members: their membership. runs: of
-    each group, its columns of `positions`, if these are without gaps and the same for the whole batch; None if any
-    group is not like that.
+    positions: of each sequence, ascending, filled up with keys that are in none. members: their membership. runs:
+    ranges of columns of `positions` whose keys are in the same groups, and these groups, if they are the same for the
+    whole batch and few; else None.
     """
 
     positions: Int[Tensor, "batch members"]
     members: Bool[Tensor, "batch members groups"]
-    runs: tuple[range, ...] | None
+    runs: tuple[tuple[range, tuple[int, ...]], ...] | None
     _earliest: tuple[int, ...]
     _latest: tuple[int, ...]
 
@@ -123,14 +147,12 @@ class Selection:
         return bisect_right(self._latest, last)
 
 
-def _runs(members: Bool[Tensor, "batch members groups"]) -> tuple[range, ...] | None:
+def _runs(members: Bool[Tensor, "batch members groups"]) -> tuple[tuple[range, tuple[int, ...]], ...] | None:
     if not bool((members == members[:1]).all()):
         return None
-    runs = []
-    for group in members[0].T:
-        columns = group.nonzero().flatten().tolist() or [0]
-        run = range(columns[0], columns[0] + int(group.sum()))
-        if len(run) > 0 and columns[-1] != run[-1]:
-            return None
-        runs.append(run)
-    return tuple(runs)
+    changes = (members[0, 1:] != members[0, :-1]).any(-1).nonzero().flatten() + 1
+    if len(changes) >= _MOST_RUNS:
+        return None
+    edges = [0, *changes.tolist(), members.shape[1]]
+    runs = [range(start, stop) for start, stop in pairwise(edges) if start < stop]
+    return tuple((run, tuple(members[0, run.start].nonzero().flatten().tolist())) for run in runs)

@@ -17,7 +17,7 @@ BLOCK = 64
 MOST_GROUPS = 31
 """Groups of a key as bits of an int32."""
 _NEVER = np.iinfo(np.int32).max
-_WORTH = 4 * BLOCK
+WORTH = 2 * BLOCK
 """A mass by difference must leave out so many keys."""
 
 
@@ -81,7 +81,7 @@ class _Listed:
         without = int(counts[kinds == 0].sum())
         candidates = np.where((kinds != 0) & (kinds & ~may_differ == 0), counts, 0)
         largest = int(candidates.argmax())
-        difference = bool(candidates[largest] >= without + _WORTH)
+        difference = bool(candidates[largest] >= without + WORTH)
         # what is read, the keys of no group, the cell that is had by difference
         order = np.argsort(np.where(kinds == 0, 1, np.where(difference & (np.arange(len(kinds)) == largest), 2, 0)))
         rank = np.argsort(order)

@@ -11,6 +11,15 @@ forward pass only needs the queries of interest times the keys that belong to a 
 
 is recomputed block by block from the same lse, over the queries of interest only. Both are exact, on any device, and
 their memory is linear in the length of the sequence.
+
+One large group that `KeyGroups.by_difference` names may be had as 1 minus the mass on all other keys, which its own
+need not be read for. That carries the rounding of the other masses and of lse, in float32 an absolute error of up to
+5e-6, as masses near 1 have it. It is done only where the result is at least 1/256 for every query of a block; below
+that, and where a query sees nothing else, the group's keys are read. So it is never negative, 0 stays 0, and its
+relative error is at most 1e-3. The gradient reads all keys.
+
+On a GPU with tensor cores Triton kernels do the same (`triton_mass.py`), on CPUs, and for what they do not know, the
+blockwise PyTorch code below, which is their reference.
 """
 
 import math
@@ -37,6 +46,8 @@ _BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 _TILE_KEYS = {"cpu": 512}
 _TILE_KEYS_ELSEWHERE = 8192
 """Scores and keys of a block: what a CPU's caches hold, what keeps a GPU busy."""
+_DOUBTFUL = 1 / 256
+"""A mass by difference that is below this is read instead."""
 _KERNELS_WIDEST = 256
 """The largest head dimension of the Triton kernels."""
 _KEPT_BYTES = 1 << 24
@@ -76,14 +87,17 @@ def attention_mass(
     else:
         normaliser = attention_normaliser(query, key, visibility, scaling=scaling, rows=chosen, softcap=softcap)
     if sink is None:
-        masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, groups.selection)
+        # in half precision a CPU's kernel has its normaliser from approximate exponentials
+        exact = query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64)
+        rest = groups.rest if exact and groups.by_difference else None
+        masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, rest)
         return masses
     logit = sink.to(_exact(normaliser.dtype))[:, None]
     normaliser = torch.logaddexp(normaliser.masked_fill(~normaliser.isfinite(), float("-inf")), logit.detach())
     if by_kernels:
         masses = _by_kernels(query, key, normaliser, call, beside_sink=True)
     else:
-        masses = _AttentionMass.apply(wanted, key, normaliser, call, groups.selection)
+        masses = _AttentionMass.apply(wanted, key, normaliser, call, None)
     # 1, with the slope of the normaliser in the sink: the share of attention that the sink has
     share = (logit.detach() - normaliser).exp()
     return masses * (share * (logit.detach() - logit)).exp()[..., None]
@@ -154,7 +168,7 @@ def _masses_on_all_keys(query: Tensor, key: Tensor, call: AttentionProblem, sink
     if sink is not None:
         logit = (sink.to(dtype) * (_LOG2_E if in_twos else 1)).repeat_interleave(rows)[:, None]
         largest = largest.maximum(logit.detach())
-    scores.sub_(largest)
+    scores.sub_(largest.masked_fill(largest.isinf(), 0))  # of a padding query, which sees no key
     weights = scores.exp2_() if in_twos else scores.exp_()
     total = weights.sum(-1)
     if sink is not None:
@@ -162,7 +176,7 @@ def _masses_on_all_keys(query: Tensor, key: Tensor, call: AttentionProblem, sink
         total = total + (of_sink.exp2() if in_twos else of_sink.exp())[..., 0]
     # many rows to the right: a product with a thin matrix there takes longer than the scores
     sums = call.groups.membership.to(dtype).transpose(1, 2) @ weights.transpose(1, 2)
-    masses = (sums / total[:, None]).nan_to_num(0.0)  # a padding query sees no key
+    masses = sums / total.masked_fill(total == 0, 1)[:, None]
     return masses.transpose(1, 2).reshape(*query.shape[:3], -1)
 
 
@@ -170,10 +184,8 @@ class _AttentionMass(torch.autograd.Function):
     """Masses from the normaliser, with the gradient through both the scores of a group and the normaliser itself."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, selection: Selection
-    ) -> Tensor:
-        masses = _masses(query, key, lse, call, selection)
+    def forward(ctx: Any, query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, rest: int | None) -> Tensor:
+        masses = _masses(query, key, lse, call, rest)
         ctx.save_for_backward(query, key, lse, masses)
         ctx.call = call
         return masses
@@ -187,25 +199,60 @@ class _AttentionMass(torch.autograd.Function):
         return query_gradient, key_gradient, None, None, None
 
 
-def _masses(query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, selection: Selection) -> Tensor:
-    dtype = _exact(query.dtype)
-    index = selection.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
-    keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
-    members = selection.members.to(dtype)[:, None]
-    masses = query.new_zeros(*query.shape[:3], members.shape[-1], dtype=dtype)
-    for block in _blocks(query, keys.shape[2]):
+def _masses(query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, rest: int | None) -> Tensor:
+    """Masses of all groups; that of group `rest` by difference."""
+    groups = call.groups
+    selected = _SelectedKeys.of(key, groups.selection if rest is None else groups.beside_rest)
+    masses = query.new_empty(*query.shape[:3], groups.count, dtype=_exact(query.dtype))
+    of_rest: _SelectedKeys | None = None
+    for block in _blocks(query, selected.keys.shape[2]):
         rows = _Rows.of(query, lse, call, block, key)
-        count = selection.needed(call.visibility.key_range(rows.queries, key.shape[2]).stop - 1)
-        if not count:
-            continue
-        safe = min(count, selection.before(rows.queries[0] + call.visibility.offset))
-        attention = rows.attention(keys[:, :, :count], selection.positions[:, :count], safe)
-        if selection.runs is None:
-            sums = attention @ members[:, :, :count]
-        else:  # adding up a run is faster than a thin product
-            sums = torch.stack([attention[..., run.start : run.stop].sum(-1) for run in selection.runs], -1)
+        sums = selected.sums(rows)
+        if rest is not None:
+            sums, others = sums[..., :-1], sums[..., -1]
+            known = rows.minus_lse[..., 0].isfinite()
+            left = torch.where(known, 1 - others, 0.0)
+            # a query that sees nothing else may see nothing at all
+            if bool((known & ((left < _DOUBTFUL) | (others == 0))).any()):
+                of_rest = of_rest or _SelectedKeys.of(key, groups.of_rest)
+                left = of_rest.sums(rows)[..., 0]
+            sums[..., rest] = left
         masses[:, :, block] = sums.view(masses[:, :, block].shape)
     return masses
+
+
+@dataclass(frozen=True)
+class _SelectedKeys:
+    """Keys of a selection, ending in a column of ones (see `_Rows.attention`), and their membership."""
+
+    selection: Selection
+    keys: Float[Tensor, "batch kv_heads members dim_and_1"]
+    members: Float[Tensor, "batch 1 members groups"]
+    length: int
+
+    @classmethod
+    def of(cls, key: Tensor, selection: Selection) -> "_SelectedKeys":
+        dtype = _exact(key.dtype)
+        index = selection.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
+        keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
+        return cls(selection, keys, selection.members.to(dtype)[:, None], key.shape[2])
+
+    def sums(self, rows: "_Rows") -> Float[Tensor, "batch kv_heads per_kv_rows groups"]:
+        """The mass of a block of queries on each group."""
+        selection, visibility = self.selection, rows.call.visibility
+        count = selection.needed(visibility.key_range(rows.queries, self.length).stop - 1)
+        if not count:
+            return rows.scaled.new_zeros(*rows.scaled.shape[:3], self.members.shape[-1])
+        safe = min(count, selection.before(rows.queries[0] + visibility.offset))
+        attention = rows.attention(self.keys[:, :, :count], selection.positions[:, :count], safe)
+        if selection.runs is None:
+            return attention @ self.members[:, :, :count]
+        # adding up runs is faster than a thin product
+        sums = attention.new_zeros(*attention.shape[:3], self.members.shape[-1])
+        for run, groups in selection.runs:
+            if run.start < count and groups:
+                sums[..., list(groups)] += attention[..., run.start : run.stop].sum(-1, keepdim=True)
+        return sums
 
 
 def _gradients(

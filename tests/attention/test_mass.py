@@ -257,3 +257,51 @@ def test_gradcheck_in_float64() -> None:
     query, key = case.query[:1, :2].clone().requires_grad_(), case.key[:1, :1].clone().requires_grad_()
     case.groups = case.groups[:1]
     assert torch.autograd.gradcheck(lambda q, k: masses_of(case, q, k), (query, key))
+
+
+def long_case(sink_height: float = 0.0) -> Case:
+    """Half of the keys are one group, whose mass may be had by difference; all queries see the first key alike.
+
+    sink_height: how much higher their score on it is.
+    """
+    length, generator = 640, torch.Generator().manual_seed(3)
+    query, key = (torch.randn(2, heads, length, DIM, generator=generator) for heads in (4, 2))
+    query[..., 0], key[..., 0] = 1.0, 0.0
+    key[:, :, 0] = torch.eye(DIM)[0] * sink_height / SCALING
+    groups = torch.zeros(2, length, 4, dtype=torch.bool)
+    groups[:, 0, 0] = groups[:, :30, 1] = groups[:, 30:200, 2] = groups[:, 300:, 3] = True
+    visible = torch.ones(length, length, dtype=torch.bool).tril()
+    return Case(query, key, groups, Visibility(), visible, None, range(250, length), None)
+
+
+BY_DIFFERENCE = (3,)
+
+
+def check_masses_by_difference(case: Case, masses: Tensor) -> None:
+    """5e-6 of the whole, and 1e-3 of themselves; nothing is negative, and what cannot be seen has mass 0."""
+    expected = reference(case, case.query.double(), case.key.double())
+    assert float((masses - expected).abs().max()) <= 5e-6
+    assert torch.allclose(masses.double(), expected, rtol=1e-3, atol=0)
+    assert torch.allclose(masses[..., :3].double(), expected[..., :3], rtol=1e-5, atol=1e-12)
+    assert masses[:, :, :50, 3].eq(0).all()
+
+
+@pytest.mark.parametrize("sink_height", [0.0, 4.0, 12.0])
+def test_a_mass_by_difference_is_as_exact_as_is_said(sink_height: float) -> None:
+    case = long_case(sink_height)
+    groups = KeyGroups.of(case.groups, BY_DIFFERENCE)
+    assert groups.rest == 3
+    assert groups.beside_rest.positions.shape[1] == 300
+    check_masses_by_difference(case, masses_of(case, case.query, case.key, groups=groups))
+
+
+def test_a_mass_by_difference_reads_nothing_that_it_need_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = long_case()
+    case.rows = range(320, 640)
+    groups, read = KeyGroups.of(case.groups, BY_DIFFERENCE), []
+    plain = mass_module._SelectedKeys.of
+    monkeypatch.setattr(
+        mass_module._SelectedKeys, "of", lambda key, of: read.append(of.positions.shape[1]) or plain(key, of)
+    )
+    masses_of(case, case.query, case.key, groups=groups)
+    assert read == [300]

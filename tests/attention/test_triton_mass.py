@@ -6,6 +6,8 @@ They run on a GPU, or in Triton's interpreter (`test_triton_in_interpreter.py` s
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +16,24 @@ from family_batches import POOLED, batches
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from test_families import compare, reference_of
-from test_mass import FORMS, SCALING, Case, cases, causal_case, reference
+from test_mass import (
+    BY_DIFFERENCE,
+    FORMS,
+    SCALING,
+    Case,
+    cases,
+    causal_case,
+    check_masses_by_difference,
+    long_case,
+    reference,
+)
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from avar_eval.attention import mass as mass_module
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.mass import attention_mass
-from avar_eval.attention.visibility import Visibility
+from avar_eval.attention.visibility import Places, Visibility
 from avar_eval.models.transformers_backend import TransformersBackend
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -41,6 +54,13 @@ def _kernels() -> Iterator[None]:
             mend_bfloat16(patch)
             patch.setattr(mass_module, "kernels_run_on", lambda device: True)
         yield
+
+
+@pytest.fixture
+def _large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's time goes by blocks, not by their size."""
+    if INTERPRETED:
+        monkeypatch.setattr(triton_mass.Tile, "of", lambda *_: triton_mass.Tile(128, 64, 16, 4, 1))
 
 
 def on(device: torch.device, visibility: Visibility) -> Visibility:
@@ -116,11 +136,95 @@ def test_wide_heads(dim: int, dtype: torch.dtype) -> None:
     compare_with_whole_maps(case, dtype, KeyGroups.of(case.groups))
 
 
-def test_measures_by_the_kernels_equal_eager_float64(
-    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if INTERPRETED:  # whose time goes by blocks, not by their size
-        monkeypatch.setattr(triton_mass.Tile, "of", lambda *_: triton_mass.Tile(128, 64, 16, 4, 1))
+@pytest.mark.usefixtures("_large_blocks")
+@pytest.mark.parametrize("sink_height", [0.0, 12.0])
+def test_a_mass_by_difference_is_as_exact_as_is_said(sink_height: float) -> None:
+    case = long_case(sink_height)
+    groups = KeyGroups.of(case.groups, BY_DIFFERENCE).to(DEVICE)
+    assert groups.blocks.difference
+    masses = attention_mass(
+        case.query.to(DEVICE), case.key.to(DEVICE), groups, case.visibility, scaling=SCALING, rows=case.rows
+    )
+    check_masses_by_difference(case, masses.cpu())
+
+
+@pytest.mark.usefixtures("_large_blocks")
+def test_gradients_are_the_same_in_every_run() -> None:
+    case = causal_case(torch.bfloat16, length=70)
+    groups, found = KeyGroups.of(case.groups).to(DEVICE), []
+    for _ in range(2):
+        query, key = (of.to(DEVICE).requires_grad_() for of in (case.query, case.key))
+        masses = attention_mass(query, key, groups, case.visibility, scaling=SCALING)
+        found.append(torch.autograd.grad(masses.log1p().sum(), (query, key)))
+    assert all(map(torch.equal, *found))
+
+
+class Watch(TorchDispatchMode):
+    """Operators that run, by name, and whether any makes the CPU wait for a GPU."""
+
+    WAITING = ("aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::_to_copy")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name().partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+    def launches(self) -> list[str]:
+        """Those that run something on a GPU: not views, nor new memory."""
+        views = (
+            "view",
+            "slice",
+            "select",
+            "expand",
+            "detach",
+            "alias",
+            "empty",
+            "new_empty",
+            "empty_like",
+            "as_strided",
+        )
+        return [name for name in self.names if name.removeprefix("aten::") not in views]
+
+
+@pytest.mark.usefixtures("_large_blocks")
+@pytest.mark.parametrize("scattered", [False, True])
+def test_a_layer_costs_a_few_launches_and_waits_for_nothing(scattered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel for the masses, and two operators and two kernels for the gradient, once the first layer has run."""
+    case, launched = causal_case(length=70), []
+
+    def counted(name: str, run: Any, *arguments: Any, **options: Any) -> Any:
+        launched.append(name)
+        with _disable_current_modes():  # the interpreter works with tensors
+            return run(*arguments, **options)
+
+    for name in ("masses", "on_all_keys", "joined", "query_gradient", "key_gradient"):
+        kernel = getattr(triton_mass.kernels, name)
+        monkeypatch.setattr(kernel, "run", partial(counted, name, kernel.run))
+    groups = KeyGroups.of(case.groups).to(DEVICE)
+    rows = Places(range(1, 70, 3)) if scattered else range(11, 60)
+    query, key = (of.to(DEVICE).requires_grad_() for of in (case.query, case.key))
+    lse = torch.randn(2, 6, 70, device=DEVICE)
+    for layer in range(2):
+        launched.clear()
+        with Watch() as forward:
+            masses = attention_mass(query, key, groups, case.visibility, scaling=SCALING, rows=rows, lse=lse)
+        assert launched == ["masses"]
+        gradient = torch.ones_like(masses)
+        with Watch() as backward:
+            torch.autograd.grad(masses, (query, key), gradient)
+        assert launched == ["masses", "query_gradient", "key_gradient"]
+        if layer:
+            assert forward.launches() == []
+            assert set(backward.launches()) <= {"aten::zeros_like", "aten::linalg_vector_norm"}
+            assert len(backward.launches()) <= 3
+            assert not {*forward.names, *backward.names} & {*Watch.WAITING}
+
+
+@pytest.mark.usefixtures("_large_blocks")
+def test_measures_by_the_kernels_equal_eager_float64(backend: TransformersBackend) -> None:
     reference, pool = in_eager_float64(backend.model), backend.checkpoint.name in POOLED
     whole = batches(backend)[0]
     records = backend.measure(whole.encoded(backend), whole.responses)

@@ -18,12 +18,13 @@ from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from avar_eval.attention.objectives import attention_losses
-from avar_eval.attention.observe import observe
+from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.roles import Role, TokenRoles
 
 THREADS = 2
 SYSTEM, USER = 20, 64
-Mode = Literal["plain", "user", "response", "eager user", "eager response"]
+Mode = Literal["plain", "user", "response", "record", "eager user", "eager response"]
+"""record: all key groups, of user and response queries, as records have them; the others: image and system keys."""
 Kind = Literal["forward", "training"]
 
 
@@ -112,11 +113,12 @@ class Workload:
                 for first, last in ((SYSTEM, SYSTEM + self.tokens // 4), (0, SYSTEM))
             )
             return out.loss, (image, system)
-        queries: Any = self.query.name.lower()
-        with observe(self.model, self.roles, queries=queries, groups=("image", "system")) as observation:
+        queries: Any = "both" if self.mode == "record" else self.query.name.lower()
+        groups = RECORDED if self.mode == "record" else ("image", "system")
+        with observe(self.model, self.roles, queries=queries, groups=groups) as observation:
             out = self.model(**arguments)
             masses = observation.masses()
-        return out.loss, (masses[..., 0], masses[..., 1])
+        return out.loss, (masses[..., groups.index("image")], masses[..., groups.index("system")])
 
 
 def interleaved(ways: Sequence[tuple[str, Callable[[], object]]], rounds: int) -> dict[str, list[float]]:
