@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from avar_eval.doctor.checks import Checks
 from avar_eval.doctor.cost import Setting, check_costs
 from avar_eval.doctor.exactness import check_exactness
@@ -55,5 +57,7 @@ def examine(
         if vllm:
             from avar_eval.doctor.vllm_engine import check_vllm
 
+            if kind == "cuda":
+                torch.cuda.empty_cache()  # engines of other processes need it
             check_vllm(checks, say)
     return machine, checks

@@ -162,6 +162,8 @@ def save_model(folder: Path) -> Path:
 def _start(folder: Path, cuda: bool, **steered: Any) -> Any:
     from vllm import LLM
 
+    # a share of the GPU for each of the engines, which must be free when they start
+    memory = {"gpu_memory_utilization": 0.1} if cuda else {}
     return LLM(
         model=str(folder),
         dtype="float32",
@@ -173,6 +175,7 @@ def _start(folder: Path, cuda: bool, **steered: Any) -> Any:
         distributed_executor_backend="uni",
         limit_mm_per_prompt={"image": 1, "video": 0},
         generation_config="vllm",
+        **memory,
         **steered,
     )
 
