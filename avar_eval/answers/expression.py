@@ -208,7 +208,10 @@ def _same_items(found: Items, wanted: Items, precision: int | None, depth: int) 
         return False  # 1, 2 and the interval (1, 2)
     if "{" in (found.opening, wanted.opening) and (found.is_ordered or wanted.is_ordered):
         return False
-    same: Callable[[str, str], bool] = lambda one, other: _same(one, other, precision, depth)  # noqa: E731
+
+    def same(one: str, other: str) -> bool:
+        return _same(one, other, precision, depth)
+
     if found.is_ordered or wanted.is_ordered or several_names:
         return all(map(same, items, golds))
     return _match(items, golds, same)
