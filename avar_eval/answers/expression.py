@@ -52,17 +52,17 @@ def expression_equal(answer: str, gold: str, *, precision: int | None = None) ->
 
     Raises ValueError for an empty gold, WorkLimitError if the comparison takes more time or memory than it may.
     """
+    gold_number, number = _gold_number(gold), read_quantity(answer)
+    exact = "." not in answer and "." not in gold
+    if number is not None and gold_number is not None:
+        return same_number(number, gold_number, precision, exact=exact)
     found, wanted = marked_up(answer), marked_up(gold)
-    if not wanted:
-        raise ValueError(f"gold {gold!r} is not an expression")
     if spelling(operand(found)) == spelling(operand(wanted)) or plain(answer) == plain(gold):
         return _is_same_letter(found, wanted)
-    gold_number = _gold_number(gold, wanted)
-    number = read_quantity(answer) or read_quantity(found)
-    if number is None and gold_number is not None and statement(found).is_value:
-        number = stated_quantity(answer)
-    if number is not None and gold_number is not None:
-        return same_number(number, gold_number, precision, exact="." not in answer and "." not in gold)
+    if gold_number is not None:
+        number = read_quantity(found) or (stated_quantity(answer) if statement(found).is_value else None)
+        if number is not None:
+            return same_number(number, gold_number, precision, exact=exact)
     if len(found) > MAX_EXPRESSION or len(wanted) > MAX_EXPRESSION:
         return False
     with WORKERS.one_limit():
@@ -70,8 +70,11 @@ def expression_equal(answer: str, gold: str, *, precision: int | None = None) ->
 
 
 @lru_cache(maxsize=4096)
-def _gold_number(gold: str, wanted: str) -> Quantity | None:
+def _gold_number(gold: str) -> Quantity | None:
     """The number that a gold is, bare or behind a label ("Volume = 904.78 cm^3"); None for anything else."""
+    wanted = marked_up(gold)
+    if not wanted:
+        raise ValueError(f"gold {gold!r} is not an expression")
     if _PRODUCT_WITH_LETTER.fullmatch(wanted):
         return None
     sides = statement(wanted)

@@ -6,6 +6,7 @@ only where the other text has the same label or none.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _SIGNS: Final = {
@@ -84,6 +85,7 @@ class Items(NamedTuple):
         return self.opening in ("(", "[")
 
 
+@lru_cache(maxsize=16384)
 def statement(text: str) -> Statement:
     """A text split at the signs of relations that stand outside all brackets."""
     members, signs, depth, start = [], [], 0, 0
