@@ -8,8 +8,9 @@ from typing import Final
 
 from avar_eval.answers.expression import expression_option
 from avar_eval.answers.markup import MAX_LENGTH, plain
-from avar_eval.answers.options import LETTERS, letter_alone, named_letter, named_option, yes_or_no
+from avar_eval.answers.options import LETTERS, letter_alone, named_letter, named_option
 from avar_eval.answers.quantity import read_quantity, stated_quantity
+from avar_eval.answers.statements import yes_or_no
 
 _BRACKETED: Final = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|\{[^{}]*\}")
 _SEPARATOR: Final = re.compile(r"\s?[,;、，]\s?(?:and\s)?|\sand\s")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, assert_never
 
 from avar_eval.answers.equal import read_list
-from avar_eval.answers.markup import MAX_LENGTH, boxed, plain, restored
+from avar_eval.answers.markup import boxed, plain, restored
 from avar_eval.answers.notation import canonical, is_expression
 from avar_eval.answers.options import (
     LETTERS,
@@ -22,10 +22,10 @@ from avar_eval.answers.options import (
     named_letter,
     named_option,
     names_several,
-    yes_or_no,
 )
+from avar_eval.answers.phrases import Phrase, phrases_in
 from avar_eval.answers.quantity import stated_quantity
-from avar_eval.answers.statements import first_sentence, stated_value
+from avar_eval.answers.statements import stated_value, yes_or_no
 from avar_eval.answers.untagged import (
     chosen_letter,
     closing_value,
@@ -41,30 +41,8 @@ FinishReason = Literal["stop", "length"]
 Wanted = Literal["choice", "number", "expression", "list", "yes_no", "text"]
 """What kind of answer the question has. Only words that can be one are searched for it."""
 
-_ADVERBS: Final = (
-    r"(?:(?:most |very )?(?:likely|probably|therefore|thus|clearly|indeed|simply|actually|hence|then|still|just|now"
-    r"|obviously|definitely|certainly)[,:]? ){0,2}"
-)
-_IS: Final = (
-    r"(?:[:：=→⇒]|->|[-–—](?= )|(?:is|would be|should be|must be|has to be|will be|can only be|turns out to be)\b)"
-)
-_PHRASE: Final = re.compile(
-    rf"(?:\b(?:answer|(?:correct|right|best|closest|final) (?:option letter|option|choice|letter))"
-    r"(?: (?:option|choice|letter|here))?"
-    r"(?: (?:to|for|of|from|among|amongst|in|with|given|based on|according to|out of)\b[^.:：=\n]{0,100}?)?"
-    rf"[\"'*_ ]{{0,4}}{_IS}|\bans\b\.? ?[:：=\-]"
-    r"|(?:答案|正确(?:的)?选项)[】\]*_ ]{0,4}(?:应该?是|应当是|应为|就是|是|为|选|[:：])|【答案】)"
-    rf"[*_ :：]{{0,6}}{_ADVERBS}"
-    r"|^[ ]{0,3}[#*_]{0,6}[ ]{0,2}(?:(?:final|correct) )?answer[*_ ]{0,4}$"
-    r"|\b(?:final|correct) answer[*_]{0,3} (?=[*_(\[$]{0,4}(?:(?-i:[A-Z])|[-+]?[0-9][^\n]{0,20})[)\]*_.$]{0,4}\s*$)",
-    re.IGNORECASE | re.MULTILINE,
-)
-# "Here is how I got the answer:" leads to an explanation.
-_HOW: Final = re.compile(r"\b(?:how|why)\b[^.:]{0,60}$", re.IGNORECASE)
-_PHRASE_WORDS: Final = ("answer", "option", "choice", "letter", "ans", "答案", "选项")
 _ITEM: Final = re.compile(r"\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\]")
 _SYMBOLS: Final = frozenset("√π\\^")
-_MOST_PHRASES: Final = 8
 _WHOLE_LENGTH: Final = 200
 _UNTAGGED_LENGTH: Final = 20_000
 _REPLY_WORDS: Final = 5
@@ -84,16 +62,6 @@ class Extraction:
     state: Literal["scored", "truncated", "unparsed"]
     text: str | None = None
     evidence: Evidence | None = None
-
-
-@dataclass(frozen=True)
-class _Phrase:
-    """What follows an "Answer:" or "the answer is"; ends_text: whether the response ends with it."""
-
-    text: str
-    start: int
-    ends_text: bool
-    next_line: str
 
 
 def final_answer(
@@ -194,10 +162,10 @@ class _Reading:
 
     def _boxed_or_phrase(self, visible: str, *, cut: bool) -> Extraction | None:
         """The last box, else the last phrase. With choices, a box that names none gives way to a phrase that does."""
-        box, phrases = boxed(visible), _phrases(visible)
+        box, phrases = boxed(visible), phrases_in(visible)
         if box is None:
             return self._phrase(visible, phrases, cut=cut)
-        inner = _phrases(box[0])
+        inner = phrases_in(box[0])
         found = Extraction("scored", inner[-1].text if inner else box[0].strip(), "boxed")
         if self.choices and phrases and found.text is not None:
             last, boxed_option = phrases[-1], named_option(found.text, self.choices)
@@ -207,7 +175,7 @@ class _Reading:
                 return Extraction("scored", last.text, "phrase")
         return found
 
-    def _phrase(self, visible: str, phrases: Sequence[_Phrase], *, cut: bool) -> Extraction | None:
+    def _phrase(self, visible: str, phrases: Sequence[Phrase], *, cut: bool) -> Extraction | None:
         """The end of the last "the answer is …". With choices it must name one, or a letter elsewhere may do better."""
         if not phrases or (cut and phrases[-1].ends_text):
             return None
@@ -216,7 +184,7 @@ class _Reading:
             return replace(last, text=self._value(phrases[-1].text))
         if cut or not self.choices:
             return last
-        for phrase in reversed(phrases[-_MOST_PHRASES:]):
+        for phrase in reversed(phrases):
             if self._begins_listing(phrase):
                 return self._option(visible)
             if named_option(phrase.text, self.choices) is not None:
@@ -225,7 +193,7 @@ class _Reading:
                 return last
         return self._option(visible) or last
 
-    def _begins_listing(self, phrase: _Phrase) -> bool:
+    def _begins_listing(self, phrase: Phrase) -> bool:
         """Whether "the answer is:" is followed by all options, one a line, and so by none."""
         labels = [labelled_option(line, self.choices) for line in (phrase.text, phrase.next_line)]
         return None not in labels and labels[0] != labels[1]
@@ -270,43 +238,6 @@ class _Reading:
             return None
         index = chosen_letter(visible, self.choices or LETTERS[:10])
         return None if index is None else Extraction("scored", LETTERS[index], "option")
-
-
-def _phrases(text: str) -> list[_Phrase]:
-    """What follows each "Answer:" or "the answer is", up to its sentence's end, if anything does."""
-    found: list[_Phrase] = []
-    for match in _phrase_marks(text):
-        if _HOW.search(text, text.rfind("\n", 0, match.start()) + 1, match.start()):
-            continue
-        line, newline, rest = text[match.end() : match.end() + 2 * MAX_LENGTH].lstrip().partition("\n")
-        line = line[: MAX_LENGTH + 1]
-        sentence = first_sentence(line).strip()
-        answer = plain(_without_stray_braces(plain(sentence)))
-        if answer.strip("\"'"):
-            ends = not newline and sentence == line.strip() and match.end() + 2 * MAX_LENGTH >= len(text)
-            found.append(_Phrase(answer, match.start(), ends, rest.lstrip().partition("\n")[0]))
-    return found
-
-
-def _phrase_marks(text: str) -> list[re.Match[str]]:
-    """The last phrases, in their order. Only lines that hold a word of theirs are searched: most hold none."""
-    lowered = text.lower()
-    if len(lowered) != len(text):  # a letter whose lower case is two: the places do not agree
-        return list(_PHRASE.finditer(text))[-_MOST_PHRASES:]
-    found: list[re.Match[str]] = []
-    places = {word: place for word in _PHRASE_WORDS if (place := lowered.rfind(word)) >= 0}
-    while places and (last := max(places.values())) >= 0 and len(found) < _MOST_PHRASES:
-        start, stop = text.rfind("\n", 0, last) + 1, text.find("\n", last)
-        found = [*_PHRASE.finditer(text, start, len(text) if stop < 0 else stop), *found]
-        places |= {word: lowered.rfind(word, 0, start) for word, place in places.items() if place >= start}
-    return found[-_MOST_PHRASES:]
-
-
-def _without_stray_braces(text: str) -> str:
-    """What `\\text{Answer: D}` leaves after its phrase, "D}", without the brace that was opened before."""
-    for _ in range(text.count("}") - text.count("{")):
-        text = text.removesuffix("}").rstrip()
-    return text
 
 
 def is_short_reply(response: str) -> bool:

@@ -1,14 +1,14 @@
 """Which of the offered options a text names: by letter, by its own text, by its value. Never the nearest one."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
 from avar_eval.answers.markup import MAX_LENGTH, plain
-from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
-from avar_eval.answers.statements import stated_value
+from avar_eval.answers.option_texts import by_ratio, by_text, by_value, only_option, plain_options, stands_in
+from avar_eval.answers.quantity import Quantity, stated_quantity
+from avar_eval.answers.statements import stated_value, yes_or_no
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -58,14 +58,6 @@ _NEGATION: Final = re.compile(
 _DENIED: Final = re.compile(
     r"[)\]]? (?:is|was|are|would be|seems)(?: (?:not|incorrect|wrong|false|the wrong)\b|n['’]t\b)"
 )
-# "No" alone, with a mark, or before what can only be its reason: "no because …", never "no answer", "no bars".
-_YES_NO: Final = re.compile(
-    r"(?:(yes|yep|yeah|是的?|对)|no|nope|否|不是?|不对|没有)"
-    r"(?:(?=\s?[,.;:!。，；！(]|\s?[-—]|$)|(?= (?:because|since|as|it|they|there|the|this|that|these|those|he|she|we"
-    r"|i)\b))",
-    re.IGNORECASE,
-)
-_YES_AT_START: Final = re.compile(r"yes\b(?! (?:or|and)\b|\s?[/?])", re.IGNORECASE)
 _SENTENCE_LENGTH: Final = 300
 _OPENING: Final = re.compile(r"[^\W_]{2,30}(?=[.;:!。]|$)|(?:true|false)(?=[,，])", re.IGNORECASE)
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,300})\*\*")
@@ -76,17 +68,7 @@ _FINAL_LETTER: Final = re.compile(r"[^.]*\b[a-z]{2,} [(\[]?([A-Z])[)\]]?")
 # "It is not A, so it must be B": what counts is what the last clause says.
 _CLAUSES: Final = re.compile(r"; |, (?=(?:so|hence|therefore|thus|which means)\b)")
 _CLAUSE_END: Final = re.compile(r"[.,;:!?](?:\s|$)")
-_RATIO: Final = re.compile(r"([0-9]{1,9})\s?:\s?([0-9]{1,9})")
 _ARTICLE: Final = re.compile(r"(?:the|a|an) ")
-
-
-def yes_or_no(text: str) -> str | None:
-    """`Yes` or `No` where the first line is that word or opens with it: "Yes, because …", never "No answer"."""
-    line = plain(text.strip().partition("\n")[0])
-    match = _YES_NO.match(line)
-    if match is None:
-        return "Yes" if _YES_AT_START.match(line) else None
-    return "Yes" if match[1] else "No"
 
 
 def letter_alone(text: str, choices: Sequence[str]) -> int | None:
@@ -156,7 +138,7 @@ def bold_options(text: str, choices: Sequence[str]) -> set[int]:
 
 def labelled_option(text: str, choices: Sequence[str]) -> int | None:
     """The option of a line that is a letter, or a letter and that option's own text; other words are not read."""
-    line, options = plain(text), _plain_options(tuple(choices))
+    line, options = plain(text), plain_options(tuple(choices))
     index = letter_alone(line, options)
     if index is not None:
         return index
@@ -164,7 +146,7 @@ def labelled_option(text: str, choices: Sequence[str]) -> int | None:
     index = _index(label[1] or label[2], options) if label else None
     if label is None or index is None:
         return _beside_text(line, options)
-    described = _by_text(plain(label[3].rstrip(":")), options)
+    described = by_text(plain(label[3].rstrip(":")), options)
     return index if described is not None and options[described] == options[index] else None
 
 
@@ -185,7 +167,7 @@ def affirmed_option(text: str, choices: Sequence[str]) -> int | None:
     behind = _BEHIND_TEXT.fullmatch(line)
     described = _text_after(line, last, choices)
     if described is None and behind:
-        described = _by_text(plain(behind[1]), _plain_options(tuple(choices)))
+        described = by_text(plain(behind[1]), plain_options(tuple(choices)))
     return index if described is None or plain(choices[described]) == plain(choices[index]) else None
 
 
@@ -197,14 +179,14 @@ def named_option(text: str, choices: Sequence[str]) -> int | None:
     """
     if not choices or len(text) > MAX_LENGTH:
         return None
-    answer, options = plain(text), _plain_options(tuple(choices))
+    answer, options = plain(text), plain_options(tuple(choices))
     alone = letter_alone(answer, options)
     if alone is not None and answer.strip("()[].:").isupper():
         return alone
-    exact = _single((i for i, option in enumerate(options) if option == answer), options)
+    exact = only_option((i for i, option in enumerate(options) if option == answer), options)
     if exact is not None or alone is not None:
         return alone if exact is None else exact
-    if (found := _by_text(answer, options)) is not None:
+    if (found := by_text(answer, options)) is not None:
         return found
     label = _LABELLED.fullmatch(answer)
     if label and (index := _index(label[1] or label[2], options)) is not None:
@@ -222,23 +204,18 @@ def option_stated(sentence: str, choices: Sequence[str]) -> int | None:
 
     "Silver birch is the likeliest", "the kiosk is painted yellow", "the tank is at 9 %"; not "the yellow kiosk stands".
     """
-    line, options = plain(sentence), _plain_options(tuple(choices))
+    line, options = plain(sentence), plain_options(tuple(choices))
     if len(line) > _SENTENCE_LENGTH:
         return None
     opening = _OPENING.match(line)
-    word = opening and _by_text(opening[0], options)
+    word = opening and by_text(opening[0], options)
     if word is not None:
         return word
     index = _by_sentence(line, options)
-    if index is None or _by_value(_value_of(line), options) is not None:
+    if index is None or by_value(_value_of(line), options) is not None:
         return index
     folded, option = line.casefold(), options[index].casefold()
     return index if folded.endswith(option) or _ARTICLE.sub("", folded, count=1).startswith(option) else None
-
-
-@lru_cache(maxsize=1024)
-def _plain_options(choices: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(plain, choices))
 
 
 def _index(letter: str, choices: Sequence[str]) -> int | None:
@@ -271,7 +248,7 @@ def _beside_text(answer: str, options: Sequence[str]) -> int | None:
     for pattern, letter, text in ((_BESIDE_TEXT, 1, 2), (_BEHIND_TEXT, 2, 1)):
         match = pattern.fullmatch(answer)
         index = _index(match[letter], options) if match else None
-        if match and index is not None and (described := _by_text(plain(match[text]), options)) is not None:
+        if match and index is not None and (described := by_text(plain(match[text]), options)) is not None:
             return index if options[described] == options[index] else None
     return None
 
@@ -282,58 +259,15 @@ def _text_after(line: str, position: int, choices: Sequence[str]) -> int | None:
     if not rest:
         return None
     end = _CLAUSE_END.search(rest)
-    return _by_text(plain(rest[: end.start()] if end else rest), _plain_options(tuple(choices)))
+    return by_text(plain(rest[: end.start()] if end else rest), plain_options(tuple(choices)))
 
 
 def _agrees(index: int, rest: str, options: Sequence[str]) -> bool:
     """Whether what follows a label does not name another option: neither by text ("B. <text of C>") nor by letter."""
-    described = _by_text(plain(rest), options)
+    described = by_text(plain(rest), options)
     if described is not None:
         return options[described] == options[index]
     return not _LIST_OF_LETTERS.match(rest) and option_mentions(rest, options) <= {index}
-
-
-def _single(indices: Iterable[int], options: Sequence[str]) -> int | None:
-    """The first of the indices if all of them stand for the same option text; published rows repeat options."""
-    found = list(indices)
-    return found[0] if found and len({options[i] for i in found}) == 1 else None
-
-
-def _by_text(answer: str, options: Sequence[str]) -> int | None:
-    """The option whose text, or whose value as a number, the whole answer is. Case decides between "Bb" and "bb"."""
-    folded = answer.casefold()
-    same = [i for i, option in enumerate(options) if option.casefold() == folded]
-    if not same:
-        index = _by_value(read_quantity(answer), options)
-        return _by_ratio(answer, options) if index is None else index
-    return _single((i for i in same if options[i] == answer), options) if answer in options else _single(same, options)
-
-
-def _by_value(quantity: Quantity | None, options: Sequence[str]) -> int | None:
-    if quantity is None:
-        return None
-    readings = [_quantity_of(option) for option in options]
-    return _single((i for i, reading in enumerate(readings) if reading is not None and quantity.same(reading)), options)
-
-
-# A question's options are read for each of its answer's lines.
-_quantity_of = lru_cache(maxsize=4096)(read_quantity)
-
-
-def _by_ratio(answer: str, options: Sequence[str]) -> int | None:
-    """The one ratio among the options that a fraction is: 3/8 or \\frac{3}{8} for 3:8."""
-    quantity = stated_quantity(answer) if "/" in answer or "frac" in answer else None
-    if quantity is None or quantity.unit:
-        return None
-    ratios = [_RATIO.fullmatch(option) for option in options]
-    return _single(
-        (
-            i
-            for i, ratio in enumerate(ratios)
-            if ratio and int(ratio[2]) and quantity.value == Fraction(int(ratio[1]), int(ratio[2]))
-        ),
-        options,
-    )
 
 
 def _value_of(sentence: str) -> Quantity | None:
@@ -346,20 +280,20 @@ def _by_sentence(answer: str, options: Sequence[str]) -> int | None:
     """The one option that a sentence states: its opening yes or no, its only number, or an option's text in it."""
     opening = yes_or_no(answer)
     if opening is not None:
-        return _single((i for i, option in enumerate(options) if option.casefold() == opening.casefold()), options)
+        return only_option((i for i, option in enumerate(options) if option.casefold() == opening.casefold()), options)
     if len(answer) > _SENTENCE_LENGTH or answer.endswith("?"):
         return None
     value = stated_value(answer)
-    stated = None if value is None else _by_value(stated_quantity(value), options)
+    stated = None if value is None else by_value(stated_quantity(value), options)
     if stated is None and value is not None:
-        stated = _by_ratio(value, options)
+        stated = by_ratio(value, options)
     return _by_occurrence(answer.casefold(), options) if stated is None else stated
 
 
 def _by_occurrence(sentence: str, options: Sequence[str]) -> int | None:
     """The one option whose text stands in the sentence as whole words; of "quarter" and "quarter past" the longer."""
     folded = [option.casefold() for option in options]
-    found = [option for option in folded if _is_wordy(option) and _stands_in(option, sentence)]
+    found = [option for option in folded if _is_wordy(option) and stands_in(option, sentence)]
     longest = {option for option in found if not any(option != other and option in other for other in found)}
     if len(longest) != 1:
         return None
@@ -371,18 +305,3 @@ def _by_occurrence(sentence: str, options: Sequence[str]) -> int | None:
 def _is_wordy(option: str) -> bool:
     """Long enough, and not a number or yes or no, to be told from a word that happens to stand in a sentence."""
     return len(option) > 2 and not option.isdecimal() and yes_or_no(option) is None
-
-
-def _stands_in(option: str, sentence: str) -> bool:
-    """Whether an option's text stands in a sentence as whole words."""
-    start = sentence.find(option)
-    while start >= 0:
-        end = start + len(option)
-        if not _is_word(sentence[start - 1 : start]) and not _is_word(sentence[end : end + 1]):
-            return True
-        start = sentence.find(option, start + 1)
-    return False
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"

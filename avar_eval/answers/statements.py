@@ -31,6 +31,14 @@ _REFUSAL: Final = re.compile(
     r"|no (?:information|answer|way|specific))\b",
     re.IGNORECASE,
 )
+# "No" alone, with a mark, or before what can only be its reason: "no because …", never "no answer", "no bars".
+_YES_NO: Final = re.compile(
+    r"(?:(yes|yep|yeah|是的?|对)|no|nope|否|不是?|不对|没有)"
+    r"(?:(?=\s?[,.;:!。，；！(]|\s?[-—]|$)|(?= (?:because|since|as|it|they|there|the|this|that|these|those|he|she|we"
+    r"|i)\b))",
+    re.IGNORECASE,
+)
+_YES_AT_START: Final = re.compile(r"yes\b(?! (?:or|and)\b|\s?[/?])", re.IGNORECASE)
 # A line of a table, a list or a program's output, a rule, a heading.
 _NO_PROSE: Final = re.compile(r"\s{0,9}(?:\||```|[-*•+] |\d{1,3}[.)] |#{1,6} |[-*=_]{3,}\s*$)")
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
@@ -118,6 +126,15 @@ _SEVERAL: Final = re.compile(r"[,;](?![0-9]{3}(?![0-9]))|\b(?:and|or)\b", re.IGN
 _MOST_VALUES: Final = 8
 """A sentence of more has no one value; and each is looked at up to the sentence's end."""
 _MOST_SENTENCES: Final = 400
+
+
+def yes_or_no(text: str) -> str | None:
+    """`Yes` or `No` where the first line is that word or opens with it: "Yes, because …", never "No answer"."""
+    line = plain(text.strip().partition("\n")[0])
+    match = _YES_NO.match(line)
+    if match is None:
+        return "Yes" if _YES_AT_START.match(line) else None
+    return "Yes" if match[1] else "No"
 
 
 def first_sentence(line: str) -> str:

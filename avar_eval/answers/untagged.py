@@ -17,7 +17,6 @@ from avar_eval.answers.options import (
     names_several,
     option_mentions,
     option_stated,
-    yes_or_no,
 )
 from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.answers.statements import (
@@ -28,6 +27,7 @@ from avar_eval.answers.statements import (
     sentences,
     stated_value,
     takes_back,
+    yes_or_no,
 )
 
 _CLOSING: Final = re.compile(

@@ -8,8 +8,8 @@ from avar_eval.answers.expression import expression_equal, expression_option
 from avar_eval.answers.extract import Extraction, FinishReason, Wanted, final_answer, reads_as
 from avar_eval.answers.judgement import Judgement, Reason, State
 from avar_eval.answers.markup import plain
-from avar_eval.answers.options import named_option, yes_or_no
-from avar_eval.answers.statements import is_statement
+from avar_eval.answers.options import named_option
+from avar_eval.answers.statements import is_statement, yes_or_no
 from avar_eval.answers.visible import visible_text
 from avar_eval.answers.workers import WorkLimitError
 

@@ -134,6 +134,8 @@ def _output_line(given: GivenResponse, judgement: Judgement | None, judge: Judge
         "correct": judgement.correct,
         "official": judgement.official,
     }
+    if judgement.reason is not None:
+        added["reason"] = judgement.reason
     if judge is not None:
         added |= {"judge_state": judge.state, "judge_extracted": judge.extracted, "judge_correct": judge.correct}
     # ASCII: a response may hold half of a surrogate pair, which UTF-8 does not know.
