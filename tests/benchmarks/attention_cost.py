@@ -11,7 +11,9 @@ import argparse
 from statistics import median
 
 import torch
-from attention_workload import THREADS, Kind, Mode, Workload, interleaved, peak_megabytes, ratio
+from attention_workload import THREADS, Kind, Mode, Workload, peak_megabytes
+
+from avar_eval.doctor.timing import interleaved, ratio
 
 NAMES: dict[Mode, str] = {
     "plain": "plain SDPA",
@@ -32,12 +34,12 @@ def table(kind: Kind, tokens: int, rounds: int, eager_rounds: int) -> None:
     """Measure and print. eager_rounds: 0 leaves eager maps out, which take most of the time."""
     ours: list[Mode] = ["plain", "user", "response", *(["record"] if kind == "forward" else [])]
     workloads = {mode: Workload(kind, mode, tokens) for mode in ours}
-    seconds = interleaved([(mode, workload.run) for mode, workload in workloads.items()], rounds)
+    seconds = interleaved({mode: workload.run for mode, workload in workloads.items()}, rounds)
     values = {mode: workload.value for mode, workload in workloads.items()}
     if eager_rounds:
         for mode in ("eager user", "eager response"):
             workload = Workload(kind, mode, tokens)
-            eager = interleaved([("plain", workloads["plain"].run), (mode, workload.run)], eager_rounds)
+            eager = interleaved({"plain": workloads["plain"].run, mode: workload.run}, eager_rounds)
             seconds[mode], seconds[f"plain beside {mode}"] = eager[mode], eager["plain"]
             values[mode] = workload.value
             del workload

@@ -13,7 +13,9 @@ from statistics import median
 import matplotlib as mpl
 import numpy as np
 import torch
-from attention_workload import THREADS, Mode, Workload, interleaved, peak_megabytes, ratio
+from attention_workload import THREADS, Mode, Workload, peak_megabytes
+
+from avar_eval.doctor.timing import interleaved, ratio
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -28,7 +30,7 @@ OURS_LAYERS, OURS_HEADS = 8, 8
 def measure(tokens: int, rounds: int) -> dict[Mode, tuple[float, float, float]]:
     """Of each mode: seconds, time over plain, peak memory in MB beyond the loaded model."""
     workloads = {mode: Workload("forward", mode, tokens) for mode in MODES}
-    seconds = interleaved([(mode, workload.run) for mode, workload in workloads.items()], rounds)
+    seconds = interleaved({mode: workload.run for mode, workload in workloads.items()}, rounds)
     return {
         mode: (median(seconds[mode]), ratio(seconds, mode), peak_megabytes("forward", mode, tokens)[1])
         for mode in MODES

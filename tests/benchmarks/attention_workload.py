@@ -6,23 +6,23 @@ A sequence of N tokens: 20 system, N/4 image, text, 64 user tokens before the mi
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from avar_eval.attention.objectives import attention_losses
 from avar_eval.attention.observe import RECORDED, observe
-from avar_eval.attention.roles import Role, TokenRoles
+from avar_eval.attention.roles import Role
+from avar_eval.doctor import workload
+from avar_eval.doctor.shapes import SHAPES
+from avar_eval.doctor.workload import SYSTEM, USER, make_ids, make_roles
+
+__all__ = ["SYSTEM", "THREADS", "USER", "Kind", "Mode", "Workload", "make_model", "make_roles", "peak_megabytes"]
 
 THREADS = 2
-SYSTEM, USER = 20, 64
 Mode = Literal["plain", "user", "response", "record", "eager user", "eager response"]
 """record: all key groups, of user and response queries, as records have them; the others: image and system keys."""
 Kind = Literal["forward", "training"]
@@ -30,38 +30,7 @@ Kind = Literal["forward", "training"]
 
 def make_model(implementation: str) -> Any:
     """The benchmark's model."""
-    torch.manual_seed(0)
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": 512,
-            "hidden_size": 512,
-            "intermediate_size": 1024,
-            "num_hidden_layers": 8,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 32768,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
-            "bos_token_id": None,
-            "eos_token_id": None,
-        },
-        vision_config={"depth": 1, "hidden_size": 64, "num_heads": 2, "out_hidden_size": 512},
-        image_token_id=500,
-        video_token_id=503,
-        vision_start_token_id=501,
-        vision_end_token_id=502,
-    )
-    return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=implementation)
-
-
-def make_roles(tokens: int) -> TokenRoles:
-    """The roles of the benchmark's sequence."""
-    half = tokens // 2
-    codes = torch.full((1, tokens), int(Role.TEMPLATE))
-    codes[:, :SYSTEM] = int(Role.SYSTEM)
-    codes[:, SYSTEM : SYSTEM + tokens // 4] = int(Role.IMAGE)
-    codes[:, half - USER : half] = int(Role.USER)
-    codes[:, half:] = int(Role.RESPONSE)
-    return TokenRoles(codes)
+    return workload.make_model(SHAPES["small"], implementation)
 
 
 @dataclass
@@ -76,7 +45,7 @@ class Workload:
     def __post_init__(self) -> None:
         self.model = make_model("eager" if self.mode.startswith("eager") else "sdpa").train(self.kind == "training")
         self.roles = make_roles(self.tokens)
-        self.ids = torch.randint(0, 500, (1, self.tokens), generator=torch.Generator().manual_seed(1))
+        self.ids = make_ids(self.tokens)
         self.labels = self.ids.masked_fill(self.roles.codes != Role.RESPONSE, -100)
         self.query = Role.USER if self.mode.endswith("user") else Role.RESPONSE
 
@@ -121,23 +90,6 @@ class Workload:
         return out.loss, (masses[..., groups.index("image")], masses[..., groups.index("system")])
 
 
-def interleaved(ways: Sequence[tuple[str, Callable[[], object]]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, one run of each a round, after one round of warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name, _ in ways}
-    for number in range(rounds + 1):
-        for name, run in ways:
-            start = time.perf_counter()
-            run()
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def ratio(seconds: dict[str, list[float]], name: str, base: str = "plain") -> float:
-    """The median of the rounds' ratios: a busy moment of the machine hits both runs of a round."""
-    return median(a / b for a, b in zip(seconds[name], seconds[base], strict=True))
-
-
 def peak_megabytes(kind: Kind, mode: Mode, tokens: int) -> tuple[float, float]:
     """Peak resident memory of one step in a process of its own: all of it, and what came after the model was built.
 
@@ -158,8 +110,8 @@ def _status(field: str) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(THREADS)
-    workload = Workload(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]
+    step = Workload(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak of building the model does not count
     before = _status("VmRSS")
-    workload.run()
+    step.run()
     print(before, _status("VmHWM"))

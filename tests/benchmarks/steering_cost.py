@@ -16,11 +16,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from attention_workload import THREADS, make_model, make_roles, ratio
+from attention_workload import THREADS, make_model, make_roles
 from transformers import DynamicCache
 
 from avar_eval.attention.steer import steer
 from avar_eval.attention.steering import Mode, Steering
+from avar_eval.doctor.timing import ratio
 
 BARS = {"logit": 1.03, "prob": 1.03}
 MODES: tuple[Mode, ...] = ("logit", "prob", "log", "abs")

@@ -18,11 +18,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from attention_workload import SYSTEM, THREADS, USER, make_model, ratio
+from attention_workload import SYSTEM, THREADS, USER, make_model
 from datasets import Dataset
 from PIL import Image
 from transformers import PrinterCallback, Qwen2VLImageProcessor, TrainerCallback
 
+from avar_eval.doctor.timing import ratio
 from avar_eval.recipes.grpo import AvarGRPOConfig, AvarGRPOTrainer
 from avar_eval.recipes.sft import AvarSFTConfig, AvarSFTTrainer
 
