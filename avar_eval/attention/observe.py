@@ -101,6 +101,8 @@ class Observation:
         Call backward() of the last one first if gradients are checkpointed.
         """
         known = TokenRoles(roles.codes.cpu(), None if roles.segments is None else roles.segments.cpu())
+        if sequences is not None and list(sequences) == list(range(len(roles.codes))):
+            sequences = None  # nothing is to be picked
         self._sequences, self._steps = None if sequences is None else Places(sequences), None
         self._roles = known if self._sequences is None else known.of(self._sequences.on(torch.device("cpu")))
         for state in (self._plans, self._masses, self._positions, self._captured_to, self._waiting):

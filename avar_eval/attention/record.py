@@ -24,6 +24,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -92,7 +93,17 @@ class AttentionRecord:
         """The numbers that `records.jsonl` holds."""
         return AttentionSummary(user=self._summary_of("user"), response=self._summary_of("response"))
 
+    @cached_property
+    def _pairs(self) -> dict[tuple[Queries, bool], tuple[Tensor, Tensor] | None]:
+        """What `_image_and_system` has found: every score asks for it."""
+        return {}
+
     def _image_and_system(self, queries: Queries, include_sink: bool) -> tuple[Tensor, Tensor] | None:
+        if (queries, include_sink) not in self._pairs:
+            self._pairs[queries, include_sink] = self._pair(queries, include_sink)
+        return self._pairs[queries, include_sink]
+
+    def _pair(self, queries: Queries, include_sink: bool) -> tuple[Tensor, Tensor] | None:
         is_system = self.roles == Role.SYSTEM
         first = bool(is_system[0])  # position 0 is the user's where a template has no system turn
         keys = int(is_system.sum()) - (first and not include_sink)
