@@ -12,8 +12,10 @@ from avar_eval.answers.statements import stated_value, yes_or_no
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_LETTER: Final = re.compile(r"[(\[{<]?([A-Za-z])[)\]}>]?[.:]?")
-_LABELLED: Final = re.compile(r"(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])(?:[)\]][.:]?|[.:](?=\s)|、|\s-(?=\s)))\s?(.*)")
+_LETTER: Final = re.compile(r"[#> ]{0,7}[(\[{<]?([A-Za-z])[)\]}>]?[.:]?")
+_LABELLED: Final = re.compile(
+    r"(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])(?:[)\]][.:]?|[.:;!](?=\s)|、|\s-(?=\s)))\s?(.*)"
+)
 # "A (Yes)", "A, yes", "B = 4", "B 4": the label of an option only where the option's own text follows.
 _BESIDE_TEXT: Final = re.compile(r"[(\[]?([A-Z])[)\]]?\s?[(\[,=:\-]?\s?(.*?)[)\]]?")
 _BEHIND_TEXT: Final = re.compile(r"(.*?)\s?[(\[]([A-Z])[)\]]")
@@ -35,7 +37,9 @@ _NAMING: Final = (
     re.compile(r"[(\[]([A-Z])[)\]]"),
     re.compile(r"\b(?i:option|choice|letter|answer(?: is|:)) ?[(\[]?([A-Z])(?![\w'’]|,? ?(?:or|and|/)? ?[A-Z](?!\w))"),
     re.compile(r"\b(?i:it is|it['’]s) [(\[]?([A-Z])(?=[)\].,;:]|$)"),
-    re.compile(r"(?<![\w'’])([A-HJ-Z]) is (?:the )?(?:correct|right|best|answer)\b"),
+    re.compile(
+        r"(?<![\w'’])([A-HJ-Z]) (?:is|must be|would be|should be|has to be) (?:the )?(?:correct|right|best|answer)\b"
+    ),
     re.compile(
         r"\b(?i:choose|chose|select|selected|pick|picked|go with|went with|opt for|going with) (?:the )?[(\[]?([A-Z])"
         r"(?=[)\].,;:]|$| (?:because|since|as|for)\b)"

@@ -19,15 +19,17 @@ _PHRASE: Final = re.compile(
     r"(?: (?:option|choice|letter|here))?"
     r"(?: (?:to|for|of|from|among|amongst|in|with|given|based on|according to|out of)\b[^.:：=\n]{0,100}?)?"
     rf"[\"'*_ ]{{0,4}}{_IS}|\bans\b\.? ?[:：=\-]"
-    r"|(?:答案|正确(?:的)?选项)[】\]*_ ]{0,4}(?:应该?是|应当是|应为|就是|是|为|选|[:：])|【答案】)"
+    r"|(?:答案|正确(?:的)?选项|(?<![回解])答(?=[:：]))[】\]*_ ]{0,4}"
+    r"(?:应该?是|应当是|应为|就是|是|为|选|[:：])|【答案】)"
     rf"[*_ :：]{{0,6}}{_ADVERBS}"
     r"|^[ ]{0,3}[#*_]{0,6}[ ]{0,2}(?:(?:final|correct) )?answer[*_ ]{0,4}$"
-    r"|\b(?:final|correct) answer[*_]{0,3} (?=[*_(\[$]{0,4}(?:(?-i:[A-Z])|[-+]?[0-9][^\n]{0,20})[)\]*_.$]{0,4}\s*$)",
+    r"|(?:\b(?:final|correct) |^[ *_#]{0,6})answer[*_]{0,3} (?=[*_(\[$]{0,4}(?:(?-i:[A-Z])"
+    r"|[-+]?[0-9][^\n]{0,20})[)\]*_.$]{0,4}\s*$)",
     re.IGNORECASE | re.MULTILINE,
 )
 # "Here is how I got the answer:" leads to an explanation.
 _HOW: Final = re.compile(r"\b(?:how|why)\b[^.:]{0,60}$", re.IGNORECASE)
-_PHRASE_WORDS: Final = ("answer", "option", "choice", "letter", "ans", "答案", "选项")
+_PHRASE_WORDS: Final = ("answer", "option", "choice", "letter", "ans", "答", "选项")
 _MOST_PHRASES: Final = 8
 """The last ones are looked at: what comes before so many is no final answer."""
 
