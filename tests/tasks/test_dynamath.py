@@ -116,6 +116,15 @@ def test_what_the_official_rule_makes_of_other_texts(doc: dict[str, Any], respon
         ('<think>{"short answer": "1"}</think>{"short answer": 2.571}', "2.571"),
         ('<think>{"short answer": "2.571"}', None),
         ('{"short answer": ""}', None),
+        (r'{"solution": "s", "short answer": "\frac{5}{2}"}', r"\frac{5}{2}"),
+        (r'{"short answer": "$\text{2.571}$"}', r"$\text{2.571}$"),
+        (r'{"short answer": "\boxed{2.571}"}', "2.571"),
+        (r'{"short answer": "\\frac{5}{2}"}', r"\frac{5}{2}"),
+        ('{"short answer": "\x0crac{5}{2}"}', r"\frac{5}{2}"),
+        ('{"short_answer": "2.571"}', "2.571"),
+        ('{"Short Answer": "2.571"}', "2.571"),
+        ("{'solution': 's', 'short answer': '2.571'}", "2.571"),
+        ('[THINK]{"short answer": "1"}[/THINK]{"short answer": "2.571"}', "2.571"),
     ],
 )
 def test_the_short_answer_of_a_json_object(response: str, extracted: str | None) -> None:
