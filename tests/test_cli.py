@@ -375,18 +375,7 @@ def test_a_model_shows_where_its_weights_are(avar_eval: Run) -> None:
 
 
 def test_an_interrupted_run_says_so_and_can_be_resumed(server: Server, tmp_path: Path) -> None:
-    options = (
-        "--model",
-        MODEL,
-        "--tasks",
-        "shapes",
-        "--max-new-tokens",
-        "8",
-        "--batch-size",
-        "1",
-        "--temperature",
-        "1",
-    )
+    options = ("--model", MODEL, "--tasks", "shapes", "--max-new-tokens", "8", "--batch-size", "1")
     # so many that the run cannot come to its end before the signal reaches it, however busy the machine is
     drawn = ("--temperature", "1", "--samples", "8")
     run = server.start(*options, *drawn, "--output", str(tmp_path))
