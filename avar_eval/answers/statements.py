@@ -10,6 +10,7 @@ SENTENCE_END: Final = re.compile(r"[.!?。！？][*_\"”)]{0,3}(?:\s|$)|[。！
 _ABBREVIATIONS: Final = frozenset(
     {"mt", "st", "dr", "mr", "mrs", "ms", "vs", "fig", "approx", "etc", "sq", "e.g", "i.e"}
 )
+_AFTER_NO: Final = re.compile(r"[0-9]|of\b")
 _CONCLUDING: Final = r"therefore|thus|hence|so|in conclusion|to conclude|consequently|accordingly|overall|in summary"
 _CONCLUSION: Final = re.compile(
     rf"\W{{0,4}}(?:(?:and |but )?(?:{_CONCLUDING})\b|因此|所以|综上|故)[*_]{{0,2}}[,，:]?", re.IGNORECASE
@@ -33,7 +34,7 @@ _REFUSAL: Final = re.compile(
 )
 # "No" alone, with a mark, or before what can only be its reason: "no because …", never "no answer", "no bars".
 _YES_NO: Final = re.compile(
-    r"(?:(yes|yep|yeah|是的?|对)|no|nope|否|不是?|不对|没有)"
+    r"(?:(yes|yep|yeah|是的?|对)|no(?!\. ?(?:[0-9]|of\b))|nope|否|不是?|不对|没有)"
     r"(?:(?=\s?[,.;:!。，；！(]|\s?[-—]|$)|(?= (?:because|since|as|it|they|there|the|this|that|these|those|he|she|we"
     r"|i)\b))",
     re.IGNORECASE,
@@ -144,7 +145,8 @@ def first_sentence(line: str) -> str:
         word = words[-1].strip("*_(\"'").casefold() if words else ""
         label = len(words) == 1 and len(word) == 1 and word.isalpha()
         item = word.isdigit() and (words[0][-1] == ":" or (words[0][-1] in ",;" and ": 1." in line))
-        if not label and not (item and len(word) < 3) and word not in _ABBREVIATIONS:
+        number = word == "no" and _AFTER_NO.match(line, stop.end())  # "No. 3", "no. of bars"
+        if not label and not number and not (item and len(word) < 3) and word not in _ABBREVIATIONS:
             return line[: stop.end()]
     return line
 
