@@ -169,10 +169,10 @@ def causal_case(dtype: torch.dtype = torch.float32, length: int = 40) -> Case:
     return Case(query, key, groups, Visibility(), visible, None, range(11, 31), None)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-4), (torch.float16, 1e-4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_masses_from_the_kernels_own_normaliser(dtype: torch.dtype, tolerance: float, mode: Any) -> None:
-    """PyTorch's CPU kernel approximates the exponential (to 6e-5) in half precision, and so does its normaliser."""
+def test_masses_from_the_kernels_own_normaliser(dtype: torch.dtype, mode: Any) -> None:
+    """PyTorch's CPU kernel approximates the exponential (to 6e-5) in half precision: there it is not asked."""
     case = causal_case(dtype)
     value = torch.randn(2, 2, 40, DIM).to(dtype)
     with mode():
@@ -185,12 +185,11 @@ def test_masses_from_the_kernels_own_normaliser(dtype: torch.dtype, tolerance: f
             )
         lse = tap.lse(case.query)
         assert torch.equal(plain, tapped)
-        assert lse is not None
-        assert lse.dtype == torch.float32
+        assert (lse is not None) == (dtype == torch.float32)
         masses = masses_of(case, case.query, case.key, lse=lse)
     assert masses.dtype == torch.float32
     expected = reference(case, case.query.double(), case.key.double())
-    assert torch.allclose(masses.double(), expected, rtol=tolerance, atol=1e-9)
+    assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-9)
 
 
 def test_gradients_of_half_precision_inputs_are_accumulated_in_float32() -> None:
