@@ -48,7 +48,9 @@ class KeyBlocks:
         by_difference: the groups whose mass may be had by difference, that of one cell a sequence.
         """
         rows = [_Listed.of(row, sum(1 << group for group in by_difference)) for row in bits_of(membership).numpy()]
-        blocks, cells = max(len(row.firsts) for row in rows), max(len(row.cells) for row in rows)
+        # multiples of 16 entries all through: Triton compiles anew for other strides and places in memory
+        blocks = -(-max(len(row.firsts) for row in rows) // 16) * 16
+        cells = max(len(row.cells) for row in rows)
         parts = [
             np.stack([_filled(row.positions, blocks * BLOCK, -1) for row in rows]),
             np.stack([_filled(row.cells, cells, 0) for row in rows]),
@@ -56,8 +58,9 @@ class KeyBlocks:
             np.stack([_filled(row.lasts, blocks, _NEVER) for row in rows]),
             np.array([row.read for row in rows]),
         ]
-        whole = sent(torch.from_numpy(np.concatenate([part.astype(np.int32).ravel() for part in parts])), device)
-        starts = np.cumsum([0, *(part.size for part in parts)]).tolist()
+        filled = [_filled(part.astype(np.int32).ravel(), -(-part.size // 16) * 16, 0) for part in parts]
+        whole = sent(torch.from_numpy(np.concatenate(filled).astype(np.int32)), device)
+        starts = np.cumsum([0, *(part.size for part in filled)]).tolist()
         positions, of_cells, firsts, lasts, read = (
             whole[start : start + part.size].view(part.shape) for start, part in zip(starts, parts, strict=False)
         )

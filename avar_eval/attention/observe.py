@@ -19,6 +19,7 @@ from avar_eval.attention import interface
 from avar_eval.attention.deferred import STEPS_AT_ONCE, WaitingSteps, can_wait, only_appends
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.interface import Attended, AttentionCall, ObserveError, attention_modules
+from avar_eval.attention.key_blocks import sent
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.visibility import Places
 
@@ -239,7 +240,8 @@ class Observation:
             positions = torch.tensor([seen + row for row in rows])
             roles = _extended(self._known_roles(), int(positions[-1]) + 1)
             sees = (roles.mask(Role.IMAGE).cumsum(1) > 0)[:, positions]
-            masses[..., self.groups.index("image")] = sees[:, None].to(masses) * call.total(rows)
+            seeing = sent(sees[:, None].to(masses.dtype), masses.device)
+            masses[..., self.groups.index("image")] = seeing * call.total(rows)
         return masses
 
     def _plan(self, seen: int, length: int, keys: int, query: Tensor) -> _Plan | None:

@@ -11,7 +11,8 @@ What belongs together travels as a tuple:
 
 - query, key: (pointer, batch stride, head stride, row stride); lse: the same, and None if it holds every query, or 1 if
   the queries of interest alone
-- chosen: (rows, first_row, row_list): the queries of interest, a range or a list
+- chosen: (rows, first_row, row_list): the queries of interest, a range, or a list if there is one. Kernels take the
+  three apart: as numbers of a tuple Triton would compile anew for what they are multiples of
 - hide: the window's width; of padding and of segments pointer and batch stride; of the mask pointer, batch, head, query
   and key stride; None for what there is not (flat: Triton before 3.8 loses a stride of 1 in a tuple within a tuple)
 - score: (scale, softcap or None)
@@ -211,8 +212,9 @@ def _cell_sum(cell, firsts, lasts, lowest, highest, q, lse, head, own, at, ok, b
     return total
 
 
-@triton.jit(do_not_specialize=["offset", "kv_heads", "cells"])
-def masses(query, key, lse, chosen, blocks, out, hide, score, offset, kv_heads, cells, groups: tl.constexpr,
+@triton.jit(do_not_specialize=["rows", "first_row", "offset", "kv_heads", "cells"])
+def masses(query, key, lse, rows, first_row, row_list, blocks, out, hide, score, offset, kv_heads, cells,
+           groups: tl.constexpr,
            share: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr, height: tl.constexpr, width: tl.constexpr,
            slots: tl.constexpr, causal: tl.constexpr, plain: tl.constexpr, difference: tl.constexpr,
            every: tl.constexpr):  # fmt: skip
@@ -221,6 +223,7 @@ def masses(query, key, lse, chosen, blocks, out, hide, score, offset, kv_heads, 
     slots: a power of 2, at least `groups`. difference: whether any sequence has a cell whose mass is 1 minus the
     others'. every: whether all cells are read.
     """
+    chosen = (rows, first_row, row_list)
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     start = tl.program_id(0) * height
@@ -297,8 +300,9 @@ def _block_query_gradient(acc, slope, q, lse, head, own, at, ok, batch, segment,
     return tl.dot(part.to(k.dtype), tl.trans(k), acc, input_precision="ieee")
 
 
-@triton.jit(do_not_specialize=["offset", "kv_heads", "cells"])
-def query_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, hide, score, offset, kv_heads, cells,
+@triton.jit(do_not_specialize=["rows", "first_row", "offset", "kv_heads", "cells"])
+def query_gradient(query, key, lse, rows, first_row, row_list, blocks, mass, gradient, largest, out, hide,
+                   score, offset, kv_heads, cells,
                    groups: tl.constexpr, share: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr,
                    height: tl.constexpr, width: tl.constexpr, slots: tl.constexpr, causal: tl.constexpr,
                    plain: tl.constexpr, fine: tl.constexpr):  # fmt: skip
@@ -307,6 +311,7 @@ def query_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out
     mass, gradient: [batch heads rows groups]; largest: the largest |gradient|. fine: whether slopes are multiplied in
     two parts, which keeps twice the digits: over many queries roundings cancel, over a few they do not.
     """
+    chosen = (rows, first_row, row_list)
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     start = tl.program_id(0) * height
@@ -378,12 +383,14 @@ def _row_search(chosen, limit):
     return index
 
 
-@triton.jit(do_not_specialize=["offset", "kv_heads", "cells", "listed"])
-def key_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, hide, score, offset, kv_heads, cells,
+@triton.jit(do_not_specialize=["rows", "first_row", "offset", "kv_heads", "cells", "listed"])
+def key_gradient(query, key, lse, rows, first_row, row_list, blocks, mass, gradient, largest, out, hide,
+                 score, offset, kv_heads, cells,
                  listed, groups: tl.constexpr, share: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr,
                  height: tl.constexpr, width: tl.constexpr, slots: tl.constexpr, causal: tl.constexpr,
                  plain: tl.constexpr, fine: tl.constexpr):  # fmt: skip
     """dL/dkey of every key, into out: (pointer, batch, head and row stride); one listed block a program."""
+    chosen = (rows, first_row, row_list)
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     j = tl.program_id(0) * width
@@ -432,8 +439,9 @@ def key_gradient(query, key, lse, chosen, blocks, mass, gradient, largest, out, 
     tl.store(place, (acc * (score[0] * size)).to(out[0].dtype.element_ty), mask=key_ok[:, None] & (d < dim)[None])
 
 
-@triton.jit(do_not_specialize=["offset", "kv_heads", "keys", "part"])
-def on_all_keys(query, key, chosen, bits, lse, mass, hide, score, offset, kv_heads, keys, part, groups: tl.constexpr,
+@triton.jit(do_not_specialize=["rows", "first_row", "offset", "kv_heads", "keys", "part"])
+def on_all_keys(query, key, rows, first_row, row_list, bits, lse, mass, hide, score, offset, kv_heads, keys,
+                part, groups: tl.constexpr,
                 share: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr, height: tl.constexpr, width: tl.constexpr,
                 slots: tl.constexpr, causal: tl.constexpr):  # fmt: skip
     """Normalisers and masses over `part` keys a program: an online softmax whose values are the groups.
@@ -441,6 +449,7 @@ def on_all_keys(query, key, chosen, bits, lse, mass, hide, score, offset, kv_hea
     bits: (pointer, batch stride) of each key's groups, None if masses are not wanted. lse [parts batch heads rows],
     mass [parts batch heads rows groups].
     """
+    chosen = (rows, first_row, row_list)
     batch = (tl.program_id(1) // kv_heads).to(tl.int64)
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     start = tl.program_id(0) * height
