@@ -12,6 +12,8 @@ from avar_eval.results import read_asked, read_results
 from avar_eval.score.records import StoredResponse, read_stored, run_responses
 from avar_eval.score.responses import some
 from avar_eval.stats import Estimate, holm, mcnemar, paired_difference, paired_permutation
+from avar_eval.tasks.catalog import hooks_of
+from avar_eval.terminal import note
 
 SEED: Final = 0
 """Of the permutation test: the same two runs give the same p."""
@@ -29,8 +31,9 @@ class CompareError(AvarError):
 class Comparison:
     """One task under one verdict; a row's value is the share of its samples that are right.
 
-    a, b: shares of the two runs (0..1) on the rows on which both have the verdict. difference: b − a with the paired,
-    clustered interval. mcnemar_p: exact, None with several samples a row. permutation_p: over clusters.
+    Where the published rule guesses among k options, a sample is worth 1/k, as in the scores. a, b: shares of the two
+    runs (0..1) on the rows on which both have the verdict. difference: b − a with the paired, clustered interval.
+    mcnemar_p: exact, None where a row's value is neither 0 nor 1 (several samples, a guess). permutation_p: over clusters.
     permutation_p_holm: adjusted for the number of tasks compared. gained, lost: rows on which b is better, worse.
     """
 
@@ -52,11 +55,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run's responses by row: task -> row -> samples, and the cluster of each row."""
+    """A run's responses by row: task -> row -> samples, the cluster of each row, and what a guess on it is worth."""
 
     folder: Path
     rows: dict[str, dict[str, list[StoredResponse]]]
     clusters: dict[str, dict[str, str]]
+    guess_chances: dict[str, dict[str, float | None]]
 
 
 def compare(a: Path, b: Path) -> list[Comparison]:
@@ -72,6 +76,8 @@ def compare(a: Path, b: Path) -> list[Comparison]:
         )
     for task in tasks:
         _check_rows(task, first, second)
+        for run in (first, second):
+            _note_guesses(task, run)
     return [
         comparison
         for verdict in VERDICTS
@@ -85,11 +91,26 @@ def _read(folder: Path) -> _Run:
     asked = read_asked(folder, tasks)
     rows: dict[str, dict[str, list[StoredResponse]]] = {task: {} for task in tasks}
     clusters: dict[str, dict[str, str]] = {task: {} for task in tasks}
+    chances: dict[str, dict[str, float | None]] = {task: {} for task in tasks}
     for task, of in responses.items():
-        for response, cluster in zip(of, asked[task].clusters, strict=True):
+        worth = asked[task].guess_chances or [None] * len(of)
+        for response, cluster, chance in zip(of, asked[task].clusters, worth, strict=True):
             rows[task].setdefault(response.row_id, []).append(response)
             clusters[task][response.row_id] = cluster
-    return _Run(folder, rows, clusters)
+            chances[task][response.row_id] = chance
+    return _Run(folder, rows, clusters, chances)
+
+
+def _note_guesses(task: str, run: _Run) -> None:
+    """Say that a run of before guesses were written down is compared without them."""
+    if not hasattr(hooks_of(task), "guess_chance") or any(of is not None for of in run.guess_chances[task].values()):
+        return
+    guessed = sum(_right(one, "official", None) is None for samples in run.rows[task].values() for one in samples)
+    if guessed:
+        note(
+            f"note: {run.folder} does not say what the published rule's guesses are worth, so official leaves out "
+            f"{guessed} responses to {task}: run the evaluation again, it asks nothing twice"
+        )
 
 
 def _check_rows(task: str, a: _Run, b: _Run) -> None:
@@ -107,7 +128,7 @@ def _compared(task: str, verdict: Literal["correct", "official"], a: _Run, b: _R
     """None where the two runs have no row in common on which there is the verdict."""
     values: dict[str, tuple[float, float]] = {}
     for row in a.rows[task]:
-        first, second = _value(a.rows[task][row], verdict), _value(b.rows[task][row], verdict)
+        first, second = (_value(run.rows[task][row], verdict, run.guess_chances[task][row]) for run in (a, b))
         if first is not None and second is not None:
             values[row] = first, second
     if not values:
@@ -130,10 +151,22 @@ def _compared(task: str, verdict: Literal["correct", "official"], a: _Run, b: _R
     )
 
 
-def _value(samples: Sequence[StoredResponse], verdict: str) -> float | None:
-    """The share of a row's samples that are right, of those with the verdict; None without any."""
-    known = [one.judgement[verdict] for one in samples if one.judgement and one.judgement.get(verdict) is not None]
+def _value(
+    samples: Sequence[StoredResponse], verdict: Literal["correct", "official"], guess_chance: float | None
+) -> float | None:
+    """How right a row's samples are on average, of those with the verdict; None without any."""
+    known = [right for one in samples if (right := _right(one, verdict, guess_chance)) is not None]
     return sum(known) / len(known) if known else None
+
+
+def _right(sample: StoredResponse, verdict: Literal["correct", "official"], guess_chance: float | None) -> float | None:
+    """1 or 0; where the published rule has no verdict, what its guess is worth; None without a guess."""
+    if not sample.judgement:
+        return None
+    found = sample.judgement.get(verdict)
+    if found is not None:
+        return float(found)
+    return guess_chance if verdict == "official" else None
 
 
 def _adjusted(comparisons: Sequence[Comparison | None]) -> list[Comparison]:

@@ -6,13 +6,16 @@ Light: plain Python on plain data, for a run that has just ended and for respons
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, cached_property, lru_cache
+from typing import Any, Final
 
 from avar_eval.answers.markup import plain
 from avar_eval.outcomes import MISSING, Outcome, Verdict
-from avar_eval.shares import Parts, share_estimates
+from avar_eval.shares import Parts, Shares
 from avar_eval.stats import Estimate, clustered_proportion, pass_at_k
 from avar_eval.tasks.catalog import TaskEntry, hooks_of
+
+VERDICTS: Final[tuple[Verdict, ...]] = ("strict", "official", "judge")
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,35 @@ class Benchmark:
     entry: TaskEntry
     rows: Mapping[str, Mapping[str, Any]]
 
-    def cluster(self, row_id: str) -> str:
-        """The unit that rows which are not independent have in common; by default the row itself."""
+    @cached_property
+    def cluster(self) -> Callable[[str], str]:
+        """The unit that rows which are not independent have in common, by a row's id; by default the row itself."""
         hook = getattr(hooks_of(self.entry.name), "cluster", None)
-        return row_id if hook is None else str(hook(self.rows[row_id]))
+        return cache(lambda row_id: row_id if hook is None else str(hook(self.rows[row_id])))
+
+    @cached_property
+    def shares(self) -> Callable[[tuple[tuple[str, ...], ...]], Shares]:
+        """The benchmark's own shares of responses to these rows, given as the rows of each sample.
+
+        Those of the last few are kept: many models answer the same rows, and each verdict may be on others.
+        """
+        parts: Callable[[Sequence[Mapping[str, Any]]], Parts] = hooks_of(self.entry.name).parts
+        return lru_cache(len(VERDICTS))(
+            lambda asked: Shares(
+                [(parts([self.rows[row_id] for row_id in of]), [self.cluster(row_id) for row_id in of]) for of in asked]
+            )
+        )
 
     def official_chance(self, outcome: Outcome) -> float | None:
         """The published rule's verdict, 1 or 0; how probably it is right where it guesses; None where it has none."""
         if outcome.official is not None or outcome.state == MISSING:
             return None if outcome.official is None else float(outcome.official)
+        return self.guess_chance(outcome.row_id)
+
+    def guess_chance(self, row_id: str) -> float | None:
+        """How probably the published rule is right on a row where it guesses; None where it does not."""
         hook = getattr(hooks_of(self.entry.name), "guess_chance", None)
-        return None if hook is None else hook(self.rows[outcome.row_id])
+        return None if hook is None else hook(self.rows[row_id])
 
 
 def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[str, Estimate]:
@@ -114,26 +135,16 @@ def majority_correct(samples: Sequence[Outcome]) -> bool:
 def benchmark_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[Verdict, dict[str, Estimate]]:
     """The benchmark's own metrics under each verdict that there is; empty if it has none of its own.
 
-    With several samples of a row, the mean over samples. Intervals: `share_estimates` over the benchmark's clusters.
+    With several samples of a row, the mean over samples. Intervals: `Shares.estimates` over the benchmark's clusters.
     """
-    hook: Callable[[Sequence[Mapping[str, Any]]], Parts] | None = getattr(hooks_of(benchmark.entry.name), "parts", None)
     found: dict[Verdict, dict[str, Estimate]] = {}
-    names: tuple[Verdict, ...] = ("strict", "official", "judge")
-    for name in names if hook else ():
-        samples: dict[int, list[tuple[str, float]]] = {}
+    for name in VERDICTS if hasattr(hooks_of(benchmark.entry.name), "parts") else ():
+        samples: dict[int, dict[str, float]] = {}
         for outcome in outcomes:
             right = benchmark.official_chance(outcome) if name == "official" else outcome.verdict(name)
             if right is not None:
-                samples.setdefault(outcome.sample, []).append((outcome.row_id, right))
-        if hook and samples:
-            found[name] = share_estimates(
-                [
-                    (
-                        hook([benchmark.rows[row_id] for row_id, _ in of]),
-                        [right for _, right in of],
-                        [benchmark.cluster(row_id) for row_id, _ in of],
-                    )
-                    for of in samples.values()
-                ]
-            )
+                samples.setdefault(outcome.sample, {})[outcome.row_id] = right
+        if samples:
+            shares = benchmark.shares(tuple(map(tuple, samples.values())))
+            found[name] = shares.estimates([list(of.values()) for of in samples.values()])
     return found

@@ -69,10 +69,15 @@ class LeftOut(BaseModel):
 
 
 class Asked(BaseModel):
-    """A task's records in the order asked: their keys, and the cluster that each one's row belongs to."""
+    """A task's records in the order asked: their keys, and the cluster that each one's row belongs to.
+
+    guess_chances: how probably the published rule is right where it guesses, of each one's row (None: no guess there);
+    None in files of before that was written.
+    """
 
     keys: list[str]
     clusters: list[str]
+    guess_chances: list[float | None] | None = None
 
 
 class TaskResult(BaseModel):

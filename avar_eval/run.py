@@ -211,6 +211,7 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
         name: Asked(
             keys=[record.key for record in lm.asked[name]],
             clusters=[benchmark.cluster(record.row_id) for record in lm.asked[name]],
+            guess_chances=[benchmark.guess_chance(record.row_id) for record in lm.asked[name]],
         )
         for name, benchmark in benchmarks.items()
     }

@@ -60,29 +60,51 @@ def by_category(categories: Sequence[Sequence[str]], prefix: str = "") -> dict[s
 
 def share_values(parts: Parts, right: Sequence[float]) -> dict[str, float | None]:
     """The shares (0..1) by name, None for one of nothing. right: of each response whether it is, or how probably."""
-    values, group = np.asarray(right, dtype=np.float64), np.zeros(len(right), dtype=np.int64)
-    return {name: found.value for name, found in _evaluated(parts, values, group, 1).items()}
+    grouped = _in_groups(parts, np.zeros(len(right), dtype=np.int64), 1)
+    return {name: found.value for name, found in _evaluated(grouped, right).items()}
 
 
-def share_estimates(
-    samples: Sequence[tuple[Parts, Sequence[float], Sequence[Hashable]]],
-) -> dict[str, Estimate]:
-    """The mean of each share over `samples`, with the interval of the delete-a-group jackknife (`stats.jackknifed`).
+class Shares:
+    """A benchmark's own shares of certain responses, and all that is known before any of them is judged.
 
-    samples: parts, whether each response is right (or how probably), and its cluster; one such triple for each response
-    that is drawn to a row. `n` of an estimate counts the responses that its share is of. A share of 0 or 1 has no error
-    to measure; its interval is that of as many trials as there are groups that could have changed it.
+    Many verdicts on the same rows, of several rules or several models, then cost a few sums each.
     """
-    clusters = [cluster for _, _, of in samples for cluster in of]
-    groups, count = deal_to_groups(clusters)
-    found: dict[str, list[_Found]] = {}
-    start = 0
-    for parts, right, of in samples:
-        group = groups[start : start + len(of)]
-        start += len(of)
-        for name, one in _evaluated(parts, np.asarray(right, dtype=np.float64), group, count).items():
-            found.setdefault(name, []).append(one)
-    return {name: _estimate(_mean(of, known=True), sum(len(one.places) for one in of)) for name, of in found.items()}
+
+    def __init__(self, samples: Sequence[tuple[Parts, Sequence[Hashable]]]) -> None:
+        """samples: parts, and the cluster of each response; one such pair for each response that is drawn to a row."""
+        groups, count = deal_to_groups([cluster for _, of in samples for cluster in of])
+        self._samples: list[Mapping[str, _Grouped | MeanOf]] = []
+        self._n: dict[str, int] = {}
+        start = 0
+        for parts, of in samples:
+            self._samples.append(_in_groups(parts, groups[start : start + len(of)], count))
+            start += len(of)
+            for name, places in _places(parts).items():
+                self._n[name] = self._n.get(name, 0) + len(places)
+
+    def estimates(self, right: Sequence[Sequence[float]]) -> dict[str, Estimate]:
+        """The mean of each share over samples, with the interval of the delete-a-group jackknife (`stats.jackknifed`).
+
+        right: of each sample's responses whether they are, or how probably. `n` of an estimate counts the responses
+        that its share is of. A share of 0 or 1 has no error to measure; its interval is that of as many trials as there
+        are groups that could have changed it.
+        """
+        found: dict[str, list[_Found]] = {}
+        for grouped, of in zip(self._samples, right, strict=True):
+            for name, one in _evaluated(grouped, of).items():
+                found.setdefault(name, []).append(one)
+        return {name: _estimate(_mean(of, known=True), self._n[name]) for name, of in found.items()}
+
+
+def _places(parts: Parts) -> dict[str, frozenset[int]]:
+    """The responses that each share is of."""
+    found: dict[str, frozenset[int]] = {}
+    for name, part in parts.items():
+        if isinstance(part, MeanOf):
+            found[name] = frozenset().union(*(found[of] for of in part.names))
+        else:
+            found[name] = frozenset(part.place.tolist())
+    return found
 
 
 @dataclass(frozen=True)
@@ -92,41 +114,65 @@ class _Found:
     value: float | None
     without: Float[np.ndarray, " groups"]
     changeable: Bool[np.ndarray, " groups"]
-    places: frozenset[int]
 
 
-def _evaluated(
-    parts: Parts, right: Float[np.ndarray, " responses"], group: Int[np.ndarray, " responses"], count: int
-) -> dict[str, _Found]:
+@dataclass(frozen=True)
+class _Grouped:
+    """Units, and which of their responses each group of the jackknife takes away.
+
+    unit, of: the unit and the group of each pair that has responses in common; pair: of each response, its pair.
+    gone: whether the group has all that the pair's unit consists of. number: units that are left without each group.
+    measured: whether one of those is whole.
+    """
+
+    units: Units
+    pair: Int[np.ndarray, " members"]
+    unit: Int[np.ndarray, " pairs"]
+    of: Int[np.ndarray, " pairs"]
+    gone: Bool[np.ndarray, " pairs"]
+    number: Int[np.ndarray, " groups"]
+    measured: Bool[np.ndarray, " groups"]
+
+    @classmethod
+    def by(cls, units: Units, group: Int[np.ndarray, " responses"], count: int) -> "_Grouped":
+        """group: of each response, from 0 to count."""
+        whole, size = units.whole, units.whole.size
+        pairs, pair = np.unique(units.unit * count + group[units.place], return_inverse=True)
+        unit, of = pairs // count, pairs % count
+        gone = np.bincount(pair, minlength=pairs.size) == np.bincount(units.unit, minlength=size)[unit]
+        number = size - np.bincount(of[gone], minlength=count)
+        measured = whole.sum() - np.bincount(of[gone & whole[unit]], minlength=count) > 0
+        return cls(units, pair, unit, of, gone, number, measured)
+
+    def evaluated(self, right: Float[np.ndarray, " responses"]) -> _Found:
+        """The share where the responses are right as given."""
+        units, unit, whole, count = self.units, self.unit, self.units.whole, self.number.size
+        missed = 1 - right[units.place]
+        wrong = np.bincount(units.unit, missed, whole.size)
+        scores = np.where(whole, np.clip(1 - wrong, 0, 1), 0.0)
+        # what is left of each unit with each group that has a part of it
+        left_wrong = wrong[unit] - np.bincount(self.pair, missed, unit.size)
+        left = np.where(self.gone | ~whole[unit], 0.0, np.clip(1 - left_wrong, 0, 1))
+        total = scores.sum() + np.bincount(self.of, left - scores[unit], count)
+        without = np.where(self.measured, total / np.maximum(self.number, 1), np.nan)
+        value = float(scores.sum() / whole.size) if whole.any() else None
+        turned = whole[unit] if value == 1 else whole[unit] & (left_wrong < 0.5)
+        return _Found(value, without, np.bincount(self.of, turned, count) > 0)
+
+
+def _in_groups(parts: Parts, group: Int[np.ndarray, " responses"], count: int) -> dict[str, _Grouped | MeanOf]:
+    return {name: part if isinstance(part, MeanOf) else _Grouped.by(part, group, count) for name, part in parts.items()}
+
+
+def _evaluated(grouped: Mapping[str, _Grouped | MeanOf], right: Sequence[float]) -> dict[str, _Found]:
+    values = np.asarray(right, dtype=np.float64)
     found: dict[str, _Found] = {}
-    for name, part in parts.items():
+    for name, part in grouped.items():
         if isinstance(part, MeanOf):
             found[name] = _mean([found[of] for of in part.names], known=part.known)
         else:
-            found[name] = _of_units(part, right, group, count)
+            found[name] = part.evaluated(values)
     return found
-
-
-def _of_units(
-    units: Units, right: Float[np.ndarray, " responses"], group: Int[np.ndarray, " responses"], count: int
-) -> _Found:
-    whole, size = units.whole, units.whole.size
-    wrong = np.bincount(units.unit, 1 - right[units.place], size)
-    members = np.bincount(units.unit, minlength=size)
-    scores = np.where(whole, np.clip(1 - wrong, 0, 1), 0.0)
-    # what each unit loses with each group that has a part of it
-    pairs, pair = np.unique(units.unit * count + group[units.place], return_inverse=True)
-    unit, of = pairs // count, pairs % count
-    left_wrong = wrong[unit] - np.bincount(pair, 1 - right[units.place], pairs.size)
-    gone = np.bincount(pair, minlength=pairs.size) == members[unit]
-    left = np.where(gone | ~whole[unit], 0.0, np.clip(1 - left_wrong, 0, 1))
-    total = scores.sum() + np.bincount(of, left - scores[unit], count)
-    number = size - np.bincount(of, gone, count)
-    measured = whole.sum() - np.bincount(of, gone & whole[unit], count) > 0
-    without = np.where(measured, total / np.maximum(number, 1), np.nan)
-    value = float(scores.sum() / size) if whole.any() else None
-    turned = whole[unit] if value == 1 else whole[unit] & (left_wrong < 0.5)
-    return _Found(value, without, np.bincount(of, turned, count) > 0, frozenset(units.place.tolist()))
 
 
 def _mean(parts: Sequence[_Found], *, known: bool) -> _Found:
@@ -139,7 +185,6 @@ def _mean(parts: Sequence[_Found], *, known: bool) -> _Found:
         sum(values) / len(values) if values and (known or len(values) == len(parts)) else None,
         without,
         np.logical_or.reduce([part.changeable for part in parts]),
-        frozenset().union(*(part.places for part in parts)),
     )
 
 

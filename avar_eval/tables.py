@@ -34,7 +34,7 @@ def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
         _print_finer(console, name, task)
 
 
-def print_scores(task: str, scored: Sequence[ScoredModel], output: Path | None) -> None:
+def print_scores(task: str, scored: Iterable[ScoredModel], output: Path | None) -> None:
     """A table a model: accuracy and the benchmark's own metrics under each verdict, and what was not scored."""
     console = wide_console()
     for one in scored:

@@ -33,8 +33,8 @@ from avar_eval.results import (
     write_asked,
 )
 from avar_eval.score.records import score_run
-from avar_eval.score.responses import ResponsesError, score_responses
-from avar_eval.tasks.catalog import catalog
+from avar_eval.score.responses import ResponsesError, score_responses, scores_to_json
+from avar_eval.tasks.catalog import catalog, hooks_of
 from avar_eval.tasks.files import DataError, rows_by_id
 
 HEAVY = ("torch", "transformers", "lmms_eval", "datasets", "trl", "httpx")
@@ -59,7 +59,7 @@ def score(tmp_path: Path, data: Path) -> Callable[..., Any]:
         file, output = tmp_path / "responses.jsonl", tmp_path / "judged.jsonl"
         file.write_bytes(lines if isinstance(lines, bytes) else "".join(json.dumps(x) + "\n" for x in lines).encode())
         scored = score_responses(catalog()["mathvista"], file, data, output, judge)
-        return scored, [json.loads(line) for line in output.read_text().splitlines()]
+        return list(scored), [json.loads(line) for line in output.read_text().splitlines()]
 
     return score
 
@@ -129,6 +129,33 @@ def test_missing_rows_count_where_the_benchmark_says_so(data: Path, tmp_path: Pa
     assert (one.result.metrics["accuracy"].value, one.result.metrics["accuracy"].n) == (0.25, ROWS)
     assert (one.result.metrics["unparsed"].value, one.result.metrics["unparsed"].n) == (0.0, 10)
     assert one.result.left_out.reason == "no response, counted as not right"
+
+
+def test_thousands_of_models_share_what_does_not_depend_on_them(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = catalog()["mathvista"].model_copy(update={"missing_is_wrong": True})
+    hooks, asked = hooks_of("mathvista"), []
+    monkeypatch.setattr(hooks, "parts", lambda rows, parts=hooks.parts: asked.append(len(rows)) or parts(rows))
+    lines = [{"id": str(n % ROWS), "response": "<answer>7</answer>", "model": f"m{n}"} for n in range(300)]
+    file = tmp_path / "responses.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    scored = list(score_responses(entry, file, data, None))
+    assert asked == [ROWS]
+    assert {one.result.metrics["accuracy"].value for one in scored} == {1 / ROWS}
+    assert json.loads("".join(scores_to_json(scored))) == {
+        one.model: one.result.model_dump(mode="json") for one in scored
+    }
+    assert json.loads("".join(scores_to_json([]))) == {}
+
+
+def test_the_order_of_the_lines_changes_no_interval(data: Path, tmp_path: Path) -> None:
+    file, lines = tmp_path / "responses.jsonl", answers(ROWS, 13)
+    results = []
+    for order in (lines, lines[::-1]):
+        file.write_text("".join(json.dumps(line) + "\n" for line in order))
+        results += [one.result for one in score_responses(catalog()["mathvista"], file, data, None)]
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
-from avar_eval.shares import MeanOf, Parts, Units, by_category, share_estimates, share_values
-from avar_eval.stats import JACKKNIFE_GROUPS, deal_to_groups
+from avar_eval.shares import MeanOf, Parts, Shares, Units, by_category, share_values
+from avar_eval.stats import JACKKNIFE_GROUPS, Estimate, deal_to_groups
 
 Row = tuple[str, str, str]
 """question, figure (the cluster), category"""
+
+
+def share_estimates(samples: Sequence[tuple[Parts, Sequence[float], Sequence[Hashable]]]) -> dict[str, Estimate]:
+    shares = Shares([(parts, clusters) for parts, _, clusters in samples])
+    return shares.estimates([right for _, right, _ in samples])
 
 
 def parts_of(rows: Sequence[Row]) -> Parts:

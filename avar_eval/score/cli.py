@@ -61,10 +61,11 @@ def score(
         raise UsageError("--task takes one task: its --responses are those of one benchmark")
     with interruptible():
         scored = score_responses(entries[0], responses, data_dir, output, judge_model)
-    if as_json:
-        say(scores_to_json(scored))
-    else:
-        print_scores(entries[0].name, scored, output)
+        if as_json:
+            for part in scores_to_json(scored):
+                say(part, end="")
+        else:
+            print_scores(entries[0].name, scored, output)
 
 
 def compare(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,14 +52,15 @@ class ScoredModel:
 
 def score_responses(
     entry: TaskEntry, responses: Path, data_dir: Path | None, output: Path | None, judge: JudgeModel | None = None
-) -> list[ScoredModel]:
+) -> Iterator[ScoredModel]:
     """Judge the responses of a file; write its lines with their judgements to `output` if it is given.
 
     Input lines: id (the row's), response, optionally model and finish_reason (stop, length). Output lines add
     extracted, state, correct (strict) and official; with a judge, judge_state, judge_extracted and judge_correct. A
     response that is no text (null, a number, a list) is left out as a row without a response is: its output line has
     the state no_text, and a warning names all of them. The judge's replies are kept beside the output, else beside the
-    responses, in a file that ends in `.judge.jsonl`.
+    responses, in a file that ends in `.judge.jsonl`. The numbers of a model are worked out when it is its turn: those
+    of thousands, each with the rows that it lacks, are never in memory together.
 
     Raises ResponsesError for a damaged line, an unknown row or a row answered twice, DataError for the rows.
     """
@@ -84,21 +86,27 @@ def score_responses(
     for one, judgement, outcome in zip(given, judgements, asked, strict=True):
         outcomes.setdefault(one.model, []).append(Outcome.of(one.id, 0, judgement, one.finish_reason, outcome))
     benchmark = Benchmark(entry, rows)
-    return [ScoredModel(model, _result(benchmark, of)) for model, of in outcomes.items()]
+    return (ScoredModel(model, _result(benchmark, of)) for model, of in outcomes.items())
 
 
 def _result(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> TaskResult:
     """A model's numbers. Rows without a response are left out, or not right where the benchmark counts them so."""
-    answered = {outcome.row_id for outcome in outcomes}
+    answered = {outcome.row_id: outcome for outcome in outcomes}
     missing = [row_id for row_id in benchmark.rows if row_id not in answered]
     reason = "no response" if missing else ""
     if missing and benchmark.entry.missing_is_wrong:
         reason = "no response, counted as not right"
         official = False if any(outcome.official is not None for outcome in outcomes) else None
         judge = JudgeOutcome("unparsed", None, False) if any(outcome.judge for outcome in outcomes) else None
-        wrong = [Outcome(row_id, 0, MISSING, None, False, official, judge=judge) for row_id in missing]
-        outcomes = [*outcomes, *wrong]
+        answered |= {row_id: _not_right(row_id, official, judge) for row_id in missing}
+    # in the order of the rows: neither the file's order nor what is missing changes the clusters' groups
+    outcomes = [answered[row_id] for row_id in benchmark.rows if row_id in answered]
     return task_result(benchmark, outcomes, {}, LeftOut(n=len(missing), ids=missing, reason=reason))
+
+
+@cache  # of thousands of models, nearly all rows of most may be missing
+def _not_right(row_id: str, official: bool | None, judge: JudgeOutcome | None) -> Outcome:
+    return Outcome(row_id, 0, MISSING, None, False, official, judge=judge)
 
 
 def _tell_no_text(path: Path, left_out: Sequence[GivenResponse], others: int) -> None:
@@ -200,6 +208,10 @@ def some(ids: Iterable[str]) -> str:
     return ", ".join(map(repr, known[:_SHOWN])) + more
 
 
-def scores_to_json(scored: Sequence[ScoredModel]) -> str:
-    """A JSON object: model -> its numbers, as `tasks.<task>` of a results.json has them."""
-    return json.dumps({one.model: one.result.model_dump(mode="json") for one in scored}, indent=2)
+def scores_to_json(scored: Iterable[ScoredModel]) -> Iterator[str]:
+    """A JSON object: model -> its numbers, as `tasks.<task>` of a results.json has them; in parts, to be joined."""
+    yield "{"
+    for number, one in enumerate(scored):
+        numbers = json.dumps(one.result.model_dump(mode="json"), indent=2).replace("\n", "\n  ")
+        yield f"{',' if number else ''}\n  {json.dumps(one.model)}: {numbers}"
+    yield "\n}\n"
