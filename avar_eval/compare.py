@@ -33,7 +33,7 @@ class Comparison:
 
     Where the published rule guesses among k options, a sample is worth 1/k, as in the scores. a, b: shares of the two
     runs (0..1) on the rows on which both have the verdict. difference: b − a with the paired, clustered interval.
-    mcnemar_p: exact, None where a row's value is neither 0 nor 1 (several samples, a guess). permutation_p: over clusters.
+    mcnemar_p: exact, None where a row's value is neither 0 nor 1 (a guess, samples). permutation_p: over clusters.
     permutation_p_holm: adjusted for the number of tasks compared. gained, lost: rows on which b is better, worse.
     """
 
