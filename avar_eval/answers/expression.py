@@ -33,12 +33,14 @@ _MAX_ITEMS: Final = 30
 _MAX_DEPTH: Final = 4
 """Lists inside lists that are compared item by item."""
 _RATIO: Final = re.compile(r"([0-9.]+)\s?:\s?([0-9.]+)")
+_RATIO_IN_WORDS: Final = re.compile(r"^([0-9.]+) to ([0-9.]+)$")
 _TIME: Final = re.compile(r"[0-9]{1,2}\s?:\s?[0-5][0-9]")
 _LETTER: Final = re.compile(r"\(?[A-Za-z]\)?")
 # Not e and i, which are numbers, nor the names of functions.
 _VARIABLE: Final = re.compile(r"(?<![A-Za-z])[A-DF-HJ-Za-df-hj-z](?![a-z]{2})")
 # Of 2k and 3M only a currency says that they are thousands and millions; in mathematics they are products.
 _PRODUCT_WITH_LETTER: Final = re.compile(r"[0-9]\s?[kKMB]")
+_POINT: Final = re.compile(r"[A-Z](?:'|_\{?[0-9]\}?)?\s?(\([^()]*,[^()]*\))")
 _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
 
 WORKERS.prepare(warm_up)
@@ -126,6 +128,7 @@ def _same(found: str, wanted: str, precision: int | None, depth: int) -> bool:
         return True
     if not depth or not found or not wanted:
         return False
+    found, wanted = _without_point_names(found, wanted)
     rows, gold_rows = read_matrix(found), read_matrix(wanted)
     if rows is not None and gold_rows is not None:
         return list(map(len, rows)) == list(map(len, gold_rows)) and all(
@@ -147,6 +150,14 @@ def _same(found: str, wanted: str, precision: int | None, depth: int) -> bool:
     if found_items is not None or wanted_items is not None:
         return _same_mixed(one, other, found, wanted, precision, depth - 1)
     return _same_statement(one, other, precision, depth - 1)
+
+
+def _without_point_names(found: str, wanted: str) -> tuple[str, str]:
+    """Of V(3, -1) and (3, -1) the coordinates; the names of two points are compared."""
+    points = _POINT.fullmatch(found), _POINT.fullmatch(wanted)
+    if (points[0] is None) == (points[1] is None):
+        return found, wanted
+    return (points[0][1] if points[0] else found), (points[1][1] if points[1] else wanted)
 
 
 def _same_single(
@@ -317,6 +328,8 @@ def _same_value(found: str, wanted: str, precision: int | None) -> bool:
     if number is not None and gold_number is not None and not _PRODUCT_WITH_LETTER.fullmatch(wanted):
         return same_number(number, gold_number, precision, exact="." not in found and "." not in wanted)
     exact = "." not in found and "." not in wanted
+    if _RATIO.fullmatch(wanted):
+        found = _RATIO_IN_WORDS.sub(r"\1:\2", found)
     if _TIME.fullmatch(found) and _TIME.fullmatch(wanted):
         return False  # 4:20 is not 2:10, a time of day
     found, wanted = (

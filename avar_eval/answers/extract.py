@@ -22,6 +22,7 @@ from avar_eval.answers.options import (
     named_letter,
     named_option,
     names_several,
+    option_mentions,
 )
 from avar_eval.answers.phrases import Phrase, phrases_in
 from avar_eval.answers.quantity import stated_quantity
@@ -29,6 +30,7 @@ from avar_eval.answers.statements import stated_value, yes_or_no
 from avar_eval.answers.untagged import (
     chosen_letter,
     closing_value,
+    list_in_prose,
     option_in_words,
     said_yes_or_no,
     value_in_prose,
@@ -46,6 +48,7 @@ _SYMBOLS: Final = frozenset("√π\\^")
 _WHOLE_LENGTH: Final = 200
 _UNTAGGED_LENGTH: Final = 20_000
 _REPLY_WORDS: Final = 5
+_BARE_BOX: Final = re.compile(r"\\boxed\s{1,3}([A-Za-z]|-?[0-9][0-9.]{0,20})(?!\w)")
 # The box of GLM's thinking models.
 _TOKEN_BOX: Final = (("<|begin_of_box|>", r"\boxed{"), ("<|end_of_box|>", "}"))
 
@@ -85,6 +88,7 @@ def final_answer(
         return Extraction("truncated")
     for token, command in _TOKEN_BOX:
         visible = visible.replace(token, command)
+    visible = _BARE_BOX.sub(r"\\boxed{\1}", visible)
     reading = _Reading(tuple(choices), wanted or ("choice" if choices else "text"))
     for before in before_invented_questions(visible):
         found = reading.of(before, "stop")
@@ -130,7 +134,7 @@ class _Reading:
         found = self._boxed_or_phrase(visible, cut=cut)
         if found is None and cut:
             return Extraction("truncated")
-        return found or self._untagged(visible)
+        return found or self._untagged(visible, ended=finish_reason == "stop")
 
     def _in_tag(self, visible: str, *, ended: bool) -> Extraction | None:
         """The content of the last closed `<answer>` or `<conclusion>` that holds something.
@@ -155,7 +159,7 @@ class _Reading:
         """The answer inside an `<answer>`: its box, its phrase, what it says in more than a line, else all of it."""
         found = self._boxed_or_phrase(content, cut=False)
         if found is None and ("\n" in content or not reads_as(content, self.wanted, self.choices)):
-            found = self._untagged(content)
+            found = self._untagged(content, ended=True)
         if found is None or found.text is None or found.evidence == "whole":
             return self._value(content)
         return found.text
@@ -194,11 +198,13 @@ class _Reading:
         return self._option(visible) or last
 
     def _begins_listing(self, phrase: Phrase) -> bool:
-        """Whether "the answer is:" is followed by all options, one a line, and so by none."""
+        """Whether "the answer is:" is followed by the options, in one line or one a line, and so by none."""
+        if not denies(phrase.line) and len(option_mentions(phrase.line, self.choices)) > 1:
+            return True
         labels = [labelled_option(line, self.choices) for line in (phrase.text, phrase.next_line)]
         return None not in labels and labels[0] != labels[1]
 
-    def _untagged(self, visible: str) -> Extraction:
+    def _untagged(self, visible: str, *, ended: bool) -> Extraction:
         """What a finished response without tag, box or phrase says, if there is no doubt about it."""
         if len(visible) > _UNTAGGED_LENGTH:
             return Extraction("unparsed")
@@ -223,9 +229,13 @@ class _Reading:
             value = closing_value(visible) if found is None else None
             if value and not _SYMBOLS.isdisjoint(value):  # √3 or π/2, which `option_equal` compares with the options
                 found = Extraction("scored", value, "phrase")
+        if found is None and self.wanted == "list":
+            value = list_in_prose(visible)
+            found = None if value is None else Extraction("scored", value, "phrase")
         if found is None and self.wanted in ("number", "expression"):
             expression = self.wanted == "expression"
-            value = value_on_its_own(visible, expression=expression) or value_in_prose(visible, expression=expression)
+            value = value_on_its_own(visible, expression=expression)
+            value = value or value_in_prose(visible, expression=expression, ended=ended)
             found = None if value is None else Extraction("scored", value, "phrase")
         return found or whole or Extraction("unparsed")
 

@@ -19,7 +19,8 @@ _UNSEEN: Final = (
 _CHARACTERS: Final = str.maketrans(
     {
         **dict.fromkeys("−﹣－–‐‑‒", "-"),
-        **dict.fromkeys("⁄∕", "/"),
+        **dict.fromkeys("⁄∕／", "/"),
+        **dict(zip("％＋＊＄＜＞［］【】", "%+*$<>[][]", strict=True)),
         **dict.fromkeys(_UNSEEN, ""),
         "（": "(",
         "）": ")",
@@ -34,17 +35,19 @@ _CHARACTERS: Final = str.maketrans(
 _LOST_BACKSLASH: Final = re.compile(
     r"\x0crac(?![a-z])|\x08(?:oxed|eta|ar)(?![a-z])|\t(?:imes|ext|heta|frac)(?![a-z])|\r(?:ight|ho)(?![a-z])"
 )
+_STRIPPED_FRACTION: Final = re.compile(r"(?<![A-Za-z\x0c])rac\{")
 _LOST_LETTERS: Final = {"\x0c": "f", "\x08": "b", "\t": "t", "\r": "r"}
 # Thin spaces group the digits of 1\\,234; any other space between two numbers keeps them apart.
 _GROUPING: Final = re.compile(
     r"(?<=[0-9])(?:\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))|(?<=[0-9],)\\!\s?(?=[0-9]{3})"
 )
+_FULL_WIDTH_GROUPING: Final = re.compile("(?<=[0-9])，(?=[0-9]{3}(?![0-9]))")
 _EMPHASIS: Final = " *_`"
-_QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’"}
+_QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」", "『": "』"}
 _LATEX_NAMED: Final = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up|md|sl|sc)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|emph|underline|bm"
     r"|boldsymbol"
-    r"|operatorname)\s?\{([^{}]*)\}"
+    r"|operatorname)\s?\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _NESTED: Final = 4
 """Names inside each other that are taken off: \\textbf{\\text{C}} is two."""
@@ -53,7 +56,9 @@ _LATEX_FONT: Final = re.compile(
 )
 _LATEX_DEGREE: Final = re.compile(r"\^?\s?(?:\{\s?)?\\(?:circ|degree)\b(?:\s?\})?")
 _DEGREE_LETTER: Final = re.compile(r"(?<=[0-9])\s?\^\s?(?:\{\s?)?o(?![A-Za-z])(?:\s?\})?")
-_LATEX_SPACE: Final = re.compile(r"\\[,;:! ]|\\(?:left|right|quad|qquad|displaystyle)\b|~|\{,\}|\\$")
+_LATEX_SPACE: Final = re.compile(r"(?<!\\)\\[,;:! ]|\\(?:left|right|quad|qquad|displaystyle)\b|~|\{[,:]\}|\\$")
+# {,} groups digits; {:} stands in a time or a ratio.
+_BRACED: Final = {"{,}": "", "{:}": ":"}
 _LATEX_MATH: Final = re.compile(r"\\[()\[\]]|\\?\$")
 # Not between two operands: `2**3` is arithmetic.
 _BOLD: Final = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
@@ -70,6 +75,8 @@ def plain(text: str) -> str:
 
 def restored(text: str) -> str:
     """The text with the backslashes that a JSON or Python string has eaten: "\\x0crac" was \\frac."""
+    if "rac{" in text:  # what is left of it after its white space is stripped
+        text = _STRIPPED_FRACTION.sub(r"\\frac{", text)
     if not any(lost in text for lost in _LOST_LETTERS):
         return text
     return _LOST_BACKSLASH.sub(lambda lost: f"\\{_LOST_LETTERS[lost[0][0]]}{lost[0][1:]}", text)
@@ -77,7 +84,7 @@ def restored(text: str) -> str:
 
 def _plain(text: str) -> str:
     if not text.isascii():
-        text = text.translate(_CHARACTERS)
+        text = _FULL_WIDTH_GROUPING.sub(",", text.translate(_CHARACTERS))
     if "**" in text:
         text = _BOLD.sub("", text)
     if not text.isascii() or "\\" in text:
@@ -104,7 +111,7 @@ def _without_latex(text: str) -> str:
         text = named
     text = _LATEX_DEGREE.sub("°", _LATEX_FONT.sub("", text))
     text = _DEGREE_LETTER.sub("°", text)
-    return _LATEX_SPACE.sub(lambda match: "" if match[0] == "{,}" else " ", text).replace(r"\%", "%")
+    return _LATEX_SPACE.sub(lambda match: _BRACED.get(match[0], " "), text).replace(r"\%", "%")
 
 
 def boxed(text: str) -> tuple[str, int] | None:

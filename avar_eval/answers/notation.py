@@ -17,7 +17,7 @@ _SIGNS: Final = str.maketrans(
         "²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "\u2061": "",
     }
 )  # fmt: skip
-_FRACTION_COMMAND: Final = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_FRACTION_COMMAND: Final = re.compile(r"\\(?:[dtcs]|nice)frac(?![a-zA-Z])")
 _SHORT_FRACTION: Final = re.compile(r"\\frac\s?(?:([0-9])\s?([0-9])|\{([^{}]*)\}\s?([0-9])|([0-9])\s?\{([^{}]*)\})")
 _ROOT: Final = re.compile(
     r"(?:√|(?<![\\A-Za-z])sqrt)\s?(?:\{([^{}]*)\}|\(([^()]*)\)|([0-9.]+|[a-z]\b))|\\sqrt\s?([0-9])(?![0-9])"
@@ -32,6 +32,11 @@ _TRAILING_UNIT: Final = re.compile(
     r"(?:[ckm]?m|cm|inch(?:es)?|feet|ft|units?|degrees?|meters?|metres?|米|厘米|千米|元|度|平方米|°)(?:\^\{?[23]\}?)?)$"
 )
 _MATRIX: Final = re.compile(r"\\begin\{([a-zA-Z]*matrix|array)\}.*?\\end\{\1\}", re.DOTALL)
+_SYSTEM: Final = re.compile(r"\\begin\{(cases|aligned|align\*?|gathered)\}(.*?)\\end\{\1\}", re.DOTALL)
+_SET_BUILDER: Final = re.compile(
+    r"\\?\{\s?(?P<name>[a-zA-Z])\s?(?:\\in\s?(?:\\mathbb\s?\{?R\}?|ℝ|R)\s?)?(?:\||\\mid|:)\s?(?P<condition>.+?)\\?\}"
+)
+_ROW_BREAK: Final = re.compile(r"\\\\(?:\[-?[0-9.]+\s?[a-z]{2}\])?")
 _ENVIRONMENT: Final = re.compile(r"\\(?:begin|end)\{(?:[a-zA-Z]*matrix|array)\}|" + ROW_END)
 _TWO_LETTERS: Final = re.compile(r"[a-z]{2}")
 _IMPLIES: Final = re.compile(r"\\(?:Rightarrow|implies|Longrightarrow|therefore)(?![A-Za-z])|=>")
@@ -44,6 +49,8 @@ _NO_STATEMENT: Final = re.compile(
 )
 _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
 _WORD: Final = re.compile(r"[^\W\d_]{3,}|[\u0080-\uffff]")
+# nRT and mgh are products: no word is all consonants.
+_PRODUCT_OF_LETTERS: Final = re.compile(r"[B-DF-HJ-NP-TV-XZb-df-hj-np-tv-xz]{3,4}|xyz")
 _FUNCTIONS: Final = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan"})
 _TWO_NUMBERS: Final = re.compile(r"[0-9.]\s+[0-9.]")
 _PRODUCT: Final = re.compile(r"(?<![0-9])\\cdot|\\cdot(?![0-9])")
@@ -71,7 +78,8 @@ def _marked_up_short(text: str) -> str:
     inner = boxed(text)
     text = _stated_segment(text if inner is None else inner[0]).translate(_SIGNS)
     if r"\begin" in text:
-        text = _MATRIX.sub(lambda matrix: matrix[0].replace("\\\\", ROW_END), text)
+        text = _SYSTEM.sub(_rows_listed, text)
+        text = _MATRIX.sub(lambda matrix: _ROW_BREAK.sub(ROW_END, matrix[0]), text)
     text = plain(text)
     if "\\" in text:
         text = _SHORT_FRACTION.sub(_long_fraction, _FRACTION_COMMAND.sub(r"\\frac", text))
@@ -79,9 +87,19 @@ def _marked_up_short(text: str) -> str:
     if "√" in text or "sqrt" in text:
         text = _ROOT.sub(lambda match: rf"\sqrt{{{match[1] or match[2] or match[3] or match[4] or ''}}}", text)
     text = _PI.sub(r"\\pi ", text).replace("**", "^")
+    builder = _SET_BUILDER.fullmatch(text)
+    if builder and builder["name"] in builder["condition"]:
+        text = builder["condition"].strip()
     if text.endswith(")") and text.startswith("(") and "," not in text and is_balanced(text[1:-1]):
         text = text[1:-1].strip()
     return text
+
+
+def _rows_listed(system: re.Match[str]) -> str:
+    """The equations of a system as a list; a piecewise function, whose rows hold conditions, stays as it is."""
+    rows = [row.strip(" ,;\n\t") for row in system[2].split("\\\\")]
+    rows = [re.sub(r"\s*&\s*(?==)|(?<==)\s*&\s*|^&\s*", "", row) for row in rows if row]
+    return system[0] if any("&" in row for row in rows) else ", ".join(rows)
 
 
 def is_expression(text: str) -> bool:
@@ -94,7 +112,7 @@ def is_expression(text: str) -> bool:
     if " and " in text:  # 1, 2 and 3, not "3 and b is 4"
         text = text.replace(" and ", " ")
         return _TWO_LETTERS.search(text) is None
-    return all(word in _FUNCTIONS for word in _WORD.findall(text))
+    return all(word in _FUNCTIONS or _PRODUCT_OF_LETTERS.fullmatch(word) for word in _WORD.findall(text))
 
 
 def is_balanced(text: str) -> bool:

@@ -31,6 +31,9 @@ _PARTS: Final = {
 _FIRST: Final = frozenset({*_SMALL, *_PARTS, "a", "an", "the"})
 """What a number in words begins with."""
 
+_DIGITS_AND_PART: Final = re.compile(rf"[0-9]{{1,9}}[ -](?:{'|'.join(_PARTS)})s?\b", re.IGNORECASE)
+"""3 quarters, 75 hundredths."""
+
 _MULTIPLES: Final = {"twice": 2, "double": 2, "thrice": 3, "triple": 3, "quadruple": 4}
 _LONGEST: Final = 12
 """Words of a number: "nine hundred and ninety-nine thousand nine hundred and ninety-nine" has as many."""
@@ -76,7 +79,7 @@ _NEIGHBOURHOOD: Final = 60
 def spelled_number(text: str) -> tuple[Fraction, str] | None:
     """The number in words that a text begins with, and the rest: of "twenty-one cm" 21 and "cm". None without one."""
     words = text.replace("-", " ").split(maxsplit=_LONGEST)
-    if not words or words[0].casefold() not in _FIRST:
+    if not words or not (words[0].casefold() in _FIRST or _DIGITS_AND_PART.match(text)):
         return None
     for length in range(min(len(words), _LONGEST), 0, -1):
         value = _value_of(tuple(word.casefold() for word in words[:length]))
@@ -180,6 +183,9 @@ def _value_of(words: Sequence[str]) -> Fraction | None:
         if value is None or not figures or max(figures) > 9:
             return None
         return value + Fraction(int("".join(map(str, figures))), 10 ** len(figures))
+    if len(words) > 2 and words[-1] in _SCALES and (words[-2] in _PARTS or words[-2] in ("a", "an")):
+        share = _value_of(words[:-1] if words[-2] in _PARTS else words[:-2])  # "two and a half million", "half a dozen"
+        return None if share is None or share.denominator == 1 else share * _SCALES[words[-1]]
     if words[-1] in _PARTS or words[-1].removesuffix("s") in _PARTS:
         if "and" in words:
             whole, part = _split(words, "and")

@@ -9,6 +9,7 @@ from typing import Final
 from avar_eval.answers.markup import plain
 from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
 
+_ARTICLE: Final = re.compile(r"^(?:an?|the) (?=\S{2})")
 _RATIO: Final = re.compile(r"([0-9]{1,9})\s?:\s?([0-9]{1,9})")
 
 
@@ -28,6 +29,9 @@ def by_text(answer: str, options: Sequence[str]) -> int | None:
     """The option whose text, or whose value as a number, the whole answer is. Case decides between "Bb" and "bb"."""
     folded = answer.casefold()
     same = [i for i, option in enumerate(options) if option.casefold() == folded]
+    if not same:
+        bare = _ARTICLE.sub("", folded)
+        same = [i for i, option in enumerate(options) if _ARTICLE.sub("", option.casefold()) == bare]
     if not same:
         index = by_value(read_quantity(answer), options)
         return by_ratio(answer, options) if index is None else index

@@ -12,7 +12,9 @@ from avar_eval.answers.statements import stated_value, yes_or_no
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_LETTER: Final = re.compile(r"[#> ]{0,7}[(\[{<]?([A-Za-z])[)\]}>]?[.:]?")
+_LETTER: Final = re.compile(r"[#> ]{0,7}(?:(?i:option|choice) )?[(\[{<]?([A-Za-z])[)\]}>]?[.:]?")
+# Fonts that mean another thing in mathematics, but none for a letter alone.
+_LETTER_FONT: Final = re.compile(r"\\(?:math(?:cal|scr|frak|bb)|pmb|text(?:color|color\{[a-z]+\}))\{([A-Za-z])\}")
 _LABELLED: Final = re.compile(
     r"(?:[(\[]([A-Za-z])[)\]][.:,]?|([A-Za-z])(?:[)\]][.:]?|[.:;!](?=\s)|、|\s-(?=\s)))\s?(.*)"
 )
@@ -26,9 +28,9 @@ _NOUN_AND_LETTER: Final = re.compile(
     r"[(\[]?([A-Za-z])[)\]]?|(?:the )?[A-Za-z]{4,12} [(\[]?([A-Z])[)\]]?"
 )
 _SEVERAL_LETTERS: Final = re.compile(
-    r"[(\[]?[A-Z][)\]]?(?:\s?(?:[,;/&、]\s?(?:and |or )?|(?:and|or) )[(\[]?[A-Z][)\]]?)+(?!\w)"
+    r"[(\[]?[A-Z][)\]]?(?:\s?(?:[,;/&、或和与及]\s?(?:and |or )?|(?:and|or) )[(\[]?[A-Z][)\]]?)+(?!\w)"
 )
-_LIST_OF_LETTERS: Final = re.compile(r"(?:[,;/&]|and\b|or\b)\s?[(\[]?[A-Za-z](?!\w)")
+_LIST_OF_LETTERS: Final = re.compile(r"(?:[,;/&或和与及]|and\b|or\b)\s?[(\[]?[A-Za-z](?!\w)")
 _CAPITAL: Final = re.compile(r"(?<![\w'’])[B-HJ-Z](?![\w'’])|(?<=[a-z] )A(?=[)\]]?$)")
 _LONE_LETTER: Final = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
 # "B because …" names B; "A triangle" and "I think" name nothing.
@@ -51,7 +53,10 @@ _NAMING: Final = (
     ),
 )
 _NAMING_IN_CHINESE: Final = (
-    re.compile(r"(?:选[项择]?(?:应该)?[是为]?:?|答案[】\]]?(?:应该?|应当)?[是为选]?:?) ?[(\[]?([A-Z])(?!\w)"),
+    re.compile(
+        r"(?:选[项择]?(?:应该)?[是为]?:?|答案[】\]]?(?:应该?|应当)?[是为选]?:?"
+        r"|(?:认为|应该|应当|应)[是为选]) ?[(\[]?([A-Z])(?![A-Za-z0-9_'])"
+    ),
     re.compile(r"(?<![A-Za-z])([A-Z]) ?(?=选?项(?!.{0,4}[错误不])|是(?:正确|对|答案))"),
 )
 _NEGATION: Final = re.compile(
@@ -62,22 +67,34 @@ _NEGATION: Final = re.compile(
 _DENIED: Final = re.compile(
     r"[)\]]? (?:is|was|are|would be|seems)(?: (?:not|incorrect|wrong|false|the wrong)\b|n['’]t\b)"
 )
+_DENIED_IN_CHINESE: Final = re.compile(
+    r"(?:不(?:能|应该?|可以?|会)?选|排除|不是|并非) ?(?:选?项|答案)?[(\[]?[A-Z](?![A-Za-z])"
+    r"|[A-Z][)\]]? ?选?项?(?:是)?(?:错|不|并不|有误)"
+)
 _SENTENCE_LENGTH: Final = 300
 _OPENING: Final = re.compile(r"[^\W_]{2,30}(?=[.;:!。]|$)|(?:true|false)(?=[,，])", re.IGNORECASE)
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,300})\*\*")
 _INNER_LABEL: Final = re.compile(r"(?<![\w'’])([A-Z])[).:] (?=\S)")
-_OF_LABEL: Final = " )]}.,:*-、"
+_OF_LABEL: Final = " ()[]}.,:*-–—=、"
+_RULED_OUT: Final = re.compile(
+    r"\b(?:(?:rul|exclud|eliminat|discard|reject|skip|omit)\w*|but|besides|unlike|other than|apart from|before"
+    r"|after)\b",
+    re.IGNORECASE,
+)
 # "The valve is marked C": where only letters are offered, the one that a sentence ends in.
-_FINAL_LETTER: Final = re.compile(r"[^.]*\b[a-z]{2,} [(\[]?([A-Z])[)\]]?")
+_FINAL_LETTER: Final = re.compile(r"[^.]*\b[A-Za-z][a-z]+ [(\[]?([A-Z])[)\]]?")
+_CALLED: Final = re.compile(r"\b(?:labell?ed|marked|lettered|called|named) [(\[]?([A-Z])(?![\w'’])")
 # "It is not A, so it must be B": what counts is what the last clause says.
 _CLAUSES: Final = re.compile(r"; |, (?=(?:so|hence|therefore|thus|which means)\b)")
+# "B, not C" is B.
+_CONTRAST: Final = re.compile(r",? (?:and )?(?:not|rather than|instead of) [(\[]?[A-Z][)\]]?$")
 _CLAUSE_END: Final = re.compile(r"[.,;:!?](?:\s|$)")
 _ARTICLE: Final = re.compile(r"(?:the|a|an) ")
 
 
 def letter_alone(text: str, choices: Sequence[str]) -> int | None:
-    """The option of a text that is a letter and nothing else: B · (B) · **B** · b. · [B]"""
-    match = _LETTER.fullmatch(plain(text)) if len(text) <= MAX_LENGTH else None
+    """The option of a text that is a letter and nothing else: B · (B) · **B** · b. · [B] · \\mathcal{B}"""
+    match = _LETTER.fullmatch(_LETTER_FONT.sub(r"\1", plain(text))) if len(text) <= MAX_LENGTH else None
     return _index(match[1], choices) if match else None
 
 
@@ -99,7 +116,8 @@ def named_letter(text: str) -> int | None:
 def _final_letter(line: str) -> int | None:
     """The only letter of a sentence, if it ends in it: "the valve is marked C"."""
     final = _FINAL_LETTER.fullmatch(line)
-    alone = final is not None and not _NEGATION.search(line) and len(_CAPITAL.findall(line)) == 1
+    denied = _NEGATION.search(line) or _RULED_OUT.search(line)
+    alone = final is not None and not denied and len(_CAPITAL.findall(line)) == 1
     return LETTERS.index(final[1]) if final is not None and alone else None
 
 
@@ -142,14 +160,15 @@ def bold_options(text: str, choices: Sequence[str]) -> set[int]:
 
 def labelled_option(text: str, choices: Sequence[str]) -> int | None:
     """The option of a line that is a letter, or a letter and that option's own text; other words are not read."""
-    line, options = plain(text), plain_options(tuple(choices))
+    line, options = _CONTRAST.sub("", plain(text)), plain_options(tuple(choices))
     index = letter_alone(line, options)
     if index is not None:
         return index
     label = _LABELLED.fullmatch(line)
     index = _index(label[1] or label[2], options) if label else None
     if label is None or index is None:
-        return _beside_text(line, options)
+        beside = _letter_and_text(line, options)
+        return beside[0] if beside is not None and options[beside[0]] == options[beside[1]] else None
     described = by_text(plain(label[3].rstrip(":")), options)
     return index if described is not None and options[described] == options[index] else None
 
@@ -157,6 +176,7 @@ def labelled_option(text: str, choices: Sequence[str]) -> int | None:
 def affirmed_option(text: str, choices: Sequence[str]) -> int | None:
     """The only option that a line names by letter, if it does not rule it out ("not (B)", "(B) is wrong")."""
     line = plain(text)
+    line = _CONTRAST.sub("", line)
     last_clause = _CLAUSES.split(line)[-1] if len(line) <= _SENTENCE_LENGTH else line
     mentions = list(_mentions(last_clause, choices))
     if mentions:
@@ -166,12 +186,12 @@ def affirmed_option(text: str, choices: Sequence[str]) -> int | None:
     if len({index for index, _ in mentions}) != 1 or _SEVERAL_LETTERS.search(line):
         return None
     index, last = mentions[0][0], max(end for _, end in mentions)
-    if _NEGATION.search(line, 0, last) or _DENIED.match(line, last):
+    if _NEGATION.search(line, 0, last) or _DENIED.match(line, last) or _DENIED_IN_CHINESE.search(line):
         return None
     behind = _BEHIND_TEXT.fullmatch(line)
     described = _text_after(line, last, choices)
     if described is None and behind:
-        described = by_text(plain(behind[1]), plain_options(tuple(choices)))
+        described = _text_before(plain(behind[1]), plain_options(tuple(choices)))
     return index if described is None or plain(choices[described]) == plain(choices[index]) else None
 
 
@@ -195,8 +215,9 @@ def named_option(text: str, choices: Sequence[str]) -> int | None:
     label = _LABELLED.fullmatch(answer)
     if label and (index := _index(label[1] or label[2], options)) is not None:
         return index if _agrees(index, label[3], options) else None
-    if (found := _beside_text(answer, options)) is not None:
-        return found
+    beside = _letter_and_text(answer, options)
+    if beside is not None:
+        return beside[0] if options[beside[0]] == options[beside[1]] else None
     bold = bold_options(text, options)
     if len(bold) == 1:
         return bold.pop()
@@ -238,8 +259,12 @@ def _mentions(line: str, choices: Sequence[str]) -> Iterator[tuple[int, int]]:
         group = 1 if match[1] else 2
         if (index := _index(match[group], choices)) is not None:
             yield index, match.end(group)
-    if _are_letters(tuple(choices)) and (final := _final_letter(line)) is not None and final < len(choices):
-        yield final, len(line)
+    if _are_letters(tuple(choices)):
+        if (final := _final_letter(line)) is not None and final < len(choices):
+            yield final, len(line)
+        for match in _CALLED.finditer(line):
+            if (index := _index(match[1], choices)) is not None:
+                yield index, match.end(1)
     if len(line) <= _SENTENCE_LENGTH:
         for match in _INNER_LABEL.finditer(line):
             index = _index(match[1], choices)
@@ -247,13 +272,13 @@ def _mentions(line: str, choices: Sequence[str]) -> Iterator[tuple[int, int]]:
                 yield index, match.end(1)
 
 
-def _beside_text(answer: str, options: Sequence[str]) -> int | None:
-    """The option whose letter and own text an answer is: "A (Yes)", "A yes", "Yes (A)"; None where they differ."""
+def _letter_and_text(answer: str, options: Sequence[str]) -> tuple[int, int] | None:
+    """The option of the letter and that of the text that an answer is: "A (Yes)", "A yes", "Yes (A)"; else None."""
     for pattern, letter, text in ((_BESIDE_TEXT, 1, 2), (_BEHIND_TEXT, 2, 1)):
         match = pattern.fullmatch(answer)
         index = _index(match[letter], options) if match else None
         if match and index is not None and (described := by_text(plain(match[text]), options)) is not None:
-            return index if options[described] == options[index] else None
+            return index, described
     return None
 
 
@@ -263,7 +288,17 @@ def _text_after(line: str, position: int, choices: Sequence[str]) -> int | None:
     if not rest:
         return None
     end = _CLAUSE_END.search(rest)
-    return by_text(plain(rest[: end.start()] if end else rest), plain_options(tuple(choices)))
+    return by_text(plain(rest[: end.start()] if end else rest).rstrip(")]"), plain_options(tuple(choices)))
+
+
+def _text_before(line: str, options: Sequence[str]) -> int | None:
+    """The option in whose own text a line ends: "it is Mars"."""
+    whole = by_text(line, options)
+    if whole is not None:
+        return whole
+    folded = line.casefold()
+    ends = [option for option in options if _is_wordy(option) and re.search(rf"\b{re.escape(option)}$", folded, re.I)]
+    return options.index(max(ends, key=len)) if ends else None
 
 
 def _agrees(index: int, rest: str, options: Sequence[str]) -> bool:
@@ -291,7 +326,11 @@ def _by_sentence(answer: str, options: Sequence[str]) -> int | None:
     stated = None if value is None else by_value(stated_quantity(value), options)
     if stated is None and value is not None:
         stated = by_ratio(value, options)
-    return _by_occurrence(answer.casefold(), options) if stated is None else stated
+    if stated is not None:
+        return stated
+    *before, last = _CLAUSES.split(answer.casefold())
+    concluded = _by_occurrence(last, options) if before else None
+    return _by_occurrence(answer.casefold(), options) if concluded is None else concluded
 
 
 def _by_occurrence(sentence: str, options: Sequence[str]) -> int | None:
@@ -302,6 +341,8 @@ def _by_occurrence(sentence: str, options: Sequence[str]) -> int | None:
     if len(longest) != 1:
         return None
     option = longest.pop()
+    if folded.count(option) > 1:  # 3 mW is not 3 MW
+        return None
     # An option may hold a negation of its own ("when it does not rain").
     return None if _NEGATION.search(sentence.replace(option, "")) else folded.index(option)
 

@@ -41,6 +41,7 @@ class Phrase:
     text: str
     start: int
     ends_text: bool
+    line: str
     next_line: str
 
 
@@ -56,7 +57,7 @@ def phrases_in(text: str) -> list[Phrase]:
         answer = plain(_without_stray_braces(plain(sentence)))
         if answer.strip("\"'"):
             ends = not newline and sentence == line.strip() and match.end() + 2 * MAX_LENGTH >= len(text)
-            found.append(Phrase(answer, match.start(), ends, rest.lstrip().partition("\n")[0]))
+            found.append(Phrase(answer, match.start(), ends, line, rest.lstrip().partition("\n")[0]))
     return found
 
 
@@ -76,6 +77,8 @@ def _phrase_marks(text: str) -> list[re.Match[str]]:
 
 def _without_stray_braces(text: str) -> str:
     """What `\\text{Answer: D}` leaves after its phrase, "D}", without the brace that was opened before."""
+    if text.startswith("}") and text.count("}") > text.count("{"):  # \\text{The answer is }\\frac{1}{2}
+        text = text[1:].lstrip()
     for _ in range(text.count("}") - text.count("{")):
         text = text.removesuffix("}").rstrip()
     return text

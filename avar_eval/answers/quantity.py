@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from avar_eval.answers.chinese import chinese_number
 from avar_eval.answers.markup import MAX_LENGTH, plain
 from avar_eval.answers.numerals import (
     changed,
@@ -20,7 +21,8 @@ from avar_eval.answers.numerals import (
 )
 from avar_eval.answers.relations import is_curve
 
-_UNSIGNED: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+# 3,50,000 groups digits as India does.
+_UNSIGNED: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _DECIMAL: Final = rf"(?:{_UNSIGNED})(?:[eE][-+]?[0-9]{{1,3}})?"
 _POWER: Final = r"\s?(?:×|x|\*|\\times|\\cdot)\s?10\s?\^\s?\{?\s?(?P<power>[-+]?[0-9]{1,3})\s?\}?"
 _LATEX_FRACTION: Final = (
@@ -39,7 +41,7 @@ _QUANTITY: Final = re.compile(
 _SUPERSCRIPTS: Final = str.maketrans("⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "-+0123456789")
 _RAISED: Final = re.compile(r"(?<=10)[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}")
 _SHORT_FRACTION: Final = re.compile(r"\\[dtc]?frac\s?([0-9])\s?([0-9])(?![0-9])")
-_LONG_FRACTION: Final = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_LONG_FRACTION: Final = re.compile(r"\\(?:[dtcs]|nice)frac(?![A-Za-z])")
 _VULGAR: Final = re.compile("([0-9]?)\\s?([½¼¾⅐-⅞↉])")
 _GREEK_UNIT: Final = re.compile(r"\\(Omega|mu)")
 _GREEK_UNITS: Final = {"Omega": "Ω", "mu": "µ"}
@@ -48,8 +50,8 @@ _NOISY_DIGITS: Final = 15
 _TRUE_DIGITS: Final = 12
 _ONE_ITEM: Final = re.compile(r"\[\s?([^\[\],;]*)\s?\]|\{\s?([^{},;]*)\s?\}")
 _SHORT_UNIT: Final = (
-    r"(?:[kcmnµμ]?m|in|ft|yd|mi|[kmµμ]?g|lbs?|oz|[mµμn]?s|hr?s?|min|d|m?[lL]|[kM]?[NJWVA]|[kMG]?Hz|k?Pa|[KCF]|mol|eV|rad"
-    r"|[kmM]?Ω|[km]?cal|mph|[ap]\.?m)(?:\s?\^\s?\{?-?[1-4]\}?|[²³])?"
+    r"(?:[kcmnµμ]?m|in|ft|yd|mi|[kmµμ]?g|lbs?|oz|[mµμn]?s|hr?s?|min|d|m?[lL]|[mkMG]?[NJWVA]|[µμn][WVA]|[kMGT]?Hz|[kMG]?Pa|[mµμnp]?F|[mkMG]?Wh"
+    r"|[KCF]|m?mol|[kMG]?eV|rad|[kmM]?Ω|[km]?cal|mph|[ap]\.?m)(?:\s?\^\s?\{?-?[1-4]\}?|[²³])?"
 )
 _WORD_UNIT: Final = r"(?:(?:sq|square|cu|cubic)\.? )?[A-Za-zÀ-ÿ]{3,20}"
 _UNIT: Final = re.compile(
@@ -172,6 +174,7 @@ def stated_quantity(text: str) -> Quantity | None:
     """
     if len(text) > MAX_LENGTH:
         return None
+    text = text.strip().removeprefix("大").removeprefix("约")
     return read_quantity(text) or _end_of_chain(text) or _only_number(text)
 
 
@@ -229,7 +232,9 @@ def _in_words(text: str) -> Quantity | None:
     if mixed is not None and mixed["below"]:
         share, unit = Fraction(int(mixed["above"]), int(mixed["below"]) or 1), text[mixed.end() :].strip()
     else:
-        found = spelled_number(text[mixed.end() :] if mixed else text)
+        found = spelled_number(text[mixed.end() :]) if mixed else None
+        if found is None:
+            found, mixed = spelled_number(text) or chinese_number(text), None
         if found is None:
             return None
         share, unit = found

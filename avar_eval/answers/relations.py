@@ -31,6 +31,7 @@ _MATRIX: Final = re.compile(
     r"[(\[]?\s?\\begin\{(?P<name>[pbB]?matrix|smallmatrix|array)\}(?:\{[clr|\s]*\})?(?P<rows>.*)\\end\{(?P=name)\}\s?[)\]]?",
     re.DOTALL,
 )
+_ROWS_IN_BRACKETS: Final = re.compile(r"\[\s?((?:\[[^\[\]()]*\](?:\s?,\s?)?)+)\]")
 _SEGMENT: Final = r"(?:[A-Z][A-Za-z]{0,3}(?:_\{?[A-Za-z0-9]+\}?)?)"
 _NAME: Final = (
     r"(?:\\(?:angle|triangle|overline|vec|overrightarrow|measuredangle|Delta|mathbf|hat|bar|widehat)(?![A-Za-z])\s?|m\s?(?=\\angle)|∠|△"
@@ -39,7 +40,9 @@ _NAME: Final = (
 )
 _LABELS: Final = (
     re.compile(rf"{_NAME}{{1,12}}"),
-    re.compile(r"[A-Za-z](?:\^\{?-1\}?)?['′]{0,2}\s?\(\s?[A-Za-z0-9](?:\s?,\s?[A-Za-z0-9])*\s?\)"),
+    re.compile(
+        r"(?:[A-Za-z]|\\(?:vec|overrightarrow|hat)\s?\{?\s?[A-Za-z]\}?)(?:\^\{?-1\}?)?['′]{0,2}\s?\(\s?[A-Za-z0-9](?:\s?,\s?[A-Za-z0-9])*\s?\)"
+    ),
     re.compile(r"\(\s?[A-Za-z]\w?(?:\s?,\s?[A-Za-z]\w?)+\s?\)"),
     re.compile(
         r"(?:[A-Za-z][A-Za-z.]*\s)*(?:[A-Za-z]*[aeiouyAEIOUY][A-Za-z]+|[A-Za-z]\.(?:[A-Za-z]\.?)+)(?:\s[A-Za-z]+)*"
@@ -127,6 +130,9 @@ def read_items(text: str) -> Items | None:
 
 def read_matrix(text: str) -> list[list[str]] | None:
     """The rows of a text that is one matrix in any brackets but the bars of a determinant; None for anything else."""
+    nested = _ROWS_IN_BRACKETS.fullmatch(text.strip())
+    if nested is not None:
+        return [[cell.strip() for cell in row.split(",")] for row in re.findall(r"[\[(]([^\[\]()]*)[\])]", nested[1])]
     found = _MATRIX.fullmatch(text.strip())
     if found is None or "\\begin" in found["rows"]:
         return None
@@ -255,7 +261,7 @@ def _letters(text: str) -> str:
     text = re.sub(
         r"\\(?:overline|vec|overrightarrow|mathbf|hat|bar|widehat|triangle|angle|measuredangle)(?![A-Za-z])", "", text
     )
-    return re.sub(r"[\s{}∠△]|(?<!\w)m(?=[A-Z])", "", text)
+    return re.sub(r"[{}∠△]|(?<!\w)m(?=[A-Z])", "", "".join(text.split()))
 
 
 def _initials(text: str) -> set[str]:

@@ -34,11 +34,18 @@ _REFUSAL: Final = re.compile(
 )
 # "No" alone, with a mark, or before what can only be its reason: "no because …", never "no answer", "no bars".
 _YES_NO: Final = re.compile(
-    r"(?:(yes|yep|yeah|是的?|对)|no(?!\. ?(?:[0-9]|of\b))|nope|否|不是?|不对|没有)"
+    r"(?:(yes|yep|yeah|(?:是|对|有|会|能|可以|正确)的?)|no(?!\. ?(?:[0-9]|of\b))|nope"
+    r"|否|(?:不(?:是|对|会|能|可以|正确|行|同意)?|没有?|错误?|无)的?)"
     r"(?:(?=\s?[,.;:!。，；！(]|\s?[-—]|$)|(?= (?:because|since|as|it|they|there|the|this|that|these|those|he|she|we"
     r"|i)\b))",
     re.IGNORECASE,
 )
+_OTHERWISE: Final = {
+    said: re.compile(
+        rf"[.,;:—–-]\s?(?:(?:wait|actually|hmm|sorry|i mean|rather|or)\b[,.]?\s?){{0,2}}{other}\s?(?:[.,;!]|$)", re.I
+    )
+    for said, other in (("Yes", "no"), ("No", "yes"))
+}
 _YES_AT_START: Final = re.compile(r"yes\b(?! (?:or|and)\b|\s?[/?])", re.IGNORECASE)
 # A line of a table, a list or a program's output, a rule, a heading.
 _NO_PROSE: Final = re.compile(r"\s{0,9}(?:\||```|[-*•+] |\d{1,3}[.)] |#{1,6} |[-*=_]{3,}\s*$)")
@@ -68,7 +75,7 @@ _SUBJECT: Final = re.compile(
 _LEADING: Final = re.compile(
     r"(?:in [^,]{1,60}, )?([0-9]{1,9}) [a-z]{3,}(?: [a-z]+){1,6}? (?:at least|at most|more than|less than|fewer than"
     r"|above|below"
-    r"|over|under|between)\b",
+    r"|over|under|between|[a-z]{2,}er than)\b",
     re.IGNORECASE,
 )
 _EXISTENCE: Final = re.compile(rf"\bthere (?:is|are|was|were|will be|would be) {_ROUGHLY}{_NUMBER}", re.IGNORECASE)
@@ -124,6 +131,21 @@ _HYPOTHESIS: Final = re.compile(
 )
 _RELATIVE: Final = re.compile(r"\b(?:that|which|who)\b[^,]{0,80}", re.IGNORECASE)
 _SEVERAL: Final = re.compile(r"[,;](?![0-9]{3}(?![0-9]))|\b(?:and|or)\b", re.IGNORECASE)
+# "It is 12, not 13" and "not 13, but 12" say 12.
+_CONTRAST: Final = re.compile(
+    r",? (?:and )?(?:not|rather than|instead of) [-+]?[0-9][0-9.,]{0,20}(?: [a-z]+){0,2}$"
+    r"|^(?:it is |it's |there are )?not [-+]?[0-9][0-9.,]{0,20}?(?: [a-z]+){0,2}"
+    r"(?:, (?:but|it is|it's)|[;,]? but(?: rather)?)(?= )",
+    re.IGNORECASE,
+)
+# Not 是一个, which is "is a".
+_STATED_IN_CHINESE: Final = re.compile(
+    r"(?:[有是为]|共计?|等于)\s?(?P<number>-?[0-9][0-9,.]{0,20}|(?!一(?![十百千万点]))[零一二两三四五六七八九十百千万亿点]{1,15})"
+    r"\s?(?P<unit>[\u4e00-\u9fff]?)(?!\w*[A-Za-z])"
+)
+_DOUBT_IN_CHINESE: Final = re.compile(
+    r"[不没无非未或若]|如果|可能|也许|至少|至多|最多|超过|少于|多于|以上|以下|多个|几|第"
+)
 _MOST_VALUES: Final = 8
 """A sentence of more has no one value; and each is looked at up to the sentence's end."""
 _MOST_SENTENCES: Final = 400
@@ -133,9 +155,11 @@ def yes_or_no(text: str) -> str | None:
     """`Yes` or `No` where the first line is that word or opens with it: "Yes, because …", never "No answer"."""
     line = plain(text.strip().partition("\n")[0])
     match = _YES_NO.match(line)
-    if match is None:
-        return "Yes" if _YES_AT_START.match(line) else None
-    return "Yes" if match[1] else "No"
+    said = "Yes" if _YES_AT_START.match(line) else None
+    if match is not None:
+        said = "Yes" if match[1] else "No"
+    # "No... wait, yes."
+    return None if said and _OTHERWISE[said].search(line, len(said)) else said
 
 
 def first_sentence(line: str) -> str:
@@ -211,7 +235,11 @@ def stated_value(sentence: str) -> str | None:
     text = plain(sentence)
     if text.endswith("?") or _HYPOTHESIS.search(text):
         return None
+    if (contrast := _CONTRAST.sub("", text)) != text:
+        text = sentence = contrast.strip()
     whole = stated_quantity(sentence)
+    if whole is None and not text.isascii() and (value := _value_in_chinese(text)) is not None:
+        return value
     counted = _EXISTENCE.search(text) if whole is not None else None
     if whole is not None and (counted is None or _value_at(text[counted.end() :]) is None):
         return sentence
@@ -223,6 +251,17 @@ def stated_value(sentence: str) -> str | None:
     if main is not None and (value := _value_in_clause(text[main.end() :])):
         return value
     return _value_in_clause(text)
+
+
+def _value_in_chinese(text: str) -> str | None:
+    """The only number of a Chinese sentence, if it is said to be there: 一共有120本书, 有三只猫."""
+    found = _STATED_IN_CHINESE.search(text)
+    if found is None or _DOUBT_IN_CHINESE.search(text):
+        return None
+    if any(map(str.isdigit, text[: found.start()] + text[found.end("number") :])):
+        return None
+    value = f"{found['number']}{found['unit']}"
+    return found["number"] if stated_quantity(value) is not None else None
 
 
 def _value_in_clause(text: str) -> str | None:

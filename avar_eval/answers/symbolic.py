@@ -12,6 +12,9 @@ from avar_eval.answers.arithmetic import near
 _DIGITS: Final = 15
 """Digits to which math-verify compares what is no number, as a matrix or a sum of sets."""
 
+_LONGEST: Final = 400
+"""Digits to which the difference of two whole numbers is computed."""
+
 _POINTS: Final = tuple(
     (17 * number * number + 5 * number + 3) % 97 / 13 * (-1) ** number + number / 101 for number in range(1, 15)
 )
@@ -115,6 +118,8 @@ def _equal(found: Any, wanted: Any, precision: int | None) -> bool:
 
     found_number, wanted_number = _number(found), _number(wanted)
     if found_number is not None and wanted_number is not None:
+        if found.is_integer and wanted.is_integer:  # 2^60 and the number after it are the same float
+            return bool(abs((found - wanted).evalf(_DIGITS, maxn=_LONGEST)) < 1)
         return near(found_number, wanted_number, precision)
     if isinstance(found, Expr) and isinstance(wanted, Expr) and (found.free_symbols or wanted.free_symbols):
         ratios = _ratios(found, wanted)

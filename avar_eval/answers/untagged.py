@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from avar_eval.answers.equal import read_list
 from avar_eval.answers.markup import MAX_LENGTH, plain
 from avar_eval.answers.notation import canonical, is_expression
 from avar_eval.answers.options import (
@@ -31,17 +32,26 @@ from avar_eval.answers.statements import (
 )
 
 _CLOSING: Final = re.compile(
-    r"(?:^|(?<=[.!?。])\s)\W{0,4}(?:therefore|thus|hence|so|in conclusion|因此|所以)\b[,，:]?",
+    r"(?:^|(?<=[.!?。])\s)\W{0,4}(?:(?:therefore|thus|hence|so|in conclusion)\b|因此|所以|综上)[,，:]?",
     re.IGNORECASE | re.MULTILINE,
 )
-_STATES: Final = re.compile(r"\b(?:is|are|was|equals)\b|[是为]")
+_STATES: Final = re.compile(r"\b(?:is|are|was|equals|shows|reads)\b(?: at\b(?! least| most)| equal to\b)?|[是为有]")
 _AFTERWORD_LENGTH: Final = 200
 _PROSE_LENGTH: Final = 5_000
 _BULLET: Final = re.compile(r"\s{0,9}(?:[-*•+]|\d{1,3}[.)])\s")
 _WORD: Final = re.compile(r"[^\W\d_]{3,}")
+_SURELY: Final = (
+    r"(?:(?:a|an|definitely|absolutely|certainly|clearly|simply|indeed|well|of course|actually|obviously|apparently"
+    r"|unfortunately),? )?"
+)
 _SAYS_YES_NO: Final = re.compile(
-    r"\b(?:so|thus|hence|therefore|say|says|is|be|answer)\b[:,]? (?:a |an )?[\"'*]{0,3}(yes|no)[\"'*]{0,3}(?=[.,;:!]"
-    r"|$)",
+    rf"(?:(?:\b(?:so|thus|hence|therefore|say|says|is|be|answer)\b|['’]s\b)[:,]? {_SURELY}"
+    rf"[\"'*]{{0,3}}(?P<said>yes|no)[\"'*]{{0,3}}"
+    rf"(?=[.,;:!]|$)|(?:^|[,;:—–-] ){_SURELY}(?P<last>yes|no)[.!]?$)",
+    re.IGNORECASE,
+)
+_NOT_SAID: Final = re.compile(
+    r"(?:\b(?:not|never|neither|nor|cannot|if|whether|either|unless|might|may|could)\b|n['’]t\b)[^,.;:]*$",
     re.IGNORECASE,
 )
 _STOPPED: Final = re.compile(r"[.!?。！？:*`$)\]}\"”|]\s*$")
@@ -123,11 +133,19 @@ def said_yes_or_no(visible: str) -> str | None:
         return None
     concluded = [conclusion for sentence in said if (conclusion := conclusion_in(sentence)) is not None]
     ends = [yes_or_no(text) for text in (said[0], said[-1], *concluded)]
-    ends += [
-        match[1].capitalize() for sentence in (said[0], said[-1]) if (match := _SAYS_YES_NO.search(plain(sentence)))
-    ]
+    ends += [_yes_or_no_in(plain(sentence)) for sentence in (said[0], said[-1])]
     words = {word for word in (*map(yes_or_no, lines), *ends) if word}
     return words.pop() if len(words) == 1 and any(ends) else None
+
+
+def _yes_or_no_in(sentence: str) -> str | None:
+    """The yes or no that a sentence says further on: "I would say no", "looking closely, yes"."""
+    words = set()
+    for found in _SAYS_YES_NO.finditer(sentence):
+        if _NOT_SAID.search(sentence, 0, found.start("said" if found["said"] else "last")):
+            return None
+        words.add((found["said"] or found["last"]).capitalize())
+    return words.pop() if len(words) == 1 else None
 
 
 def closing_value(text: str) -> str | None:
@@ -173,13 +191,13 @@ def _is_bare(line: str, *, expression: bool) -> bool:
     return expression and is_value(plain(line))
 
 
-def value_in_prose(visible: str, *, expression: bool) -> str | None:
+def value_in_prose(visible: str, *, expression: bool, ended: bool) -> str | None:
     """The value that a few sentences state: the conclusion, else what stands in bold, else the first and the last one.
 
     Where these say different things, where a conclusion states no value that it could, and where there is doubt
-    anywhere, there is none.
+    anywhere, there is none; nor where the response may have been cut off: without a stop, unless it has `ended`.
     """
-    if len(visible) > _PROSE_LENGTH or not _STOPPED.search(visible[-MAX_LENGTH:]):
+    if len(visible) > _PROSE_LENGTH or not (ended or _STOPPED.search(visible[-MAX_LENGTH:])):
         return None
     said = sentences(visible)
     if not said or any(map(is_refusal, said)):
@@ -204,6 +222,18 @@ def value_in_prose(visible: str, *, expression: bool) -> str | None:
         found = [bold, last] if bold else [first, last]
     values = [value for value in found if value]
     return values[0] if values and all(_same(values[0], value) for value in values[1:]) else None
+
+
+def list_in_prose(visible: str) -> str | None:
+    """The numbers that the last sentence says there are: "The values are 2, 4, and 6." """
+    said = sentences(visible)
+    if not said or is_refusal(said[-1]) or said[-1].endswith("?"):
+        return None
+    *before, listed = _STATES.split(plain(said[-1]))
+    items = read_list(listed) if before else None
+    if items is None or len(items) < 2 or any(read_quantity(item) is None for item in items):
+        return None
+    return None if _NOT_SAID.search("".join(before)) else listed.strip()
 
 
 def _bold_value(text: str) -> str | None:

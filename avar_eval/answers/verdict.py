@@ -1,5 +1,6 @@
 """One response judged against its row's answer: extraction, then equality by kind. Evaluation and reward share it."""
 
+import re
 from collections.abc import Sequence
 from typing import Final, Literal, assert_never
 
@@ -18,6 +19,8 @@ GRADER: Final = "strict-5"
 
 Kind = Literal["choice", "integer", "float", "list", "text", "expression"]
 
+# Two words or more, none of which is a lone letter: those may be names, and R is not r.
+_PROSE: Final = re.compile(r"[^\W\d_]{2,}(?:[ '’-][^\W\d_]{2,})+")
 _YES_NO: Final = frozenset({"yes", "no", "true", "false"})
 
 
@@ -79,8 +82,10 @@ def _answers_yes_or_no(text: str, choices: Sequence[str]) -> bool:
 
 
 def _is_gold_itself(text: str, answer: str) -> bool:
-    """Whether a text is the gold to the letter: prose, too, is right then."""
-    return bool(answer.strip()) and plain(text) == plain(answer)
+    """Whether a text is the gold to the letter: prose, too, is right then, and its capitals are of no account."""
+    found, wanted = plain(text), plain(answer)
+    prose = _PROSE.fullmatch(wanted) is not None
+    return bool(wanted) and (found == wanted or (prose and found.casefold() == wanted.casefold()))
 
 
 def _equal(text: str, answer: str, kind: Kind, choices: Sequence[str], precision: int | None) -> bool:

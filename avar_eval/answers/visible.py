@@ -38,6 +38,11 @@ _NEXT_QUESTION: Final = re.compile(
 _MOST_QUESTIONS: Final = 3
 """Invented questions before which an answer is looked for: those after them come after an answer or never had one."""
 
+# "A:" answers "Q:", unless it labels the first of the options.
+_QUESTION_AND_ANSWER: Final = re.compile(
+    r"^([ \t]{0,8}[*_]{0,3}Q:[^\n]{0,2000}\n\s{0,9})[*_]{0,3}A:[*_]{0,3}(?=\s)", re.MULTILINE
+)
+_OPTION_B: Final = re.compile(r"^\s{0,9}[*_(]{0,3}B[:.)]", re.MULTILINE)
 _AFTER_BOX: Final = re.compile(r"[\s$.*`。]*(?:\\[)\]][\s$.*`。]*)?")
 _AFTER_TAG: Final = re.compile(r"[\s$.*`。]*")
 _DISPLAY: Final = re.compile(r"(\\\[|\$\$)[ \t]*\n\s{0,9}([^\n]{1,300})\n\s{0,9}(\\\]|\$\$)")
@@ -53,6 +58,8 @@ def visible_text(response: str, *, cut: bool) -> str | None:
     if thought is not None:
         return None if cut else _answer_at_end(_first_turn(thought))
     visible = _first_turn("\n".join(parts))
+    if "Q:" in visible and not _OPTION_B.search(visible):
+        visible = _QUESTION_AND_ANSWER.sub(r"\1Answer: ", visible)
     return _DISPLAY.sub(r"\1\2\3", visible) if "\\[" in visible or "$$" in visible else visible
 
 
