@@ -14,6 +14,7 @@ from avar_eval.command_line import (
     DataDirOption,
     DeviceOption,
     DtypeOption,
+    IncludeOption,
     JudgeKeyOption,
     JudgeOption,
     JudgeRateOption,
@@ -99,6 +100,7 @@ def evaluate(
             "mode=logit|log|prob|abs, rows=after-image|all|last, layers=8-14, heads=0+3 after further commas."
         ),
     ] = None,
+    include_path: IncludeOption = None,
     data_dir: DataDirOption = None,
     allow_outside: OutsideOption = False,
     judge: JudgeOption = None,
@@ -261,6 +263,7 @@ def models(
 
 @app.command()
 def tasks(
+    include_path: IncludeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the tasks and groups of tasks."""

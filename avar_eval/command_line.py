@@ -53,6 +53,23 @@ DataDirOption = Annotated[
         help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub.",
     ),
 ]
+
+
+def _include(folders: list[Path] | None) -> list[Path]:
+    from avar_eval.tasks.folders import include_folders
+
+    include_folders(folders or [])
+    return folders or []
+
+
+IncludeOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--include-path",
+        callback=_include,
+        help="Folder with tasks of your own, more than once if need be; also from AVAR_INCLUDE_PATH.",
+    ),
+]
 OutsideOption = Annotated[
     bool,
     typer.Option("--allow-outside", help="Rows may name pictures outside of their folder, on all of this machine."),

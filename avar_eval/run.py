@@ -36,7 +36,7 @@ from avar_eval.results import (
     task_result,
     write_asked,
 )
-from avar_eval.tasks.catalog import TASKS_FOLDER, TaskEntry, find_tasks
+from avar_eval.tasks.catalog import TaskEntry, find_tasks, task_config
 from avar_eval.tasks.prompts import Style
 
 if TYPE_CHECKING:
@@ -251,15 +251,16 @@ def _drive_lmms_eval(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) 
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False)
-    objects = manager.load_task_or_group([task.name for task in tasks], task_type="chat")
+    from avar_eval.tasks.rows import RowsTask
+
+    objects = {task.name: RowsTask(task_config(task)) for task in tasks}
     for task in objects.values():
         task.lmms_eval_specific_kwargs = {"prompt_style": prompt_style(config)}
     with _without_other_bars(), as_if_alone(), lm.ranks.losses_named():
         simple_evaluate(
             model=lm,
             tasks=list(objects.values()),
-            task_manager=manager,
+            task_manager=TaskManager(include_defaults=False),
             limit=config.limit,
             repeats=config.samples,
             bootstrap_iters=0,
@@ -269,7 +270,7 @@ def _drive_lmms_eval(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) 
             torch_random_seed=config.seed,
             cli_args=argparse.Namespace(process_with_media=False),
         )
-    return dict(objects)
+    return objects
 
 
 @contextmanager

@@ -1,21 +1,25 @@
-"""Which tasks there are, read from the folders' YAML files. Light: imports neither lmms-eval nor datasets."""
+"""Which tasks there are, read from the folders' YAML files. Light: imports neither lmms-eval nor datasets.
+
+Those of this package, and those of included folders (`avar_eval.tasks.folders`).
+"""
 
 import importlib
 import string
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.errors import UsageError
 from avar_eval.names import unknown_name
+from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_module_of, included_folders, task_files
 from avar_eval.tasks.groups import groups
 
-TASKS_FOLDER = Path(__file__).parent
+TASKS_FOLDER = OWN_FOLDER
 
 Judge = Callable[[Mapping[str, Any], str, FinishReason | None], Judgement]
 """(row, response, finish reason or None) -> judgement"""
@@ -24,8 +28,9 @@ Judge = Callable[[Mapping[str, Any], str, FinishReason | None], Judgement]
 class TaskEntry(BaseModel):
     """One task.
 
-    folder: the benchmark's module. data: its folder in a data folder (default: `folder`). configs: the hub dataset's
-    configurations, one after the other; [None] for one without. split: one split of the hub, or several ("a+b").
+    file: its YAML file. folder: the name of the folder with the benchmark's modules. data: its folder in a data folder
+    (default: `folder`). configs: the hub dataset's configurations, one after the other; [None] for one without. split:
+    one split of the hub, or several ("a+b").
     process_docs: the function in `folder` that gives the hub's rows the form of a data folder. id: names a row, a
     column or a template of columns ("{id}_v{variant}"). images: columns with pictures. where: column values (one, or a
     list of them) that tell the task's rows from others of the same dataset. rows: how many the benchmark's authors
@@ -37,6 +42,7 @@ class TaskEntry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
+    file: Path = Field(exclude=True)
     folder: str
     data: str
     dataset: str
@@ -77,32 +83,101 @@ class _TaskLoader(yaml.SafeLoader):
     """Reads a task's YAML without importing the functions that it names."""
 
 
-def _function_name(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
+class FunctionName(str):
+    """What a YAML file has after `!function`: `module.function`."""
+
+
+def _function_name(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> FunctionName:
+    return FunctionName(loader.construct_scalar(node))
 
 
 _TaskLoader.add_constructor("!function", _function_name)
 
+TEMPLATE: Final = TASKS_FOLDER / "_default_template_yaml"
+"""What the YAML files of tasks have in common; without the ending .yaml, by which lmms-eval takes a file for a task."""
+
+
+def catalog() -> dict[str, TaskEntry]:
+    """All tasks by name: this package's, then those of the included folders. Raises TaskFolderError."""
+    return _catalog(included_folders())
+
 
 @cache
-def catalog() -> dict[str, TaskEntry]:
-    """All tasks by name."""
-    entries = (_read(path) for path in sorted(TASKS_FOLDER.glob("*/*.yaml")))
-    return {entry.name: entry for entry in entries}
+def _catalog(included: tuple[Path, ...]) -> dict[str, TaskEntry]:
+    entries = {entry.name: entry for path in sorted(TASKS_FOLDER.glob("*/*.yaml")) if (entry := _read(path))}
+    for folder in included:
+        for path in task_files(folder):
+            if found := _read_included(path):
+                _check_names(found, entries.values())
+                entries[found.name] = found
+    return entries
+
+
+def is_included(entry: TaskEntry) -> bool:
+    """Whether a task comes from a folder that the user has named or installed."""
+    return entry.file.parent.parent != TASKS_FOLDER
+
+
+def _check_names(entry: TaskEntry, known: Iterable[TaskEntry]) -> None:
+    """Raise TaskFolderError if a name of a task, or its folder of data, is another's."""
+    taken = {name.lower(): other for other in known for name in (other.name, *other.aliases)}
+    for name in (entry.name, *entry.aliases):
+        if name.lower() in groups():
+            raise TaskFolderError(f"{entry.file}: the name {name} is that of a group of avar-eval: choose another")
+        if other := taken.get(name.lower()):
+            raise TaskFolderError(f"{entry.file}: the name {name} is that of {other.file}: choose another")
+    for other in taken.values():
+        if other.data == entry.data and other.dataset != entry.dataset:
+            raise TaskFolderError(
+                f"{entry.file}: its rows would be those of {other.file} in a --data-dir: give `metadata` a `data` of "
+                "its own, the name of its folder there"
+            )
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """A task's YAML over the one that it includes, if any."""
-    with path.open(encoding="utf-8") as file:
-        config: dict[str, Any] = yaml.load(file, _TaskLoader)
+    """A task's YAML over the one that it includes, if any. Raises TaskFolderError."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            config: dict[str, Any] = yaml.load(file, _TaskLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskFolderError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise TaskFolderError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise TaskFolderError(f"{path} is no task: its YAML holds no fields")
     included = config.pop("include", None)
-    return config if included is None else _config(path.parent / included) | config
+    if included is None:
+        return config
+    base = path.parent / str(included)
+    if not base.exists() and base.name == TEMPLATE.name:  # a copy of one of our folders, elsewhere
+        base = TEMPLATE
+    return _config(base) | config
 
 
-def _read(path: Path) -> TaskEntry:
+def _read_included(path: Path) -> TaskEntry | None:
+    """The task of a file of an included folder; None for a YAML file of another kind. Raises TaskFolderError."""
     config = _config(path)
+    if not config.keys() & {"task", "dataset_path", "test_split", "doc_to_text"}:
+        return None
+    try:
+        kwargs = config.get("dataset_kwargs") or {}
+        if unknown := kwargs.keys() - {"revision", "configs", "embedded"}:
+            raise TaskFolderError(f"{path}: dataset_kwargs takes revision, configs or embedded, not {min(unknown)}")
+        return _read(path, {"dataset_kwargs": {}} | config)
+    except KeyError as error:
+        raise TaskFolderError(f"{path}: the field {error.args[0]} is missing") from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise TaskFolderError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    except (AttributeError, TypeError) as error:
+        raise TaskFolderError(f"{path}: dataset_kwargs and metadata hold fields: {error}") from error
+
+
+def _read(path: Path, config: Mapping[str, Any] | None = None) -> TaskEntry:
+    config = config or _config(path)
     return TaskEntry(
         name=config["task"],
+        file=path,
         folder=path.parent.name,
         dataset=config["dataset_path"],
         revision=config["dataset_kwargs"].get("revision"),
@@ -118,9 +193,9 @@ def _read(path: Path) -> TaskEntry:
 def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
     """The entries of names of tasks and groups or aliases of tasks, in the order asked for, each once.
 
-    Raises UsageError (none, unknown).
+    Raises UsageError (none, unknown), TaskFolderError for an included one that lacks a function.
     """
-    known = {alias: [entry.name] for entry in catalog().values() for alias in (entry.name, *entry.aliases)}
+    known = {alias.lower(): [entry.name] for entry in catalog().values() for alias in (entry.name, *entry.aliases)}
     known |= {name: group.task_names() for name, group in groups().items()}
     found: dict[str, TaskEntry] = {}
     for name in names:
@@ -129,7 +204,19 @@ def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
         found |= {task: catalog()[task] for task in known[name.lower()]}
     if not found:
         raise UsageError("name at least one task; `avar-eval tasks` lists them")
+    for entry in found.values():
+        if is_included(entry):
+            _check_functions(entry)
     return list(found.values())
+
+
+def _check_functions(entry: TaskEntry) -> None:
+    """Import what an included task needs. Raises TaskFolderError for what is not there, before a model is loaded."""
+    _with_functions(_config(entry.file), entry.file.parent)
+    hooks = import_module_of(entry.file.parent, "task")
+    for name in ("doc_to_text", "doc_to_visual", "judge"):
+        if not callable(getattr(hooks, name, None)):
+            raise TaskFolderError(f"{entry.file.parent / 'task.py'} lacks the function {name}")
 
 
 def hooks_of(task: str) -> Any:
@@ -144,14 +231,39 @@ def hooks_of(task: str) -> Any:
 
     All but `needed_pictures` get rows without the columns of pictures.
     """
-    return importlib.import_module(f"avar_eval.tasks.{catalog()[task].folder}.task")
+    return import_module_of(catalog()[task].file.parent, "task")
 
 
 def function_of(entry: TaskEntry, name: str) -> Callable[..., Any]:
-    """A function that a task's YAML names as `module.name`."""
+    """A function that a task's YAML names as `module.name`. Raises TaskFolderError."""
+    return _function(entry.file.parent, name)
+
+
+def _function(folder: Path, name: str) -> Callable[..., Any]:
     module, _, function = name.rpartition(".")
-    found: Callable[..., Any] = getattr(importlib.import_module(f"avar_eval.tasks.{entry.folder}.{module}"), function)
-    return found
+    in_folder = (folder / f"{module.replace('.', '/')}.py").is_file()
+    try:
+        found = import_module_of(folder, module) if in_folder else importlib.import_module(module)
+    except (ImportError, ValueError) as error:
+        raise TaskFolderError(f"{folder}: a task names {name!r}, and {module or 'its module'} is not there") from error
+    if not callable(getattr(found, function, None)):
+        raise TaskFolderError(f"{folder}: a task names {name!r}, and {found.__file__} lacks {function}")
+    named: Callable[..., Any] = getattr(found, function)
+    return named
+
+
+def task_config(entry: TaskEntry) -> dict[str, Any]:
+    """A task's YAML as lmms-eval takes it, with the functions that it names. Raises TaskFolderError."""
+    config: dict[str, Any] = _with_functions(_config(TEMPLATE) | _config(entry.file), entry.file.parent)
+    return config
+
+
+def _with_functions(value: Any, folder: Path) -> Any:
+    if isinstance(value, FunctionName):
+        return _function(folder, value)
+    if isinstance(value, dict):
+        return {name: _with_functions(part, folder) for name, part in value.items()}
+    return [_with_functions(part, folder) for part in value] if isinstance(value, list) else value
 
 
 def question_and_target(task: str, row: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,11 +1,10 @@
 """The rows of a benchmark from the Hugging Face hub, or from its cache on this machine. Does not import lmms-eval."""
 
-import importlib
 from collections.abc import Callable
 
 import datasets
 
-from avar_eval.tasks.catalog import TaskEntry
+from avar_eval.tasks.catalog import TaskEntry, function_of
 from avar_eval.tasks.files import DataError
 
 
@@ -37,8 +36,4 @@ def _process_docs(entry: TaskEntry) -> Callable[[datasets.Dataset], datasets.Dat
     """The function that the task's YAML names in `process_docs`."""
     if entry.process_docs is None:
         return None
-    module, _, name = entry.process_docs.rpartition(".")
-    function: Callable[[datasets.Dataset], datasets.Dataset] = getattr(
-        importlib.import_module(f"avar_eval.tasks.{entry.folder}.{module}"), name
-    )
-    return function
+    return function_of(entry, entry.process_docs)

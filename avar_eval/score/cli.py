@@ -7,6 +7,7 @@ import typer
 
 from avar_eval.command_line import (
     DataDirOption,
+    IncludeOption,
     JudgeKeyOption,
     JudgeOption,
     JudgeRateOption,
@@ -28,6 +29,7 @@ def score(
     output: Annotated[
         Path | None, typer.Option(callback=expanded, help="Where the judged responses go, as JSON Lines.")
     ] = None,
+    include_path: IncludeOption = None,
     data_dir: DataDirOption = None,
     judge: JudgeOption = None,
     judge_url: JudgeUrlOption = None,
