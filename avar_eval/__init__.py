@@ -1,7 +1,12 @@
 """avar-eval: score vision-language reasoning models and measure where they look.
 
-The command line is `avar-eval`; a whole evaluation from Python is `avar_eval.run.evaluate(RunConfig(...))`. For models
-of transformers in programs of your own:
+The command line is `avar-eval`. The same from Python, for notebooks:
+
+- `evaluate("avar-tiny", "shapes", limit=4) -> Results`: a whole evaluation; run again, it resumes.
+- `load_results(folder) -> Results`: what a finished run found. `Results.to_dataframe()` is its scores as a pandas
+  DataFrame, `Results.to_dataframe("rows")` its responses.
+
+For models of transformers in programs of your own:
 
 - `measure_attention(model, processor, messages, response) -> AttentionRecord`: one conversation, in one pass.
 - `AttentionRecord`: `.visual_attention_score("user" | "response")` is Eq. 2 of arXiv 2603.03825, a ratio;
@@ -19,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avar_eval.api import Results, evaluate, load_results
     from avar_eval.attention.measure import measure_attention
     from avar_eval.attention.observe import observe
     from avar_eval.attention.record import AttentionRecord
@@ -36,9 +42,12 @@ __version__ = "0.1.0"
 __all__ = [
     "AttentionRecord",
     "ChatMarkup",
+    "Results",
     "Steering",
     "TokenRoles",
     "__version__",
+    "evaluate",
+    "load_results",
     "measure_attention",
     "observe",
     "steer",
@@ -47,8 +56,11 @@ __all__ = [
 _HOMES = {
     "AttentionRecord": "avar_eval.attention.record",
     "ChatMarkup": "avar_eval.attention.roles",
+    "Results": "avar_eval.api",
     "Steering": "avar_eval.attention.steering",
     "TokenRoles": "avar_eval.attention.roles",
+    "evaluate": "avar_eval.api",
+    "load_results": "avar_eval.api",
     "measure_attention": "avar_eval.attention.measure",
     "observe": "avar_eval.attention.observe",
     "steer": "avar_eval.attention.steer",
@@ -62,3 +74,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Public names that are not imported yet, too: notebooks complete names from this list."""
+    return sorted({*globals(), *__all__})

@@ -22,6 +22,29 @@ _SHOWN = 20
 
 
 def print_results(results: Results, output: Path) -> None:
+    """The run's table, and below it what it has no column for."""
+    console = wide_console()
+    console.print(results_table(results))
+    console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
+    for name, task in results.tasks.items():
+        if line := guessed_line(name, task):
+            console.print(line)
+    if results.protocol["backend"]["backend"] == "api":
+        console.print("VAS is not available through an API: it shows no attention")
+    for name in results.protocol["trained_on"]:
+        console.print(
+            f"{TRAINED_ON} {name}: in the training data of {results.protocol['model']}, so no measure of its ability"
+        )
+    print_details(console, results.tasks)
+    for name, task in results.tasks.items():
+        if task.left_out.n:
+            rows = "1 row" if task.left_out.n == 1 else f"{task.left_out.n} rows"
+            ids = ", ".join(task.left_out.ids[:_SHOWN]) + (", …" if task.left_out.n > _SHOWN else "")
+            console.print(f"{name}: {rows} left out: {task.left_out.reason} [{ids}]", soft_wrap=True, markup=False)
+    console.print(f"records and results: {output}", soft_wrap=True)
+
+
+def results_table(results: Results) -> Table:
     """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares.
 
     Below them one row for each group whose published mean the run allows.
@@ -52,25 +75,7 @@ def print_results(results: Results, output: Path) -> None:
     for name, group in results.groups.items():
         means = [percent(group.mean[verdict]) if verdict in group.mean else "–" for verdict in ("strict", "official")]
         table.add_row(f"{name}: mean of {len(group.columns)}", str(group.mean["strict"].n), *means)
-    console = wide_console()
-    console.print(table)
-    console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
-    for name, task in results.tasks.items():
-        if line := guessed_line(name, task):
-            console.print(line)
-    if results.protocol["backend"]["backend"] == "api":
-        console.print("VAS is not available through an API: it shows no attention")
-    for name in results.protocol["trained_on"]:
-        console.print(
-            f"{TRAINED_ON} {name}: in the training data of {results.protocol['model']}, so no measure of its ability"
-        )
-    print_details(console, results.tasks)
-    for name, task in results.tasks.items():
-        if task.left_out.n:
-            rows = "1 row" if task.left_out.n == 1 else f"{task.left_out.n} rows"
-            ids = ", ".join(task.left_out.ids[:_SHOWN]) + (", …" if task.left_out.n > _SHOWN else "")
-            console.print(f"{name}: {rows} left out: {task.left_out.reason} [{ids}]", soft_wrap=True, markup=False)
-    console.print(f"records and results: {output}", soft_wrap=True)
+    return table
 
 
 def _title(results: Results) -> str:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tqdm.std
+from pydantic import Field
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
@@ -70,9 +71,9 @@ class RunConfig:
     model: str
     tasks: Sequence[str]
     output: Path
-    limit: int | None = None
-    batch_size: int | None = None
-    seed: int = 0
+    limit: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     max_new_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -85,7 +86,7 @@ class RunConfig:
     allow_outside: bool = False
     device: str | None = None
     dtype: str | None = None
-    attention_samples: int | None = 200
+    attention_samples: Annotated[int, Field(ge=0)] | None = 200
     steering: Steering | None = None
     backend: BackendName | None = None
     backend_options: Mapping[str, Any] = field(default_factory=dict)
@@ -123,7 +124,15 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
     tasks = find_tasks(config.tasks)
     if choose_backend(config.model, config.backend) != "api":  # an endpoint may know any name
         check_model_name(config.model)
-    decoding_for(find_model(config.model), temperature=config.temperature, samples=config.samples)
+    decoding_for(
+        find_model(config.model),
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        repetition_penalty=config.repetition_penalty,
+        max_new_tokens=config.max_new_tokens,
+        samples=config.samples,
+    )
     if config.system_prompt is not None and any("\ud800" <= letter <= "\udfff" for letter in config.system_prompt):
         raise UsageError("--system-prompt is not valid UTF-8")
     return tasks

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.errors import UsageError
 from avar_eval.models.registry import ModelEntry, RecommendedDecoding
@@ -49,12 +49,23 @@ class Decoding(BaseModel):
 def decoding_for(entry: ModelEntry | None, **chosen: Any) -> Decoding:
     """What was chosen (None is not), over what the model's entry recommends.
 
-    Raises UsageError where several samples of greedy decoding are asked for: they are all the same.
+    Raises UsageError for what is out of range, and where several samples of greedy decoding are asked for: they are all
+    the same.
     """
     recommended = (entry.decoding if entry else RecommendedDecoding()).model_dump()
     limit = entry.max_new_tokens if entry else DEFAULT_MAX_NEW_TOKENS
     given = {name: value for name, value in chosen.items() if value is not None}
-    decoding = Decoding(**{"max_new_tokens": limit} | recommended | given)
+    temperature = given.get("temperature")
+    if temperature and not 1e-6 <= temperature <= 1e6:  # beyond, float32 logits overflow
+        raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
+    if given.get("top_p") == 0:
+        raise UsageError("--top-p must be above 0")
+    try:
+        decoding = Decoding(**{"max_new_tokens": limit} | recommended | given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = str(problem["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option}: {problem['msg']}, not {problem['input']!r}") from None
     if decoding.samples > 1 and decoding.greedy:
         raise UsageError("--samples above 1 needs --temperature above 0: greedy samples are all the same")
     return decoding

@@ -55,6 +55,8 @@ class Placement(NamedTuple):
         """What was not given is chosen for this machine. Raises UsageError for what cannot be used on it."""
         where = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         how, name = dtype or ("bfloat16" if where.type == "cuda" else "float32"), attn_implementation or "sdpa"
+        if how not in DTYPES:
+            raise UsageError(f"--dtype takes {', '.join(DTYPES)}, not {how!r}")
         if reason := why_unavailable(name, where, DTYPES[how]):
             raise UsageError(f"--attn-implementation {name!r} cannot be used here: {reason}")
         return cls(where, how, loaded_as(name))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import filelock
 
@@ -129,9 +129,17 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def run_responses(
-    folder: Path, tasks: Iterable[str], stored: Mapping[str, StoredResponse]
-) -> dict[str, list[StoredResponse]]:
+class HasTask(Protocol):
+    """Any form of a record that names its task."""
+
+    @property
+    def task(self) -> str: ...
+
+
+OfTask = TypeVar("OfTask", bound=HasTask)
+
+
+def run_responses(folder: Path, tasks: Iterable[str], stored: Mapping[str, OfTask]) -> dict[str, list[OfTask]]:
     """The responses of each task of the run, of those in its record book. Raises ResultsError, RecordBookError."""
     asked = read_asked(folder, tasks)
     missing = [key for of in asked.values() for key in of.keys if key not in stored]
