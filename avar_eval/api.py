@@ -250,7 +250,7 @@ def load_results(path: str | Path) -> Results:
 
 
 def _in_folder(found: ResultsFile, folder: Path) -> Results:
-    return Results(folder=folder, **dict(found))
+    return Results(folder=folder.absolute(), **dict(found))  # absolute: a notebook may change its folder
 
 
 def _numbers(metric: Metric) -> tuple[float | None, float | None, float | None, int]:

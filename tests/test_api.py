@@ -220,7 +220,7 @@ def test_home_and_the_default_folder_are_the_command_lines(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     shutil.copytree(results.folder, tmp_path / "avar-runs" / MODEL)
-    assert package.evaluate(MODEL, "shapes", **ASKED).folder == Path("avar-runs") / MODEL
+    assert package.evaluate(MODEL, "shapes", **ASKED).folder == tmp_path / "avar-runs" / MODEL
     assert package.evaluate(MODEL, "shapes", output=f"~/avar-runs/{MODEL}", **ASKED).run_id == results.run_id
     assert package.load_results(f"~/avar-runs/{MODEL}").folder == tmp_path / "avar-runs" / MODEL
 
