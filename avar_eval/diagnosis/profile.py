@@ -1,6 +1,7 @@
 """Where a model looks, over all measured responses of a finished run: by layer, along the response, by role."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +63,49 @@ class Profile(BaseModel):
     models: list[ModelProfile]
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """A record's attention from one query set, as little as a profile needs: tens of thousands are in memory together.
+
+    vas, vas_by_layer (nan: not defined) as in the record; share: role -> mean over its layers.
+    """
+
+    vas: float | None
+    vas_by_layer: Float[np.ndarray, " layers"] | None
+    share: dict[str, float]
+    layers: int
+
+    @classmethod
+    def of(cls, attention: QueryAttention) -> "Looks":
+        """From a record."""
+        by_layer = attention.vas_by_layer
+        return cls(
+            vas=attention.vas,
+            vas_by_layer=None if by_layer is None else np.array(by_layer, dtype=np.float64),
+            share={role: float(np.mean(shares)) for role, shares in attention.share_by_layer.items()},
+            layers=max(map(len, attention.share_by_layer.values())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredResponse:
+    """A response by its record's key, and where it and its question look."""
+
+    key: str
+    row: Row
+    looks: dict[Queries, Looks]
+
+    @classmethod
+    def of(cls, record: Record) -> "MeasuredResponse | None":
+        """From a record; None where no attention was measured."""
+        if record.attention is None:
+            return None
+        seen: dict[Queries, QueryAttention | None]
+        seen = {"user": record.attention.user, "response": record.attention.response}
+        looks = {name: Looks.of(of) for name, of in seen.items() if of is not None}
+        return cls(record.key, (record.task, record.row_id, record.sample), looks)
+
+
 class MeasuredRun:
     """The measured responses of one finished run, by question."""
 
@@ -75,16 +119,14 @@ class MeasuredRun:
             raise UsageError(f"{folder} has no {missing[0]}: it asked {', '.join(self.results.tasks)}")
         self.tasks = list(tasks or self.results.tasks)
         asked = [key for of in read_asked(folder, self.tasks).values() for key in of.keys]
-        found: dict[str, Record | None] = dict.fromkeys(asked)
+        # an absent record is False, one without attention None
+        found: dict[str, MeasuredResponse | Literal[False] | None] = dict.fromkeys(asked, False)
         for record in stream_records(folder / RECORDS_NAME):
             if record.key in found:
-                found[record.key] = record.model_copy(update={"prompt_token_ids": [], "response_token_ids": []})
-        self.records: dict[Row, Record] = {}
-        for known in found.values():
-            if known is None:
-                raise RecordBookError(f"{folder / RECORDS_NAME} lacks records of this run: run the evaluation again")
-            if known.attention is not None:
-                self.records[known.task, known.row_id, known.sample] = known
+                found[record.key] = MeasuredResponse.of(record)
+        if False in found.values():
+            raise RecordBookError(f"{folder / RECORDS_NAME} lacks records of this run: run the evaluation again")
+        self.records = {known.row: known for known in found.values() if known}
         if not self.records:
             raise ProfileError(f"{folder} has no measured attention: run it again with --attention on, not with an API")
 
@@ -103,13 +145,13 @@ def profile(runs: Sequence[MeasuredRun]) -> Profile:
 
 def _profile(run: MeasuredRun, label: str, rows: Sequence[Row]) -> ModelProfile:
     records = [run.records[row] for row in rows]
-    seen = {name: [of for record in records if (of := _from(record, name)) is not None] for name in QUERY_SETS}
+    seen = {name: [record.looks[name] for record in records if name in record.looks] for name in QUERY_SETS}
     along, beyond = _along(run.folder, [record.key for record in records])
     return ModelProfile(
         label=label,
         run=str(run.folder),
         n=len(records),
-        layers=max(len(shares) for of in seen.values() for one in of for shares in one.share_by_layer.values()),
+        layers=max(one.layers for of in seen.values() for one in of),
         vas={name: _mean([one.vas for one in of]) for name, of in seen.items()},
         vas_by_layer={name: curve for name, of in seen.items() if (curve := _by_layer(of))},
         vas_along=along,
@@ -118,24 +160,19 @@ def _profile(run: MeasuredRun, label: str, rows: Sequence[Row]) -> ModelProfile:
     )
 
 
-def _from(record: Record, name: Queries) -> QueryAttention | None:
-    assert record.attention is not None
-    return record.attention.user if name == "user" else record.attention.response
-
-
 def _mean(values: Sequence[float | None]) -> Metric:
     return Metric.of(mean([value for value in values if value is not None]))
 
 
-def _by_layer(seen: Sequence[QueryAttention]) -> list[Metric]:
+def _by_layer(seen: Sequence[Looks]) -> list[Metric]:
     """The mean of each layer over responses; nothing where single layers have no score."""
     curves = [one.vas_by_layer for one in seen if one.vas_by_layer is not None]
-    return [_mean(layer) for layer in zip(*curves, strict=True)]
+    return [_mean(layer[~np.isnan(layer)].tolist()) for layer in np.stack(curves, axis=1)] if curves else []
 
 
-def _shares(seen: Sequence[QueryAttention]) -> dict[str, float]:
+def _shares(seen: Sequence[Looks]) -> dict[str, float]:
     """Role -> mean share over layers and responses."""
-    return {role: float(np.mean([one.share_by_layer[role] for one in seen])) for role in seen[0].share_by_layer}
+    return {role: float(np.mean([one.share[role] for one in seen])) for role in seen[0].share}
 
 
 def _along(folder: Path, keys: Sequence[str]) -> tuple[list[float | None], int]:
