@@ -32,7 +32,7 @@ def arithmetic_value(text: str) -> Value | None:
     >>> arithmetic_value(r"\\frac{3}{4} + 2")
     Fraction(11, 4)
     """
-    if len(text) > _MAX_LENGTH:
+    if len(text) > _MAX_LENGTH or text.count(":") > 1:  # 7:2:1 is a proportion, no quotient
         return None
     try:
         reader = _Reader(_tokens(text))

@@ -330,6 +330,8 @@ def _same_value(found: str, wanted: str, precision: int | None) -> bool:
     exact = "." not in found and "." not in wanted
     if _RATIO.fullmatch(wanted):
         found = _RATIO_IN_WORDS.sub(r"\1:\2", found)
+    if ":" in found and ":" in wanted and max(found.count(":"), wanted.count(":")) > 1:
+        return _same_proportion(found.split(":"), wanted.split(":"))
     if _TIME.fullmatch(found) and _TIME.fullmatch(wanted):
         return False  # 4:20 is not 2:10, a time of day
     found, wanted = (
@@ -345,6 +347,15 @@ def _same_value(found: str, wanted: str, precision: int | None) -> bool:
     if wanted_value and _VARIABLE.search(_COMMAND.sub(" ", found)):
         return False  # a number is not what depends on a variable
     return _ask_same(found.replace(ROW_END, r" \\ "), wanted.replace(ROW_END, r" \\ "), precision)
+
+
+def _same_proportion(found: list[str], wanted: list[str]) -> bool:
+    """Whether the terms of two proportions are the same up to a factor: 2:4:6 is 1:2:3."""
+    values, golds = [[arithmetic_value(term) for term in terms] for terms in (found, wanted)]
+    if len(values) != len(golds) or not all(values) or not all(golds):
+        return False
+    ratios = [one / other for one, other in zip(values, golds, strict=True) if one and other]
+    return all(near(ratio, ratios[0], None) for ratio in ratios)
 
 
 def _is_same_letter(found: str, wanted: str) -> bool:

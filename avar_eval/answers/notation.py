@@ -33,6 +33,9 @@ _TRAILING_UNIT: Final = re.compile(
 )
 _MATRIX: Final = re.compile(r"\\begin\{([a-zA-Z]*matrix|array)\}.*?\\end\{\1\}", re.DOTALL)
 _SYSTEM: Final = re.compile(r"\\begin\{(cases|aligned|align\*?|gathered)\}(.*?)\\end\{\1\}", re.DOTALL)
+_BRACED_ARRAY: Final = re.compile(
+    r"(?:\\left\s?)?\\\{\s?\\begin\{array\}\{[lcr\s]*\}(.*?)\\end\{array\}\s?(?:\\right\s?\.)?", re.DOTALL
+)
 _SET_BUILDER: Final = re.compile(
     r"\\?\{\s?(?P<name>[a-zA-Z])\s?(?:\\in\s?(?:\\mathbb\s?\{?R\}?|ℝ|R)\s?)?(?:\||\\mid|:)\s?(?P<condition>.+?)\\?\}"
 )
@@ -78,6 +81,7 @@ def _marked_up_short(text: str) -> str:
     inner = boxed(text)
     text = _stated_segment(text if inner is None else inner[0]).translate(_SIGNS)
     if r"\begin" in text:
+        text = _BRACED_ARRAY.sub(r"\\begin{cases}\1\\end{cases}", text)
         text = _SYSTEM.sub(_rows_listed, text)
         text = _MATRIX.sub(lambda matrix: _ROW_BREAK.sub(ROW_END, matrix[0]), text)
     text = plain(text)

@@ -9,6 +9,8 @@ from typing import Final
 from avar_eval.answers.markup import plain
 from avar_eval.answers.quantity import Quantity, read_quantity, stated_quantity
 
+_LONGEST_SYMBOL: Final = 3
+"""Letters of a unit's symbol; the case of a longer unit, a word, makes no difference."""
 _ARTICLE: Final = re.compile(r"^(?:an?|the) (?=\S{2})")
 _RATIO: Final = re.compile(r"([0-9]{1,9})\s?:\s?([0-9]{1,9})")
 
@@ -28,7 +30,7 @@ def only_option(indices: Iterable[int], options: Sequence[str]) -> int | None:
 def by_text(answer: str, options: Sequence[str]) -> int | None:
     """The option whose text, or whose value as a number, the whole answer is. Case decides between "Bb" and "bb"."""
     folded = answer.casefold()
-    same = [i for i, option in enumerate(options) if option.casefold() == folded]
+    same = [i for i, option in enumerate(options) if option.casefold() == folded and _of_same_unit(answer, option)]
     if not same:
         bare = _ARTICLE.sub("", folded)
         same = [i for i, option in enumerate(options) if _ARTICLE.sub("", option.casefold()) == bare]
@@ -40,6 +42,16 @@ def by_text(answer: str, options: Sequence[str]) -> int | None:
         if answer in options
         else only_option(same, options)
     )
+
+
+def _of_same_unit(answer: str, option: str) -> bool:
+    """Whether two texts that differ in case alone are of the same unit: 25 pA is not 25 Pa."""
+    if answer == option:
+        return True
+    found, wanted = read_quantity(answer), _quantity_of(option)
+    if found is None or wanted is None or len(found.unit) > _LONGEST_SYMBOL:
+        return True
+    return found.unit == wanted.unit
 
 
 def by_value(quantity: Quantity | None, options: Sequence[str]) -> int | None:

@@ -12,7 +12,7 @@ from avar_eval.answers.statements import stated_value, yes_or_no
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_LETTER: Final = re.compile(r"[#> ]{0,7}(?:(?i:option|choice) )?[(\[{<]?([A-Za-z])[)\]}>]?[.:]?")
+_LETTER: Final = re.compile(r"[#> ]{0,7}(?:(?:=>|[→⇒∴]) ?|(?i:option|choice):? )?[(\[{<]?\s?([A-Za-z])\s?[)\]}>]?[.:]?")
 # Fonts that mean another thing in mathematics, but none for a letter alone.
 _LETTER_FONT: Final = re.compile(r"\\(?:math(?:cal|scr|frak|bb)|pmb|text(?:color|color\{[a-z]+\}))\{([A-Za-z])\}")
 _LABELLED: Final = re.compile(
@@ -28,9 +28,11 @@ _NOUN_AND_LETTER: Final = re.compile(
     r"[(\[]?([A-Za-z])[)\]]?|(?:the )?[A-Za-z]{4,12} [(\[]?([A-Z])[)\]]?"
 )
 _SEVERAL_LETTERS: Final = re.compile(
-    r"[(\[]?[A-Z][)\]]?(?:\s?(?:[,;/&、或和与及]\s?(?:and |or )?|(?:and|or) )[(\[]?[A-Z][)\]]?)+(?!\w)"
+    r"[(\[]?[A-Z][)\]]?(?:\s?(?:[,;/&、或和与及]\s?(?:and |or )?|(?:and|or) )[(\[]?[A-Z][)\]]?)+(?![A-Za-z0-9_])"
+    r"(?!.{0,3}[错误不])"
 )
-_LIST_OF_LETTERS: Final = re.compile(r"(?:[,;/&或和与及]|and\b|or\b)\s?[(\[]?[A-Za-z](?!\w)")
+_OR_LETTER: Final = re.compile(r"\b(?:or|and) [(\[]?[A-Z](?![\w'’-])")
+_LIST_OF_LETTERS: Final = re.compile(r"(?:[,;/&或和与及]|and\b|or\b)\s?[(\[]?[A-Za-z](?![A-Za-z0-9_])")
 _CAPITAL: Final = re.compile(r"(?<![\w'’])[B-HJ-Z](?![\w'’])|(?<=[a-z] )A(?=[)\]]?$)")
 _LONE_LETTER: Final = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
 # "B because …" names B; "A triangle" and "I think" name nothing.
@@ -55,7 +57,7 @@ _NAMING: Final = (
 _NAMING_IN_CHINESE: Final = (
     re.compile(
         r"(?:选[项择]?(?:应该)?[是为]?:?|答案[】\]]?(?:应该?|应当)?[是为选]?:?"
-        r"|(?:认为|应该|应当|应)[是为选]) ?[(\[]?([A-Z])(?![A-Za-z0-9_'])"
+        r"|(?:认为|应该|应当|应|正确的)[是为选]) ?[(\[]?([A-Z])(?![A-Za-z0-9_'])"
     ),
     re.compile(r"(?<![A-Za-z])([A-Z]) ?(?=选?项(?!.{0,4}[错误不])|是(?:正确|对|答案))"),
 )
@@ -64,12 +66,14 @@ _NEGATION: Final = re.compile(
     r"|n['’]t\b",
     re.IGNORECASE,
 )
+_SUPPOSED: Final = re.compile(r"\b(?:could|might|may|maybe|perhaps|possibly|whether|if)\b", re.IGNORECASE)
 _DENIED: Final = re.compile(
-    r"[)\]]? (?:is|was|are|would be|seems)(?: (?:not|incorrect|wrong|false|the wrong)\b|n['’]t\b)"
+    r"[)\]]? (?:is|was|are|would be|seems)(?: (?:not|too|incorrect|wrong|false|unlikely"
+    r"|impossible|out|(?:ruled|left) out|excluded|eliminated|the wrong)\b|n['’]t\b)"
 )
 _DENIED_IN_CHINESE: Final = re.compile(
     r"(?:不(?:能|应该?|可以?|会)?选|排除|不是|并非) ?(?:选?项|答案)?[(\[]?[A-Z](?![A-Za-z])"
-    r"|[A-Z][)\]]? ?选?项?(?:是)?(?:错|不|并不|有误)"
+    r"|[A-Z][)\]]? ?选?项?[都均]?是?(?:错|不|并不|有误)"
 )
 _SENTENCE_LENGTH: Final = 300
 _OPENING: Final = re.compile(r"[^\W_]{2,30}(?=[.;:!。]|$)|(?:true|false)(?=[,，])", re.IGNORECASE)
@@ -85,7 +89,7 @@ _RULED_OUT: Final = re.compile(
 _FINAL_LETTER: Final = re.compile(r"[^.]*\b[A-Za-z][a-z]+ [(\[]?([A-Z])[)\]]?")
 _CALLED: Final = re.compile(r"\b(?:labell?ed|marked|lettered|called|named) [(\[]?([A-Z])(?![\w'’])")
 # "It is not A, so it must be B": what counts is what the last clause says.
-_CLAUSES: Final = re.compile(r"; |, (?=(?:so|hence|therefore|thus|which means)\b)")
+_CLAUSES: Final = re.compile(r"; |，(?=故|所以|因此|应|答案|正确)|, (?=(?:so|hence|therefore|thus|which means)\b)")
 # "B, not C" is B.
 _CONTRAST: Final = re.compile(r",? (?:and )?(?:not|rather than|instead of) [(\[]?[A-Z][)\]]?$")
 _CLAUSE_END: Final = re.compile(r"[.,;:!?](?:\s|$)")
@@ -186,7 +190,12 @@ def affirmed_option(text: str, choices: Sequence[str]) -> int | None:
     if len({index for index, _ in mentions}) != 1 or _SEVERAL_LETTERS.search(line):
         return None
     index, last = mentions[0][0], max(end for _, end in mentions)
-    if _NEGATION.search(line, 0, last) or _DENIED.match(line, last) or _DENIED_IN_CHINESE.search(line):
+    if (
+        _NEGATION.search(line, 0, last)
+        or _SUPPOSED.search(line, 0, last)
+        or _DENIED.match(line, last)
+        or _DENIED_IN_CHINESE.search(line)
+    ):
         return None
     behind = _BEHIND_TEXT.fullmatch(line)
     described = _text_after(line, last, choices)
@@ -212,6 +221,9 @@ def named_option(text: str, choices: Sequence[str]) -> int | None:
         return alone if exact is None else exact
     if (found := by_text(answer, options)) is not None:
         return found
+    said, _, denied = answer.partition(", not ")
+    if denied and by_text(denied, options) is not None:  # "jade, not onyx"
+        return named_option(said, choices)
     label = _LABELLED.fullmatch(answer)
     if label and (index := _index(label[1] or label[2], options)) is not None:
         return index if _agrees(index, label[3], options) else None
@@ -306,7 +318,9 @@ def _agrees(index: int, rest: str, options: Sequence[str]) -> bool:
     described = by_text(plain(rest), options)
     if described is not None:
         return options[described] == options[index]
-    return not _LIST_OF_LETTERS.match(rest) and option_mentions(rest, options) <= {index}
+    return (
+        not _LIST_OF_LETTERS.match(rest) and not _OR_LETTER.search(rest) and option_mentions(rest, options) <= {index}
+    )
 
 
 def _value_of(sentence: str) -> Quantity | None:

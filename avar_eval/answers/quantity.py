@@ -24,7 +24,7 @@ from avar_eval.answers.relations import is_curve
 # 3,50,000 groups digits as India does.
 _UNSIGNED: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _DECIMAL: Final = rf"(?:{_UNSIGNED})(?:[eE][-+]?[0-9]{{1,3}})?"
-_POWER: Final = r"\s?(?:×|x|\*|\\times|\\cdot)\s?10\s?\^\s?\{?\s?(?P<power>[-+]?[0-9]{1,3})\s?\}?"
+_POWER: Final = r"\s?(?:×|x|\*|\\times|\\cdot)\s?10\s?\^\s?[{(]?\s?(?P<power>[-+]?[0-9]{1,3})\s?[})]?"
 _LATEX_FRACTION: Final = (
     rf"\\[dt]?frac\s?\{{\s?(?P<above>[-+]?(?:{_DECIMAL}))\s?\}}\s?\{{\s?(?P<below>[-+]?(?:{_DECIMAL}))\s?\}}"
 )
@@ -50,7 +50,7 @@ _NOISY_DIGITS: Final = 15
 _TRUE_DIGITS: Final = 12
 _ONE_ITEM: Final = re.compile(r"\[\s?([^\[\],;]*)\s?\]|\{\s?([^{},;]*)\s?\}")
 _SHORT_UNIT: Final = (
-    r"(?:[kcmnµμ]?m|in|ft|yd|mi|[kmµμ]?g|lbs?|oz|[mµμn]?s|hr?s?|min|d|m?[lL]|[mkMG]?[NJWVA]|[µμn][WVA]|[kMGT]?Hz|[kMG]?Pa|[mµμnp]?F|[mkMG]?Wh"
+    r"(?:[kcmnµμ]?m|in|ft|yd|mi|[kmµμ]?g|lbs?|oz|[mµμn]?s|hr?s?|min|d|m?[lL]|[mkMG]?[NJWVA]|[µμnp][WVA]|[kMGT]?Hz|[kMG]?Pa|[mµμnp]?F|[mkMG]?Wh"
     r"|[KCF]|m?mol|[kMG]?eV|rad|[kmM]?Ω|[km]?cal|mph|[ap]\.?m)(?:\s?\^\s?\{?-?[1-4]\}?|[²³])?"
 )
 _WORD_UNIT: Final = r"(?:(?:sq|square|cu|cubic)\.? )?[A-Za-zÀ-ÿ]{3,20}"
@@ -80,7 +80,8 @@ _MOST_DEEDS: Final = 3
 """Words like "half of" or "minus" before one number: "minus the square root of 16" has two."""
 _HEDGES: Final = re.compile(
     r"\b(?:not|no|none|neither|nor|never|cannot|can't|unable|impossible|unknown|unclear|unless|if|or|between|more than"
-    r"|less than|fewer than|greater than|larger than|at least|at most|over|under|maybe|perhaps|might|could)\b|n['’]t\b",
+    r"|less than|fewer than|greater than|larger than|at least|at most|over|under|maybe|may(?: well)? be|perhaps|might|could|wrong|incorrect|(?<!.)(?:below|above|beyond))\b"
+    r"|n['’]t\b",
     re.IGNORECASE,
 )
 # A value and its unit are one token: `2√3`, `5π`, `x2` and `3:4` hold digits but are no plain number.
@@ -249,7 +250,7 @@ def _unit(text: str) -> str:
     """One spelling of a unit: cm^{2} and cm² are cm^2, degrees are °."""
     if not text:
         return ""
-    for spelling, unit in (("²", "^2"), ("³", "^3"), ("{", ""), ("}", ""), (" ", "")):
+    for spelling, unit in (("μ", "µ"), ("²", "^2"), ("³", "^3"), ("{", ""), ("}", ""), (" ", "")):
         text = text.replace(spelling, unit)
     return _UNIT_WORDS.get(text, text)
 

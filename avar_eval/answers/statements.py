@@ -42,7 +42,8 @@ _YES_NO: Final = re.compile(
 )
 _OTHERWISE: Final = {
     said: re.compile(
-        rf"[.,;:—–-]\s?(?:(?:wait|actually|hmm|sorry|i mean|rather|or)\b[,.]?\s?){{0,2}}{other}\s?(?:[.,;!]|$)", re.I
+        rf"[.,;:—–-]\s?(?:(?:but|wait|actually|hmm|sorry|i mean|rather|or)\b[,.]?\s?){{0,2}}{other}\s?(?:[.,;!]|$)",
+        re.I,
     )
     for said, other in (("Yes", "no"), ("No", "yes"))
 }
@@ -76,6 +77,11 @@ _LEADING: Final = re.compile(
     r"(?:in [^,]{1,60}, )?([0-9]{1,9}) [a-z]{3,}(?: [a-z]+){1,6}? (?:at least|at most|more than|less than|fewer than"
     r"|above|below"
     r"|over|under|between|[a-z]{2,}er than)\b",
+    re.IGNORECASE,
+)
+# "20 red and 6 blue pens, 26 in total"
+_TOTAL: Final = re.compile(
+    r"(?:[,;:=]|\bor|\bis|\bare|\bmakes?) ([0-9][0-9.,]{0,20})(?: [a-z]+){0,2} (?:in total|in all|altogether)$",
     re.IGNORECASE,
 )
 _EXISTENCE: Final = re.compile(rf"\bthere (?:is|are|was|were|will be|would be) {_ROUGHLY}{_NUMBER}", re.IGNORECASE)
@@ -268,6 +274,9 @@ def _value_in_clause(text: str) -> str | None:
     subject = _SUBJECT.match(text)
     if subject is not None and stated_quantity(subject[1]) is not None:
         return subject[1]
+    total = _TOTAL.search(text)
+    if total is not None and stated_quantity(total[1]) is not None:
+        return total[1]
     leading = _LEADING.match(text)
     if leading is not None and stated_quantity(leading[1]) is not None:
         return leading[1]

@@ -71,7 +71,7 @@ def chosen_letter(visible: str, choices: Sequence[str]) -> int | None:
     before_last = labelled_option(lines[-2], choices) if len(lines) > 1 else None
     # A last line that is a letter and nothing else is an answer, whatever was discussed before.
     alone = letter_alone(lines[-1], choices)
-    if alone is not None and before_last in (None, alone):
+    if alone is not None and (before_last in (None, alone) or _lists_options(lines[:-1], choices)):
         return alone
     if names_several(lines[0]) or names_several(lines[-1]):
         return None
@@ -90,6 +90,12 @@ def chosen_letter(visible: str, choices: Sequence[str]) -> int | None:
     if len(mentioned) != 1:
         return None
     return next((i for line in (lines[0], lines[-1]) if (i := affirmed_option(line, choices)) is not None), None)
+
+
+def _lists_options(lines: Sequence[str], choices: Sequence[str]) -> bool:
+    """Whether lines end in all the options in their order, as the question has them."""
+    listed = lines[-len(choices) :]
+    return len(listed) > 1 and [labelled_option(line, choices) for line in listed] == list(range(len(choices)))
 
 
 def _affirmed(sentence: str, choices: Sequence[str], *, labelled: bool) -> int | None:
@@ -250,8 +256,8 @@ def _same(one: str, other: str) -> bool:
 def _value_said(sentence: str, *, expression: bool) -> str | None:
     value = stated_value(sentence)
     if value is None and expression:
-        stated = plain(_STATES.split(sentence)[-1])
-        return stated if stated != plain(sentence) and is_value(stated) else None
+        *before, stated = map(plain, _STATES.split(sentence))
+        return stated if before and is_value(stated) and not _NOT_SAID.search("".join(before)) else None
     return value
 
 
