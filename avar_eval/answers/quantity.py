@@ -80,7 +80,8 @@ _MOST_DEEDS: Final = 3
 """Words like "half of" or "minus" before one number: "minus the square root of 16" has two."""
 _HEDGES: Final = re.compile(
     r"\b(?:not|no|none|neither|nor|never|cannot|can't|unable|impossible|unknown|unclear|unless|if|or|between|more than"
-    r"|less than|fewer than|greater than|larger than|at least|at most|over|under|maybe|may(?: well)? be|perhaps|might|could|wrong|incorrect|(?<!.)(?:below|above|beyond))\b"
+    r"|less than|fewer than|greater than|larger than|at least|at most|over|under|maybe|may(?: well)? be|perhaps|might"
+    r"|could|wrong|incorrect|(?<!.)(?:below|above|beyond))\b"
     r"|n['’]t\b",
     re.IGNORECASE,
 )
