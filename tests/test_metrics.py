@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from avar_eval import metrics as module
 from avar_eval.metrics import Benchmark, benchmark_metrics, majority_correct, response_metrics
 from avar_eval.outcomes import JudgeOutcome, Outcome
-from avar_eval.results import LeftOut, left_out_rows, run_id
+from avar_eval.results import LeftOut, Results, left_out_rows, note_other_run, run_id
 from avar_eval.shares import Parts, Units
 from avar_eval.stats import Estimate, clustered_proportion, holm, pass_at_k
 from avar_eval.tasks.catalog import catalog
@@ -170,3 +171,24 @@ def test_rows_left_out_are_named_with_their_reasons() -> None:
     both = left_out_rows({"3": MISSING}, {"9": "too long, request 8", "7": "too long, request 5"})
     assert both.ids == ["3", "7", "9"]
     assert both.reason == "its picture is missing (1); too long, request 5 (2)"
+
+
+def test_a_run_of_other_settings_is_named_before_its_results_make_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Results(run_id="a", tasks={}, protocol={"command": "avar-eval --seed 1"})
+    note_other_run(tmp_path, here)
+    here.write(tmp_path)
+    note_other_run(tmp_path, here)
+    assert capsys.readouterr().err == ""
+    note_other_run(tmp_path, Results(run_id="b", tasks={}, protocol={"command": "avar-eval --seed 2"}))
+    assert "held the results of another run (avar-eval --seed 1)" in capsys.readouterr().err
+
+
+def test_more_reasons_than_are_read_are_counted() -> None:
+    reasons = {str(row): f"reason {'abcdefg'[row]}" for row in range(7)}
+    found = left_out_rows({}, reasons)
+    assert found.n == 7
+    assert found.reason == "; ".join(f"reason {letter} (1)" for letter in "abcde") + "; and 2 other reasons"
+    five = left_out_rows({}, {row: reason for row, reason in reasons.items() if int(row) < 5})
+    assert five.reason == "; ".join(f"reason {letter} (1)" for letter in "abcde")

@@ -69,6 +69,29 @@ def test_the_interval_of_a_mean_is_that_of_independent_numbers() -> None:
     assert mean.ci95 == pytest.approx((mean.value - half, mean.value + half))
 
 
+def test_the_interval_of_a_mean_stays_a_share_and_is_unknown_where_one_columns_is() -> None:
+    wide = {task: scored("mean" if task == "hallusion_image" else "accuracy", 0.99, 0.01, 0.5) for task in ROW}
+    found = group_results(wide)["avar7"].mean
+    strict, official = found["strict"].ci95, found["official"].ci95
+    assert strict is not None
+    assert official is not None
+    assert 0 < strict[0] < strict[1] == 1
+    assert 0 == official[0] < official[1] < 1
+    headline = tasks()["mmmu"].headline
+    assert headline is not None
+    headline.values["strict"] = Metric(value=0.638, ci95=None, n=7)
+    unknown = tasks() | {"mmmu": tasks()["mmmu"].model_copy(update={"headline": headline})}
+    mean = group_results(unknown)["avar7"].mean["strict"]
+    assert (mean.ci95, mean.n) == (None, 707)
+    assert mean.value == pytest.approx(0.561, abs=5e-4)
+
+
+def test_the_score_of_a_file_of_before_headlines_is_its_accuracy() -> None:
+    """Such a task has none of the numbers that a mean takes by the headline: the mean is left out, not wrong."""
+    old = tasks()["mmmu"].model_copy(update={"headline": None})
+    assert "avar7" not in group_results(tasks() | {"mmmu": old})
+
+
 def test_figure_1a_takes_the_worst_case() -> None:
     dynamath = scored("accuracy", 0.5, 0.5)
     dynamath.benchmark["strict"] = {"worst": Metric(value=0.2, ci95=(0.1, 0.3), n=100)}
