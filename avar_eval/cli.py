@@ -260,14 +260,17 @@ def models(
 @app.command()
 def tasks(
     include_path: IncludeOption = None,
+    all_tasks: Annotated[bool, typer.Option("--all", help="Those that lmms-eval brings, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the tasks and groups of tasks."""
     from avar_eval.report import print_tasks
     from avar_eval.tasks.catalog import catalog
     from avar_eval.tasks.groups import groups
+    from avar_eval.tasks.lmms_eval_names import lmms_eval_files
 
-    print_tasks(list(catalog().values()), list(groups().values()), as_json)
+    others = lmms_eval_files() if all_tasks else {}
+    print_tasks(list(catalog().values()), list(groups().values()), others, as_json)
 
 
 for command in (look, sweep, profile, correlate, score, compare, doctor):

@@ -1,7 +1,7 @@
 """What the command line prints: the final table, and the lists of models and tasks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -10,7 +10,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
 from avar_eval.tables import guessed_line, print_details
-from avar_eval.tasks.catalog import TaskEntry
+from avar_eval.tasks.catalog import TaskEntry, is_included
 from avar_eval.tasks.groups import Group
 from avar_eval.terminal import say, wide_console
 
@@ -35,7 +35,15 @@ def print_results(results: Results, output: Path) -> None:
         console.print(
             f"{TRAINED_ON} {name}: in the training data of {results.protocol['model']}, so no measure of its ability"
         )
-    print_details(console, results.tasks)
+    of_lmms_eval = {
+        name: task for name, task in results.tasks.items() if results.protocol["tasks"][name].get("form") == "lmms-eval"
+    }
+    for name, task in of_lmms_eval.items():
+        verdict = "" if task.metrics["accuracy"].n else "; it has no `judge`, so no strict verdict and no accuracy"
+        console.print(f"{name}: lmms-eval's metrics, in their own units{verdict}", soft_wrap=True, markup=False)
+        for metric, value in task.benchmark.get("official", {}).items():
+            console.print(f"  {metric} {_plain(value)} (n = {value.n})", soft_wrap=True, markup=False)
+    print_details(console, {name: task for name, task in results.tasks.items() if name not in of_lmms_eval})
     for name, task in results.tasks.items():
         if task.left_out.n:
             rows = "1 row" if task.left_out.n == 1 else f"{task.left_out.n} rows"
@@ -64,7 +72,7 @@ def results_table(results: Results) -> Table:
         metrics = task.metrics
         table.add_row(
             f"{name} {TRAINED_ON}" if name in results.protocol["trained_on"] else name,
-            str(metrics["accuracy"].n),
+            str(metrics["truncated"].n),
             percent(metrics["accuracy"]),
             percent(metrics["official"]),
             number(metrics["vas"], task.vas_band or ""),
@@ -82,6 +90,13 @@ def _title(results: Results) -> str:
     """The model, and what it was steered by."""
     steering = results.protocol["steering"]
     return str(results.protocol["model"]) + ("" if steering is None else f", steered: {Steering(**steering)}")
+
+
+def _plain(metric: Metric) -> str:
+    """A number in a unit that is not ours, its interval beside it."""
+    if metric.value is None:
+        return "–"
+    return f"{metric.value:.4g}" + ("" if metric.ci95 is None else " [{:.4g}, {:.4g}]".format(*metric.ci95))
 
 
 def percent(metric: Metric) -> str:
@@ -151,18 +166,34 @@ def _model(entry: ModelEntry) -> dict[str, object]:
     return entry.model_dump(mode="json") | {"path": None if entry.path is None else str(entry.path)}
 
 
-def print_tasks(entries: Sequence[TaskEntry], groups: Sequence[Group], as_json: bool) -> None:
-    """All tasks and, unless as JSON, the groups of them."""
+def print_tasks(
+    entries: Sequence[TaskEntry], groups: Sequence[Group], others: Mapping[str, Path], as_json: bool
+) -> None:
+    """All tasks and, unless as JSON, the groups of them. others: files of the tasks that lmms-eval brings, by name.
+
+    Of those none is listed that a task or group of the same name stands before.
+    """
+    taken = {name.lower() for entry in entries for name in (entry.name, *entry.aliases)} | {of.name for of in groups}
+    brought = [name for name in others if name.lower() not in taken]
     if as_json:
-        say(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=2))
+        listed: list[dict[str, object]] = [entry.model_dump(mode="json") for entry in entries]
+        say(json.dumps(listed + [{"name": name, "form": "lmms-eval"} for name in brought], indent=2))
         return
-    _print_table(
-        ("task", "dataset", "description"), [(entry.name, entry.dataset, entry.description) for entry in entries]
-    )
+    included = [entry for entry in entries if is_included(entry)]
+    ours = [entry for entry in entries if not is_included(entry)]
+    _print_table(("task", "dataset", "description"), [(entry.name, entry.dataset, entry.description) for entry in ours])
     _print_table(
         ("group", "tasks", "description"),
         [(group.name, ", ".join(group.task_names()), group.description) for group in groups],
     )
+    if included:
+        _print_table(
+            ("included task", "folder", "description"),
+            [(entry.name, str(entry.file.parent), entry.description) for entry in included],
+        )
+    if brought:
+        say(f"lmms-eval brings {len(brought)} tasks and groups, asked in its words and judged by its metrics:")
+        wide_console().print(", ".join(brought), markup=False, highlight=False)
 
 
 def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -26,7 +26,10 @@ from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import as_if_alone, join
 from avar_eval.results import (
     Asked,
+    Headline,
+    Metric,
     Results,
+    TaskResult,
     attention_metrics,
     group_results,
     left_out_rows,
@@ -37,6 +40,7 @@ from avar_eval.results import (
     task_result,
     write_asked,
 )
+from avar_eval.stats import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, task_config
 from avar_eval.tasks.prompts import Style
 
@@ -133,6 +137,8 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
         max_new_tokens=config.max_new_tokens,
         samples=config.samples,
     )
+    if config.judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
+        raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
     if config.system_prompt is not None and any("\ud800" <= letter <= "\udfff" for letter in config.system_prompt):
         raise UsageError("--system-prompt is not valid UTF-8")
     return tasks
@@ -201,9 +207,11 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
     """
     lm.asked.clear()
     lm.refused.clear()
-    task_objects = _drive_lmms_eval(lm, tasks, config)
+    task_objects = _drive_lmms_eval(lm, [task for task in tasks if task.form == "avar-eval"], config)
+    other_objects = _ask_lmms_eval_tasks(lm, [task for task in tasks if task.form == "lmms-eval"], config)
     benchmarks = {
-        task.name: Benchmark(task, _rows(task, task_objects[task.name].dataset_no_image[task.split])) for task in tasks
+        task.name: Benchmark(task, _rows(task, (task_objects | other_objects)[task.name].dataset_no_image[task.split]))
+        for task in tasks
     }
     judged, not_taken = _ask_judge(config, lm, benchmarks)
     protocol = _protocol(lm, tasks, config, not_taken)
@@ -212,10 +220,12 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
             benchmark,
             [record.outcome(judged.get(record.key)) for record in lm.asked[name] if record.judgement],
             attention_metrics([record.attention for record in lm.asked[name] if record.attention]),
-            left_out_rows(task_objects[name].left_out, lm.refused.get(name, {})),
+            left_out_rows(task_objects[name].left_out if name in task_objects else {}, lm.refused.get(name, {})),
         )
         for name, benchmark in benchmarks.items()
     }
+    for name, task in other_objects.items():
+        results[name] = _with_lmms_eval_metrics(results[name], task, lm.asked[name], benchmarks[name])
     asked = {
         name: Asked(
             keys=[record.key for record in lm.asked[name]],
@@ -229,6 +239,8 @@ def ask(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> tuple[Resu
 
 def _rows(task: TaskEntry, rows: Any) -> dict[str, dict[str, Any]]:
     """The rows of a task by id; `rows` are a dataset's, without pictures."""
+    if task.form == "lmms-eval":
+        return {str(number): row for number, row in enumerate(rows)}
     return {task.row_id(row): row for row in rows}
 
 
@@ -257,6 +269,8 @@ def _ask_judge(
 
 def _drive_lmms_eval(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
     """Let lmms-eval's evaluator put all questions to the model; returns its task objects by name."""
+    if not tasks:
+        return {}
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
@@ -280,6 +294,51 @@ def _drive_lmms_eval(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) 
             cli_args=argparse.Namespace(process_with_media=False),
         )
     return objects
+
+
+def _ask_lmms_eval_tasks(lm: "Avar", tasks: Sequence[TaskEntry], config: RunConfig) -> dict[str, Any]:
+    """Put the questions of tasks in lmms-eval's own form to the model; returns lmms-eval's task objects by name.
+
+    Its evaluator is not asked: it would count a refused question as a wrong answer.
+    """
+    if not tasks:
+        return {}
+    from avar_eval.tasks.lmms_eval_tasks import load_lmms_eval_task, requests_of
+
+    objects = {task.name: load_lmms_eval_task(task) for task in tasks}
+    with _without_other_bars(), as_if_alone(), lm.ranks.losses_named():
+        requests = [one for task in objects.values() for one in requests_of(task, config.limit, config.samples)]
+        for name, task in objects.items():
+            lm.task_dict[name] = task.dataset
+        lm.generate_until(requests)
+    return objects
+
+
+def _with_lmms_eval_metrics(
+    result: TaskResult, task: Any, records: Sequence["Record"], benchmark: Benchmark
+) -> TaskResult:
+    """A result with lmms-eval's metrics as the benchmark's own under its published rule, and what needs no verdict."""
+    from avar_eval.tasks.lmms_eval_tasks import metric_values
+
+    entry = benchmark.entry
+    responses: dict[int, dict[int, str]] = {}
+    for record in records:
+        responses.setdefault(record.sample, {})[int(record.row_id)] = record.response
+    found = metric_values(task, list(responses.values()), entry.file)
+    own = {name: Metric.of(metric.estimate) for name, metric in found.items()}
+    cut = clustered_proportion([one.finish_reason == "length" for one in records], [one.row_id for one in records])
+    scale = {"official": own[entry.headline]} if entry.headline in found and found[entry.headline].is_share else {}
+    strict = {"strict": result.metrics["accuracy"]} if result.metrics["accuracy"].n else {}
+    return result.model_copy(
+        update={
+            "metrics": result.metrics | {"truncated": Metric.of(cut)},
+            "benchmark": result.benchmark | {"official": own},
+            # A score is a share; a metric in another unit stands under `benchmark` alone.
+            "headline": Headline(name="accuracy", values=strict)
+            if strict
+            else Headline(name=entry.headline, values=scale),
+        }
+    )
 
 
 @contextmanager
@@ -330,6 +389,7 @@ def _protocol(
                 "revision": task.revision,
                 "split": task.split,
             }
+            | ({"form": task.form} if task.form == "lmms-eval" else {})
             for task in tasks
         },
         "limit": config.limit,

@@ -87,7 +87,7 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         task=task,
         model=protocol.model,
         revision=protocol.revision,
-        n=metrics.accuracy.n,
+        n=metrics.accuracy.n or metrics.truncated.n,  # a task without a strict verdict has no accuracy
         left_out=task_results.left_out.n,
         score_name=headline.name,
         score=score.value,

@@ -1,6 +1,6 @@
 """Which tasks there are, read from the folders' YAML files. Light: imports neither lmms-eval nor datasets.
 
-Those of this package, and those of included folders (`avar_eval.tasks.folders`).
+Those of this package, those of included folders (`avar_eval.tasks.folders`), and those that lmms-eval brings.
 """
 
 import importlib
@@ -8,7 +8,8 @@ import string
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,7 @@ from avar_eval.errors import UsageError
 from avar_eval.names import unknown_name
 from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_module_of, included_folders, task_files
 from avar_eval.tasks.groups import groups
+from avar_eval.tasks.lmms_eval_names import lmms_eval_files
 
 TASKS_FOLDER = OWN_FOLDER
 
@@ -36,7 +38,9 @@ class TaskEntry(BaseModel):
     list of them) that tell the task's rows from others of the same dataset. rows: how many the benchmark's authors
     publish. headline: the metric that is the benchmark's score. missing_is_wrong: the benchmark counts a row without a
     response as not right, where others leave it out. embedded, target: the functions (`module.name` in the folder) that
-    make the rows and read a row's answer; target may be a column instead.
+    make the rows and read a row's answer; target may be a column instead. form: lmms-eval for a task in lmms-eval's own
+    form, whose rows, prompts and metrics are lmms-eval's: a row's id is its number, and it is judged strictly only if
+    its folder has a `task.py` with a `judge`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -61,6 +65,7 @@ class TaskEntry(BaseModel):
     embedded: str | None = None
     target: str
     aliases: list[str] = []
+    form: Literal["avar-eval", "lmms-eval"] = "avar-eval"
 
     @property
     def id_columns(self) -> list[str]:
@@ -113,6 +118,17 @@ def _catalog(included: tuple[Path, ...]) -> dict[str, TaskEntry]:
     return entries
 
 
+def task_named(name: str) -> TaskEntry:
+    """The task of that name, one that lmms-eval brings as well. Raises KeyError for an unknown one."""
+    return catalog().get(name) or _lmms_eval_entry(name)
+
+
+@cache
+def _lmms_eval_entry(name: str) -> TaskEntry:
+    path = lmms_eval_files()[name]
+    return _read_lmms_eval(path, {"task": name} | _config(path))
+
+
 def is_included(entry: TaskEntry) -> bool:
     """Whether a task comes from a folder that the user has named or installed."""
     return entry.file.parent.parent != TASKS_FOLDER
@@ -145,21 +161,26 @@ def _config(path: Path) -> dict[str, Any]:
         raise TaskFolderError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise TaskFolderError(f"{path} is no task: its YAML holds no fields")
-    included = config.pop("include", None)
-    if included is None:
-        return config
-    base = path.parent / str(included)
-    if not base.exists() and base.name == TEMPLATE.name:  # a copy of one of our folders, elsewhere
-        base = TEMPLATE
-    return _config(base) | config
+    included = config.pop("include", None) or []
+    merged: dict[str, Any] = {}
+    for name in reversed(included if isinstance(included, list) else [included]):  # as lmms-eval does
+        base = path.parent / str(name)
+        if not base.exists() and base.name == TEMPLATE.name:  # a copy of one of our folders, elsewhere
+            base = TEMPLATE
+        merged |= _config(base)
+    return merged | config
 
 
 def _read_included(path: Path) -> TaskEntry | None:
     """The task of a file of an included folder; None for a YAML file of another kind. Raises TaskFolderError."""
     config = _config(path)
-    if not config.keys() & {"task", "dataset_path", "test_split", "doc_to_text"}:
+    if not config.keys() & {"task", "dataset_path", "test_split", "doc_to_text"} or isinstance(
+        config.get("task"), list
+    ):
         return None
     try:
+        if not _has_our_form(config):
+            return _read_lmms_eval(path, config)
         kwargs = config.get("dataset_kwargs") or {}
         if unknown := kwargs.keys() - {"revision", "configs", "embedded"}:
             raise TaskFolderError(f"{path}: dataset_kwargs takes revision, configs or embedded, not {min(unknown)}")
@@ -171,6 +192,38 @@ def _read_included(path: Path) -> TaskEntry | None:
         raise TaskFolderError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
     except (AttributeError, TypeError) as error:
         raise TaskFolderError(f"{path}: dataset_kwargs and metadata hold fields: {error}") from error
+
+
+def _has_our_form(config: Mapping[str, Any]) -> bool:
+    """By the fields that only our tasks have."""
+    kwargs, metadata = config.get("dataset_kwargs"), config.get("metadata")
+    ours = isinstance(metadata, dict) and metadata.keys() & {"id", "images", "description"}
+    return "class" in config or bool(ours) or (isinstance(kwargs, dict) and "embedded" in kwargs)
+
+
+def _read_lmms_eval(path: Path, config: Mapping[str, Any]) -> TaskEntry:
+    """A task in lmms-eval's form: lmms-eval reads its file again when it is run."""
+    metadata = config.get("metadata") or {}
+    version = metadata.get("version") if isinstance(metadata, dict) else metadata[0].get("version")
+    metrics = config.get("metric_list") or []
+    return TaskEntry(
+        name=config["task"],
+        file=path,
+        folder=path.parent.name,
+        data=config["task"],
+        dataset=config["dataset_path"],
+        revision=(config.get("dataset_kwargs") or {}).get("revision"),
+        configs=[config.get("dataset_name")],
+        split=config["test_split"] if config.get("test_split") else config["validation_split"],
+        process_docs=None,
+        version=float(version or 0.0),
+        description="in lmms-eval's form, with its metrics",
+        id="",
+        images=[],
+        headline=str(metrics[0]["metric"]) if metrics else "accuracy",
+        target="",
+        form="lmms-eval",
+    )
 
 
 def _read(path: Path, config: Mapping[str, Any] | None = None) -> TaskEntry:
@@ -199,15 +252,40 @@ def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
     known |= {name: group.task_names() for name, group in groups().items()}
     found: dict[str, TaskEntry] = {}
     for name in names:
-        if name.lower() not in known:
-            raise unknown_name("task", name, known, listed_by="avar-eval tasks")
-        found |= {task: catalog()[task] for task in known[name.lower()]}
+        if name.lower() in known:
+            found |= {task: catalog()[task] for task in known[name.lower()]}
+            continue
+        others = {other.lower(): other for other in lmms_eval_files()}
+        if name.lower() not in others:
+            raise unknown_name("task", name, {*known, *others}, listed_by="avar-eval tasks --all")
+        found |= {task: task_named(task) for task in _lmms_eval_tasks(others[name.lower()])}
     if not found:
         raise UsageError("name at least one task; `avar-eval tasks` lists them")
     for entry in found.values():
-        if is_included(entry):
+        if is_included(entry) and entry.form == "avar-eval":
             _check_functions(entry)
     return list(found.values())
+
+
+def find_own_tasks(names: Iterable[str]) -> list[TaskEntry]:
+    """The same, of tasks in avar-eval's form alone. Raises UsageError for one in lmms-eval's."""
+    found = find_tasks(names)
+    for entry in found:
+        if entry.form == "lmms-eval":
+            raise UsageError(f"{entry.name} is in lmms-eval's form: it can be evaluated, and not more than that")
+    return found
+
+
+def _lmms_eval_tasks(name: str) -> list[str]:
+    """A task that lmms-eval brings, or the tasks of one of its groups. Raises TaskFolderError."""
+    path = lmms_eval_files()[name]
+    config = _config(path)
+    if config.get("group") != name or not isinstance(config.get("task"), list):
+        return [name]
+    members = [member for member in config["task"] if isinstance(member, str) and member in lmms_eval_files()]
+    if len(members) < len(config["task"]):
+        raise TaskFolderError(f"{path}: the group {name} changes its tasks or includes tags: name the tasks one by one")
+    return [task for member in members for task in _lmms_eval_tasks(member)]
 
 
 def _check_functions(entry: TaskEntry) -> None:
@@ -231,7 +309,15 @@ def hooks_of(task: str) -> Any:
 
     All but `needed_pictures` get rows without the columns of pictures.
     """
-    return import_module_of(catalog()[task].file.parent, "task")
+    entry = task_named(task)
+    if entry.form == "lmms-eval" and (task not in catalog() or not (entry.file.parent / "task.py").is_file()):
+        return ModuleType(f"{task}, which says nothing")
+    return import_module_of(entry.file.parent, "task")
+
+
+def is_judged(task: str) -> bool:
+    """Whether responses to a task have a strict verdict: those of another project's may have none."""
+    return hasattr(hooks_of(task), "judge") if task in catalog() else False
 
 
 def function_of(entry: TaskEntry, name: str) -> Callable[..., Any]:
@@ -268,7 +354,7 @@ def _with_functions(value: Any, folder: Path) -> Any:
 
 def question_and_target(task: str, row: Mapping[str, Any]) -> tuple[str, str]:
     """A row's question with its options, as the benchmark words it, and its gold answer."""
-    entry = catalog()[task]
+    entry = task_named(task)
     question = hooks_of(task).doc_to_text(row, {"prompt_style": "direct"})
     target = function_of(entry, entry.target)(row) if "." in entry.target else row[entry.target]
     return str(question), str(target)

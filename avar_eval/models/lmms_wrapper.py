@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import datasets
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
@@ -39,7 +40,7 @@ from avar_eval.records import (
     record_key,
 )
 from avar_eval.refusals import may_refuse
-from avar_eval.tasks.catalog import catalog, judge_of
+from avar_eval.tasks.catalog import catalog, is_judged, judge_of
 from avar_eval.terminal import note
 
 if TYPE_CHECKING:
@@ -310,7 +311,8 @@ class Avar(lmms):  # type: ignore[misc]
 
     def _row_id(self, task: str, split: str, doc_id: int) -> str:
         entry = catalog().get(task)
-        return entry.row_id(self._rows_without_images(task, split)[doc_id]) if entry else str(doc_id)
+        ours = entry is not None and entry.form == "avar-eval"
+        return entry.row_id(self._rows_without_images(task, split)[doc_id]) if entry and ours else str(doc_id)
 
     def _rows_to_measure(self, requests: Sequence[Instance]) -> set[tuple[str, int]]:
         rows: dict[str, dict[str, int]] = {}
@@ -325,7 +327,9 @@ class Avar(lmms):  # type: ignore[misc]
         rows = self.task_dict[task][split]
         with whole_pictures_only():
             chat = _chat(doc_to_messages(rows[doc_id]), self.system_prompt, self.instruction)
-        images, _, _ = chat.extract_media()
+        images, videos, sounds = chat.extract_media()
+        if videos or sounds or not all(isinstance(image, Image) for image in images):
+            raise BackendError(f"row {doc_id} of {task} has a video, a sound or a picture's address: not a picture")
         prompt = self.backend.render(chat.to_hf_messages())
         row_id = self._row_id(task, split, doc_id)
         key = record_key(
@@ -355,7 +359,9 @@ class Avar(lmms):  # type: ignore[misc]
     def _rows_without_images(self, task: str, split: str) -> Any:
         if task not in self._plain_rows:
             entry = catalog().get(task)
-            self._plain_rows[task] = self.task_dict[task][split].remove_columns(entry.images if entry else [])
+            rows = self.task_dict[task][split]
+            pictures = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+            self._plain_rows[task] = rows.remove_columns(list({*pictures, *(entry.images if entry else ())}))
         return self._plain_rows[task]
 
     def _lacks_attention(self, question: Question) -> bool:
@@ -494,6 +500,6 @@ def _record(question: Question, generation: Generation, attention: AttentionSumm
 
 
 def _judge(question: Question, response: str, finish_reason: FinishReason) -> JudgementRecord | None:
-    if question.task not in catalog():  # another project's lmms-eval task judges for itself
+    if not is_judged(question.task):  # another project's lmms-eval task has metrics of its own
         return None
     return JudgementRecord(**judge_of(question.task)(question.row(), response, finish_reason).to_json())

@@ -56,9 +56,9 @@ def score(
         raise UsageError("give the folder of a finished run, or --task NAME and --responses FILE")
     from avar_eval.score.responses import score_responses, scores_to_json
     from avar_eval.tables import print_scores
-    from avar_eval.tasks.catalog import find_tasks
+    from avar_eval.tasks.catalog import find_own_tasks
 
-    entries = find_tasks(task.split(","))
+    entries = find_own_tasks(task.split(","))
     if len(entries) > 1:
         raise UsageError("--task takes one task: its --responses are those of one benchmark")
     with interruptible():

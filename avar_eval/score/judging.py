@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.answers.workers import WORKERS
 from avar_eval.errors import AvarError
-from avar_eval.tasks.catalog import catalog, judge_of
+from avar_eval.tasks.catalog import judge_of, task_named
 from avar_eval.tasks.files import DataError
 from avar_eval.terminal import note
 
@@ -82,6 +82,6 @@ def judge_some(task: str, answered: Sequence[Answered]) -> list[Judgement]:
             TypeError,
         ) as error:  # a response never raises, a row that is not of the task does
             raise DataError(
-                f"row {catalog()[task].row_id(row)} of {task} cannot be judged ({error!r}): fetch the benchmark again"
+                f"row {task_named(task).row_id(row)} of {task} cannot be judged ({error!r}): fetch the benchmark again"
             ) from error
     return judgements

@@ -28,6 +28,7 @@ from avar_eval.results import (
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
+from avar_eval.terminal import note
 from avar_eval.user_files import open_file, parse_json
 
 
@@ -65,6 +66,10 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
         tasks = {}
         changed: dict[str, str] = {}
         for entry in entries:
+            if entry.form == "lmms-eval":
+                tasks[entry.name] = results.tasks[entry.name]
+                note(f"{entry.name} is judged by lmms-eval: its numbers stay, the evaluation run again makes them anew")
+                continue
             benchmark = Benchmark(entry, rows_by_id(entry, data_dir))
             responses = stored[entry.name]
             new = _judged(benchmark, responses)
@@ -86,8 +91,8 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
         protocol = results.protocol | {
             "judge": judge.identity(changed) if judge else results.protocol.get("judge"),
             "grader": {
-                name: sorted({judgements[one.key].grader for one in stored[name]})
-                for name in results.protocol["grader"]
+                name: sorted({judgements[one.key].grader for one in stored[name] if one.key in judgements}) or before
+                for name, before in results.protocol["grader"].items()
             },
         }
         rescored = Results(run_id=run_id(protocol), tasks=tasks, groups=group_results(tasks), protocol=protocol)

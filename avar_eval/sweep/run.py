@@ -13,6 +13,7 @@ from avar_eval.models.registry import choose_backend
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.run import RunConfig, ask, check_config, data_folder, open_model
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
+from avar_eval.tasks.catalog import find_own_tasks
 
 
 def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
@@ -21,6 +22,7 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
     tasks = check_config(config)
+    find_own_tasks(config.tasks)
     if choose_backend(config.model, config.backend) != "transformers":
         raise UsageError(
             f"{config.model} cannot be swept: it does not run with --backend transformers, the only one in which "

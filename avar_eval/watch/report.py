@@ -27,12 +27,12 @@ def print_scored(of: Scoring) -> None:
         name = f"{model} (best)" if step and best == Path(model).name else model
         for task, result in results.tasks.items():
             metrics = result.metrics
-            score = result.headline.values["strict"] if result.headline else metrics["accuracy"]
+            score = (result.headline.values if result.headline else {}).get("strict", metrics["accuracy"])
             table.add_row(
                 str(step),
                 name,
                 task,
-                str(metrics["accuracy"].n),
+                str(metrics["truncated"].n),
                 percent(score),
                 number(metrics["vas"], result.vas_band or ""),
                 percent(metrics["truncated"]),

@@ -251,8 +251,8 @@ def _folder(of: Scoring, step: int) -> Path:
 
 def score_of(results: Results) -> float | None:
     """A run's score, 0..1: the mean over its tasks of the benchmark's own score by the strict verdict."""
-    values = [task.headline.values["strict"].value for task in results.tasks.values() if task.headline]
-    known = [value for value in values if value is not None]
+    scores = [task.headline.values.get("strict") for task in results.tasks.values() if task.headline]
+    known = [score.value for score in scores if score is not None and score.value is not None]
     return mean(known) if known else None
 
 
