@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import huggingface_hub
+import lmms_eval.api.metrics  # noqa: F401  # registers the aggregations and metrics that YAML files name
 import numpy as np
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.reasoning import parse_reasoning_tags_config, strip_reasoning_tags
