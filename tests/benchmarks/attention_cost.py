@@ -2,17 +2,26 @@
 
     python tests/benchmarks/attention_cost.py forward [--tokens 4096] [--rounds 7] [--eager-rounds 2]
     python tests/benchmarks/attention_cost.py training
+    python tests/benchmarks/attention_cost.py forward --shape qwen2.5-vl-3b --layers 2 [--tokens 4096] [--rounds 3]
+
+The model is small: attention is most of its pass, and so of what measuring adds to. With --shape the first layers of a
+published model are run, of random weights, each of which costs what any other does; time alone.
 
 Times are medians of runs that take turns in one process; ratios are medians of the turns' ratios. Memory is the peak
 resident memory of a process that makes one step (a second run is no different), all of it, the interpreter included.
 """
 
 import argparse
+from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import torch
 from attention_workload import THREADS, Kind, Mode, Workload, peak_megabytes
 
+from avar_eval.attention.observe import RECORDED
+from avar_eval.doctor import workload as of_shape
+from avar_eval.doctor.shapes import find_shape
 from avar_eval.doctor.timing import interleaved, ratio
 
 NAMES: dict[Mode, str] = {
@@ -60,6 +69,23 @@ def table(kind: Kind, tokens: int, rounds: int, eager_rounds: int) -> None:
         _print_against_eager(kind, seconds, memory)
 
 
+def shape_table(name: str, layers: int, tokens: int, rounds: int) -> None:
+    """Measure a pass through the first layers of a published shape, and print."""
+    workload = of_shape.Workload(of_shape.make_model(replace(find_shape(name), layers=layers)), tokens)
+    two = of_shape.AGTO_GROUPS
+    ways = {
+        "plain": partial(workload.forward, None),
+        NAMES["user"]: partial(workload.forward, "user", two),
+        NAMES["response"]: partial(workload.forward, "response", two),
+        NAMES["record"]: partial(workload.forward, "both", RECORDED),
+    }
+    seconds = interleaved(ways, rounds)
+    print(f"\nforward pass with VAS, {layers} layers of {name}, {tokens:,} tokens, float32, {THREADS} threads")
+    print(f"{rounds} rounds\n\n| | seconds | time × plain |\n|---|---|---|")
+    for way, taken in seconds.items():
+        print(f"| {way} | {median(taken):.2f} | {ratio(seconds, way):.3f} |")
+
+
 def _print_against_eager(kind: Kind, seconds: dict[str, list[float]], memory: dict[Mode, tuple[float, float]]) -> None:
     faster, less = EAGER_BARS[kind]
     print("\n| against eager maps | faster | must be | less memory | must be | less memory beyond the model |")
@@ -80,5 +106,10 @@ if __name__ == "__main__":
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--eager-rounds", type=int, default=2)
+    parser.add_argument("--shape")
+    parser.add_argument("--layers", type=int, default=2)
     arguments = parser.parse_args()
-    table(arguments.kind, arguments.tokens, arguments.rounds, arguments.eager_rounds)
+    if arguments.shape:
+        shape_table(arguments.shape, arguments.layers, arguments.tokens, arguments.rounds)
+    else:
+        table(arguments.kind, arguments.tokens, arguments.rounds, arguments.eager_rounds)
