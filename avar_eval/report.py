@@ -36,7 +36,9 @@ def print_results(results: Results, output: Path) -> None:
             f"{TRAINED_ON} {name}: in the training data of {results.protocol['model']}, so no measure of its ability"
         )
     of_lmms_eval = {
-        name: task for name, task in results.tasks.items() if results.protocol["tasks"][name].get("form") == "lmms-eval"
+        name: task
+        for name, task in results.tasks.items()
+        if results.protocol.get("tasks", {}).get(name, {}).get("form") == "lmms-eval"
     }
     for name, task in of_lmms_eval.items():
         verdict = "" if task.metrics["accuracy"].n else "; it has no `judge`, so no strict verdict and no accuracy"
