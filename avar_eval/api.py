@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from avar_eval.attention.steering import parse_steering
 from avar_eval.command_line import check_choice
+from avar_eval.console import UNFOLDED, InertConsole
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names, run_name, unknown_name
 from avar_eval.records import RECORDS_NAME, Record, stream_records
@@ -24,7 +25,7 @@ from avar_eval.results import Results as ResultsFile
 from avar_eval.run import RunConfig
 from avar_eval.run import evaluate as run
 from avar_eval.score.records import run_responses
-from avar_eval.terminal import UNFOLDED, InertConsole, inert
+from avar_eval.terminal import inert
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import typer
 
 from avar_eval.command_line import expanded, interruptible
 from avar_eval.names import listed_names
-from avar_eval.terminal import InertConsole, note
+from avar_eval.terminal import note
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +47,7 @@ def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
     """Check that the folders of TASKS are complete and undamaged. Exit code 1 if one is not."""
     from rich.table import Table
 
+    from avar_eval.console import InertConsole
     from avar_eval.progress import Bar
     from avar_eval.tasks.catalog import find_own_tasks
     from avar_eval.tasks.data import EMBEDDED, verify

@@ -6,7 +6,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from avar_eval.terminal import InertConsole
+from avar_eval.console import InertConsole
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from rich.table import Table
 
 from avar_eval.attention.steering import Steering
+from avar_eval.console import wide_console
 from avar_eval.models.registry import ModelEntry
 from avar_eval.results import Metric, Results
 from avar_eval.tables import guessed_line, print_details
 from avar_eval.tasks.catalog import TaskEntry, is_included
 from avar_eval.tasks.groups import Group
-from avar_eval.terminal import say, wide_console
+from avar_eval.terminal import say
 
 TRAINED_ON = "†"
 """Beside a task whose data set is known to be in the model's training data."""

@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from avar_eval.compare import Comparison
+from avar_eval.console import wide_console
 from avar_eval.outcomes import Verdict
 from avar_eval.results import Metric, TaskResult
 from avar_eval.score.responses import ScoredModel, some
-from avar_eval.terminal import wide_console
 
 VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 UNKNOWN = "–"

@@ -1,23 +1,18 @@
 """The terminal, and the border at which other people's text comes to it: servers', rows', checkpoints', file names'.
 
-All that is printed goes through `inert`: by `say` and `note`, or on a console of this module.
+All that is printed goes through `inert`: by `say` and `note`, or on a console of `avar_eval.console`.
 """
 
 import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
 
 from avar_eval.keys import masked
 
-UNFOLDED = 10_000
-"""Columns, more than any table is wide."""
 UNREADABLE: Final = 100_000
 """From here on a ratio is written by `exponential`: one head without the system turn makes a mean of them billions."""
 
@@ -39,27 +34,6 @@ def say(text: str, end: str = "\n", file: TextIO | None = None) -> None:
 def note(text: str) -> None:
     """Print on standard error."""
     say(text, file=sys.stderr)
-
-
-class InertConsole(Console):
-    """A console on which nothing that it is given is obeyed; its own colours and bars are."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As rich does, each segment made inert."""
-        for segment in super().render(renderable, options):
-            text, style, control = segment
-            yield segment if control else Segment(inert(text), style)
-
-
-def wide_console() -> Console:
-    """Standard output; a file or a pipe has no width, so that no cell is folded into its imagined 80 columns.
-
-    Brackets are printed as they are: names of folders and a server's words may hold what rich takes for markup.
-    """
-    console = InertConsole(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = UNFOLDED
-    return console
 
 
 def tame_libraries() -> None:

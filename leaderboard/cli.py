@@ -104,7 +104,7 @@ def curve(
     if as_json:
         say(json_text(points), end="")
         return
-    from avar_eval.terminal import wide_console
+    from avar_eval.console import wide_console
 
     console = wide_console()
     console.print(curve_table(points))
@@ -166,8 +166,8 @@ def _check_names(rows: "list[Row]", task: str | None, model: str | None) -> None
 
 
 def _print_table(rows: "list[Row]") -> None:
+    from avar_eval.console import wide_console
     from avar_eval.leaderboard.table import terminal_table
-    from avar_eval.terminal import wide_console
 
     wide_console().print(terminal_table(rows))
 

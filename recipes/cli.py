@@ -68,7 +68,7 @@ def ladder(
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
 ) -> None:
     """The embedded world's ablation: base, + VARD, + AGTO, + VARS, trained and scored. Run again to resume."""
-    from avar_eval.terminal import wide_console
+    from avar_eval.console import wide_console
 
     if not all(seed.isdigit() for seed in listed_names(seeds)):
         raise UsageError(f"--seeds takes whole numbers with commas between them, not {seeds!r}")

@@ -3,6 +3,7 @@
 Those of this package, those of included folders (`avar_eval.tasks.folders`), and those that lmms-eval brings.
 """
 
+import difflib
 import importlib
 import string
 from collections.abc import Callable, Iterable, Mapping
@@ -257,7 +258,9 @@ def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
             continue
         others = {other.lower(): other for other in lmms_eval_files()}
         if name.lower() not in others:
-            raise unknown_name("task", name, {*known, *others}, listed_by="avar-eval tasks --all")
+            # of more than a thousand names some resemble any word
+            near = difflib.get_close_matches(name, others, cutoff=0.75)
+            raise unknown_name("task", name, {*known, *near}, listed_by="avar-eval tasks --all")
         found |= {task: task_named(task) for task in _lmms_eval_tasks(others[name.lower()])}
     if not found:
         raise UsageError("name at least one task; `avar-eval tasks` lists them")

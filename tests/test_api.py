@@ -168,7 +168,7 @@ def test_names_are_shown_and_not_obeyed(results: package.Results, tmp_path: Path
     [
         ({"model": "avar-tinny"}, r"unknown model 'avar-tinny': did you mean avar-tiny"),
         ({"tasks": "shapes,shape"}, r"unknown task 'shape': did you mean shapes"),
-        ({"tasks": ["shapes", "nothing like it"]}, r"unknown task 'nothing like it': `avar-eval tasks` lists"),
+        ({"tasks": ["shapes", "nothing like it"]}, r"unknown task 'nothing like it': `avar-eval tasks --all` lists"),
         ({"tasks": ""}, r"name at least one task"),
         ({"tasks": []}, r"name at least one task"),
         ({"temprature": 1}, r"unknown argument 'temprature': did you mean temperature"),

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+from avar_eval.console import InertConsole
 from avar_eval.keys import keep_secret
-from avar_eval.terminal import InertConsole, inert, note, say
+from avar_eval.terminal import inert, note, say
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [

@@ -7,10 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from avar_eval.attention.bands import vas_band
+from avar_eval.console import wide_console
 from avar_eval.diagnosis.correlate import Correlated
 from avar_eval.diagnosis.correlate_figure import headline
 from avar_eval.leaderboard.paper import paper
-from avar_eval.terminal import wide_console
 
 UNKNOWN = "–"
 

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from avar_eval.attention.bands import vas_band
+from avar_eval.console import wide_console
 from avar_eval.diagnosis.profile import Profile
 from avar_eval.report import number
-from avar_eval.terminal import wide_console
 
 
 def profile_to_json(profile: Profile) -> str:

@@ -11,7 +11,7 @@ import typer
 from avar_eval.command_line import AttnImplementationOption, DeviceOption, DtypeOption, check_choice, interruptible
 from avar_eval.doctor.shapes import find_shape
 from avar_eval.errors import UsageError
-from avar_eval.terminal import InertConsole, say
+from avar_eval.terminal import say
 
 _SHORTEST, _LONGEST = 64, 1 << 17
 
@@ -44,6 +44,7 @@ def doctor(
     asked = None if lengths is None else _lengths(lengths)
     # Libraries print, and standard output is for the report.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
+        from avar_eval.console import InertConsole
         from avar_eval.doctor.checks import machine_and_checks
         from avar_eval.doctor.examine import examine
         from avar_eval.doctor.report import print_report

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from avar_eval.console import InertConsole
 from avar_eval.doctor.checks import Check, Checks
-from avar_eval.terminal import InertConsole
 
 WIDTH = 80
 _MARKS = {"measured": "ok", "unavailable": "–", "failed": "FAILED"}

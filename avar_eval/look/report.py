@@ -14,8 +14,8 @@ from rich.text import Text
 
 from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
+from avar_eval.console import InertConsole
 from avar_eval.look.conversation import QUERY_SETS, Look
-from avar_eval.terminal import InertConsole
 
 _SHARES = (
     ("image", "image"),

@@ -5,11 +5,11 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from avar_eval.console import InertConsole
 from avar_eval.report import number, percent
 from avar_eval.results import Metric
 from avar_eval.sweep.compare import Comparison, Sweep
 from avar_eval.tables import p_value
-from avar_eval.terminal import InertConsole
 
 
 def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
