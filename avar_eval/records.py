@@ -286,7 +286,10 @@ class RecordBook:
         self._lock.release()
 
     def _close(self) -> None:
-        os.close(self._file)
+        # each once: by the second time the number may be another file's
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
         if self._first_file is not None:
             os.close(self._first_file)
             self._first_file = None
