@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 import filelock
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -152,6 +153,10 @@ def record_key(**parts: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+_HELD: "WeakValueDictionary[Path, RecordBook]" = WeakValueDictionary()
+"""The books of this process: a file lock alone was seen to be granted twice within one."""
+
+
 class RecordBook:
     """The records of one output folder, held by one process at a time.
 
@@ -165,8 +170,12 @@ class RecordBook:
         self.path = folder / of_rank(RECORDS_NAME, rank)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(folder / of_rank(".lock", rank))
+            self._held = (folder / of_rank(".lock", rank)).resolve()
+            if self._held in _HELD:
+                raise filelock.Timeout(str(self._held))
+            self._lock = filelock.FileLock(self._held)
             self._lock.acquire(timeout=0)
+            _HELD[self._held] = self
         except filelock.Timeout:
             raise RecordBookError(
                 f"another run is writing to {folder}: wait for it to end, or give this one its own --output"
@@ -177,6 +186,7 @@ class RecordBook:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             self._lock.release()
+            _HELD.pop(self._held, None)
             raise RecordBookError(f"cannot open {self.path}: {error.strerror}") from error
         self._first_file: int | None = None
         self._places: dict[str, _Place] = {}
@@ -284,6 +294,7 @@ class RecordBook:
     def _release(self) -> None:
         self._close()
         self._lock.release()
+        _HELD.pop(self._held, None)
 
     def _close(self) -> None:
         # each once: by the second time the number may be another file's
