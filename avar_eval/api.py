@@ -22,8 +22,8 @@ from avar_eval.records import RECORDS_NAME, Record, stream_records
 from avar_eval.report import results_table
 from avar_eval.results import RESULTS_NAME, Metric, read_asked, read_results
 from avar_eval.results import Results as ResultsFile
-from avar_eval.run import RunConfig
-from avar_eval.run import evaluate as run
+from avar_eval.run.evaluate import RunConfig
+from avar_eval.run.evaluate import evaluate as run
 from avar_eval.score.records import run_responses
 from avar_eval.terminal import inert
 
@@ -184,7 +184,7 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
     Args:
         model: Registered name, local folder or hub repository; `avar-eval models` lists the registered ones.
         tasks: Names of tasks or groups, as a list or with commas; `avar-eval tasks` lists them.
-        **asking: The fields of `avar_eval.run.RunConfig`, such as `limit=100`, `temperature=0.6`, `device="cuda:1"`.
+        **asking: The fields of `avar_eval.run.evaluate.RunConfig`, such as `limit=100`, `temperature=0.6`.
             `output` is by default avar-runs/MODEL, as on the command line; paths may be strings, and `steering` the
             text of `--steer`, such as "image=0.15,system=0.4" or "avar"; a judge is what
             `avar_eval.judge.model.judge_from_options` makes.

@@ -172,8 +172,8 @@ def evaluate(
     )
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
-        from avar_eval.run import RunConfig
-        from avar_eval.run import evaluate as run
+        from avar_eval.run.evaluate import RunConfig
+        from avar_eval.run.evaluate import evaluate as run
 
         results = run(
             RunConfig(

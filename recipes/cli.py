@@ -101,7 +101,7 @@ def filter_(
 ) -> None:
     """Keep the rows that MODEL gets right now and then; a GRPO recipe reads OUTPUT. Run again to resume."""
     from avar_eval.recipes.difficulty import FilterConfig, check_filter
-    from avar_eval.run import kernel_options
+    from avar_eval.run.evaluate import kernel_options
 
     if backend not in ("transformers", "vllm", "api", None):
         raise UsageError(f"--backend takes transformers, vllm or api, not {backend!r}")

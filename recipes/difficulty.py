@@ -43,7 +43,7 @@ class NothingKeptError(AvarError):
 class FilterConfig:
     """sources: as `train_data` of a recipe. keep: lowest and highest accuracy (0..1) of a kept row.
 
-    Other fields as in `avar_eval.run.RunConfig`.
+    Other fields as in `avar_eval.run.evaluate.RunConfig`.
     """
 
     model: str

@@ -9,7 +9,7 @@ import pytest
 from judge_server import JudgeServer, serving
 from runs import MODEL, Finished, records_of
 
-from avar_eval.run import RunConfig, prompt_style
+from avar_eval.run.evaluate import RunConfig, prompt_style
 from avar_eval.tasks.prompts import BOXED, THINKING
 
 Run = Callable[..., Finished]
@@ -78,7 +78,7 @@ def test_the_prompt_style_is_the_models_by_default() -> None:
 
 
 def test_the_data_folder_is_forgotten_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from avar_eval.run import data_folder
+    from avar_eval.run.evaluate import data_folder
 
     monkeypatch.setenv("AVAR_DATA_DIR", "before")
     with data_folder(Path("during")):

@@ -68,7 +68,7 @@ def runs_of(
 
 
 def _ask(model: str, tasks: Sequence[str], output: Path, options: RunOptions) -> Path:
-    from avar_eval.run import RunConfig, evaluate, kernel_options
+    from avar_eval.run.evaluate import RunConfig, evaluate, kernel_options
 
     folder = output / model.strip("./").replace("/", "--").lower()
     evaluate(

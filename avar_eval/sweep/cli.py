@@ -54,7 +54,7 @@ def sweep(
 
     grid = steering_grid(system, image, mode, rows, layers or ())
     with contextlib.redirect_stdout(sys.stderr), interruptible():
-        from avar_eval.run import RunConfig, kernel_options
+        from avar_eval.run.evaluate import RunConfig, kernel_options
         from avar_eval.sweep.figure import draw_sweep
         from avar_eval.sweep.run import sweep as run
 

@@ -11,7 +11,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.registry import choose_backend
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.run import RunConfig, ask, check_config, data_folder, open_model
+from avar_eval.run.evaluate import RunConfig, ask, check_config, data_folder, open_model
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
 from avar_eval.tasks.catalog import find_own_tasks
 

@@ -23,7 +23,7 @@ from avar_eval.models.decoding import Decoding
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.request_steering import HEADER, REQUEST_KEY, read_strengths
 from avar_eval.models.served_observer import ServedObserver
-from avar_eval.run import RunConfig, evaluate
+from avar_eval.run.evaluate import RunConfig, evaluate
 
 STEERING = parse_steering("image=0.3,system=0.9,rows=all")
 
