@@ -18,7 +18,8 @@ from avar_eval.command_line import check_choice
 from avar_eval.console import UNFOLDED, InertConsole
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names, run_name, unknown_name
-from avar_eval.records import RECORDS_NAME, Record, stream_records
+from avar_eval.records.book import RECORDS_NAME, stream_records
+from avar_eval.records.record import Record
 from avar_eval.report import results_table
 from avar_eval.results import RESULTS_NAME, Metric, read_asked, read_results
 from avar_eval.results import Results as ResultsFile

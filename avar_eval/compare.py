@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from avar_eval.errors import AvarError
-from avar_eval.records import RECORDS_NAME
+from avar_eval.records.book import RECORDS_NAME
 from avar_eval.results import read_asked, read_results
 from avar_eval.score.records import StoredResponse, read_stored, run_responses
 from avar_eval.score.responses import some

@@ -19,7 +19,7 @@ from avar_eval.attention.bands import Band, vas_band
 from avar_eval.errors import AvarError
 from avar_eval.metrics import Benchmark, benchmark_metrics, response_metrics
 from avar_eval.outcomes import Outcome, Verdict
-from avar_eval.records import AttentionSummary, Record
+from avar_eval.records.record import AttentionSummary, Record
 from avar_eval.stats import Estimate, mean
 from avar_eval.tasks.groups import Group, group_mean, groups
 from avar_eval.terminal import note

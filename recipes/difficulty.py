@@ -26,7 +26,7 @@ from avar_eval.recipes.sources import TrainingDataError, check_source
 
 if TYPE_CHECKING:
     from avar_eval.models.lmms_wrapper import Avar
-    from avar_eval.records import Record
+    from avar_eval.records.record import Record
 
 ROWS_NAME: Final = "rows.jsonl"
 """The kept rows: `--train_data OUTPUT` of a GRPO recipe reads them."""
@@ -141,7 +141,7 @@ def _rollouts(lm: "Avar", rows: Any, count: int) -> list["Record"]:
     """`count` responses to each row, those of a row together."""
     from lmms_eval.api.instance import Instance
 
-    from avar_eval.records import Response
+    from avar_eval.records.record import Response
 
     lm.task_dict[_TASK] = {_SPLIT: rows}
     requests = [

@@ -9,7 +9,7 @@ import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from avar_eval.pictures import allowed_outside
-from avar_eval.records import Response
+from avar_eval.records.record import Response
 from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, judge_of
 from avar_eval.tasks.files import DataError, with_pictures
 from avar_eval.tasks.hub import rows_from_hub

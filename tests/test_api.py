@@ -18,7 +18,7 @@ from runs import MODEL, Finished, records_of
 import avar_eval as package
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JudgeModel
-from avar_eval.records import RecordBookError
+from avar_eval.records.book import RecordBookError
 from avar_eval.results import ResultsError
 from avar_eval.run.evaluate import RunConfig
 

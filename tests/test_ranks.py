@@ -14,7 +14,8 @@ from avar_eval.attention.record import AttentionRecord, append_lines, read_lines
 from avar_eval.attention.roles import Role
 from avar_eval.errors import UsageError
 from avar_eval.ranks import Ranks, as_if_alone, join, launched
-from avar_eval.records import Record, RecordBook, read_records
+from avar_eval.records.book import RecordBook, read_records
+from avar_eval.records.record import Record
 
 OPTIONS = ("--model", MODEL, "--tasks", "shapes", "--limit", "14", "--max-new-tokens", "16", "--batch-size", "2")
 

@@ -16,16 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from avar_eval.records import (
-    AttentionSummary,
-    JudgementRecord,
-    QueryAttention,
-    Record,
-    RecordBook,
-    RecordBookError,
-    Response,
-    record_key,
-)
+from avar_eval.records.book import RecordBook, RecordBookError
+from avar_eval.records.record import AttentionSummary, JudgementRecord, QueryAttention, Record, Response, record_key
 
 TEXTS = st.text(max_size=30)
 SHARES = st.lists(st.floats(0, 1), max_size=3)
@@ -204,7 +196,7 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
 
 
 def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
-    program = "import sys, time; from pathlib import Path; from avar_eval.records import RecordBook\n"
+    program = "import sys, time; from pathlib import Path; from avar_eval.records.book import RecordBook\n"
     program += "book = RecordBook(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -219,7 +211,8 @@ def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from avar_eval.records import Record, RecordBook, RecordBookError
+from avar_eval.records.book import RecordBook, RecordBookError
+from avar_eval.records.record import Record
 folder, room, batch = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 with RecordBook(folder) as book:
@@ -257,7 +250,7 @@ def test_a_full_disk_while_compacting_keeps_the_old_file(tmp_path: Path) -> None
 import resource, sys
 from pathlib import Path
 from avar_eval.atomic import WriteError
-from avar_eval.records import RecordBook
+from avar_eval.records.book import RecordBook
 book = RecordBook(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 try:

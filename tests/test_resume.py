@@ -12,7 +12,7 @@ import pytest
 from runs import MODEL, Finished, Server, records_of, wait_for_records
 from safetensors.torch import load_file, save_file
 
-from avar_eval.records import RecordBook
+from avar_eval.records.book import RecordBook
 
 QUESTIONS = 12
 GREEDY = ("--max-new-tokens", "16", "--batch-size", "3")

@@ -20,7 +20,8 @@ from avar_eval.compare import CompareError, compare
 from avar_eval.errors import AvarError
 from avar_eval.judge.model import JudgeModel
 from avar_eval.metrics import Benchmark
-from avar_eval.records import JudgementRecord, Record, RecordBookError
+from avar_eval.records.book import RecordBookError
+from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results import (
     Asked,
     Results,

@@ -37,7 +37,8 @@ from torch import Tensor
 from avar_eval.attention.observe import BEYOND_SINK, GROUPS, RECORDED, Observation, ObserveError
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
-from avar_eval.records import AttentionSummary, QueryAttention, of_rank
+from avar_eval.records.book import of_rank
+from avar_eval.records.record import AttentionSummary, QueryAttention
 from avar_eval.stats import Estimate, mean
 from avar_eval.user_files import open_file, parse_json
 

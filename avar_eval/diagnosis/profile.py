@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from avar_eval.attention.record import ATTENTION_NAME, Queries, stream_lines
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.records import RECORDS_NAME, QueryAttention, Record, RecordBookError, stream_records
+from avar_eval.records.book import RECORDS_NAME, RecordBookError, stream_records
+from avar_eval.records.record import QueryAttention, Record
 from avar_eval.results import Metric, Results, read_asked, read_results
 from avar_eval.stats import mean
 

@@ -30,7 +30,7 @@ from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import ModelEntry
 from avar_eval.models.served_steering import ServedSteering
 from avar_eval.models.spending import Spending, check_prices
-from avar_eval.records import Usage
+from avar_eval.records.record import Usage
 from avar_eval.terminal import note
 
 _SECONDS_BETWEEN_NOTES: Final = 10.0

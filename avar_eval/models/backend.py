@@ -13,7 +13,7 @@ from PIL.Image import Image
 from avar_eval.errors import AvarError
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import BackendName
-from avar_eval.records import Usage
+from avar_eval.records.record import Usage
 
 
 class BackendError(AvarError):

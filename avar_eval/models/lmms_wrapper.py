@@ -29,16 +29,8 @@ from avar_eval.names import run_name
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
-from avar_eval.records import (
-    AT_ONCE,
-    AttentionSummary,
-    JudgementRecord,
-    Record,
-    RecordBook,
-    RecordBookError,
-    Response,
-    record_key,
-)
+from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
+from avar_eval.records.record import AttentionSummary, JudgementRecord, Record, Response, record_key
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import catalog, is_judged, judge_of
 from avar_eval.terminal import note

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from avar_eval.models.backend import BackendError
-from avar_eval.records import Usage
+from avar_eval.records.record import Usage
 
 _ROUNDING: Final = 1e-9
 """Share of the limit that sums of floats may be off by."""

@@ -46,7 +46,7 @@ from avar_eval.tasks.prompts import Style
 
 if TYPE_CHECKING:
     from avar_eval.models.lmms_wrapper import Avar
-    from avar_eval.records import Record
+    from avar_eval.records.record import Record
 
 
 @dataclass(frozen=True)

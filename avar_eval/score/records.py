@@ -14,7 +14,7 @@ from avar_eval.atomic import write_atomically
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.metrics import Benchmark
 from avar_eval.outcomes import JudgeOutcome, Outcome
-from avar_eval.records import RECORDS_NAME, RecordBookError
+from avar_eval.records.book import RECORDS_NAME, RecordBookError
 from avar_eval.results import (
     ATTENTION_METRICS,
     Results,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.steering import Steering
-from avar_eval.records import Record
+from avar_eval.records.record import Record
 from avar_eval.results import Metric, TaskResult
 from avar_eval.stats import holm, mcnemar, paired_difference, paired_permutation
 

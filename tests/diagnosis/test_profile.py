@@ -15,7 +15,7 @@ from avar_eval.cli import app
 from avar_eval.diagnosis.profile import PARTS, MeasuredRun, ProfileError, in_parts, profile, response_scores
 from avar_eval.diagnosis.profile_figure import draw_profile
 from avar_eval.errors import AvarError
-from avar_eval.records import RecordBookError, read_records
+from avar_eval.records.book import RecordBookError, read_records
 from avar_eval.results import read_results
 
 

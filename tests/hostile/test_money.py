@@ -15,7 +15,7 @@ from avar_eval.models.api_backend import ApiOptions
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.spending import CostLimitError
-from avar_eval.records import Usage
+from avar_eval.records.record import Usage
 
 QUESTIONS = [Question(json.dumps([{"role": "user", "content": f"question {n:03}"}])) for n in range(64)]
 

@@ -26,7 +26,7 @@ from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import get_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
-from avar_eval.records import record_key
+from avar_eval.records.record import record_key
 from avar_eval.tasks.shapes.dataset import prompt, rows
 
 N = 20

@@ -17,7 +17,7 @@ from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
 from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.spending import CostLimitError
-from avar_eval.records import Usage
+from avar_eval.records.record import Usage
 
 QUESTIONS = 24
 GREEDY = Decoding(max_new_tokens=50)

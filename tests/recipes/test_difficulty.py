@@ -19,7 +19,7 @@ from avar_eval.recipes import difficulty
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.data import load
 from avar_eval.recipes.difficulty import FilterConfig, NothingKeptError, check_filter, filter_rows
-from avar_eval.records import RecordBook
+from avar_eval.records.book import RecordBook
 
 ROLLOUTS = 4
 LIMIT = 10

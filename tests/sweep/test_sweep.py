@@ -13,7 +13,7 @@ from runs import MODEL, Finished, records_of
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.metrics import Benchmark
-from avar_eval.records import JudgementRecord, Record
+from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results import Metric, TaskResult, attention_metrics, left_out_rows, task_result
 from avar_eval.stats import mcnemar
 from avar_eval.sweep.compare import Sweep, adjusted, compare

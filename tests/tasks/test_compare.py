@@ -7,7 +7,7 @@ from invented_rows import mmmu_row
 
 from avar_eval.compare import Comparison, compare
 from avar_eval.metrics import Benchmark
-from avar_eval.records import JudgementRecord, Record
+from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results import (
     Asked,
     Results,

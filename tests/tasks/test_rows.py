@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from runs import mathvista_row
 
-from avar_eval.records import JudgementRecord, Record, Response
+from avar_eval.records.record import JudgementRecord, Record, Response
 from avar_eval.tasks.catalog import catalog, find_tasks, judge_of
 from avar_eval.tasks.files import DataError
 from avar_eval.tasks.rows import mean_of_known, response_metrics, rows_from_folder

@@ -1,0 +1,1 @@
+"""What a run keeps of each response, and the file that keeps it."""

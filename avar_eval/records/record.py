@@ -1,0 +1,138 @@
+"""One response and what is known of it, as a line of `records.jsonl` holds it; `book` keeps the file."""
+
+import hashlib
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from avar_eval.answers import Reason, State
+from avar_eval.outcomes import JudgeOutcome, Outcome
+
+
+def _none_unless_finite(ratio: float | None) -> float | None:
+    return ratio if ratio is None or math.isfinite(ratio) else None
+
+
+_Ratio = Annotated[float | None, BeforeValidator(_none_unless_finite)]
+
+
+class QueryAttention(BaseModel):
+    """Where one set of query tokens looks; see `avar_eval.attention.score` for the definitions.
+
+    tokens: number of query tokens. vas: Eq. 2 over these queries. vas_without_sink: the same without key position 0.
+    ratio_of_sums: sum of image mass over sum of system mass. vas_by_layer: Eq. 2 per layer.
+    share_by_layer: role -> share of attention per layer (0..1); `system` contains `sink`, the rest adds up to 1.
+    None where there is no system token (or none but the sink), or none that has any attention: JSON knows no infinity,
+    and a line that could not be read back would stop every later run.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    tokens: int
+    vas: _Ratio
+    vas_without_sink: _Ratio
+    ratio_of_sums: _Ratio
+    vas_by_layer: list[_Ratio] | None
+    share_by_layer: dict[str, list[float]]
+
+
+class AttentionSummary(BaseModel):
+    """Attention of one response: its user tokens' (the paper's queries) and its response tokens'."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: QueryAttention | None
+    response: QueryAttention | None
+
+
+class JudgementRecord(BaseModel):
+    """`avar_eval.answers.judgement.Judgement` as it is stored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: State
+    extracted: str | None
+    correct: bool
+    grader: str
+    official: bool | None = None
+    reason: Reason | None = None
+
+
+class Usage(BaseModel):
+    """Tokens that an API counted for one response, those of its prompt with images included.
+
+    estimated: it did not count, and these are more than there were.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: bool = False
+
+
+class JudgeRecord(BaseModel):
+    """What the judge model `model` found; see `avar_eval.outcomes.JudgeOutcome`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    state: State
+    extracted: str | None
+    correct: bool | None
+
+
+class Record(BaseModel):
+    """One response and all that is known of it. usage: where an API answered, which tells no token ids.
+
+    changed: what became of parameters of the decoding that the API does not take (name -> how).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    task: str
+    row_id: str
+    sample: int
+    prompt: str
+    prompt_token_ids: list[int]
+    response_token_ids: list[int]
+    response: str
+    finish_reason: Literal["stop", "length"]
+    judgement: JudgementRecord | None = None
+    attention: AttentionSummary | None = None
+    usage: Usage | None = None
+    changed: dict[str, str] | None = None
+    judge: JudgeRecord | None = None
+
+    def outcome(self, judge: JudgeOutcome | None = None) -> Outcome:
+        """The judgements alone, with those of the run's judge model. Raises ValueError for a record without any."""
+        if self.judgement is None:
+            raise ValueError(f"record {self.key} is not judged")
+        return Outcome.of(self.row_id, self.sample, self.judgement, self.finish_reason, judge)
+
+
+def record_key(**parts: Any) -> str:
+    """SHA-256 (hex) of everything that decides a response: prompt, images, model, decoding, row and sample."""
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Response(str):
+    """A response's text that carries its record, so that plain lmms-eval tasks can report more than the text.
+
+    lmms-eval strips responses before it judges them, and `str.strip` would drop the record.
+    """
+
+    record: Record
+
+    def __new__(cls, record: Record, text: str | None = None) -> "Response":
+        response = super().__new__(cls, record.response if text is None else text)
+        response.record = record
+        return response
+
+    def strip(self, chars: str | None = None, /) -> "Response":
+        """The stripped text, with the same record."""
+        return Response(self.record, super().strip(chars))
