@@ -1,8 +1,8 @@
 """VARS as a TRL trainer: r_total = r_accuracy + lambda_v r_visual + lambda_f r_format (Eq. 7-10)."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from accelerate.utils import is_peft_model
@@ -24,6 +24,13 @@ from avar_eval.recipes.sharding import gather_head, refuse_uneven_images
 
 REWARDS = ("accuracy", "visual", "format")
 _DOMINANT = 0.5
+
+
+class Rollout(NamedTuple):
+    """A response as the model wrote it, and its judgement."""
+
+    text: str
+    judgement: Judgement
 
 
 class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TRL is untyped here
@@ -64,6 +71,7 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         self.model.register_forward_pre_hook(gather_head)
         self.reward_func_names = list(self._used)
         self._warned = False
+        self._rollouts: list[Rollout] = []  # of the step whose rewards are computed
         self._looked: list[Tensor] | None = None  # Eq. 7 of TRL's own pass, while it makes a batch
         if args.visual_weight:
             self._own_adapters = _adapters(self.model) if is_peft_model(self.model) else None
@@ -79,34 +87,37 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
                 "a system message, or set visual_weight to 0"
             )
 
-    def _accuracy_reward(self, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
-        judgements = self._judgements(completion_ids, columns)
+    def _accuracy_reward(self, log_metric: Callable[[str, float], None], **_: Any) -> list[float]:
+        judgements = [rollout.judgement for rollout in self._rollouts]
         states: tuple[Literal["truncated", "unparsed"], ...] = ("truncated", "unparsed")
         for state in states:
-            share = sum(judgement.state == state for judgement in judgements) / len(judgements)
-            columns["log_metric"](f"answers/{state}", share)
+            log_metric(f"answers/{state}", sum(judgement.state == state for judgement in judgements) / len(judgements))
         return [float(judgement.correct) for judgement in judgements]
 
-    def _format_reward(self, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
-        return [format_reward(self._response(ids)[0]) for ids in completion_ids]
+    def _format_reward(self, **_: Any) -> list[float]:
+        return [format_reward(rollout.text) for rollout in self._rollouts]
 
     def _visual_reward(
-        self, prompts: Sequence[Any], completion_ids: Sequence[Sequence[int]], **columns: Any
+        self,
+        prompts: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
     ) -> list[float | None]:
-        correct = torch.tensor([judgement.correct for judgement in self._judgements(completion_ids, columns)])
+        correct = torch.tensor([rollout.judgement.correct for rollout in self._rollouts])
         ratios = self._visual_ratios(prompts, completion_ids)
         known = ~ratios.isnan()
         if known.any():
-            columns["log_metric"]("visual_ratio", float(ratios[known].mean()))
+            log_metric("visual_ratio", float(ratios[known].mean()))
         rewards = torch.where(correct, ratios, torch.zeros_like(ratios))
         if self.args.visual_cap is not None:
             rewards = rewards.clamp(max=self.args.visual_cap)
         return [float(reward) if _shows(prompt) else None for reward, prompt in zip(rewards, prompts, strict=True)]
 
-    def _judgements(self, completion_ids: Sequence[Sequence[int]], columns: Mapping[str, Any]) -> list[Judgement]:
-        names = [name for name in ("answer", "answer_type", "choices", "precision") if name in columns]
-        rows = [{name: columns[name][place] for name in names} for place in range(len(completion_ids))]
-        return [judge(row, *self._response(ids)) for row, ids in zip(rows, completion_ids, strict=True)]
+    def _judged(self, rows: Sequence[Mapping[str, Any]], completion_ids: Sequence[Sequence[int]]) -> list[Rollout]:
+        """Each response, decoded and judged against its row."""
+        responses = [self._response(ids) for ids in completion_ids]
+        return [Rollout(text, judge(row, text, why)) for row, (text, why) in zip(rows, responses, strict=True)]
 
     def _response(self, ids: Sequence[int]) -> tuple[str, FinishReason]:
         """The response as the model wrote it, with tags that are special tokens, without what ends its turn."""
@@ -256,9 +267,11 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         ]
         return dict(inputs), ids
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's table of rewards [responses of all processes, rewards], after logging what each is of the total."""
-        rewards: Tensor = super()._calculate_rewards(*args, **kwargs)
+        # once for all rewards: comparing answers symbolically may take seconds
+        self._rollouts = self._judged(inputs, completion_ids_list)
+        rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         weighted = (rewards * self.reward_weights.to(rewards.device)).nan_to_num(0.0).sum(0)
         total = float(weighted.sum())
         if total > 0:

@@ -120,6 +120,28 @@ def test_the_total_reward_is_eq_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert shares == pytest.approx({"accuracy": 2 / 3.7, "visual": 1.5 / 3.7, "format": 0.2 / 3.7})
 
 
+def test_a_rollout_is_decoded_and_judged_once_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    decoded: list[Sequence[int]] = []
+
+    def counted(row: Any, response: str, finish_reason: Any) -> Judgement:
+        judged.append(response)
+        return judge(row, response, finish_reason)
+
+    trainer = start(tmp_path)
+    response = trainer._response
+    monkeypatch.setattr(grpo_trainer, "judge", counted)
+    monkeypatch.setattr(trainer, "_response", lambda ids: decoded.append(ids) or response(ids))
+    for step in (1, 2):
+        answers = [RIGHT, RIGHT.replace("7", "8"), f"step {step}", RIGHT]
+        responses = [[*ids, trainer._tokenizer.eos_token_id] for ids in encoded(trainer, *answers)]
+        table = rewards(trainer, rows(), responses)
+        assert table[:, 0].tolist() == [1, 0, 0, 1]
+        assert (table[:, 1] > 0).tolist() == [True, False, False, True]
+        assert judged[-4:] == answers
+        assert len(judged) == len(decoded) == 4 * step
+
+
 def test_a_dominant_visual_reward_is_warned_about_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = start(tmp_path)
     end = [trainer._tokenizer.eos_token_id]
