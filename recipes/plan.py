@@ -6,30 +6,50 @@ from avar_eval.names import listed_names
 from avar_eval.recipes.memory import GIGABYTE, estimate
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.recipe import Card, Expected, Recipe
+from avar_eval.recipes.steps import Steps, planned_steps, steps_of
 
 
 def plan(recipe: Recipe) -> str:
     """Base model, data, the batch's arithmetic, what is published of the result, and the memory of one GPU."""
-    card, options = recipe.card, recipe.options
-    per_device = int(options.get("per_device_train_batch_size", 8))
-    accumulation = int(options.get("gradient_accumulation_steps", 1))
-    size = card.processes * per_device * accumulation
-    unit = "sequences" if card.method == "sft" else f"responses ({size // _generations(options)} prompts)"
-    devices = f"{card.processes} {recipe.processor}"
+    card, options, steps = recipe.card, recipe.options, steps_of(recipe)
     lines = [
         f"{recipe.name}: {card.description}",
         f"  model   {options['model_name_or_path']}",
         f"  data    {', '.join(map(_source, listed_names(options['train_data'])))}",
-        f"  batch   {devices} x {per_device} x {accumulation} accumulated = {size} {unit} a step",
-        f"  length  {_length(card, options)}",
+        f"  batch   {_batch(recipe, steps)}",
     ]
+    if steps.generated:
+        lines.append(f"  rollout {_rollouts(steps)}")
+    lines += [f"  steps   {_steps(recipe)}", f"  length  {_length(card, options)}"]
     if card.architecture is not None:
-        lines.append(f"  memory  {_memory(card, options, per_device, accumulation)}")
+        lines.append(f"  memory  {_memory(card, options, steps)}")
     return "\n".join([*lines, f"  expect  {_expected(card.expected)}"])
 
 
-def _generations(options: dict[str, Any]) -> int:
-    return int(options.get("num_generations", 8))
+def _batch(recipe: Recipe, steps: Steps) -> str:
+    devices = f"{steps.processes} {recipe.processor}"
+    product = f"{devices} x {steps.per_device} x {steps.accumulation} accumulated = {steps.sequences}"
+    if not steps.generated:
+        return f"{product} sequences a step"
+    return f"{product} responses a step: {steps.prompts} prompts x {steps.generations} rollouts"
+
+
+def _rollouts(steps: Steps) -> str:
+    policy = "all by the policy that learns from them" if steps.on_policy else "the policy has moved on when it learns"
+    each = steps.generated // steps.processes
+    return f"{steps.generated} responses generated at a time, {each} on each process; {policy}"
+
+
+def _steps(recipe: Recipe) -> str:
+    planned = planned_steps(recipe)
+    if planned is None:
+        return "not known before the rows are read"
+    rows, prompts = planned.rows, steps_of(recipe).prompts
+    if int(recipe.options.get("max_steps", -1)) > 0:
+        return f"{planned.steps} (max_steps; an epoch of {rows} rows has {planned.an_epoch})"
+    # the last step of an epoch is a smaller one
+    whole = f"{rows} x {planned.epochs:g} / {prompts} = {int(planned.rows * planned.epochs / prompts)} whole ones"
+    return f"{planned.steps} in {planned.epochs:g} epochs of {planned.rows} rows, {planned.an_epoch} an epoch ({whole})"
 
 
 def _source(source: str) -> str:
@@ -50,17 +70,17 @@ def _length(card: Card, options: dict[str, Any]) -> str:
     return f"{kept}; responses of at most {response}"
 
 
-def _memory(card: Card, options: dict[str, Any], per_device: int, accumulation: int) -> str:
+def _memory(card: Card, options: dict[str, Any], steps: Steps) -> str:
     assert card.architecture is not None
     length = options.get("max_length") or (
         int(options.get("max_prompt_tokens", 0)) + int(options.get("max_completion_length", 0))
     )
     at_a_time = 0
     if card.method == "grpo" and not options.get("use_vllm"):
-        at_a_time = per_device * int(options.get("steps_per_generation", accumulation))
+        at_a_time = steps.generated // steps.processes
     memory = estimate(
         card.architecture,
-        per_device * int(length),
+        steps.per_device * int(length),
         lora_rank=int(options["lora_r"]) if options.get("use_peft") else None,
         shards=card.processes if card.sharded else 1,
         generated=at_a_time * int(length),

@@ -31,7 +31,9 @@ class Expected(BaseModel):
 
 
 class Card(BaseModel):
-    """processes: GPUs of all nodes. global_batch_size: sequences (GRPO: responses) of one optimizer step."""
+    """processes: GPUs of all nodes. global_batch_size: sequences of one optimizer step; GRPO counts prompts, as VeRL's
+    `train_batch_size` does, and each has num_generations responses. rows: how many the paper trained on.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,6 +42,7 @@ class Card(BaseModel):
     processes: int = Field(default=1, ge=1)
     global_batch_size: int = Field(ge=1)
     sharded: bool = False
+    rows: int | None = Field(default=None, ge=1)
     architecture: Architecture | None = None
     expected: Expected | None = None
 
@@ -158,11 +161,13 @@ def check_batch(card: Card, per_device: int, accumulation: int, generations: int
             "give --processes 1 and a --gradient_accumulation_steps that keeps global_batch_size"
         )
     size = per_device * accumulation * processes
-    if size != card.global_batch_size:
-        raise UsageError(
-            f"{processes} processes x per_device_train_batch_size {per_device} x gradient_accumulation_steps "
-            f"{accumulation} = {size}, and the recipe's global_batch_size is {card.global_batch_size}: change one of "
-            "them"
-        )
     if generations is not None and size % generations:
         raise UsageError(f"a step of {size} responses is no multiple of num_generations {generations}")
+    whole = size if generations is None else size // generations
+    if whole != card.global_batch_size:
+        groups = "" if generations is None else f" responses, {whole} prompts with {generations} each"
+        raise UsageError(
+            f"{processes} processes x per_device_train_batch_size {per_device} x gradient_accumulation_steps "
+            f"{accumulation} = {size}{groups}, and the recipe's global_batch_size is {card.global_batch_size}: change "
+            "one of them"
+        )

@@ -28,6 +28,8 @@ Found = Iterator[tuple[Mapping[str, Any], Path | None]]
 """Rows as they are published, and the folder that their pictures' paths are in."""
 
 EMBEDDED: Final = ("shapes", "shapes_prior")
+EMBEDDED_ROWS: Final = 5000
+"""Of the embedded world, which has no end, so many rows are read by default."""
 _FILES: Final = ("rows.jsonl", "train.jsonl", "train.json", "data.json")
 _KINDS: Final = {"choice": "choice", "number": "integer", "word": "text"}
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -77,7 +79,7 @@ def published_rows(source: str, split: str, count: int | None, thoughts: Thought
     name, _, folder = source.partition("=")
     paper = PAPER_SOURCES.get(name)
     if source in EMBEDDED:
-        return ((row, None) for row in _embedded(source, split, count or 5000, thoughts, seed))
+        return ((row, None) for row in _embedded(source, split, count or EMBEDDED_ROWS, thoughts, seed))
     if paper is not None:
         return _adapted(name, paper, _paper_rows(paper, folder, paper.split if split == "train" else split))
     if Path(source).exists():
@@ -139,11 +141,15 @@ def _super_clevr(file: Path, split: str) -> Found:
     return ((row, file.parent) for row in super_clevr_training(questions))
 
 
-def _local(path: Path, split: str) -> Found:
+def rows_file(path: Path) -> Path | None:
+    """The file of rows that a path is or, a folder, holds; None for a folder that `datasets` reads."""
     if path.is_file():
-        file: Path | None = path
-    else:
-        file = next((path / name for name in _FILES if (path / name).is_file()), None)
+        return path
+    return next((path / name for name in _FILES if (path / name).is_file()), None)
+
+
+def _local(path: Path, split: str) -> Found:
+    file = rows_file(path)
     if file is not None:
         return ((row, file.parent) for row in _lines(file))
     return ((row, path) for row in _table(path, split))

@@ -11,7 +11,8 @@ from avar_eval.errors import UsageError
 class AvarGRPOConfig(GRPOConfig):  # type: ignore[misc] # TRL is untyped here
     """TRL's GRPOConfig with the weights of Eq. 8, and the defaults of Eq. 10: mean over each sequence, then the group.
 
-    Of TRL's defaults it changes loss_type to "grpo"; beta 0, 8 generations and clipping at 0.2 are TRL's own.
+    Of TRL's defaults it changes loss_type to "grpo" and turns vllm_importance_sampling_correction off; beta 0, 8
+    generations and clipping at 0.2 are TRL's own.
     """
 
     visual_weight: float = field(default=0.3, metadata={"help": "lambda_v, the weight of r_visual (Eq. 8)."})
@@ -24,6 +25,13 @@ class AvarGRPOConfig(GRPOConfig):  # type: ignore[misc] # TRL is untyped here
     )
     loss_type: str = field(
         default="grpo", metadata={"help": "TRL's loss types; `grpo` is the per-sequence mean of Eq. 10."}
+    )
+    vllm_importance_sampling_correction: bool = field(
+        default=False,
+        metadata={
+            "help": "Multiply a response's loss by how much likelier the trainer finds it than vLLM: no factor of Eq. 10. "
+            "In TRL's default mode, sequence_mask, long responses teach nothing; in token_truncate they do."
+        },
     )
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from avar_eval.errors import UsageError
 from avar_eval.recipes.attention_terms import AttentionTrainingError, prepared_markup
 from avar_eval.recipes.grpo.config import AvarGRPOConfig
 from avar_eval.recipes.grpo.rewards import format_reward, judge
+from avar_eval.recipes.grpo.sampling import COLLAPSED, response_weights, weight_quantiles
 from avar_eval.recipes.resume import ResumableTrainer
 from avar_eval.recipes.sharding import gather_head, refuse_uneven_images
 
@@ -47,6 +48,9 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
     policy is then the one that is trained on, and needs the rewards. So it does where dropout is active: TRL's pass
     then is not the model that has answered.
 
+    With vLLM the loss is Eq. 10's, without the weights of TRL's `vllm_importance_sampling_correction`; where that is
+    turned on, quantiles of the weights are logged as `sampling/response_weight/p05`, `p50` and `p95`.
+
     Logged beside TRL's `rewards/NAME/mean` and `/std` (before their weights): `reward_share/NAME`, the part of the
     total; `answers/truncated` and `answers/unparsed`; `visual_ratio`, Eq. 7 of all responses, right or wrong (without
     those that mask_truncated_completions hides from TRL's pass).
@@ -72,6 +76,7 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         self.reward_func_names = list(self._used)
         self._warned = False
         self._rollouts: list[Rollout] = []  # of the step whose rewards are computed
+        self._warned_of_weights = False
         self._looked: list[Tensor] | None = None  # Eq. 7 of TRL's own pass, while it makes a batch
         if args.visual_weight:
             self._own_adapters = _adapters(self.model) if is_peft_model(self.model) else None
@@ -166,9 +171,31 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         refuse_uneven_images(self, [bool(_images(row)) for row in inputs], shuffled=True)
         self._looked = []
         try:
-            return super()._generate_and_score_completions(inputs)
+            batch = super()._generate_and_score_completions(inputs)
         finally:
             self._looked = None
+        if "importance_sampling_ratio" in batch:
+            self._log_response_weights(batch["importance_sampling_ratio"], batch["completion_mask"])
+        return batch
+
+    def _log_response_weights(self, ratio: Tensor, mask: Tensor) -> None:
+        """Quantiles, over all processes, of what TRL's correction for vLLM multiplies responses by; warn, once, where
+        half of them are hardly learnt from."""
+        quantiles = weight_quantiles(self.accelerator.gather(response_weights(ratio, mask)))
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in quantiles.items():
+            metrics[f"sampling/response_weight/{name}"].append(value)
+        median = quantiles.get("p50", 1.0)
+        if median >= COLLAPSED or self._warned_of_weights:
+            return
+        self._warned_of_weights = True
+        warnings.warn(
+            f"half of the responses are multiplied by less than {median:.2g} in the loss: "
+            f"vllm_importance_sampling_mode {self.vllm_importance_sampling_mode} punishes long responses for the "
+            "difference between vLLM's and the trainer's log-probabilities. Set vllm_importance_sampling_correction to "
+            "false (Eq. 10), or the mode to token_truncate",
+            stacklevel=2,
+        )
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any

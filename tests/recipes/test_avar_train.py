@@ -47,7 +47,7 @@ def test_the_paper_s_recipes_have_its_table_6() -> None:
     assert (grpo.max_completion_length, grpo.num_train_epochs, grpo.learning_rate) == (30000, 4, 1e-6)
     assert (grpo.warmup_steps, grpo.weight_decay, grpo.temperature) == (0.03, 0.01, 0.8)
     assert (grpo.visual_weight, grpo.format_weight) == (0.3, 0.1)
-    assert grpo.per_device_train_batch_size * grpo.gradient_accumulation_steps * 16 == 256
+    assert grpo.per_device_train_batch_size * grpo.gradient_accumulation_steps * 16 == 256 * 8
 
 
 def written(folder: Path, **changes: Any) -> str:
@@ -238,7 +238,7 @@ def test_a_plan_names_what_is_published() -> None:
     shown = plan(read_recipe("avar_grpo_qwen2_5_vl_7b", ["--train_data", "geo3k,r1_sharevl,ai2d"]))
     assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
     assert "vLLM takes 50% of it" in shown
-    assert "16 GPU x 1 x 16 accumulated = 256 responses (32 prompts) a step" in shown
+    assert "16 GPU x 1 x 128 accumulated = 2048 responses a step: 256 prompts x 8 rollouts" in shown
     assert "1 CPU x 8 x 1 accumulated = 8 sequences a step" in plan(read_recipe("tiny_agto_sft"))
 
 
