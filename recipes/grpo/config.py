@@ -29,7 +29,7 @@ class AvarGRPOConfig(GRPOConfig):  # type: ignore[misc] # TRL is untyped here
     vllm_importance_sampling_correction: bool = field(
         default=False,
         metadata={
-            "help": "Multiply a response's loss by how much likelier the trainer finds it than vLLM: no factor of Eq. 10. "
+            "help": "Multiply a response's loss by how much likelier the trainer finds it than vLLM; Eq. 10 does not. "
             "In TRL's default mode, sequence_mask, long responses teach nothing; in token_truncate they do."
         },
     )

@@ -1,4 +1,4 @@
-"""What vLLM's other log-probabilities do to the loss: nothing by Eq. 10, as the recipes have it; TRL's default weighs."""
+"""What vLLM's other log-probabilities do to the loss: in the recipes nothing, by Eq. 10; in TRL's default a lot."""
 
 import warnings
 from pathlib import Path
