@@ -20,12 +20,12 @@ from avar_eval.errors import UsageError
 from avar_eval.names import listed_names, run_name, unknown_name
 from avar_eval.records.book import RECORDS_NAME, stream_records
 from avar_eval.records.record import Record
-from avar_eval.report import results_table
-from avar_eval.results import RESULTS_NAME, Metric, read_asked, read_results
-from avar_eval.results import Results as ResultsFile
+from avar_eval.results.run_table import results_table
+from avar_eval.results.schema import RESULTS_NAME, Metric, read_asked, read_results
+from avar_eval.results.schema import Results as ResultsFile
+from avar_eval.results.stored import run_responses
 from avar_eval.run.evaluate import RunConfig
 from avar_eval.run.evaluate import evaluate as run
-from avar_eval.score.records import run_responses
 from avar_eval.terminal import inert
 
 if TYPE_CHECKING:

@@ -208,7 +208,7 @@ def evaluate(
     if as_json:
         say(results.to_json(), end="")
         return
-    from avar_eval.report import print_results
+    from avar_eval.results.run_table import print_results
 
     print_results(results, output)
 
@@ -248,8 +248,8 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the registered models, or show one."""
+    from avar_eval.listings import print_model, print_models
     from avar_eval.models.registry import get_model, registry
-    from avar_eval.report import print_model, print_models
 
     if name is None:
         print_models(list(registry().values()), as_json)
@@ -264,7 +264,7 @@ def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the tasks and groups of tasks."""
-    from avar_eval.report import print_tasks
+    from avar_eval.listings import print_tasks
     from avar_eval.tasks.catalog import catalog
     from avar_eval.tasks.groups import groups
     from avar_eval.tasks.lmms_eval_names import lmms_eval_files

@@ -1,10 +1,12 @@
-"""Names that a user typed, and what they may have meant."""
+"""Names: those that a user typed and what they may have meant, and the first few of many."""
 
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
 from avar_eval.errors import UsageError
+
+_SHOWN = 5
 
 
 def listed_names(text: str) -> list[str]:
@@ -25,3 +27,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "", lis
     listed = f"`{listed_by}` lists those that are known" if listed_by else f"known: {', '.join(names)}"
     offer = f"did you mean {' or '.join(near)}?" if near else listed
     return UsageError(" ".join(part for part in (f"unknown {kind} {name!r}: {offer}", hint) if part))
+
+
+def first_few(ids: Iterable[str]) -> str:
+    """The first few of some ids, and how many more there are."""
+    known = list(ids)
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return ", ".join(map(repr, known[:_SHOWN])) + more

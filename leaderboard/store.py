@@ -21,6 +21,7 @@ from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.leaderboard.results import Results, ResultsFileError, read_results
 from avar_eval.leaderboard.row import Row, rows_of
+from avar_eval.terminal import note
 
 LOCK_TIMEOUT = 60.0
 """Seconds to wait for another process that is writing the index."""
@@ -191,6 +192,19 @@ class Store:
         return StoreError(
             f"cannot {action} the leaderboard store {self.path}: {reason}; make room or give permission there, or "
             "choose another folder (AVAR_LEADERBOARD, --store), then `avar-leaderboard add RESULTS.json`"
+        )
+
+
+def publish(results_path: Path) -> None:
+    """Add the run to the leaderboard. The run is complete without: whatever keeps it out is a warning."""
+    try:
+        Store(default_store()).add(results_path)
+    except AvarError as error:
+        note(f"warning: the run is not in the leaderboard: {error}")
+    except Exception as error:  # a finished run must not fail for whatever lies in another folder
+        note(
+            f"warning: the run is not in the leaderboard ({type(error).__name__}: {error}); it is whole, add it with "
+            f"`avar-leaderboard add {results_path}` when that is mended"
         )
 
 

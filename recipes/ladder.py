@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from avar_eval.atomic import write_atomically
 from avar_eval.recipes.recipe import read_recipe
-from avar_eval.results import Results
+from avar_eval.results.schema import Results
 from avar_eval.run.evaluate import RunConfig, evaluate
 from avar_eval.terminal import UNREADABLE, exponential
 

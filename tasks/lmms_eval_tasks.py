@@ -19,7 +19,7 @@ from lmms_eval.filters.transformation import StripThinkingFilter
 from lmms_eval.utils import load_yaml_config
 from tenacity import RetryError
 
-from avar_eval.stats import Estimate, clustered_proportion, mean
+from avar_eval.statistics import Estimate, clustered_proportion, mean
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.files import DataError
 from avar_eval.tasks.folders import TaskFolderError

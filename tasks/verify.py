@@ -17,9 +17,9 @@ from typing import Any
 
 from avar_eval.answers import Judgement
 from avar_eval.errors import AvarError
-from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, hooks_of
 from avar_eval.tasks.files import DataError, Row, read_rows
+from avar_eval.tasks.shares import share_values
 from avar_eval.terminal import say
 
 

@@ -19,8 +19,8 @@ MODEL = "avar-tiny"
 _SERVER = """
 import gc, importlib, json, os, resource, sys
 import avar_eval.recipes.cli
-import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.models.lmms_wrapper
-import avar_eval.report, avar_eval.run.evaluate
+import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.models.lmms_wrapper, avar_eval.run.evaluate
+import avar_eval.results.run_table, avar_eval.results.tables
 import lmms_eval.evaluator, lmms_eval.tasks, avar_eval.tasks.rows
 import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, transformers.models.qwen2_5_vl.processing_qwen2_5_vl
 

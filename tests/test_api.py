@@ -19,7 +19,7 @@ import avar_eval as package
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JudgeModel
 from avar_eval.records.book import RecordBookError
-from avar_eval.results import ResultsError
+from avar_eval.results.schema import ResultsError
 from avar_eval.run.evaluate import RunConfig
 
 ASKED: dict[str, Any] = {"limit": 4, "max_new_tokens": 24}

@@ -39,7 +39,7 @@ from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
 from avar_eval.records.book import of_rank
 from avar_eval.records.record import AttentionSummary, QueryAttention
-from avar_eval.stats import Estimate, mean
+from avar_eval.statistics import Estimate, mean
 from avar_eval.user_files import open_file, parse_json
 
 ATTENTION_NAME = "attention.jsonl"

@@ -14,8 +14,8 @@ from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.results import read_results
 from avar_eval.leaderboard.row import Row, rows_of
 from avar_eval.leaderboard.store import Store, default_store
-from avar_eval.results import RESULTS_NAME
-from avar_eval.stats import Correlation, pearson
+from avar_eval.results.schema import RESULTS_NAME
+from avar_eval.statistics import Correlation, pearson
 from avar_eval.tasks.groups import Group, group_mean, groups
 
 PAPER_TASKS: Final = ("mathvista", "mathvision", "mathverse_vo")

@@ -14,8 +14,8 @@ from avar_eval.attention.steering import Steering
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.records.book import RECORDS_NAME, RecordBookError, stream_records
 from avar_eval.records.record import QueryAttention, Record
-from avar_eval.results import Metric, Results, read_asked, read_results
-from avar_eval.stats import mean
+from avar_eval.results.schema import Metric, Results, read_asked, read_results
+from avar_eval.statistics import mean
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
 PARTS = 20

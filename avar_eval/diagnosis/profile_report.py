@@ -10,7 +10,7 @@ from rich.text import Text
 from avar_eval.attention.bands import vas_band
 from avar_eval.console import wide_console
 from avar_eval.diagnosis.profile import Profile
-from avar_eval.report import number
+from avar_eval.results.run_table import number
 
 
 def profile_to_json(profile: Profile) -> str:

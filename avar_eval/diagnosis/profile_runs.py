@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from avar_eval.errors import UsageError
 from avar_eval.look.style import SERIES
 from avar_eval.ranks import launched
-from avar_eval.results import RESULTS_NAME, read_results
+from avar_eval.results.schema import RESULTS_NAME, read_results
 
 if TYPE_CHECKING:
     from avar_eval.diagnosis.profile import MeasuredRun

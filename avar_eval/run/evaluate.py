@@ -17,14 +17,15 @@ from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.keys import masked
-from avar_eval.metrics import Benchmark
+from avar_eval.leaderboard.store import publish
 from avar_eval.models.checkpoint import check_model_name
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.registry import BackendName, choose_backend, find_model
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import as_if_alone, join
-from avar_eval.results import (
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import (
     Asked,
     Headline,
     Metric,
@@ -35,12 +36,11 @@ from avar_eval.results import (
     left_out_rows,
     note_other_run,
     prompt_sha256,
-    publish,
     run_id,
     task_result,
     write_asked,
 )
-from avar_eval.stats import clustered_proportion
+from avar_eval.statistics import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, task_config
 from avar_eval.tasks.prompts import Style
 

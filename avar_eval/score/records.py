@@ -1,53 +1,33 @@
 """A finished run's responses, judged again by the rules of today: `avar-eval score RUN_DIR`."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import filelock
 
-from avar_eval.answers import FinishReason, Judgement
+from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
-from avar_eval.metrics import Benchmark
-from avar_eval.outcomes import JudgeOutcome, Outcome
+from avar_eval.leaderboard.store import publish
+from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
-from avar_eval.results import (
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import (
     ATTENTION_METRICS,
     Results,
     group_results,
-    publish,
-    read_asked,
     read_results,
     run_id,
     task_result,
 )
+from avar_eval.results.stored import StoredResponse, read_stored, record_lines, run_responses
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
 from avar_eval.terminal import note
-from avar_eval.user_files import open_file, parse_json
-
-
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
-    """What of a line of records.jsonl judging needs; judgement and judge (a judge model's) as they stand there."""
-
-    key: str
-    task: str
-    row_id: str
-    sample: int
-    response: str
-    finish_reason: FinishReason
-    judgement: Mapping[str, Any] | None
-    judge: Mapping[str, Any] | None
-
-    def outcome(self, judgement: Judgement, judge: JudgeOutcome | None) -> Outcome:
-        """The judgements alone."""
-        return Outcome.of(self.row_id, self.sample, judgement, self.finish_reason, judge)
 
 
 def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = None) -> Results:
@@ -101,67 +81,6 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
     return rescored
 
 
-def read_stored(path: Path) -> dict[str, StoredResponse]:
-    """The responses of a record book by key, the newest line of each. Raises RecordBookError."""
-    stored = {}
-    for number, line in _lines(path):
-        try:
-            record = parse_json(line)
-            response = StoredResponse(
-                key=record["key"],
-                task=record["task"],
-                row_id=record["row_id"],
-                sample=record["sample"],
-                response=record["response"],
-                finish_reason=record["finish_reason"],
-                judgement=record.get("judgement"),
-                judge=record.get("judge"),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordBookError(
-                f"{path}, line {number} is not a record; nothing was changed: delete that line, "
-                "then run the evaluation again"
-            ) from error
-        stored[response.key] = response
-    return stored
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with open_file(path) as file:
-            yield from enumerate(file, start=1)
-    except OSError as error:
-        raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
-
-
-class HasTask(Protocol):
-    """Any form of a record that names its task."""
-
-    @property
-    def task(self) -> str: ...
-
-
-OfTask = TypeVar("OfTask", bound=HasTask)
-
-
-def run_responses(folder: Path, tasks: Iterable[str], stored: Mapping[str, OfTask]) -> dict[str, list[OfTask]]:
-    """The responses of each task of the run, of those in its record book. Raises ResultsError, RecordBookError."""
-    asked = read_asked(folder, tasks)
-    missing = [key for of in asked.values() for key in of.keys if key not in stored]
-    if missing:
-        raise RecordBookError(
-            f"{folder / RECORDS_NAME} lacks {len(missing)} of the run's records: run the evaluation again, it asks "
-            "only for those"
-        )
-    for task, of in asked.items():
-        if other := next((key for key in of.keys if stored[key].task != task), None):
-            raise RecordBookError(
-                f"{folder / RECORDS_NAME}: the record {other} is of the task {stored[other].task!r}, and the run asked "
-                f"it for {task}: delete that line, and run the evaluation again"
-            )
-    return {task: [stored[key] for key in of.keys] for task, of in asked.items()}
-
-
 def _judged(benchmark: Benchmark, responses: Sequence[StoredResponse]) -> dict[str, Judgement]:
     """The judgement of each response, by key."""
     unknown = {one.row_id for one in responses} - benchmark.rows.keys()
@@ -211,7 +130,7 @@ def _rewrite(
 
     def lines() -> Iterator[str]:
         nonlocal changed
-        for _, line in _lines(path):
+        for _, line in record_lines(path):
             record = json.loads(line)
             new = _judgement_fields(record, judgements, outcomes, model)
             if all(record.get(name) == value for name, value in new.items()):

@@ -5,15 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.judge.model import JudgeModel
-from avar_eval.metrics import Benchmark
+from avar_eval.names import first_few
 from avar_eval.outcomes import MISSING, JudgeOutcome, Outcome
-from avar_eval.results import LeftOut, TaskResult, task_result
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import LeftOut, TaskResult, task_result
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.files import rows_by_id
@@ -22,8 +23,6 @@ from avar_eval.user_files import open_file
 
 UNNAMED: Final = "responses"
 """The model of lines that name none."""
-
-_SHOWN: Final = 5
 
 
 class ResponsesError(AvarError):
@@ -42,8 +41,7 @@ class GivenResponse:
     finish_reason: FinishReason | None
 
 
-@dataclass(frozen=True)
-class ScoredModel:
+class ScoredModel(NamedTuple):
     """One model's numbers; left_out of the result are the rows without a response."""
 
     model: str
@@ -189,7 +187,7 @@ def _check(path: Path, entry: TaskEntry, given: Sequence[GivenResponse], rows: M
     unknown = [one.id for one in given if one.id not in rows]
     if unknown:
         raise ResponsesError(
-            f"{path}: {len(unknown)} of {len(given)} ids are no row of {entry.name}: {some(unknown)}; "
+            f"{path}: {len(unknown)} of {len(given)} ids are no row of {entry.name}: {first_few(unknown)}; "
             f"its rows' ids look like {next(iter(rows))!r}"
         )
     lines: dict[tuple[str, str], int] = {}
@@ -199,13 +197,6 @@ def _check(path: Path, entry: TaskEntry, given: Sequence[GivenResponse], rows: M
             raise ResponsesError(
                 f"{path}, lines {first} and {number} both answer row {one.id!r} as {one.model!r}: leave one of them"
             )
-
-
-def some(ids: Iterable[str]) -> str:
-    """The first few of some ids, and how many more there are."""
-    known = list(ids)
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return ", ".join(map(repr, known[:_SHOWN])) + more
 
 
 def scores_to_json(scored: Iterable[ScoredModel]) -> Iterator[str]:

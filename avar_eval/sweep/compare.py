@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.steering import Steering
 from avar_eval.records.record import Record
-from avar_eval.results import Metric, TaskResult
-from avar_eval.stats import holm, mcnemar, paired_difference, paired_permutation
+from avar_eval.results.schema import Metric, TaskResult
+from avar_eval.statistics import holm, mcnemar, paired_difference, paired_permutation
 
 SWEEP_NAME = "sweep.json"
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from avar_eval.look.score_axis import score_axis
 from avar_eval.look.style import FAINT, INK, SERIES, SERIES_MARKERS, drawing, save
-from avar_eval.results import Metric
+from avar_eval.results.schema import Metric
 from avar_eval.sweep.compare import Comparison, Sweep
 
 REDUNDANCY_ZONE = (0.0, 0.40)

@@ -6,10 +6,10 @@ from rich import box
 from rich.table import Table
 
 from avar_eval.console import InertConsole
-from avar_eval.report import number, percent
-from avar_eval.results import Metric
+from avar_eval.results.run_table import number, percent
+from avar_eval.results.schema import Metric
+from avar_eval.results.tables import p_value
 from avar_eval.sweep.compare import Comparison, Sweep
-from avar_eval.tables import p_value
 
 
 def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:

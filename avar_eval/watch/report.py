@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from avar_eval.console import wide_console
-from avar_eval.report import number, percent
+from avar_eval.results.run_table import number, percent
 from avar_eval.terminal import say
 from avar_eval.watch.complete import BEST_NAME
 from avar_eval.watch.scoring import Scoring, scored_steps

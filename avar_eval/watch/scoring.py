@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.leaderboard.store import publish
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.registry import BackendName, find_model
-from avar_eval.results import RESULTS_NAME, Results, publish, read_results
+from avar_eval.results.schema import RESULTS_NAME, Results, read_results
 from avar_eval.run.evaluate import RunConfig, TrainingStep, evaluate, kernel_options
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.prompts import Style

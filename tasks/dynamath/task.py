@@ -16,10 +16,10 @@ from avar_eval.answers.markup import restored
 from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.answers.visible import visible_text
-from avar_eval.shares import Parts, Units, by_category
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import Parts, Units, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]

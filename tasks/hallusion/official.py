@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from avar_eval.shares import MeanOf, Parts, Units
+from avar_eval.tasks.shares import MeanOf, Parts, Units
 
 _MARKS: Final = ';/[]"{}()=+\\_-><@`,?!'
 _NUMBER_WITH_COMMA: Final = re.compile(r"\d,\d")

@@ -8,9 +8,9 @@ from typing import Any, Final
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
-from avar_eval.shares import Parts
 from avar_eval.tasks.hallusion.official import answer_right, is_without_picture, scores
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import Parts
 from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]

@@ -9,10 +9,10 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
-from avar_eval.shares import Parts, by_category
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.mathverse.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]

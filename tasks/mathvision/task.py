@@ -8,9 +8,9 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.workers import WorkLimitError
-from avar_eval.shares import Parts, by_category
 from avar_eval.tasks.mathvision.official import official_correct
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]

@@ -11,9 +11,9 @@ from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
 from avar_eval.answers.extract import is_short_reply
 from avar_eval.answers.options import LETTERS, named_option
 from avar_eval.answers.quantity import stated_quantity
-from avar_eval.shares import Parts, by_category
 from avar_eval.tasks.mathvista.official import official_verdict
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]

@@ -10,10 +10,10 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity
-from avar_eval.shares import Parts, Units, by_category
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
 from avar_eval.tasks.mmmu.official import choice_right, open_right
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import Parts, Units, by_category
 
 DISCIPLINES: Final = {
     subject: discipline

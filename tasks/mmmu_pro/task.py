@@ -9,7 +9,6 @@ from typing import Any, Final
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement
-from avar_eval.shares import Parts
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
 from avar_eval.tasks.mmmu.task import (
     cluster,
@@ -22,6 +21,7 @@ from avar_eval.tasks.mmmu.task import (
 )
 from avar_eval.tasks.mmmu_pro.official import choice_right
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import Parts
 
 __all__ = [
     "cluster",

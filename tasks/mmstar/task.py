@@ -9,9 +9,9 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
-from avar_eval.shares import MeanOf, Parts, Units, by_category
 from avar_eval.tasks.mmstar.official import choice_right
 from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.shares import MeanOf, Parts, Units, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
 Row = Mapping[str, Any]

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from avar_eval.shares import Parts, Units
 from avar_eval.tasks.shapes.dataset import Split
 from avar_eval.tasks.shapes.scene import blank_image
 from avar_eval.tasks.shapes.task import doc_to_text, doc_to_visual, judge
 from avar_eval.tasks.shapes_prior.dataset import rows
+from avar_eval.tasks.shares import Parts, Units
 
 __all__ = ["doc_to_text", "doc_to_visual", "judge", "load_blind_split", "load_split", "parts"]
 

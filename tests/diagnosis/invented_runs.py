@@ -8,9 +8,9 @@ import torch
 
 from avar_eval.attention.record import AttentionRecord, append_lines
 from avar_eval.attention.roles import Role
-from avar_eval.metrics import Benchmark
 from avar_eval.records.record import JudgementRecord, Record
-from avar_eval.results import Asked, Results, attention_metrics, left_out_rows, task_result, write_asked
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import Asked, Results, attention_metrics, left_out_rows, task_result, write_asked
 from avar_eval.tasks.catalog import catalog
 
 SYSTEM, IMAGE, USER = 11, 64, 20

@@ -15,7 +15,7 @@ from avar_eval.errors import AvarError
 from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.store import Store, default_store
 from avar_eval.models.registry import registry
-from avar_eval.stats import pearson
+from avar_eval.statistics import pearson
 
 
 def test_pearson_is_numpys_with_fishers_interval() -> None:

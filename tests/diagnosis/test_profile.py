@@ -16,7 +16,7 @@ from avar_eval.diagnosis.profile import PARTS, MeasuredRun, ProfileError, in_par
 from avar_eval.diagnosis.profile_figure import draw_profile
 from avar_eval.errors import AvarError
 from avar_eval.records.book import RecordBookError, read_records
-from avar_eval.results import read_results
+from avar_eval.results.schema import read_results
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,7 @@ import pytest
 
 from avar_eval.leaderboard.results import ResultsFileError
 from avar_eval.leaderboard.row import Row
-from avar_eval.leaderboard.store import Store, StoreError, default_store
-from avar_eval.results import publish
+from avar_eval.leaderboard.store import Store, StoreError, default_store, publish
 
 WriteRun = Callable[..., Path]
 OTHER_RUN = "ffee00112233aabb"
@@ -83,7 +82,7 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
 
 
 def test_what_avar_eval_writes_is_what_the_store_reads(store: Store, tmp_path: Path, run: dict[str, Any]) -> None:
-    from avar_eval.results import Results
+    from avar_eval.results.schema import Results
 
     written = Results(run_id=run["run_id"], tasks=run["tasks"], protocol=run["protocol"]).write(tmp_path)
     store.add(written)

@@ -12,10 +12,10 @@ from runs import MODEL, Finished, records_of
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
-from avar_eval.metrics import Benchmark
 from avar_eval.records.record import JudgementRecord, Record
-from avar_eval.results import Metric, TaskResult, attention_metrics, left_out_rows, task_result
-from avar_eval.stats import mcnemar
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import Metric, TaskResult, attention_metrics, left_out_rows, task_result
+from avar_eval.statistics import mcnemar
 from avar_eval.sweep.compare import Sweep, adjusted, compare
 from avar_eval.sweep.figure import draw_sweep
 from avar_eval.sweep.grid import steering_grid

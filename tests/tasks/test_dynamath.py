@@ -7,10 +7,10 @@ import pytest
 from golden_files import check_golden
 from PIL import Image
 
-from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.dynamath.task import VARIANTS, cluster, doc_to_text, doc_to_visual, judge, parts
 from avar_eval.tasks.prompts import STYLES
+from avar_eval.tasks.shares import share_values
 
 
 def row(**fields: Any) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from invented_rows import ROWS, drawn, hallusion_row
 
-from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.hallusion.official import yes_or_no
 from avar_eval.tasks.hallusion.task import cluster, doc_to_target, doc_to_visual, judge, needed_pictures, parts
+from avar_eval.tasks.shares import share_values
 
 
 @pytest.fixture(scope="module")

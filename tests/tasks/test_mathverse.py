@@ -7,10 +7,10 @@ from golden_files import check_golden
 from PIL import Image
 
 from avar_eval.answers import judge_answer
-from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog, find_tasks
 from avar_eval.tasks.mathverse.task import doc_to_text, doc_to_visual, judge, needed_pictures, parts
 from avar_eval.tasks.prompts import STYLES
+from avar_eval.tasks.shares import share_values
 
 REMARK = "Sorry, the picture does not show enough of it to tell."
 

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from avar_eval.answers.workers import WORKERS, WorkLimitError
-from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import read_rows
 from avar_eval.tasks.mathvision.hub import with_pictures
 from avar_eval.tasks.mathvision.official import is_equal, official_answer, official_correct
 from avar_eval.tasks.mathvision.task import doc_to_target, doc_to_text, doc_to_visual, judge, parts
 from avar_eval.tasks.prompts import STYLES
+from avar_eval.tasks.shares import share_values
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "mathvision.json"
 LETTERS = ["A", "B", "C", "D", "E"]

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from avar_eval.shares import share_values
 from avar_eval.tasks.mathvista.official import edit_distance, official_verdict
 from avar_eval.tasks.mathvista.task import doc_to_target, doc_to_text, doc_to_visual, judge, parts
 from avar_eval.tasks.prompts import STYLES, THINKING
+from avar_eval.tasks.shares import share_values
 
 HINTS = {
     "choice": "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",

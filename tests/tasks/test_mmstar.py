@@ -4,9 +4,9 @@ import pytest
 from invented_rows import mmstar_row
 from PIL import Image
 
-from avar_eval.shares import share_values
 from avar_eval.tasks.mmstar.official import choice_right
 from avar_eval.tasks.mmstar.task import CATEGORIES, choices_of, doc_to_visual, judge, parts
+from avar_eval.tasks.shares import share_values
 
 QUESTION = "Which leaf?\nOptions: A: The left one., B: The right, red one, C: Both, or none, D: nan"
 LINES = "Which leaf?\nChoices:\n(A) left\n(B) right"

@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from avar_eval.shares import share_values
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.shapes.dataset import rows as shapes_rows
 from avar_eval.tasks.shapes_prior.dataset import PRIOR, PriorRow, prior_accuracy, rows
 from avar_eval.tasks.shapes_prior.questions import KINDS
 from avar_eval.tasks.shapes_prior.task import judge, load_blind_split, parts
+from avar_eval.tasks.shares import share_values
 
 TEST_ROWS = list(rows("test"))
 TRAIN_ROWS = list(rows("train", 2_000))

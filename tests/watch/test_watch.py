@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText
 from avar_eval.errors import UsageError
 from avar_eval.leaderboard.store import Store
 from avar_eval.models.checkpoint import resolve_checkpoint
-from avar_eval.results import Headline, Metric, Results, TaskResult
+from avar_eval.results.schema import Headline, Metric, Results, TaskResult
 from avar_eval.watch import scoring as watched
 from avar_eval.watch.complete import complete_checkpoints, mark_complete
 from avar_eval.watch.scoring import WatchError, link_best, score_of, scoring

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ValidationError
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.bands import Band, vas_band
 from avar_eval.errors import AvarError
-from avar_eval.metrics import Benchmark, benchmark_metrics, response_metrics
 from avar_eval.outcomes import Outcome, Verdict
 from avar_eval.records.record import AttentionSummary, Record
-from avar_eval.stats import Estimate, mean
+from avar_eval.results.metrics import Benchmark, benchmark_metrics, response_metrics
+from avar_eval.statistics import Estimate, mean
 from avar_eval.tasks.groups import Group, group_mean, groups
 from avar_eval.terminal import note
 from avar_eval.user_files import parse_json, read_text
@@ -299,18 +299,3 @@ def read_asked(folder: Path, tasks: Iterable[str]) -> dict[str, Asked]:
             f"{path}, which says what the run asked, cannot be read ({type(error).__name__}): run the evaluation "
             "again, it asks nothing twice"
         ) from error
-
-
-def publish(results_path: Path) -> None:
-    """Add the run to the leaderboard. The run is complete without: whatever keeps it out is a warning."""
-    from avar_eval.leaderboard.store import Store, default_store
-
-    try:
-        Store(default_store()).add(results_path)
-    except AvarError as error:
-        note(f"warning: the run is not in the leaderboard: {error}")
-    except Exception as error:  # a finished run must not fail for whatever lies in another folder
-        note(
-            f"warning: the run is not in the leaderboard ({type(error).__name__}: {error}); it is whole, add it with "
-            f"`avar-leaderboard add {results_path}` when that is mended"
-        )

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from invented_rows import mmmu_row
 
-from avar_eval.compare import Comparison, compare
-from avar_eval.metrics import Benchmark
 from avar_eval.records.record import JudgementRecord, Record
-from avar_eval.results import (
+from avar_eval.results.compare import Comparison, compare
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import (
     Asked,
     Results,
     attention_metrics,

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
-from avar_eval import stats
-from avar_eval.stats import Estimate, clustered_proportion, clustered_standard_error, mean
+from avar_eval import statistics
+from avar_eval.statistics import Estimate, clustered_proportion, clustered_standard_error, mean
 
 moderate = st.floats(-1e6, 1e6, allow_nan=False)
 counts = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -98,7 +98,7 @@ def test_mean_agrees_with_scipys_percentile_bootstrap() -> None:
 def test_mean_draws_in_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [float(i % 7) for i in range(50)]
     whole = mean(values)
-    monkeypatch.setattr(stats, "BOOTSTRAP_BLOCK", 50 * 333)
+    monkeypatch.setattr(statistics, "BOOTSTRAP_BLOCK", 50 * 333)
     blocked = mean(values)
     assert blocked.ci95 == pytest.approx(whole.ci95, abs=0.05)
     assert blocked.value == whole.value
@@ -179,5 +179,5 @@ def test_an_estimate_is_what_results_json_holds() -> None:
 
 
 def test_importing_stats_loads_neither_scipy_nor_torch() -> None:
-    code = "import sys, avar_eval.stats; print(sorted({'scipy', 'torch'} & set(sys.modules)))"
+    code = "import sys, avar_eval.statistics; print(sorted({'scipy', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

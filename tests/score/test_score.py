@@ -16,13 +16,13 @@ from scipy.stats import binomtest, ttest_rel
 from typer.testing import CliRunner
 
 from avar_eval.cli import app
-from avar_eval.compare import CompareError, compare
 from avar_eval.errors import AvarError
 from avar_eval.judge.model import JudgeModel
-from avar_eval.metrics import Benchmark
 from avar_eval.records.book import RecordBookError
 from avar_eval.records.record import JudgementRecord, Record
-from avar_eval.results import (
+from avar_eval.results.compare import CompareError, compare
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import (
     Asked,
     Results,
     ResultsError,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test, ttest_rel
 
-from avar_eval.stats import Estimate, holm, mcnemar, paired_difference, paired_permutation
+from avar_eval.statistics import Estimate, holm, mcnemar, paired_difference, paired_permutation
 
 pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
 

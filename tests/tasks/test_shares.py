@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
-from avar_eval.shares import MeanOf, Parts, Shares, Units, by_category, share_values
-from avar_eval.stats import JACKKNIFE_GROUPS, Estimate, deal_to_groups
+from avar_eval.statistics import JACKKNIFE_GROUPS, Estimate, deal_to_groups
+from avar_eval.tasks.shares import MeanOf, Parts, Shares, Units, by_category, share_values
 
 Row = tuple[str, str, str]
 """question, figure (the cluster), category"""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from avar_eval.errors import AvarError
+from avar_eval.names import first_few
 from avar_eval.records.book import RECORDS_NAME
-from avar_eval.results import read_asked, read_results
-from avar_eval.score.records import StoredResponse, read_stored, run_responses
-from avar_eval.score.responses import some
-from avar_eval.stats import Estimate, holm, mcnemar, paired_difference, paired_permutation
+from avar_eval.results.schema import read_asked, read_results
+from avar_eval.results.stored import StoredResponse, read_stored, run_responses
+from avar_eval.statistics import Estimate, holm, mcnemar, paired_difference, paired_permutation
 from avar_eval.tasks.catalog import catalog, hooks_of
 from avar_eval.terminal import note
 
@@ -119,7 +119,7 @@ def _check_rows(task: str, a: _Run, b: _Run) -> None:
     only_a = [row for row in a.rows[task] if row not in b.rows[task]]
     only_b = [row for row in b.rows[task] if row not in a.rows[task]]
     if only_a or only_b:
-        differing = [f"only {run.folder} has {some(rows)}" for run, rows in ((a, only_a), (b, only_b)) if rows]
+        differing = [f"only {run.folder} has {first_few(rows)}" for run, rows in ((a, only_a), (b, only_b)) if rows]
         raise CompareError(
             f"the runs did not answer the same rows of {task}: {'; '.join(differing)}; run both with the same --limit "
             "and data"

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from avar_eval.compare import Comparison
 from avar_eval.console import wide_console
+from avar_eval.names import first_few
 from avar_eval.outcomes import Verdict
-from avar_eval.results import Metric, TaskResult
-from avar_eval.score.responses import ScoredModel, some
+from avar_eval.results.compare import Comparison
+from avar_eval.results.schema import Metric, TaskResult
 
 VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 UNKNOWN = "–"
@@ -34,26 +34,25 @@ def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
         _print_finer(console, name, task)
 
 
-def print_scores(task: str, scored: Iterable[ScoredModel], output: Path | None) -> None:
+def print_scores(task: str, scored: Iterable[tuple[str, TaskResult]], output: Path | None) -> None:
     """A table a model: accuracy and the benchmark's own metrics under each verdict, and what was not scored."""
     console = wide_console()
-    for one in scored:
-        metrics = one.result.metrics
-        table = _table("metric", *_headings([one.result]))
-        table.title = f"{one.model}, {task}: {metrics['truncated'].n} responses"
+    for model, result in scored:
+        metrics = result.metrics
+        table = _table("metric", *_headings([result]))
+        table.title = f"{model}, {task}: {metrics['truncated'].n} responses"
         table.title_justify = "left"
-        for row in [_accuracy_row(one.result), *_own_rows(one.result)]:
+        for row in [_accuracy_row(result), *_own_rows(result)]:
             table.add_row(*row[: len(table.columns)])
         console.print(table)
-        _print_finer(console, one.model, one.result)
+        _print_finer(console, model, result)
         shares = [f"{name} {_share(metrics[name])} %" for name in ("truncated", "unparsed", "timeout", "judge_error")
                   if name in metrics]  # fmt: skip
         console.print(", ".join(shares))
-        if line := guessed_line(one.model, one.result):
+        if line := guessed_line(model, result):
             console.print(line)
-        if one.result.left_out.n:
-            left_out = one.result.left_out
-            console.print(f"{left_out.n} rows with {left_out.reason}: {some(left_out.ids)}")
+        if (left_out := result.left_out).n:
+            console.print(f"{left_out.n} rows with {left_out.reason}: {first_few(left_out.ids)}")
     console.print("beside each number: its 95 % interval")
     if output is not None:
         console.print(f"judged responses: {output}", soft_wrap=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from avar_eval.stats import Estimate, deal_to_groups, jackknifed
+from avar_eval.statistics import Estimate, deal_to_groups, jackknifed
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Shares:
                 self._n[name] = self._n.get(name, 0) + len(places)
 
     def estimates(self, right: Sequence[Sequence[float]]) -> dict[str, Estimate]:
-        """The mean of each share over samples, with the interval of the delete-a-group jackknife (`stats.jackknifed`).
+        """The mean of each share over samples, with the interval of the delete-a-group jackknife (`jackknifed`).
 
         right: of each sample's responses whether they are, or how probably. `n` of an estimate counts the responses
         that its share is of. A share of 0 or 1 has no error to measure; its interval is that of as many trials as there

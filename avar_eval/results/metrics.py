@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from avar_eval.answers.markup import plain
 from avar_eval.outcomes import MISSING, Outcome, Verdict
-from avar_eval.shares import Parts, Shares
-from avar_eval.stats import Estimate, clustered_proportion, pass_at_k
+from avar_eval.statistics import Estimate, clustered_proportion, pass_at_k
 from avar_eval.tasks.catalog import TaskEntry, hooks_of
+from avar_eval.tasks.shares import Parts, Shares
 
 VERDICTS: Final[tuple[Verdict, ...]] = ("strict", "official", "judge")
 

@@ -1,0 +1,92 @@
+"""A finished run's responses as they lie in its record book: all that judging and comparing need, without torch."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from avar_eval.answers import FinishReason, Judgement
+from avar_eval.outcomes import JudgeOutcome, Outcome
+from avar_eval.records.book import RECORDS_NAME, RecordBookError
+from avar_eval.results.schema import read_asked
+from avar_eval.user_files import open_file, parse_json
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """What of a line of records.jsonl judging needs; judgement and judge (a judge model's) as they stand there."""
+
+    key: str
+    task: str
+    row_id: str
+    sample: int
+    response: str
+    finish_reason: FinishReason
+    judgement: Mapping[str, Any] | None
+    judge: Mapping[str, Any] | None
+
+    def outcome(self, judgement: Judgement, judge: JudgeOutcome | None) -> Outcome:
+        """The judgements alone."""
+        return Outcome.of(self.row_id, self.sample, judgement, self.finish_reason, judge)
+
+
+def read_stored(path: Path) -> dict[str, StoredResponse]:
+    """The responses of a record book by key, the newest line of each. Raises RecordBookError."""
+    stored = {}
+    for number, line in record_lines(path):
+        try:
+            record = parse_json(line)
+            response = StoredResponse(
+                key=record["key"],
+                task=record["task"],
+                row_id=record["row_id"],
+                sample=record["sample"],
+                response=record["response"],
+                finish_reason=record["finish_reason"],
+                judgement=record.get("judgement"),
+                judge=record.get("judge"),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordBookError(
+                f"{path}, line {number} is not a record; nothing was changed: delete that line, "
+                "then run the evaluation again"
+            ) from error
+        stored[response.key] = response
+    return stored
+
+
+def record_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a record book, numbered from 1. Raises RecordBookError."""
+    try:
+        with open_file(path) as file:
+            yield from enumerate(file, start=1)
+    except OSError as error:
+        raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class HasTask(Protocol):
+    """Any form of a record that names its task."""
+
+    @property
+    def task(self) -> str: ...
+
+
+OfTask = TypeVar("OfTask", bound=HasTask)
+
+
+def run_responses(folder: Path, tasks: Iterable[str], stored: Mapping[str, OfTask]) -> dict[str, list[OfTask]]:
+    """The responses of each task of the run, of those in its record book. Raises ResultsError, RecordBookError."""
+    asked = read_asked(folder, tasks)
+    missing = [key for of in asked.values() for key in of.keys if key not in stored]
+    if missing:
+        raise RecordBookError(
+            f"{folder / RECORDS_NAME} lacks {len(missing)} of the run's records: run the evaluation again, it asks "
+            "only for those"
+        )
+    for task, of in asked.items():
+        if other := next((key for key in of.keys if stored[key].task != task), None):
+            raise RecordBookError(
+                f"{folder / RECORDS_NAME}: the record {other} is of the task {stored[other].task!r}, and the run asked "
+                f"it for {task}: delete that line, and run the evaluation again"
+            )
+    return {task: [stored[key] for key in of.keys] for task, of in asked.items()}
