@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import torch
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-from avar_eval.attention.implementations import KNOWN, why_unknown
+from avar_eval.attention.implementations import KNOWN, unknown_reason
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.names import listed_names
@@ -103,7 +103,7 @@ def _check_combinations(name: str, data: DataArguments, training: Any, model: An
             else f"recipe {name}: eval_data is never read with eval_strategy no: set it to steps or epoch"
         )
     kernel = model.attn_implementation
-    if training.trains_attention and kernel is not None and (reason := why_unknown(kernel)):
+    if training.trains_attention and kernel is not None and (reason := unknown_reason(kernel)):
         raise UsageError(
             f"recipe {name}: attention cannot be measured under attn_implementation {kernel!r} ({reason}): set it to "
             f"one of {KNOWN}"

@@ -15,19 +15,19 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import Attended, AttentionCall
+from avar_eval.attention.interface import AttentionCall, ObservedAttention
 from avar_eval.attention.visibility import Places, Visibility
 
 STEPS_AT_ONCE = 16
 """So few that the scores of a batch of them, which exist for a moment, take less than the cache itself."""
 
 
-def only_appends(cache: Any) -> bool:
+def is_append_only(cache: Any) -> bool:
     """Whether every layer of a cache keeps all keys as they were: it is not sliding, static, quantised or offloaded."""
     return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
-def can_wait(call: Attended) -> TypeGuard[AttentionCall]:
+def can_defer(call: ObservedAttention) -> TypeGuard[AttentionCall]:
     """Whether an attention call is a decoding step that hides nothing from its query but padding."""
     if type(call) is not AttentionCall or call.query.shape[2] != 1 or call.query.requires_grad:
         return False
@@ -37,7 +37,7 @@ def can_wait(call: Attended) -> TypeGuard[AttentionCall]:
 
 
 @dataclass
-class WaitingSteps:
+class DeferredSteps:
     """Consecutive decoding steps of one layer, under a cache that only appends, whose masses are to be computed.
 
     sequences: those of the batch whose masses are wanted (None: all).

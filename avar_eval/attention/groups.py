@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int, Int32
 from torch import Tensor
 
-from avar_eval.attention.key_blocks import WORTH, KeyBlocks, bits_of, sent
+from avar_eval.attention.key_blocks import WORTH, KeyBlocks, bits_of, to_device
 
 _MOST_RUNS = 32
 
@@ -37,7 +37,7 @@ class KeyGroups:
         return cls(membership, membership.device, by_difference=tuple(by_difference))
 
     @classmethod
-    def of_few_queries(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
+    def for_few_queries(cls, membership: Bool[Tensor, "batch keys groups"]) -> "KeyGroups":
         """Groups for one query or a few, as decoding has them: picking keys would cost more than all scores."""
         return cls(membership, membership.device, all_keys=True)
 
@@ -60,7 +60,7 @@ class KeyGroups:
         if self._part_of is not None:
             whole, keys = self._part_of
             return whole.membership[:, keys]
-        return sent(self.host, self.device)
+        return to_device(self.host, self.device)
 
     @cached_property
     def bits(self) -> Int32[Tensor, "batch keys"]:
@@ -68,7 +68,7 @@ class KeyGroups:
         if self._part_of is not None:
             whole, keys = self._part_of
             return whole.bits[:, keys]
-        return sent(bits_of(self.host), self.device)
+        return to_device(bits_of(self.host), self.device)
 
     @cached_property
     def blocks(self) -> KeyBlocks:
@@ -87,7 +87,7 @@ class KeyGroups:
         return Selection.of(self.host, self.host.any(-1)).to(self.device)
 
     @cached_property
-    def rest(self) -> int | None:
+    def residual(self) -> int | None:
         """The largest group whose mass may be had by difference, if that leaves enough keys out; it shares none."""
         in_several = (self.host.sum(-1) > 1)[..., None] & self.host
         sizes = (self.host.sum((0, 1)) * ~in_several.any(1).any(0)).tolist()
@@ -96,15 +96,15 @@ class KeyGroups:
         return largest if largest is not None and sizes[largest] >= in_none + WORTH * len(self.host) else None
 
     @cached_property
-    def beside_rest(self) -> "Selection":
-        """All keys but those of `rest`, with one group more, of all of them."""
-        others = ~self.host[..., self.rest]
+    def without_residual(self) -> "Selection":
+        """All keys but those of `residual`, with one group more, of all of them."""
+        others = ~self.host[..., self.residual]
         return Selection.of(torch.cat([self.host & others[..., None], others[..., None]], -1), others).to(self.device)
 
     @cached_property
-    def of_rest(self) -> "Selection":
-        """The keys of `rest`, as one group."""
-        members = self.host[..., self.rest]
+    def residual_keys(self) -> "Selection":
+        """The keys of `residual`, as one group."""
+        members = self.host[..., self.residual]
         return Selection.of(members[..., None], members).to(self.device)
 
 
@@ -138,11 +138,11 @@ class Selection:
         """The same keys on another device."""
         return Selection(self.positions.to(device), self.members.to(device), self.runs, self._earliest, self._latest)
 
-    def needed(self, last: int) -> int:
+    def count_covering(self, last: int) -> int:
         """How many leading `positions` hold, for the whole batch, every member up to and including key `last`."""
         return bisect_right(self._earliest, last)
 
-    def before(self, last: int) -> int:
+    def count_up_to(self, last: int) -> int:
         """How many leading `positions` are, in the whole batch, at most key `last`."""
         return bisect_right(self._latest, last)
 

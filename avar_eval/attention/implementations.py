@@ -59,7 +59,7 @@ class SteerError(AttentionError):
     """This model's attention cannot be steered."""
 
 
-def why_unknown(name: str) -> str | None:
+def unknown_reason(name: str) -> str | None:
     """Why what an implementation computes is not known here, None if it is. Nothing is loaded for it."""
     if name.startswith("paged|"):
         return f"{name} is for continuous batching, which keeps no sequence whole: leave out `paged|`"
@@ -68,7 +68,7 @@ def why_unknown(name: str) -> str | None:
 
 def reading_of(name: str) -> Reading:
     """How a loaded implementation reads its arguments. Raises AttentionError with the reason where that is unknown."""
-    if reason := why_unknown(name):
+    if reason := unknown_reason(name):
         raise AttentionError(reason)
     if name in _READINGS:
         return _READINGS[name]
@@ -85,31 +85,31 @@ def implementations(device: torch.device, dtype: torch.dtype) -> dict[str, str |
 
     A name stands for the package of that name, and where it is missing for the hub's kernel, which counts as well.
     """
-    return {name: why_unavailable(name, device, dtype) for name in IMPLEMENTATIONS}
+    return {name: unavailable_reason(name, device, dtype) for name in IMPLEMENTATIONS}
 
 
-def loaded_as(name: str) -> str:
+def resolve_kernel_name(name: str) -> str:
     """What transformers loads by this name: the kernel of the hub that stands in for a package that is missing."""
     if name in _PACKAGES and not _has_package(name) and is_kernels_available():
         return str(flash_utils.FLASH_ATTN_KERNEL_FALLBACK[name])
     return name
 
 
-def why_unavailable(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+def unavailable_reason(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """Why no model of this dtype can be loaded with an implementation on this device; None if it can be.
 
     A kernel of the hub is fetched and loaded for it.
     """
-    if reason := why_unknown(name):
+    if reason := unknown_reason(name):
         return reason
     if name == "flex_attention":
         return None if is_torch_flex_attn_available() else f"torch {torch.__version__} has no flex_attention"
     if _READINGS.get(name) in ("eager", "sdpa"):
         return None
-    kernel = loaded_as(name)
+    kernel = resolve_kernel_name(name)
     if not is_kernel(kernel):
-        return _why_no_flash(kernel, device, dtype)
-    if "flash" in kernel and (reason := _why_no_half(kernel, device, dtype)):
+        return _no_flash_reason(kernel, device, dtype)
+    if "flash" in kernel and (reason := _no_half_reason(kernel, device, dtype)):
         return reason
     if not is_kernels_available():
         return f"{kernel} is a kernel of the hub: pip install 'avar-eval[flash]' for the package that fetches it"
@@ -126,7 +126,7 @@ def _has_package(name: str) -> bool:
     return bool(versions[int(name[-1])]["pkg_availability_check"]())
 
 
-def _why_no_half(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+def _no_half_reason(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """What all flash kernels need."""
     if device.type == "cpu":
         return f"{name} does not run on a CPU: use sdpa"
@@ -135,8 +135,8 @@ def _why_no_half(name: str, device: torch.device, dtype: torch.dtype) -> str | N
     return None
 
 
-def _why_no_flash(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    if reason := _why_no_half(name, device, dtype):
+def _no_flash_reason(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    if reason := _no_half_reason(name, device, dtype):
         return reason
     if not _has_package(name):
         return (
@@ -192,11 +192,11 @@ def _flash_visibility(
             segments = (positions == positions.min()).cumsum(-1)
     if window is not None and not causal:  # to either side
 
-        def near(sequence: Tensor, head: Tensor, row: Tensor, place: Tensor) -> Tensor:
+        def sliding_window(sequence: Tensor, head: Tensor, row: Tensor, place: Tensor) -> Tensor:
             seen: Tensor = (place - row - offset).abs() < window
             return seen
 
-        return Visibility(causal=False, offset=offset, padding=padding, segments=segments, mask_function=near)
+        return Visibility(causal=False, offset=offset, padding=padding, segments=segments, mask_function=sliding_window)
     return Visibility(causal=causal, offset=offset, window=window, padding=padding, segments=segments)
 
 
@@ -208,7 +208,7 @@ def _is_causal(module: Any, kwargs: Mapping[str, Any]) -> bool:
     return bool(getattr(module, "is_causal", True) if given is None else given)
 
 
-def given_queries(reading: Reading, query: Tensor, mask: Any) -> Tensor | None:
+def unpadded_queries(reading: Reading, query: Tensor, mask: Any) -> Tensor | None:
     """Which queries [batch queries] a flash kernel is given: transformers takes padding out. None: all of them."""
     if reading != "flash" or mask is None:
         return None

@@ -29,9 +29,9 @@ from avar_eval.attention.implementations import (
     ObserveError,
     Reading,
     SteerError,
-    given_queries,
     reading_of,
     sink_of,
+    unpadded_queries,
     visibility_of,
 )
 from avar_eval.attention.mass import attention_mass
@@ -41,7 +41,7 @@ from avar_eval.attention.visibility import Visibility
 __all__ = ["AttentionError", "ObserveError", "SteerError"]
 
 
-class Attended(Protocol):
+class ObservedAttention(Protocol):
     """What a listener is told of an attention call: how much of it fell where, steering included."""
 
     @property
@@ -62,7 +62,7 @@ class Attended(Protocol):
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
         """The mass of the given queries on all keys: 1, unless a sink or steering in mode `prob` has changed it."""
 
-    def of(self, sequences: Int[Tensor, " chosen"]) -> "Attended":
+    def of(self, sequences: Int[Tensor, " chosen"]) -> "ObservedAttention":
         """The same call of some sequences of the batch."""
 
 
@@ -84,7 +84,7 @@ class AttentionCall:
     sink: Float[Tensor, " heads"] | None
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         with torch.autocast(self.query.device.type, enabled=False):  # it would round float32 sums to bfloat16
             return attention_mass(
                 self.query,
@@ -99,14 +99,14 @@ class AttentionCall:
             )
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         if self.sink is None:
             return self.query.new_ones(*self.query.shape[:2], len(rows), dtype=torch.float32)
         everything = torch.ones(len(self.key), self.key.shape[2], 1, dtype=torch.bool, device=self.key.device)
-        return self.masses(KeyGroups.of_few_queries(everything), rows)[..., 0]
+        return self.masses(KeyGroups.for_few_queries(everything), rows)[..., 0]
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> Self:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return replace(
             self,
             query=self.query[sequences],
@@ -153,7 +153,7 @@ class Kernel:
                     call.query,
                     call.key,
                     call.visibility,
-                    given=given_queries(self.reading, query, mask),
+                    given=unpadded_queries(self.reading, query, mask),
                     scaling=call.scaling,
                     softcap=call.softcap,
                 )
@@ -197,7 +197,7 @@ class Listener(Protocol):
     def wants(self, module: Any) -> bool:
         """Whether the next call of this module is of interest."""
 
-    def attended(self, call: Attended) -> None:
+    def on_attention(self, call: ObservedAttention) -> None:
         """A call has been made."""
 
 
@@ -209,7 +209,7 @@ class Intervention(Protocol):
 
     def attend(
         self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any
-    ) -> tuple[Tensor, Tensor | None, Attended | None]:
+    ) -> tuple[Tensor, Tensor | None, ObservedAttention | None]:
         """What `Kernel.__call__` gives, of changed attention."""
 
 
@@ -222,13 +222,13 @@ _lazy_imports: list[Callable[..., Any]] = []
 _lock = threading.Lock()
 
 
-def watch(implementation: str, modules: Iterable[Any], listener: Listener) -> None:
+def add_listener(implementation: str, modules: Iterable[Any], listener: Listener) -> None:
     """Tell `listener` of every attention call of `modules`, which run under `implementation`.
 
     Raises ObserveError if the implementation is not known here or another listener watches one of the modules.
     """
     _check(implementation, "observed", ObserveError)
-    if not _enter(implementation, modules, listener, _listeners):
+    if not _register(implementation, modules, listener, _listeners):
         raise ObserveError("this model is being observed already: leave the inner observe() first")
 
 
@@ -237,24 +237,24 @@ def listener_of(module: Any) -> Listener | None:
     return _listeners.get(module)
 
 
-def unwatch(implementation: str, modules: Iterable[Any]) -> None:
-    """Undo `watch`."""
-    _leave(implementation, modules, _listeners)
+def remove_listener(implementation: str, modules: Iterable[Any]) -> None:
+    """Undo `add_listener`."""
+    _unregister(implementation, modules, _listeners)
 
 
-def intervene(implementation: str, modules: Iterable[Any], intervention: Intervention) -> None:
+def add_intervention(implementation: str, modules: Iterable[Any], intervention: Intervention) -> None:
     """Let `intervention` take the place of the attention of `modules`, which run under `implementation`.
 
     Raises SteerError if the implementation is not known here or one of the modules is steered already.
     """
     _check(implementation, "steered", SteerError)
-    if not _enter(implementation, modules, intervention, _interventions):
+    if not _register(implementation, modules, intervention, _interventions):
         raise SteerError("this model is being steered already: leave the inner steer() first")
 
 
-def withdraw(implementation: str, modules: Iterable[Any]) -> None:
-    """Undo `intervene`."""
-    _leave(implementation, modules, _interventions)
+def remove_intervention(implementation: str, modules: Iterable[Any]) -> None:
+    """Undo `add_intervention`."""
+    _unregister(implementation, modules, _interventions)
 
 
 def attention_modules(model: Any) -> list[Any]:
@@ -301,7 +301,7 @@ def _check(implementation: str, done: str, kind: type[AttentionError]) -> None:
         ) from error
 
 
-def _enter(implementation: str, modules: Iterable[Any], one: Any, registered: MutableMapping[Any, Any]) -> bool:
+def _register(implementation: str, modules: Iterable[Any], one: Any, registered: MutableMapping[Any, Any]) -> bool:
     """Register `one` for each module; False if any has another."""
     modules = list(modules)
     with _lock:
@@ -309,7 +309,7 @@ def _enter(implementation: str, modules: Iterable[Any], one: Any, registered: Mu
             return False
         if not _watched[implementation]:
             original = ALL_ATTENTION_FUNCTIONS.get(implementation)
-            ALL_ATTENTION_FUNCTIONS[implementation] = _reached(implementation, original)
+            ALL_ATTENTION_FUNCTIONS[implementation] = _wrap(implementation, original)
             if original is flash_attention_forward and original not in _originals.values():
                 _lazy_imports.append(flash_utils.lazy_import_flash_attention)
                 flash_utils.lazy_import_flash_attention = returning_lse(_lazy_imports[0])
@@ -319,7 +319,7 @@ def _enter(implementation: str, modules: Iterable[Any], one: Any, registered: Mu
         return True
 
 
-def _leave(implementation: str, modules: Iterable[Any], registered: MutableMapping[Any, Any]) -> None:
+def _unregister(implementation: str, modules: Iterable[Any], registered: MutableMapping[Any, Any]) -> None:
     with _lock:
         for module in modules:
             del registered[module]
@@ -335,7 +335,7 @@ def _leave(implementation: str, modules: Iterable[Any], registered: MutableMappi
 
 
 @cache  # a compiled model is compiled again for every function that it has not met
-def _reached(implementation: str, original: Callable[..., Any] | None) -> Callable[..., Any]:
+def _wrap(implementation: str, original: Callable[..., Any] | None) -> Callable[..., Any]:
     reading = reading_of(implementation)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator] # what is captured leaves the graph through Python state
@@ -351,11 +351,11 @@ def _reached(implementation: str, original: Callable[..., Any] | None) -> Callab
             output, beside = function(module, query, key, value, attention_mask, **kwargs)
             return output, beside
         kernel = Kernel(implementation, reading, function, module, kwargs, listener is not None)
-        attend: Callable[..., tuple[Tensor, Tensor | None, Attended | None]]
+        attend: Callable[..., tuple[Tensor, Tensor | None, ObservedAttention | None]]
         attend = kernel if intervention is None else partial(intervention.attend, kernel)
         output, beside, call = attend(query, key, value, attention_mask)
         if listener is not None and call is not None:
-            listener.attended(call)
+            listener.on_attention(call)
         return output, beside
 
     reached: Callable[..., Any] = attention

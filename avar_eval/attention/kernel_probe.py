@@ -16,14 +16,14 @@ def normaliser_source(implementation: str, device: torch.device, dtype: torch.dt
     """
     if implementation == "eager":
         return "computed"
-    probe, heard = _Probe(implementation).to(device, dtype), _Heard()
+    probe, heard = _Probe(implementation).to(device, dtype), _CallRecorder()
     query, key, value = (torch.randn(1, heads, 128, 64, device=device, dtype=dtype) for heads in (4, 2, 2))
-    interface.watch(implementation, [probe], heard)
+    interface.add_listener(implementation, [probe], heard)
     try:
         with torch.no_grad():
             ALL_ATTENTION_FUNCTIONS[implementation](probe, query, key, value, None, scaling=0.125)
     finally:
-        interface.unwatch(implementation, [probe])
+        interface.remove_listener(implementation, [probe])
     return "computed" if heard.call is None or heard.call.lse is None else "kernel"
 
 
@@ -38,7 +38,7 @@ class _Probe(torch.nn.Module):
         self.dtype_of_weights = torch.nn.Linear(1, 1)
 
 
-class _Heard:
+class _CallRecorder:
     """Listens to one call."""
 
     call: Any = None
@@ -46,5 +46,5 @@ class _Heard:
     def wants(self, module: Any) -> bool:
         return True
 
-    def attended(self, call: interface.Attended) -> None:
+    def on_attention(self, call: interface.ObservedAttention) -> None:
         self.call = call

@@ -59,7 +59,7 @@ class KeyBlocks:
             np.array([row.read for row in rows]),
         ]
         filled = [_filled(part.astype(np.int32).ravel(), -(-part.size // 16) * 16, 0) for part in parts]
-        whole = sent(torch.from_numpy(np.concatenate(filled).astype(np.int32)), device)
+        whole = to_device(torch.from_numpy(np.concatenate(filled).astype(np.int32)), device)
         starts = np.cumsum([0, *(part.size for part in filled)]).tolist()
         positions, of_cells, firsts, lasts, read = (
             whole[start : start + part.size].view(part.shape) for start, part in zip(starts, parts, strict=False)
@@ -106,7 +106,7 @@ def bits_of(membership: Bool[Tensor, "batch keys groups"]) -> Int32[Tensor, "bat
     return (membership.int() << places).sum(-1, dtype=torch.int32)
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """`values` on `device`; to a GPU through page-locked memory, for otherwise the CPU would wait for the GPU."""
     if values.device.type == "cpu" and device.type == "cuda":
         return values.pin_memory().to(device, non_blocking=True)

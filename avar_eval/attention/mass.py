@@ -76,7 +76,7 @@ def attention_mass(
     """
     chosen = range(query.shape[2]) if rows is None else rows
     call = AttentionProblem(chosen, groups, visibility, scaling, softcap)
-    by_kernels = len(chosen) > 0 and _kernels_can(query, key, groups, visibility)
+    by_kernels = len(chosen) > 0 and _kernels_support(query, key, groups, visibility)
     if by_kernels and sink is None:
         return _by_kernels(query, key, lse, call)
     wanted = _rows(query, chosen)
@@ -89,8 +89,8 @@ def attention_mass(
     if sink is None:
         # in half precision a CPU's kernel has its normaliser from approximate exponentials
         exact = query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64)
-        rest = groups.rest if exact and groups.by_difference else None
-        masses: Tensor = _AttentionMass.apply(wanted, key, _harmless(normaliser), call, rest)
+        rest = groups.residual if exact and groups.by_difference else None
+        masses: Tensor = _AttentionMass.apply(wanted, key, _finite_lse(normaliser), call, rest)
         return masses
     logit = sink.to(_exact(normaliser.dtype))[:, None]
     normaliser = torch.logaddexp(normaliser.masked_fill(~normaliser.isfinite(), float("-inf")), logit.detach())
@@ -116,16 +116,16 @@ def attention_normaliser(
 
     Of a query that sees no key it is -inf. The arguments are those of `attention_mass`.
     """
-    nothing = KeyGroups.of_few_queries(torch.zeros(1, key.shape[2], 0, dtype=torch.bool, device=key.device))
+    nothing = KeyGroups.for_few_queries(torch.zeros(1, key.shape[2], 0, dtype=torch.bool, device=key.device))
     call = AttentionProblem(rows, nothing, visibility, scaling, softcap)
-    if len(rows) > 0 and _kernels_can(query, key, nothing, visibility):
+    if len(rows) > 0 and _kernels_support(query, key, nothing, visibility):
         from avar_eval.attention import triton_mass  # imported here: PyTorch for CPUs comes without Triton
 
         return triton_mass.normaliser(query, key, call)
     return _blockwise_lse(_rows(query, rows), key, call)
 
 
-def _kernels_can(query: Tensor, key: Tensor, groups: KeyGroups, visibility: Visibility) -> bool:
+def _kernels_support(query: Tensor, key: Tensor, groups: KeyGroups, visibility: Visibility) -> bool:
     """Whether the Triton kernels compute these masses: on a GPU with tensor cores, whatever they know."""
     return (
         kernels_run_on(query.device)
@@ -154,8 +154,8 @@ def _by_kernels(
 def _masses_on_all_keys(query: Tensor, key: Tensor, call: AttentionProblem, sink: Tensor | None) -> Tensor:
     """Masses from all scores at once: for one query, or a few."""
     dtype, rows, length = _exact(query.dtype), query.shape[2], key.shape[2]
-    in_twos = call.softcap is None and _hides_without_adding(call.visibility)
-    scaled = _shared(query, key).to(dtype) * (call.scaling * _LOG2_E if in_twos else call.scaling)
+    in_twos = call.softcap is None and _has_boolean_mask(call.visibility)
+    scaled = _group_query_heads(query, key).to(dtype) * (call.scaling * _LOG2_E if in_twos else call.scaling)
     scores = _scores(scaled, key.to(dtype))
     if call.softcap is not None:
         scores = call.softcap * (scores / call.softcap).tanh()
@@ -200,11 +200,11 @@ class _AttentionMass(torch.autograd.Function):
 
 
 def _masses(query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, rest: int | None) -> Tensor:
-    """Masses of all groups; that of group `rest` by difference."""
+    """Masses of all groups; that of group `residual` by difference."""
     groups = call.groups
-    selected = _SelectedKeys.of(key, groups.selection if rest is None else groups.beside_rest)
+    selected = _SelectedKeys.of(key, groups.selection if rest is None else groups.without_residual)
     masses = query.new_empty(*query.shape[:3], groups.count, dtype=_exact(query.dtype))
-    of_rest: _SelectedKeys | None = None
+    residual_keys: _SelectedKeys | None = None
     for block in _blocks(query, selected.keys.shape[2]):
         rows = _Rows.of(query, lse, call, block, key)
         sums = selected.sums(rows)
@@ -214,8 +214,8 @@ def _masses(query: Tensor, key: Tensor, lse: Tensor, call: AttentionProblem, res
             left = torch.where(known, 1 - others, 0.0)
             # a query that sees nothing else may see nothing at all
             if bool((known & ((left < _DOUBTFUL) | (others == 0))).any()):
-                of_rest = of_rest or _SelectedKeys.of(key, groups.of_rest)
-                left = of_rest.sums(rows)[..., 0]
+                residual_keys = residual_keys or _SelectedKeys.of(key, groups.residual_keys)
+                left = residual_keys.sums(rows)[..., 0]
             sums[..., rest] = left
         masses[:, :, block] = sums.view(masses[:, :, block].shape)
     return masses
@@ -234,16 +234,16 @@ class _SelectedKeys:
     def of(cls, key: Tensor, selection: Selection) -> "_SelectedKeys":
         dtype = _exact(key.dtype)
         index = selection.positions[:, None, :, None].expand(-1, key.shape[1], -1, key.shape[3])
-        keys = _by_column(_with_ones(key.gather(2, index).to(dtype)))
+        keys = _column_major(_append_ones(key.gather(2, index).to(dtype)))
         return cls(selection, keys, selection.members.to(dtype)[:, None], key.shape[2])
 
     def sums(self, rows: "_Rows") -> Float[Tensor, "batch kv_heads per_kv_rows groups"]:
         """The mass of a block of queries on each group."""
         selection, visibility = self.selection, rows.call.visibility
-        count = selection.needed(visibility.key_range(rows.queries, self.length).stop - 1)
+        count = selection.count_covering(visibility.key_range(rows.queries, self.length).stop - 1)
         if not count:
             return rows.scaled.new_zeros(*rows.scaled.shape[:3], self.members.shape[-1])
-        safe = min(count, selection.before(rows.queries[0] + visibility.offset))
+        safe = min(count, selection.count_up_to(rows.queries[0] + visibility.offset))
         attention = rows.attention(self.keys[:, :, :count], selection.positions[:, :count], safe)
         if selection.runs is None:
             return attention @ self.members[:, :, :count]
@@ -260,15 +260,15 @@ def _gradients(
 ) -> tuple[Tensor, Tensor]:
     """dL/dquery and dL/dkey; see the module's second equation."""
     dtype = _exact(query.dtype)
-    keys = _with_ones(key.to(dtype))
-    by_column = _by_column(keys)
+    keys = _append_ones(key.to(dtype))
+    by_column = _column_major(keys)
     query_gradient, key_gradient = torch.empty_like(query), key.new_zeros(key.shape, dtype=dtype)
-    membership = _with_ones(call.groups.membership.to(dtype)).transpose(1, 2)[:, None]
+    membership = _append_ones(call.groups.membership.to(dtype)).transpose(1, 2)[:, None]
     offsets = -(gradient * masses).sum(-1, keepdim=True)
     for block in _blocks(query, min(key.shape[2], _tile(key))):
         rows = _Rows.of(query, lse, call, block, key)
-        offset = _shared(offsets[:, :, block], key)
-        slopes = torch.cat([_shared(gradient[:, :, block], key), offset], -1)
+        offset = _group_query_heads(offsets[:, :, block], key)
+        slopes = torch.cat([_group_query_heads(gradient[:, :, block], key), offset], -1)
         inside, outside = (rows.scaled.new_zeros(rows.scaled.shape) for _ in range(2))
         for tile, in_groups in _tiles(call, rows.queries, key):
             part = keys[:, :, tile]
@@ -302,8 +302,8 @@ class _Rows:
 
     @classmethod
     def of(cls, query: Tensor, lse: Tensor, call: AttentionProblem, block: slice, key: Tensor) -> "_Rows":
-        scaled = _shared(query[:, :, block], key).to(lse.dtype) * call.scaling
-        return cls(call, call.queries[block], scaled, -_shared(lse[:, :, block, None], key))
+        scaled = _group_query_heads(query[:, :, block], key).to(lse.dtype) * call.scaling
+        return cls(call, call.queries[block], scaled, -_group_query_heads(lse[:, :, block, None], key))
 
     def attention(
         self, keys: Tensor, positions: Int[Tensor, "batch_or_1 members"], safe: int
@@ -315,7 +315,7 @@ class _Rows:
             return self._hidden(scores, positions, safe).exp_()
         rows = torch.cat([self.scaled, self.minus_lse], -1)
         # a CPU computes powers of 2 in half the time
-        in_twos = _hides_without_adding(self.call.visibility)
+        in_twos = _has_boolean_mask(self.call.visibility)
         if in_twos:
             rows *= _LOG2_E
         scores = _scores(rows, keys)
@@ -324,7 +324,7 @@ class _Rows:
 
     def attention_tile(self, keys: Tensor, tile: slice) -> Float[Tensor, "batch kv_heads per_kv_rows tile"]:
         """A_ij on a range of keys, times the slope of the soft cap, 1 - tanh(s / softcap)^2."""
-        attention = self.attention(keys, *self._place(tile, keys))
+        attention = self.attention(keys, *self._key_positions(tile, keys))
         if self.call.softcap is None:
             return attention
         return attention.mul_(1 - self._products(keys).div_(self.call.softcap).tanh_() ** 2)
@@ -334,12 +334,12 @@ class _Rows:
         scores = self._products(keys)
         if self.call.softcap is not None:
             scores = scores.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
-        return self._hidden(scores, *self._place(tile, keys)).logsumexp(-1)
+        return self._hidden(scores, *self._key_positions(tile, keys)).logsumexp(-1)
 
     def _products(self, keys: Tensor) -> Tensor:
         return self.scaled @ keys[..., : self.scaled.shape[-1]].transpose(-1, -2)
 
-    def _place(self, tile: slice, keys: Tensor) -> tuple[Int[Tensor, "1 tile"], int]:
+    def _key_positions(self, tile: slice, keys: Tensor) -> tuple[Int[Tensor, "1 tile"], int]:
         """The positions of a range of keys, and how many of the first causality hides from none of these queries."""
         safe = self.queries[0] + self.call.visibility.offset + 1 - tile.start
         positions = as_index(range(tile.start, tile.stop), keys.device)[None]
@@ -358,7 +358,7 @@ def _scores(
     columns = keys.transpose(-1, -2)
     if torch.is_grad_enabled() and (rows.requires_grad or keys.requires_grad):
         return rows @ columns
-    scores = _room(rows, (*rows.shape[:3], keys.shape[2]))
+    scores = _scratch_buffer(rows, (*rows.shape[:3], keys.shape[2]))
     torch.bmm(rows.flatten(0, 1), columns.flatten(0, 1), out=scores.view(-1, *scores.shape[2:]))
     return scores
 
@@ -366,7 +366,7 @@ def _scores(
 _kept = threading.local()
 
 
-def _room(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _scratch_buffer(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Uninitialised memory of a tensor's type. On a CPU this thread's last is used again, if it is not large.
 
     The first touch of a new page costs more than filling it; a GPU's allocator keeps pages by itself.
@@ -381,7 +381,7 @@ def _room(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return kept[:size].view(like.dtype).view(shape)
 
 
-def _hides_without_adding(visibility: Visibility) -> bool:
+def _has_boolean_mask(visibility: Visibility) -> bool:
     """Whether scores may be in powers of 2: a mask that is added to scores is made for powers of e."""
     return visibility.mask is None or visibility.mask.dtype == torch.bool
 
@@ -408,7 +408,7 @@ def _tiles(call: AttentionProblem, queries: Sequence[int], key: Tensor) -> Itera
             yield slice(first, min(first + size, stop)), start in span
 
 
-def _harmless(lse: Tensor) -> Tensor:
+def _finite_lse(lse: Tensor) -> Tensor:
     """+inf for a query that sees no key (kernels give -inf, 0 or nan there): its masses and gradients become 0."""
     return torch.where(lse.isfinite(), lse, float("inf")).to(_exact(lse.dtype))
 
@@ -420,17 +420,19 @@ def _rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
     return tensor.index_select(2, as_index(rows, tensor.device))
 
 
-def _shared(rows: Float[Tensor, "batch heads rows x"], key: Tensor) -> Float[Tensor, "batch kv_heads per_kv_rows x"]:
+def _group_query_heads(
+    rows: Float[Tensor, "batch heads rows x"], key: Tensor
+) -> Float[Tensor, "batch kv_heads per_kv_rows x"]:
     """Rows of the query heads that share a key head, one after the other."""
     batch, heads, count, width = rows.shape
     return rows.reshape(batch, key.shape[1], heads // key.shape[1] * count, width)
 
 
-def _with_ones(values: Tensor) -> Tensor:
+def _append_ones(values: Tensor) -> Tensor:
     return torch.cat([values, values.new_ones(*values.shape[:-1], 1)], -1)
 
 
-def _by_column(keys: Tensor) -> Tensor:
+def _column_major(keys: Tensor) -> Tensor:
     """The same keys laid out so that products with their transpose, which are most of the work, are fast."""
     return keys.transpose(-1, -2).contiguous().transpose(-1, -2)
 

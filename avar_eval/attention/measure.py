@@ -77,7 +77,7 @@ def with_responses(inputs: Mapping[str, Any], responses: Sequence[Sequence[int]]
     extended = dict(inputs)
     for name in _PER_TOKEN:
         if name in inputs:
-            extended[name] = _grown(inputs[name], width, repeat=name == "cross_attention_mask")
+            extended[name] = _extend(inputs[name], width, repeat=name == "cross_attention_mask")
     for row, response in enumerate(responses):
         end = extended["input_ids"].shape[1] - width + len(response)
         span = slice(end - len(response), end)
@@ -86,7 +86,7 @@ def with_responses(inputs: Mapping[str, Any], responses: Sequence[Sequence[int]]
     return extended
 
 
-def _grown(values: Int[Tensor, "batch prompt *rest"], width: int, repeat: bool) -> Int[Tensor, "batch sequence *rest"]:
+def _extend(values: Int[Tensor, "batch prompt *rest"], width: int, repeat: bool) -> Int[Tensor, "batch sequence *rest"]:
     """More positions at the end: zeros, or (images that stay visible) the last one again."""
     shape = (values.shape[0], width, *values.shape[2:])
     return torch.cat([values, values[:, -1:].expand(shape) if repeat else values.new_zeros(shape)], 1)

@@ -175,23 +175,23 @@ def returning_lse(lazy_import: Callable[..., Any]) -> Callable[..., Any]:
         if tap is None:
             return (functions, *rest)
         dense, varlen, *others = functions
-        return ((_asked(dense, tap), _asked(varlen, tap), *others), *rest)
+        return ((_requesting_lse(dense, tap), _requesting_lse(varlen, tap), *others), *rest)
 
     return imported
 
 
-def _asked(function: Callable[..., Any] | None, tap: NormaliserTap) -> Callable[..., Any] | None:
+def _requesting_lse(function: Callable[..., Any] | None, tap: NormaliserTap) -> Callable[..., Any] | None:
     if function is None:
         return None
     more = {"return_lse": True} if _can_return_lse(function) else {}
 
     @wraps(function)
-    def asked(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs, **more)
         tap.take(f"{function.__module__}.{function.__qualname__}", result)
         return result
 
-    return asked
+    return wrapped
 
 
 @cache

@@ -16,10 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from avar_eval.attention import interface
-from avar_eval.attention.deferred import STEPS_AT_ONCE, WaitingSteps, can_wait, only_appends
+from avar_eval.attention.deferred import STEPS_AT_ONCE, DeferredSteps, can_defer, is_append_only
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import Attended, AttentionCall, ObserveError, attention_modules
-from avar_eval.attention.key_blocks import sent
+from avar_eval.attention.interface import AttentionCall, ObservedAttention, ObserveError, attention_modules
+from avar_eval.attention.key_blocks import to_device
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.visibility import Places
 
@@ -92,7 +92,7 @@ class Observation:
         self._masses: dict[int, list[Tensor]] = {}
         self._positions: dict[int, list[int]] = {}
         self._captured_to: dict[int, int] = {}
-        self._waiting: dict[int, WaitingSteps] = {}
+        self._deferred: dict[int, DeferredSteps] = {}
         self._cached = self._appends = False
         self._begins = 0
 
@@ -106,7 +106,7 @@ class Observation:
             sequences = None  # nothing is to be picked
         self._sequences, self._steps = None if sequences is None else Places(sequences), None
         self._roles = known if self._sequences is None else known.of(self._sequences.on(torch.device("cpu")))
-        for state in (self._plans, self._masses, self._positions, self._captured_to, self._waiting):
+        for state in (self._plans, self._masses, self._positions, self._captured_to, self._deferred):
             state.clear()
 
     @property
@@ -126,8 +126,8 @@ class Observation:
         ran = [layer for layer in self.layers if layer not in skipped]
         if missing := [layer for layer in ran if self._positions.get(layer) != positions]:
             raise ObserveError(f"layers {missing} were not captured, or not as far as the others")
-        for layer in list(self._waiting):
-            self._catch_up(layer)
+        for layer in list(self._deferred):
+            self._flush_deferred(layer)
         by_layer = {layer: torch.cat(self._masses[layer], 2) for layer in ran}
         nothing = torch.zeros_like(by_layer[ran[0]])
         return torch.stack([by_layer.get(layer, nothing).to(nothing.device) for layer in self.layers])
@@ -138,19 +138,19 @@ class Observation:
 
     def query_mask(self, role: Role, roles: TokenRoles | None = None) -> Bool[Tensor, "batch queries"]:
         """Which of the captured queries have `role`. roles: of all positions, where generation has added some."""
-        codes = self._known_roles().codes if roles is None else roles.codes
+        codes = self._require_roles().codes if roles is None else roles.codes
         return codes[:, torch.tensor(self.positions, dtype=torch.long)] == role
 
-    def _known_roles(self) -> TokenRoles:
+    def _require_roles(self) -> TokenRoles:
         if self._roles is None:
             raise ObserveError("the roles of this batch are not known: give them to observe() or start()")
         return self._roles
 
     def begin_pass(self, cache: Any, seen: int) -> None:
         """See `avar_eval.attention.interface.before_each_pass`."""
-        self._cached, self._appends, self._begins = cache is not None, only_appends(cache), seen
+        self._cached, self._appends, self._begins = cache is not None, is_append_only(cache), seen
 
-    def _capture(self, call: Attended, record: bool) -> bool:
+    def _capture(self, call: ObservedAttention, record: bool) -> bool:
         """Take the masses of the queries of interest in one attention call, if any; whether they have a gradient.
 
         They are kept if `record`.
@@ -160,56 +160,56 @@ class Observation:
         self._check(call, length, keys, layer in self.cross_layers)
         if layer in self.cross_layers:
             keys = seen + length  # not the images': those of the conversation, as other layers have them
-        elif record and self._may_wait(seen, layer) and can_wait(call):
-            self._wait(call, seen)
+        elif record and self._can_defer(seen, layer) and can_defer(call):
+            self._defer(call, seen)
             return False
         if self._sequences is not None:
             call = call.of(self._sequences.on(call.query.device))
         plan = self._plan(seen, length, keys, call.query)
         masses = self._masses_of(call, seen, plan)
         if record:
-            self._catch_up(layer)
-            self._note(layer, seen, length)
+            self._flush_deferred(layer)
+            self._begin_layer(layer, seen, length)
             self._masses[layer].append(masses)
             self._positions[layer].extend(plan.positions if plan else ())
         return masses.requires_grad
 
-    def _may_wait(self, seen: int, layer: int) -> bool:
+    def _can_defer(self, seen: int, layer: int) -> bool:
         """Whether a decoding step's masses in this layer can be computed together with those of later steps."""
-        wanted = Role.RESPONSE in ROLES_OF[self.queries] and seen >= self._known_roles().codes.shape[1]
+        wanted = Role.RESPONSE in ROLES_OF[self.queries] and seen >= self._require_roles().codes.shape[1]
         return wanted and self._appends and layer not in self._windowed
 
-    def _wait(self, call: AttentionCall, seen: int) -> None:
+    def _defer(self, call: AttentionCall, seen: int) -> None:
         layer = call.module.layer_idx
-        self._note(layer, seen, 1)
+        self._begin_layer(layer, seen, 1)
         self._positions[layer].append(seen)
-        waiting = self._waiting.setdefault(layer, WaitingSteps(self._sequences))
+        waiting = self._deferred.setdefault(layer, DeferredSteps(self._sequences))
         waiting.add(call)
         if len(waiting.queries) == STEPS_AT_ONCE:
-            self._catch_up(layer)
+            self._flush_deferred(layer)
 
-    def _catch_up(self, layer: int) -> None:
+    def _flush_deferred(self, layer: int) -> None:
         """Compute what waits in this layer."""
-        waiting = self._waiting.pop(layer, None)
+        waiting = self._deferred.pop(layer, None)
         if waiting is not None:
-            masses = waiting.masses(self._groups_of_steps)
+            masses = waiting.masses(self._step_groups)
             self._masses[layer].append(masses.mean(1, keepdim=True) if self.reduce_heads else masses)
 
     def _masses_of(
-        self, call: Attended, seen: int, plan: _Plan | None
+        self, call: ObservedAttention, seen: int, plan: _Plan | None
     ) -> Float[Tensor, "batch heads_or_1 rows groups"]:
         if plan is None:
             batch, heads = call.query.shape[:2]
             return call.query.new_zeros(batch, 1 if self.reduce_heads else heads, 0, len(self.groups)).float()
         if call.module.layer_idx in self.cross_layers:
-            masses = self._image_only(call, seen, plan.rows)
+            masses = self._image_only_masses(call, seen, plan.rows)
         else:
             masses = call.masses(plan.groups, plan.span)
             if plan.chosen is not None:
                 masses = masses[:, :, plan.chosen.on(masses.device)]
         return masses.mean(1, keepdim=True) if self.reduce_heads else masses
 
-    def _check(self, call: Attended, length: int, keys: int, cross: bool) -> None:
+    def _check(self, call: ObservedAttention, length: int, keys: int, cross: bool) -> None:
         """Raise ObserveError for a call whose place in the sequence, or whose heads, are not known."""
         if not (self._cached or cross or keys == length):
             raise ObserveError("this model hides its cache from its attention layers: run it with use_cache=False")
@@ -219,7 +219,7 @@ class Observation:
                 "cannot be measured"
             )
 
-    def _note(self, layer: int, seen: int, length: int) -> None:
+    def _begin_layer(self, layer: int, seen: int, length: int) -> None:
         """A pass over `length` positions after the first `seen` begins in this layer."""
         if seen == 0:
             self._masses[layer], self._positions[layer] = [], []
@@ -230,7 +230,7 @@ class Observation:
             )
         self._captured_to[layer] = seen + length
 
-    def _image_only(self, call: Attended, seen: int, rows: Sequence[int]) -> Tensor:
+    def _image_only_masses(self, call: ObservedAttention, seen: int, rows: Sequence[int]) -> Tensor:
         """A cross-attention layer sees nothing but images: all mass is there, from the first image on.
 
         What precedes every image sees none. (transformers then averages over whatever images the batch has.)
@@ -238,9 +238,9 @@ class Observation:
         masses = call.query.new_zeros(*call.query.shape[:2], len(rows), len(self.groups), dtype=torch.float32)
         if "image" in self.groups:
             positions = torch.tensor([seen + row for row in rows])
-            roles = _extended(self._known_roles(), int(positions[-1]) + 1)
+            roles = _extend_roles(self._require_roles(), int(positions[-1]) + 1)
             sees = (roles.mask(Role.IMAGE).cumsum(1) > 0)[:, positions]
-            seeing = sent(sees[:, None].to(masses.dtype), masses.device)
+            seeing = to_device(sees[:, None].to(masses.dtype), masses.device)
             masses[..., self.groups.index("image")] = seeing * call.total(rows)
         return masses
 
@@ -248,7 +248,7 @@ class Observation:
         """What to compute in a pass; the same for many layers. None if no query is of interest."""
         place = (seen, length, keys, query.device)
         if place not in self._plans:
-            codes = self._known_roles().codes
+            codes = self._require_roles().codes
             if len(codes) != len(query):
                 raise ObserveError(f"roles of {len(codes)} sequences were given, but the model runs {len(query)}")
             # those of earlier passes are of no use, and generation makes many
@@ -257,7 +257,7 @@ class Observation:
         return self._plans[place]
 
     def _new_plan(self, seen: int, length: int, keys: int, device: torch.device) -> _Plan | None:
-        roles = _extended(self._known_roles(), seen + length)
+        roles = _extend_roles(self._require_roles(), seen + length)
         wanted = torch.isin(roles.codes[:, seen : seen + length], torch.tensor(ROLES_OF[self.queries]))
         rows = wanted.any(0).nonzero().flatten().tolist()
         if not rows:
@@ -265,7 +265,7 @@ class Observation:
         # a sliding cache keeps the last keys, a static one has room after them, which no query sees
         first = max(0, seen + length - keys)
         if length == 1:
-            groups = self._groups_of_steps(first + keys, device).part(slice(first, first + keys))
+            groups = self._step_groups(first + keys, device).part(slice(first, first + keys))
         else:
             membership = key_groups(roles, self.groups)[:, first:]
             room = membership.new_zeros(len(membership), keys - membership.shape[1], len(self.groups))
@@ -273,17 +273,19 @@ class Observation:
             groups = KeyGroups.of(
                 membership, [self.groups.index(name) for name in BY_DIFFERENCE if name in self.groups]
             )
-        span = _span(rows)
+        span = _as_range(rows)
         chosen = Places(row - span[0] for row in rows) if len(span) > len(rows) else None
         return _Plan(rows, [seen + row for row in rows], groups.to(device), span, chosen)
 
-    def _groups_of_steps(self, keys: int, device: torch.device) -> KeyGroups:
+    def _step_groups(self, keys: int, device: torch.device) -> KeyGroups:
         """The groups of so many first keys, for a few queries; what was prepared for earlier steps is used again."""
         known = self._steps
         if known is None or known.host.shape[1] < keys or known.device != device:
-            roles = self._known_roles()
+            roles = self._require_roles()
             width = max(keys, roles.codes.shape[1]) * 5 // 4 + STEPS_AT_ONCE
-            known = self._steps = KeyGroups.of_few_queries(key_groups(_extended(roles, width), self.groups)).to(device)
+            known = self._steps = KeyGroups.for_few_queries(key_groups(_extend_roles(roles, width), self.groups)).to(
+                device
+            )
         return known.part(slice(0, keys))
 
 
@@ -302,7 +304,7 @@ class _Watch:
     def wants(self, module: Any) -> bool:
         return module.layer_idx in self._observation.layers and (self._open or _in_backward())
 
-    def attended(self, call: Attended) -> None:
+    def on_attention(self, call: ObservedAttention) -> None:
         layer = call.module.layer_idx
         if not _in_backward():
             self._captured[layer] = self._observation._capture(call, record=True)
@@ -314,14 +316,14 @@ class _Watch:
             )
         self._observation._capture(call, record=False)
         if not self._open and not any(self._captured.values()):
-            interface.unwatch(self._implementation, self._modules)
+            interface.remove_listener(self._implementation, self._modules)
 
     def begin(self) -> None:
         for module in self._modules:
             earlier = interface.listener_of(module)
             if isinstance(earlier, _Watch) and not earlier._open:  # it waited for a backward() that never came
-                interface.unwatch(earlier._implementation, earlier._modules)
-        interface.watch(self._implementation, self._modules, self)
+                interface.remove_listener(earlier._implementation, earlier._modules)
+        interface.add_listener(self._implementation, self._modules, self)
         self._passes = interface.before_each_pass(self._model, self._observation.begin_pass)
 
     def end(self) -> None:
@@ -331,7 +333,7 @@ class _Watch:
             self._passes.remove()
         checkpointed = self._model.training and any(map(_is_checkpointed, self._model.modules()))
         if not (checkpointed and any(self._captured.values())):
-            interface.unwatch(self._implementation, self._modules)
+            interface.remove_listener(self._implementation, self._modules)
 
 
 @contextmanager
@@ -371,10 +373,10 @@ def observe(
 
 def key_groups(roles: TokenRoles, groups: Sequence[str] = GROUPS) -> Bool[Tensor, "batch keys groups"]:
     """Membership of each key position in the named groups."""
-    return torch.stack([_members(roles, name) for name in groups], dim=-1)
+    return torch.stack([_group_members(roles, name) for name in groups], dim=-1)
 
 
-def _members(roles: TokenRoles, group: str) -> Bool[Tensor, "batch keys"]:
+def _group_members(roles: TokenRoles, group: str) -> Bool[Tensor, "batch keys"]:
     if group == "sink":
         return roles.sink()
     if group == BEYOND_SINK:
@@ -398,7 +400,7 @@ def _refuse_reentrant_checkpointing(model: Any) -> None:
             )
 
 
-def _extended(roles: TokenRoles, width: int) -> TokenRoles:
+def _extend_roles(roles: TokenRoles, width: int) -> TokenRoles:
     """Roles of positions up to `width`: what follows the known ones is response."""
     codes = roles.codes
     if codes.shape[1] == width:
@@ -407,7 +409,7 @@ def _extended(roles: TokenRoles, width: int) -> TokenRoles:
     return TokenRoles(torch.cat([codes, more], 1)[:, :width])
 
 
-def _span(positions: list[int]) -> Sequence[int]:
+def _as_range(positions: list[int]) -> Sequence[int]:
     """Positions as a range, which costs no copies, unless that would more than double them."""
     if not positions:
         return ()

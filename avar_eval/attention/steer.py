@@ -125,7 +125,7 @@ class SteeredModel:
         layer: int = module.layer_idx
         if layer not in self._layers:
             return True
-        filled = self._filled_of(self._store(layer))
+        filled = self._previous_fill(self._store(layer))
         return filled is not None and filled.complete
 
     def attend(self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Result:
@@ -134,7 +134,7 @@ class SteeredModel:
         if self.idle(kernel.module) and not (kernel.listening and layer in self._layers and mode == "prob"):
             return kernel(query, key, value, mask)
         cross, store = layer in self._cross_layers, self._store(layer)
-        plan = self._plan(cross, query, key.shape[2], self._filled_of(store))
+        plan = self._plan(cross, query, key.shape[2], self._previous_fill(store))
         if plan is None:
             return kernel(query, key, value, mask)
         if mode != "prob":
@@ -153,7 +153,7 @@ class SteeredModel:
         query, key, value, mask = states
         prob = self.steering.mode == "prob"
         target = value if prob else key
-        in_place = self._heads is None and store is not None and _is_in(store, target, prob)
+        in_place = self._heads is None and store is not None and _shares_storage(store, target, prob)
         plain = None
         if plan.plain:
             # what a listener keeps must not change with the cache
@@ -166,15 +166,15 @@ class SteeredModel:
             if not in_place:
                 raise SteerError("this cache has moved its tensors while it was being filled: use another cache")
             target.mul_((1 + plan.pending)[:, None, :, None])
-            _filled[store] = self._now_filled(query.shape[2], key.shape[2] if cross else None)
+            _filled[store] = self._current_fill(query.shape[2], key.shape[2] if cross else None)
         changed: Result = kernel(query, key, target, mask) if prob else kernel(query, target, value, mask)
         if prob:
             changed = weighted(changed, plan.keys.strengths)
         return changed if plain is None else merged(plan.keys.steered, plain, changed)
 
-    def _now_filled(self, queries: int, cross_keys: int | None) -> _Filled:
+    def _current_fill(self, queries: int, cross_keys: int | None) -> _Filled:
         end = self._seen + queries
-        batch = self._known_batch()
+        batch = self._require_batch()
         if cross_keys is not None:
             return _Filled(batch, end, cross_keys, complete=False)
         needed = max(batch.strengths.shape[1], int(batch.first.max()) + 1)
@@ -186,7 +186,7 @@ class SteeredModel:
         """The cache layer that a decoder layer appends to."""
         return None if self._cache is None else self._cache.layers[layer]
 
-    def _filled_of(self, store: Any) -> _Filled | None:
+    def _previous_fill(self, store: Any) -> _Filled | None:
         """What is scaled in a cache layer already."""
         if store is None:
             return None
@@ -195,7 +195,7 @@ class SteeredModel:
         filled = _filled.get(store)
         if filled is None or (filled.batch is self._batch and filled.end <= self._seen):
             return filled
-        batch = self._known_batch()
+        batch = self._require_batch()
         if filled.end > self._seen or not batch.continues(filled.batch):
             raise SteerError(
                 "this cache was filled under other steering or other roles, or cut back: begin with an empty one"
@@ -205,7 +205,7 @@ class SteeredModel:
 
     def _plan(self, cross: bool, query: Tensor, keys: int, filled: _Filled | None) -> _Plan | None:
         """What to do in a pass, the same for many layers; None if nothing changes."""
-        known = self._known_batch().strengths
+        known = self._require_batch().strengths
         place = (cross, query.shape[2], keys, filled, query.device)
         if place not in self._plans:
             if len(known) != len(query):
@@ -216,7 +216,7 @@ class SteeredModel:
         return self._plans[place]
 
     def _new_plan(self, cross: bool, query: Tensor, keys: int, filled: _Filled | None) -> _Plan | None:
-        batch, end = self._known_batch(), self._seen + query.shape[2]
+        batch, end = self._require_batch(), self._seen + query.shape[2]
         known, first = batch.strengths, batch.first
         # a sliding cache keeps the last keys, a static one has room after them
         offset = 0 if cross else max(0, end - keys)
@@ -243,7 +243,7 @@ class SteeredModel:
         keys_of = SteeredKeys(strengths.to(device), steered.to(device))
         return _Plan(keys_of, pending.to(device) if pending.any() else None, plain)
 
-    def _known_batch(self) -> _Batch:
+    def _require_batch(self) -> _Batch:
         if self._batch is None:
             raise SteerError("the roles of this batch are not known: give them to steer() or start()")
         return self._batch
@@ -297,16 +297,16 @@ def steer(model: Any, steering: Steering, roles: TokenRoles | None = None) -> It
         return
     modules = attention_modules(inner)
     implementation: str = config._attn_implementation
-    interface.intervene(implementation, modules, steered)
+    interface.add_intervention(implementation, modules, steered)
     passes = interface.before_each_pass(inner, steered.begin_pass)
     try:
         yield steered
     finally:
         passes.remove()
-        interface.withdraw(implementation, modules)
+        interface.remove_intervention(implementation, modules)
 
 
-def _is_in(store: Any, states: Tensor, values: bool) -> bool:
+def _shares_storage(store: Any, states: Tensor, values: bool) -> bool:
     """Whether changing these states changes the cache layer that they came from, and nothing else."""
     kept = store.values if values else store.keys
     same = kept is not None and kept.untyped_storage().data_ptr() == states.untyped_storage().data_ptr()

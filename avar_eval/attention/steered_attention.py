@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import Attended, AttentionCall, Kernel, SteerError
+from avar_eval.attention.interface import AttentionCall, Kernel, ObservedAttention, SteerError
 from avar_eval.attention.visibility import as_index
 
 _BLOCK_ELEMENTS = 1 << 22
@@ -27,7 +27,7 @@ _BLOCK_ELEMENTS = 1 << 22
 _FLASH_DIMENSIONS = 8
 """Kernels from outside of PyTorch take heads of a multiple of so many dimensions."""
 
-Result = tuple[Tensor, Tensor | None, Attended | None]
+Result = tuple[Tensor, Tensor | None, ObservedAttention | None]
 """Output [batch queries heads dim], eager attention's map or None, and what a listener is told."""
 
 
@@ -125,36 +125,36 @@ def _times(attention: Float[Tensor, "batch kv_heads per_kv rows keys"], value: T
 class WeightedCall:
     """A call whose attention is multiplied by 1 + strength after the softmax."""
 
-    call: Attended
+    call: ObservedAttention
     strengths: Float[Tensor, "batch keys"]
 
     @property
     def module(self) -> Any:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return self.call.module
 
     @property
     def query(self) -> Tensor:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return self.call.query
 
     @property
     def key(self) -> Tensor:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return self.call.key
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
-        """See `Attended`. All keys of a group have the same role, and so the same strength."""
+        """See `ObservedAttention`. All keys of a group have the same role, and so the same strength."""
         member = groups.membership.to(torch.uint8).argmax(1)
         factors = 1 + self.strengths.gather(1, member)
         return self.call.masses(groups, rows) * factors[:, None, None]
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
-        """See `Attended`: of cross-attention, whose keys all have the same strength."""
+        """See `ObservedAttention`: of cross-attention, whose keys all have the same strength."""
         return self.call.total(rows) * (1 + self.strengths[:, None, :1])
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> "WeightedCall":
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return WeightedCall(self.call.of(sequences), self.strengths[sequences])
 
 
@@ -163,36 +163,36 @@ class MixedCall:
     """Two calls, of which steered queries have the second one's attention and the others the first one's."""
 
     steered: Bool[Tensor, "batch heads_or_1 queries"]
-    plain: Attended
-    changed: Attended
+    plain: ObservedAttention
+    changed: ObservedAttention
 
     @property
     def module(self) -> Any:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return self.changed.module
 
     @property
     def query(self) -> Tensor:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return self.changed.query
 
     @property
     def key(self) -> Tensor:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return self.changed.key
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         chosen = self._chosen(rows)[..., None]
         changed = self.changed.masses(groups, rows)
         return changed if bool(chosen.all()) else torch.where(chosen, changed, self.plain.masses(groups, rows))
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return torch.where(self._chosen(rows), self.changed.total(rows), self.plain.total(rows))
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> "MixedCall":
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return MixedCall(self.steered[sequences], self.plain.of(sequences), self.changed.of(sequences))
 
     def _chosen(self, rows: Sequence[int]) -> Bool[Tensor, "batch heads_or_1 rows"]:
@@ -228,12 +228,12 @@ class MagnifiedCall(AttentionCall):
             yield scores.softmax(-1)[..., :length].nan_to_num(0)  # a padding query sees no key
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
-        """See `Attended`: attention with membership as the value."""
+        """See `ObservedAttention`: attention with membership as the value."""
         members = groups.membership[:, None]
         return torch.cat([_times(part, members) for part in self.attention(rows)], 2).float()
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> "MagnifiedCall":
-        """See `Attended`."""
+        """See `ObservedAttention`."""
         return replace(super().of(sequences), keys=self.keys.of(sequences))
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avar_eval.attention.key_blocks import sent
+from avar_eval.attention.key_blocks import to_device
 
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """FlexAttention's mask_mod: (batch, head, query, key) index tensors -> visible, element by element."""
@@ -36,15 +36,15 @@ class Visibility:
     def of(self, sequences: Int[Tensor, " chosen"]) -> "Visibility":
         """That of some sequences of the batch."""
 
-        def taken(values: Tensor | None) -> Tensor | None:
+        def select(values: Tensor | None) -> Tensor | None:
             return values if values is None or len(values) == 1 else values[sequences]
 
         function = self.mask_function
         return replace(
             self,
-            padding=taken(self.padding),
-            segments=taken(self.segments),
-            mask=taken(self.mask),
+            padding=select(self.padding),
+            segments=select(self.segments),
+            mask=select(self.mask),
             mask_function=function and (lambda batch, *place: function(sequences[batch], *place)),
         )
 
@@ -71,7 +71,7 @@ class Visibility:
             visible = self._visible(rows, positions[:, start:], len(scores))
             if visible is not None:
                 scores[..., start:].masked_fill_(~visible.unsqueeze(2), float("-inf"))
-        return scores if self.mask is None else _masked(scores, _cut(self.mask, queries, rows, positions))
+        return scores if self.mask is None else _masked(scores, _slice_mask(self.mask, queries, rows, positions))
 
     def _only_causal(self) -> bool:
         return self.causal and all(
@@ -89,10 +89,10 @@ class Visibility:
         if self.window is not None:
             conditions.append(keys > own - self.window)
         if self.padding is not None:
-            conditions.append(_at(self.padding, positions)[:, None, None, :])
+            conditions.append(_gather(self.padding, positions)[:, None, None, :])
         if self.segments is not None:
             of_rows = self.segments[:, rows + self.offset][:, None, :, None]
-            conditions.append(_at(self.segments, positions)[:, None, None, :] == of_rows)
+            conditions.append(_gather(self.segments, positions)[:, None, None, :] == of_rows)
         if self.mask_function is not None:
             sequences = torch.arange(batch, device=rows.device)[:, None, None, None]
             head = torch.zeros((), dtype=torch.long, device=rows.device)
@@ -104,14 +104,14 @@ class Places(tuple[int, ...]):
     """Positions, or rows of a batch, for many layers: as a tensor they are sent to a device once."""
 
     @cached_property
-    def _sent(self) -> dict[torch.device, Tensor]:
+    def _on_device(self) -> dict[torch.device, Tensor]:
         return {}
 
     def on(self, device: torch.device) -> Int[Tensor, " places"]:
         """The same as a tensor."""
-        if device not in self._sent:
-            self._sent[device] = sent(torch.tensor(list(self), dtype=torch.long), device)
-        return self._sent[device]
+        if device not in self._on_device:
+            self._on_device[device] = to_device(torch.tensor(list(self), dtype=torch.long), device)
+        return self._on_device[device]
 
 
 def as_index(queries: Sequence[int], device: torch.device) -> Int[Tensor, " rows"]:
@@ -121,12 +121,12 @@ def as_index(queries: Sequence[int], device: torch.device) -> Int[Tensor, " rows
     return queries.on(device) if isinstance(queries, Places) else Places(queries).on(device)
 
 
-def _at(values: Tensor, positions: Tensor) -> Tensor:
+def _gather(values: Tensor, positions: Tensor) -> Tensor:
     """values [batch keys] at positions [batch_or_1 members]."""
     return values.gather(1, positions.expand(values.shape[0], -1))
 
 
-def _cut(mask: Tensor, queries: Sequence[int], rows: Tensor, positions: Tensor) -> Tensor:
+def _slice_mask(mask: Tensor, queries: Sequence[int], rows: Tensor, positions: Tensor) -> Tensor:
     """A dense mask [batch_or_1 heads_or_1 queries keys] at the given rows and key positions."""
     contiguous = isinstance(queries, range) and queries.step == 1
     part = mask[:, :, queries[0] : queries[-1] + 1] if contiguous else mask[:, :, rows]

@@ -17,7 +17,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from avar_eval.attention import interface
-from avar_eval.attention.implementations import implementations, loaded_as, why_unavailable
+from avar_eval.attention.implementations import implementations, resolve_kernel_name, unavailable_reason
 from avar_eval.attention.kernel_probe import normaliser_source
 from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.roles import Role, TokenRoles
@@ -41,7 +41,7 @@ def check_exactness(checks: Checks, shape: Shape, device: str, asked: str = "sdp
     for dtype, torch_dtype in DTYPES.items():
         model = _two_layers(shape, device, torch_dtype)
         known = implementations(place, torch_dtype)
-        for implementation, reason in (known | {asked: why_unavailable(asked, place, torch_dtype)}).items():
+        for implementation, reason in (known | {asked: unavailable_reason(asked, place, torch_dtype)}).items():
             kind = f"{implementation}.{dtype}"
             names = f"normaliser.{kind}", f"masses.{kind}.error", f"gradients.{kind}.error"
             if reason is not None:
@@ -49,9 +49,9 @@ def check_exactness(checks: Checks, shape: Shape, device: str, asked: str = "sdp
                 continue
             with checks.attempt(*names), _uncompiled(implementation, device) as how:
                 model.set_attn_implementation(implementation)
-                if (kernel := loaded_as(implementation)) != implementation:
+                if (kernel := resolve_kernel_name(implementation)) != implementation:
                     how += f", by {kernel}"
-                source = normaliser_source(loaded_as(implementation), place, torch_dtype)
+                source = normaliser_source(resolve_kernel_name(implementation), place, torch_dtype)
                 checks.add(
                     names[0],
                     source,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avar_eval.attention import interface
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import Attended
+from avar_eval.attention.interface import ObservedAttention
 
 _KEYS_AT_ONCE = 512
 _ELEMENTS_AT_ONCE = 1 << 24
@@ -30,7 +30,7 @@ class _ImageKeys(Generic[Name]):
     def wants(self, module: Any) -> bool:
         return True
 
-    def attended(self, call: Attended) -> None:
+    def on_attention(self, call: ObservedAttention) -> None:
         self.layers += 1
         for start in range(0, len(self.keys), _KEYS_AT_ONCE):
             part = slice(start, start + _KEYS_AT_ONCE)
@@ -56,11 +56,11 @@ def attention_on_image_tokens(
     listener = _ImageKeys(image_keys, queries)
     implementation = model.config.get_text_config()._attn_implementation
     modules = interface.attention_modules(model)
-    interface.watch(implementation, modules, listener)
+    interface.add_listener(implementation, modules, listener)
     try:
         model(**inputs, use_cache=False, logits_to_keep=1)
     finally:
-        interface.unwatch(implementation, modules)
+        interface.remove_listener(implementation, modules)
     return {name: total / listener.layers for name, total in listener.totals.items()}
 
 

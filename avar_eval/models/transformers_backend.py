@@ -22,7 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from avar_eval.attention.implementations import loaded_as, why_unavailable
+from avar_eval.attention.implementations import resolve_kernel_name, unavailable_reason
 from avar_eval.attention.measure import measure_batch
 from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.record import AttentionRecord, records_of
@@ -57,9 +57,9 @@ class Placement(NamedTuple):
         how, name = dtype or ("bfloat16" if where.type == "cuda" else "float32"), attn_implementation or "sdpa"
         if how not in DTYPES:
             raise UsageError(f"--dtype takes {', '.join(DTYPES)}, not {how!r}")
-        if reason := why_unavailable(name, where, DTYPES[how]):
+        if reason := unavailable_reason(name, where, DTYPES[how]):
             raise UsageError(f"--attn-implementation {name!r} cannot be used here: {reason}")
-        return cls(where, how, loaded_as(name))
+        return cls(where, how, resolve_kernel_name(name))
 
 
 class TransformersBackend:

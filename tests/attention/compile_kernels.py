@@ -112,7 +112,7 @@ def call(
     membership = torch.zeros(1, KEYS, GROUPS, dtype=torch.bool)
     for group, (first, last) in enumerate(((0, 20), (20, 276), (276, 340), (2048, KEYS), (0, 1), (1, 20))):
         membership[:, first:last, group] = True
-    groups = KeyGroups.of_few_queries(membership) if few else KeyGroups.of(membership)
+    groups = KeyGroups.for_few_queries(membership) if few else KeyGroups.of(membership)
     normaliser = torch.zeros(1, HEADS, queries) if lse else None
     masses = attention_mass(query, key, normaliser, AttentionProblem(rows, groups, visibility, dim**-0.5, softcap))
     if not few:

@@ -29,6 +29,7 @@ WITH_NORMALISER = ("flash_attention_2", "flash_attention_3", "flash_attention_4"
 KERNELS = (*WITH_NORMALISER, QUIET, FUNCTION, OWN)
 
 
+@torch.autocast("cpu", enabled=False)
 def attend(
     query: Tensor,
     key: Tensor,
@@ -40,8 +41,10 @@ def attend(
     sink: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One sequence [tokens heads dim]: output and log-sum-exp [heads tokens], which counts the sink."""
-    per_kv = query.shape[1] // key.shape[1]
+    per_kv, dtype = query.shape[1] // key.shape[1], query.dtype
     key, value = key.repeat_interleave(per_kv, 1), value.repeat_interleave(per_kv, 1)
+    # Flash kernels keep scores of half-precision states in float32; a product of PyTorch's would round them.
+    query, key, value = (states.to(torch.promote_types(dtype, torch.float32)) for states in (query, key, value))
     scores = torch.einsum("qhd,khd->hqk", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if softcap:
         scores = softcap * torch.tanh(scores / softcap)
@@ -60,7 +63,7 @@ def attend(
     if sink is not None:
         lse = torch.logaddexp(lse, sink.to(lse.dtype)[:, None])
     output = torch.einsum("hqk,khd->qhd", (scores - lse[..., None]).exp().nan_to_num(0.0), value)
-    return output, lse.to(torch.float32)
+    return output.to(dtype), lse.to(torch.float32)
 
 
 def dense(query: Tensor, key: Tensor, value: Tensor, *how: Any) -> tuple[Tensor, Tensor]:

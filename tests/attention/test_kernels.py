@@ -20,8 +20,8 @@ from avar_eval.attention import interface
 from avar_eval.attention.implementations import (
     IMPLEMENTATIONS,
     implementations,
-    loaded_as,
-    why_unavailable,
+    resolve_kernel_name,
+    unavailable_reason,
 )
 from avar_eval.attention.interface import AttentionCall, SteerError
 from avar_eval.attention.kernel_probe import normaliser_source
@@ -295,13 +295,15 @@ def test_what_cannot_be_loaded_here_says_what_to_do() -> None:
     assert tuple(found) == IMPLEMENTATIONS
     assert found["eager"] is found["sdpa"] is found["flex_attention"] is None
     for name in ("flash_attention_2", "flash_attention_3", "flash_attention_4", HUB_2):
-        assert "does not run on a CPU" in str(why_unavailable(name, cpu, torch.bfloat16))
+        assert "does not run on a CPU" in str(unavailable_reason(name, cpu, torch.bfloat16))
     gpu = torch.device("cuda")
-    assert "float16 and bfloat16 only, not in float32" in str(why_unavailable("flash_attention_2", gpu, torch.float32))
-    assert "continuous batching" in str(why_unavailable("paged|sdpa", cpu, torch.float32))
-    assert "none of eager" in str(why_unavailable("sdpaa", cpu, torch.float32))
-    if loaded_as("flash_attention_2") == "flash_attention_2" and not flash_utils.is_flash_attn_2_available():
-        reason = str(why_unavailable("flash_attention_2", gpu, torch.bfloat16))
+    assert "float16 and bfloat16 only, not in float32" in str(
+        unavailable_reason("flash_attention_2", gpu, torch.float32)
+    )
+    assert "continuous batching" in str(unavailable_reason("paged|sdpa", cpu, torch.float32))
+    assert "none of eager" in str(unavailable_reason("sdpaa", cpu, torch.float32))
+    if resolve_kernel_name("flash_attention_2") == "flash_attention_2" and not flash_utils.is_flash_attn_2_available():
+        reason = str(unavailable_reason("flash_attention_2", gpu, torch.bfloat16))
         assert reason.startswith("flash-attn is not installed: pip install 'avar-eval[flash]'")
 
 

@@ -150,7 +150,7 @@ def test_masses_and_gradients_equal_whole_maps_in_float64(case: Case, block: int
     expected = reference(case, *exact)
     expected_gradients = torch.autograd.grad((expected * weights.double()).sum(), exact)
     assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-9)
-    on_all_keys = masses_of(case, *inputs, groups=KeyGroups.of_few_queries(case.groups))
+    on_all_keys = masses_of(case, *inputs, groups=KeyGroups.for_few_queries(case.groups))
     assert torch.allclose(on_all_keys.double(), expected, rtol=1e-5, atol=1e-9)
     gradients_on_all_keys = torch.autograd.grad((on_all_keys * weights).sum(), inputs)
     for found in (gradients, gradients_on_all_keys):
@@ -222,7 +222,7 @@ def test_a_decode_step_equals_the_row_of_the_whole_sequence() -> None:
         step = attention_mass(
             case.query[:, :, position : position + 1],
             case.key[:, :, : position + 1],
-            KeyGroups.of_few_queries(case.groups[:, : position + 1]),
+            KeyGroups.for_few_queries(case.groups[:, : position + 1]),
             Visibility(offset=position),
             scaling=SCALING,
         )
@@ -289,8 +289,8 @@ def check_masses_by_difference(case: Case, masses: Tensor) -> None:
 def test_a_mass_by_difference_is_as_exact_as_is_said(sink_height: float) -> None:
     case = long_case(sink_height)
     groups = KeyGroups.of(case.groups, BY_DIFFERENCE)
-    assert groups.rest == 3
-    assert groups.beside_rest.positions.shape[1] == 300
+    assert groups.residual == 3
+    assert groups.without_residual.positions.shape[1] == 300
     check_masses_by_difference(case, masses_of(case, case.query, case.key, groups=groups))
 
 

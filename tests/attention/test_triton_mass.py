@@ -122,7 +122,7 @@ def whole_lse(case: Case, query: Tensor, key: Tensor) -> Tensor:
 def test_masses_and_gradients_equal_whole_maps_in_float64(
     case: Case, dtype: torch.dtype, given_lse: bool, few: bool
 ) -> None:
-    groups = KeyGroups.of_few_queries(case.groups) if few else KeyGroups.of(case.groups)
+    groups = KeyGroups.for_few_queries(case.groups) if few else KeyGroups.of(case.groups)
     compare_with_whole_maps(case, dtype, groups, given_lse)
 
 
