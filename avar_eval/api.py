@@ -16,8 +16,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from avar_eval.attention.steering import parse_steering
 from avar_eval.command_line import check_choice
 from avar_eval.console import UNFOLDED, InertConsole
-from avar_eval.errors import UsageError
-from avar_eval.names import listed_names, run_name, unknown_name
+from avar_eval.errors import UsageError, unknown_name
+from avar_eval.names import listed_names, run_name
 from avar_eval.records.book import RECORDS_NAME, stream_records
 from avar_eval.records.record import Record
 from avar_eval.results.run_table import results_table

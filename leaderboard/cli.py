@@ -157,7 +157,7 @@ def _open(path: Path | None) -> "Store":
 
 def _check_names(rows: "list[Row]", task: str | None, model: str | None) -> None:
     """Raise UsageError, with the nearest names, for a task or model that no row has."""
-    from avar_eval.names import unknown_name
+    from avar_eval.errors import unknown_name
 
     asked = (("task", task, {row.task for row in rows}), ("model", model, {row.model for row in rows}))
     for kind, name, known in asked:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from avar_eval.atomic import WriteError
-from avar_eval.errors import UsageError
+from avar_eval.errors import UsageError, unknown_name
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.table import percent, score_cell, vas_cell
-from avar_eval.names import unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from avar_eval.errors import UsageError
+from avar_eval.errors import UsageError, unknown_name
 from avar_eval.models.checkpoint import check_model_name
-from avar_eval.names import unknown_name
 from avar_eval.recipes.memory import Architecture
 from avar_eval.recipes.sources import check_source
 from avar_eval.user_files import parse_yaml, read_text

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from avar_eval.errors import AvarError, UsageError
-from avar_eval.names import listed_names, unknown_name
+from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.names import listed_names
 from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource, super_clevr_training
 from avar_eval.terminal import note
 from avar_eval.user_files import open_file, parse_json, read_text

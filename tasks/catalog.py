@@ -16,8 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.answers import FinishReason, Judgement
-from avar_eval.errors import UsageError
-from avar_eval.names import unknown_name
+from avar_eval.errors import UsageError, unknown_name
 from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_module_of, included_folders, task_files
 from avar_eval.tasks.groups import groups
 from avar_eval.tasks.lmms_eval_names import lmms_eval_files

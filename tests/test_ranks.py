@@ -10,10 +10,11 @@ import pytest
 import torch
 from runs import MODEL, Finished, Running, Server
 
-from avar_eval.attention.record import AttentionRecord, append_lines, read_lines, take_in_ranks
+from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
 from avar_eval.errors import UsageError
 from avar_eval.ranks import Ranks, as_if_alone, join, launched
+from avar_eval.records.attention import append_lines, read_lines, take_in_ranks
 from avar_eval.records.book import RecordBook, read_records
 from avar_eval.records.record import Record
 

@@ -16,8 +16,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from avar_eval.attention.summary import AttentionSummary, QueryAttention
 from avar_eval.records.book import RecordBook, RecordBookError
-from avar_eval.records.record import AttentionSummary, JudgementRecord, QueryAttention, Record, Response, record_key
+from avar_eval.records.record import JudgementRecord, Record, Response, record_key
 
 TEXTS = st.text(max_size=30)
 SHARES = st.lists(st.floats(0, 1), max_size=3)

@@ -1,35 +1,10 @@
-"""Where a model looked in one conversation: `AttentionRecord`, its summary, and its compact form for the disk.
+"""Where a model looked in one conversation: `AttentionRecord`, made of an observed batch, and its summary."""
 
-A run keeps `attention.jsonl` beside `records.jsonl`: one line of JSON for each measured response, a few kB, with
-
-    key                      of the response in records.jsonl; a later line of the same key supersedes an earlier one
-    roles                    [[role, length], ...]: the sequence's token roles, run by run
-    layers, queries          the measured layers; the positions whose attention was measured, as [[first, length], ...]
-    vas_by_head_user         [layers, heads]  Eq. 2 for each layer and head over the user tokens (and ..._response)
-    share_by_layer_user      [groups, layers] mean share of attention on each key group (and ..._response)
-    share_by_query           [groups, queries] the same along the sequence, mean over layers and heads
-    vas_by_query             [queries] Eq. 2 along the sequence, mean over layers and heads
-    groups                   names of the key groups: `system` contains `sink`, the other five add up to 1
-
-Arrays are little-endian float16 (three significant digits; nan is undefined, inf is beyond 65,504). Reading one with
-numpy alone:
-
-    line = json.loads(open("attention.jsonl").readline())
-    array = line["vas_by_query"]
-    vas = np.frombuffer(base64.b64decode(array["float16"]), "<f2").reshape(array["shape"])
-"""
-
-import base64
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Final, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -37,15 +12,10 @@ from torch import Tensor
 from avar_eval.attention.observe import BEYOND_SINK, GROUPS, RECORDED, Observation, ObserveError
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
-from avar_eval.records.book import of_rank
-from avar_eval.records.record import AttentionSummary, QueryAttention
-from avar_eval.statistics import Estimate, mean
-from avar_eval.user_files import open_file, parse_json
+from avar_eval.attention.summary import AttentionSummary, QueryAttention
 
-ATTENTION_NAME = "attention.jsonl"
 Queries = Literal["user", "response"]
-_BLOCK = 1 << 16
-_SETS: tuple[Queries, ...] = ("user", "response")
+QUERY_SETS: Final[tuple[Queries, ...]] = ("user", "response")
 
 
 @dataclass(frozen=True)
@@ -91,7 +61,7 @@ class AttentionRecord:
         return None if masses is None else float(ratio_of_sums(*masses))
 
     def summary(self) -> AttentionSummary:
-        """The numbers that `records.jsonl` holds."""
+        """The numbers of both sets of queries."""
         return AttentionSummary(user=self._summary_of("user"), response=self._summary_of("response"))
 
     @cached_property
@@ -135,29 +105,6 @@ class AttentionRecord:
             },
         )
 
-    def to_line(self, key: str) -> str:
-        """The compact form, as `attention.jsonl` holds it."""
-        by_query = torch.full(self.queries.shape, float("nan"), dtype=torch.float64)
-        line: dict[str, Any] = {
-            "key": key,
-            "roles": [[Role(code).name.lower(), len(list(run))] for code, run in groupby(self.roles.tolist())],
-            "layers": list(self.layers),
-            "queries": _runs(self.queries.tolist()),
-            "groups": list(self.mass),
-        }
-        stacked = torch.stack([mass.double() for mass in self.mass.values()])
-        for name in _SETS:
-            chosen, scores = self.chosen(name), self.scores(name)
-            if not bool(chosen.any()):
-                continue
-            line[f"share_by_layer_{name}"] = _array(stacked[..., chosen].mean((2, 3)))
-            if scores is not None:
-                line[f"vas_by_head_{name}"] = _array(scores.mean(2))
-                by_query[chosen] = scores.mean((0, 1))
-        line["share_by_query"] = _array(stacked.mean((1, 2)))
-        line["vas_by_query"] = _array(by_query)
-        return json.dumps(line, separators=(",", ":")) + "\n"
-
 
 def records_of(observation: Observation, roles: TokenRoles) -> list[AttentionRecord]:
     """One record for each sequence of an observed batch. roles: of all its positions, generated ones included.
@@ -186,95 +133,6 @@ def records_of(observation: Observation, roles: TokenRoles) -> list[AttentionRec
             )
         )
     return records
-
-
-def mean_visual_attention_score(
-    records: Iterable[AttentionRecord], queries: Queries = "user", include_sink: bool = True
-) -> Estimate:
-    """Eq. 2 averaged over samples, with a bootstrap interval; samples where it is not defined do not count."""
-    scores = (record.visual_attention_score(queries, include_sink) for record in records)
-    return mean([score for score in scores if score is not None])
-
-
-def append_lines(folder: Path, keys: Sequence[str], records: Sequence[AttentionRecord], rank: int = 0) -> None:
-    """Append records to a run's attention.jsonl with one write, which reaches the disk before this returns.
-
-    rank: of this process; any but the first has a file of its own. A torn last line, as a killed run leaves, is cut off
-    first. Raises OSError if it cannot be written.
-    """
-    lines = "".join(record.to_line(key) for key, record in zip(keys, records, strict=True))
-    _append(folder / of_rank(ATTENTION_NAME, rank), lines.encode())
-
-
-def take_in_ranks(folder: Path) -> None:
-    """Move what other ranks have measured into attention.jsonl; nobody may be writing.
-
-    A kill in between leaves lines twice at worst, of which the later one counts. Raises OSError.
-    """
-    for path in sorted(folder.glob("attention.rank*.jsonl")):
-        data = path.read_bytes()
-        _append(folder / ATTENTION_NAME, data[: data.rfind(b"\n") + 1])
-        path.unlink()
-
-
-def _append(path: Path, lines: bytes) -> None:
-    with path.open("a+b") as file:
-        _cut_torn_line(file)
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _cut_torn_line(file: BinaryIO) -> None:
-    if file.seek(0, os.SEEK_END) == 0:
-        return
-    end = file.seek(-1, os.SEEK_END)
-    if file.read(1) == b"\n":
-        return
-    while end:  # a block at a time: the file may be larger than memory
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        if (found := file.read(end - start).rfind(b"\n")) >= 0:
-            file.truncate(start + found + 1)
-            return
-        end = start
-    file.truncate(0)
-
-
-def read_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Key -> line of an attention.jsonl, arrays as numpy's; a torn last line, as a killed run leaves, is ignored."""
-    return {line["key"]: line for line in stream_lines(path)}
-
-
-def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of an attention.jsonl as `read_lines` gives them, one at a time; a later one supersedes an earlier."""
-    with open_file(path) as file:
-        for text in file:
-            if text.endswith(b"\n"):
-                yield {name: _read(value) for name, value in parse_json(text).items()}
-
-
-def _array(values: Tensor) -> dict[str, Any]:
-    with np.errstate(over="ignore"):
-        data = values.numpy().astype("<f2")
-    return {"shape": list(data.shape), "float16": base64.b64encode(data.tobytes()).decode()}
-
-
-def _read(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return np.frombuffer(base64.b64decode(value["float16"]), "<f2").reshape(value["shape"])
-
-
-def _runs(positions: Sequence[int]) -> list[list[int]]:
-    """[[first, length], ...] of ascending positions."""
-    runs: list[list[int]] = []
-    for position in positions:
-        if runs and position == sum(runs[-1]):
-            runs[-1][1] += 1
-        else:
-            runs.append([position, 1])
-    return runs
 
 
 def _rounded(value: float | None) -> float | None:

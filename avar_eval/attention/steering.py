@@ -32,8 +32,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from avar_eval.errors import UsageError
-from avar_eval.names import unknown_name
+from avar_eval.errors import UsageError, unknown_name
 
 Mode = Literal["logit", "log", "prob", "abs"]
 Rows = Literal["after-image", "all", "last"]

@@ -213,7 +213,7 @@ def _group(names: Sequence[str] | None, by_model: dict[str, dict[str, Measured]]
     known = {task for of in by_model.values() for task in of}
     for name in names:
         if name not in known:
-            from avar_eval.names import unknown_name
+            from avar_eval.errors import unknown_name
 
             raise unknown_name("task", name, known | set(groups()), "(in these runs)")
     return Group(name="accuracy", description="", mean=list(names))

@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
-from avar_eval.attention.record import ATTENTION_NAME, Queries, stream_lines
+from avar_eval.attention.record import Queries
 from avar_eval.attention.steering import Steering
+from avar_eval.attention.summary import QueryAttention
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.records.attention import ATTENTION_NAME, stream_lines
 from avar_eval.records.book import RECORDS_NAME, RecordBookError, stream_records
-from avar_eval.records.record import QueryAttention, Record
+from avar_eval.records.record import Record
 from avar_eval.results.schema import Metric, Results, read_asked, read_results
 from avar_eval.statistics import mean
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from avar_eval.names import unknown_name
+from avar_eval.errors import unknown_name
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from lmms_eval.protocol import ChatMessages
 from PIL.Image import Image
 
 from avar_eval.answers import FinishReason
-from avar_eval.attention.record import ATTENTION_NAME, AttentionRecord, append_lines, take_in_ranks
+from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.steering import Steering, parse_steering
+from avar_eval.attention.summary import AttentionSummary
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
 from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.checkpoint import weights_sha256
@@ -29,8 +30,9 @@ from avar_eval.names import run_name
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
+from avar_eval.records.attention import ATTENTION_NAME, append_lines, take_in_ranks
 from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
-from avar_eval.records.record import AttentionSummary, JudgementRecord, Record, Response, record_key
+from avar_eval.records.record import JudgementRecord, Record, Response, record_key
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import catalog, is_judged, judge_of
 from avar_eval.terminal import note

@@ -14,8 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from avar_eval.endpoint.url import check_url
-from avar_eval.errors import AvarError, UsageError
-from avar_eval.names import unknown_name
+from avar_eval.errors import AvarError, UsageError, unknown_name
 from avar_eval.user_files import parse_yaml, read_text
 
 _HERE = Path(__file__).parent

@@ -16,9 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.bands import Band, vas_band
+from avar_eval.attention.summary import AttentionSummary
 from avar_eval.errors import AvarError
 from avar_eval.outcomes import Outcome, Verdict
-from avar_eval.records.record import AttentionSummary, Record
+from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark, benchmark_metrics, response_metrics
 from avar_eval.statistics import Estimate, mean
 from avar_eval.tasks.groups import Group, group_mean, groups

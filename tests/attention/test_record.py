@@ -18,16 +18,10 @@ from torch import Tensor
 import avar_eval
 from avar_eval.attention.objectives import attention_losses, visual_ratio, visual_reward
 from avar_eval.attention.observe import GROUPS, RECORDED, ObserveError, key_groups, observe
-from avar_eval.attention.record import (
-    ATTENTION_NAME,
-    AttentionRecord,
-    append_lines,
-    mean_visual_attention_score,
-    read_lines,
-    records_of,
-    take_in_ranks,
-)
+from avar_eval.attention.record import AttentionRecord, records_of
 from avar_eval.attention.roles import Role, TokenRoles
+from avar_eval.records.attention import ATTENTION_NAME, append_lines, attention_line, read_lines, take_in_ranks
+from avar_eval.results.schema import attention_metrics
 
 ROLES = roles_of("--sssstvvvvvvvtuuuuutrrrr", "ssstvvvvttvvvvtuuuuuutrrr", "-----sssstvvtuuuuuutrrr--")
 WITHOUT_IMAGE = roles_of("sssstuuuuuuutrrrr")
@@ -130,9 +124,10 @@ def test_scores_that_are_not_defined_are_none(roles: TokenRoles, with_sink: bool
 
 
 def test_a_mean_over_samples_has_an_interval_and_leaves_out_the_undefined() -> None:
-    records = measured(ROLES)[0]
-    estimate = mean_visual_attention_score([*records, *measured(WITHOUT_IMAGE)[0]])
-    scores = [record.visual_attention_score() or 0.0 for record in records]
+    summaries = [record.summary() for record in [*measured(ROLES)[0], *measured(WITHOUT_IMAGE)[0]]]
+    estimate = attention_metrics(summaries)["vas"]
+    scores = [summary.user.vas for summary in summaries if summary.user and summary.user.vas is not None]
+    assert len(scores) == 3
     assert estimate.n == 3
     assert estimate.value == pytest.approx(sum(scores) / 3)
     assert estimate.ci95 is not None
@@ -184,7 +179,7 @@ def test_a_line_of_a_7b_model_is_a_few_kilobytes() -> None:
     roles[:11], roles[11:40], roles[40:60] = int(Role.SYSTEM), int(Role.IMAGE), int(Role.USER)
     mass = {name: torch.rand(28, 28, len(queries)) for name in GROUPS}
     record = AttentionRecord(mass, mass["system"] - mass["sink"], roles, queries, tuple(range(28)))
-    assert len(record.to_line("0" * 64)) < 16_000
+    assert len(attention_line("0" * 64, record)) < 16_000
 
 
 def test_losses_and_reward_by_hand() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from avar_eval.attention.record import AttentionRecord, append_lines
+from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
+from avar_eval.records.attention import append_lines
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Asked, Results, attention_metrics, left_out_rows, task_result, write_asked

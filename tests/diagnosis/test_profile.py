@@ -10,11 +10,11 @@ import pytest
 from invented_runs import attention, write_run
 from typer.testing import CliRunner
 
-from avar_eval.attention.record import read_lines
 from avar_eval.cli import app
 from avar_eval.diagnosis.profile import PARTS, MeasuredRun, ProfileError, in_parts, profile, response_scores
 from avar_eval.diagnosis.profile_figure import draw_profile
 from avar_eval.errors import AvarError
+from avar_eval.records.attention import read_lines
 from avar_eval.records.book import RecordBookError, read_records
 from avar_eval.results.schema import read_results
 

@@ -1,0 +1,42 @@
+"""What is kept of one response's attention: scores and shares, as JSON can hold them."""
+
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _none_unless_finite(ratio: float | None) -> float | None:
+    return ratio if ratio is None or math.isfinite(ratio) else None
+
+
+_Ratio = Annotated[float | None, BeforeValidator(_none_unless_finite)]
+
+
+class QueryAttention(BaseModel):
+    """Where one set of query tokens looks; see `avar_eval.attention.score` for the definitions.
+
+    tokens: number of query tokens. vas: Eq. 2 over these queries. vas_without_sink: the same without key position 0.
+    ratio_of_sums: sum of image mass over sum of system mass. vas_by_layer: Eq. 2 per layer.
+    share_by_layer: role -> share of attention per layer (0..1); `system` contains `sink`, the rest adds up to 1.
+    None where there is no system token (or none but the sink), or none that has any attention: JSON knows no infinity,
+    and a line that could not be read back would stop every later run.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    tokens: int
+    vas: _Ratio
+    vas_without_sink: _Ratio
+    ratio_of_sums: _Ratio
+    vas_by_layer: list[_Ratio] | None
+    share_by_layer: dict[str, list[float]]
+
+
+class AttentionSummary(BaseModel):
+    """Attention of one response: its user tokens' (the paper's queries) and its response tokens'."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: QueryAttention | None
+    response: QueryAttention | None
