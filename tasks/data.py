@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from avar_eval.atomic import write_atomically
+from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.pictures import allowed_outside, open_picture
 from avar_eval.progress import Bar
 from avar_eval.tasks.catalog import TaskEntry, catalog
@@ -194,10 +194,9 @@ def _known_hashes(folder: Path) -> dict[str, str]:
 @contextmanager
 def _writing(data_dir: Path) -> Iterator[None]:
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(data_dir / ".fetch.lock", timeout=0):
+        with FolderLock(data_dir, ".fetch.lock"):
             yield
-    except filelock.Timeout:
+    except FolderInUseError:
         raise DataError(f"another fetch is writing to {data_dir}: wait for it to end") from None
     except OSError as error:
         raise DataError(f"cannot write to {data_dir}: {error.strerror or error}") from error

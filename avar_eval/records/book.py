@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
-import filelock
 from pydantic import ValidationError
 
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError
+from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.record import JudgeRecord, Record
 from avar_eval.user_files import open_file
@@ -41,10 +40,6 @@ class RecordBookError(AvarError):
     """The record book cannot be read or written; the message names file, line and cause."""
 
 
-_HELD: "WeakValueDictionary[Path, RecordBook]" = WeakValueDictionary()
-"""The books of this process: a file lock alone was seen to be granted twice within one."""
-
-
 class RecordBook:
     """The records of one output folder, held by one process at a time.
 
@@ -57,14 +52,8 @@ class RecordBook:
         self.rank = rank
         self.path = folder / of_rank(RECORDS_NAME, rank)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._held = (folder / of_rank(".lock", rank)).resolve()
-            if self._held in _HELD:
-                raise filelock.Timeout(str(self._held))
-            self._lock = filelock.FileLock(self._held)
-            self._lock.acquire(timeout=0)
-            _HELD[self._held] = self
-        except filelock.Timeout:
+            self._lock = FolderLock(folder, of_rank(".lock", rank))
+        except FolderInUseError:
             raise RecordBookError(
                 f"another run is writing to {folder}: wait for it to end, or give this one its own --output"
             ) from None
@@ -74,7 +63,6 @@ class RecordBook:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             self._lock.release()
-            _HELD.pop(self._held, None)
             raise RecordBookError(f"cannot open {self.path}: {error.strerror}") from error
         self._first_file: int | None = None
         self._places: dict[str, _Place] = {}
@@ -182,7 +170,6 @@ class RecordBook:
     def _release(self) -> None:
         self._close()
         self._lock.release()
-        _HELD.pop(self._held, None)
 
     def _close(self) -> None:
         # each once: by the second time the number may be another file's

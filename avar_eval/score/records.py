@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
+from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
 from avar_eval.outcomes import JudgeOutcome
@@ -167,14 +166,11 @@ def _judgement_fields(
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder as a run does, so that none writes to it meanwhile."""
-    lock = filelock.FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        lock = FolderLock(folder)
+    except FolderInUseError:
         raise RecordBookError(f"a run is writing to {folder}: wait for it to end") from None
     except OSError as error:
         raise RecordBookError(f"cannot write to {folder}: {error.strerror or error}; copy the run elsewhere") from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

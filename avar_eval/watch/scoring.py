@@ -12,11 +12,11 @@ from secrets import token_hex
 from statistics import mean
 from typing import Any
 
-import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.leaderboard.store import publish
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.registry import BackendName, find_model
@@ -199,7 +199,7 @@ def score_waiting(of: Scoring, tried: set[int]) -> list[str]:
     """
     problems = []
     try:
-        with filelock.FileLock(of.scores / ".lock", timeout=0):
+        with FolderLock(of.scores):
             for step in scored_steps(of) if not tried else ():  # a crash may have come before the leaderboard had it
                 publish(_folder(of, step) / RESULTS_NAME)
             while steps := [step for step in waiting(of) if step not in tried]:
@@ -207,7 +207,7 @@ def score_waiting(of: Scoring, tried: set[int]) -> list[str]:
                 if problem := _score(of, steps[0], waiting(of)[steps[0]]):
                     problems.append(problem)
                 link_best(of)
-    except filelock.Timeout:
+    except FolderInUseError:
         raise WatchError(f"another process is scoring into {of.scores}: wait for it to end") from None
     return problems
 
