@@ -1,7 +1,9 @@
 """Training rows: TRL's conversational vision format, sharegpt with `<image>` (LLaMA-Factory), and others as `sources`.
 
 Every source becomes the same table: `images`, `prompt` (messages with an `{"type": "image"}` part for each image) and
-either `completion` (fine-tuning) or `answer`, `answer_type` and `choices` (reinforcement learning).
+either `completion` (fine-tuning) or what a response is judged by (reinforcement learning): `answer`, `answer_type`,
+`choices` (of a choice, where the row has none, those of its question's text) and `precision`, and where a row is from:
+`source` and `id`.
 
 Accepted rows of a file, folder or hub data set:
 
@@ -10,6 +12,7 @@ Accepted rows of a file, folder or hub data set:
     {"conversations": [{"from": "human", "value": "Is <image2> as <image1>?"}, ...], "images": [...]}       numbered
     {"prompt": [{"role": "user", "content": "How many?"}], "completion": [...], "images": [...]}     TRL, fine-tuning
     {"prompt": [...] or "<image>How many?", "answer": "2", "answer_type": "integer", "images": [...]}       TRL, GRPO
+    {"prompt": "<image>How long?", "answer": "3.14", "answer_type": "float", "precision": 2, "images": [...]}   rounded
 
 A conversation of several turns becomes one row for each answer, with what precedes it as the prompt. Rows go to a
 temporary file as they are read: a data set may be larger than memory. Processes that are given the same folder for it
@@ -25,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from PIL import Image
 
@@ -42,12 +45,14 @@ from avar_eval.pictures import (
     read_rgb,
     whole_pictures_only,
 )
+from avar_eval.recipes.judged_rows import judged_by, why_unjudgeable
 from avar_eval.recipes.sources import Thoughts, TrainingDataError, published_rows
-from avar_eval.terminal import say
+from avar_eval.terminal import note, say
 
 Method = Literal["sft", "grpo"]
 Message = dict[str, Any]
 
+_EXAMPLES: Final = 3
 _PLACE = re.compile(r"<image[ _]?(\d{0,4})>", re.IGNORECASE)
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
@@ -70,19 +75,31 @@ def load(
     put before conversations that have none. thoughts, seed: of the embedded world. folder: for these rows alone, where
     they lie meanwhile or have been put by another process; by default a temporary one. allow_outside: whether rows may
     name images outside of their own folder.
+    Rows for reinforcement learning whose own answer would be judged wrong teach nothing: they are left out and said.
     Raises TrainingDataError, naming the row, for one that cannot be read or whose images do not match.
     """
     from datasets import Dataset
     from datasets.exceptions import DatasetGenerationError
 
+    refused: list[str] = []
+    count = 0
+
     def table() -> Iterator[Message]:
+        nonlocal count
         for source in listed_names(sources):
             found = published_rows(source, split, limit, thoughts, seed)
-            yield from _of_source(source, found, limit, method, system_prompt, allow_outside or allowed_outside())
+            for row in _of_source(source, found, limit, method, system_prompt, allow_outside or allowed_outside()):
+                count += 1
+                if method == "grpo" and (reason := why_unjudgeable(row)):
+                    refused.append(f"row {row['id']} of {row['source']}: {reason}")
+                else:
+                    yield row
+        if count == len(refused):
+            raise TrainingDataError(f"no answer of {sources} can be judged, such as that of {refused[0]}")
 
     folder = temporary_folder(f"avar-train-rows-{token_hex(8)}") if folder is None else folder
     try:
-        return Dataset.from_generator(
+        made = Dataset.from_generator(
             table,
             features=_features(method),
             cache_dir=str(folder),
@@ -92,6 +109,10 @@ def load(
         if isinstance(error.__cause__, AvarError):
             raise error.__cause__ from None
         raise
+    if refused:
+        said = f"warning: {len(refused)} of {count} rows are left out, for their own answer would be judged wrong"
+        note(f"{said}: {'; '.join(refused[:_EXAMPLES])}")
+    return made
 
 
 def temporary_folder(name: str) -> Path:
@@ -115,7 +136,8 @@ def _of_source(
         if number == limit:
             return
         try:
-            yield from _rows(row, folder, method, system_prompt, allow_outside)
+            for made in _rows(row, folder, method, system_prompt, allow_outside):
+                yield made if method == "sft" else {"source": source, "id": str(number)} | made
         except (TrainingDataError, OutsideError) as error:
             raise TrainingDataError(f"row {number} of {source}: {error}") from error
     if number < 0:
@@ -195,12 +217,8 @@ def _rows(
             raise TrainingDataError("it has no `answer` to judge a response against")
         while turns and turns[-1]["role"] == "assistant":
             turns.pop()
-        judged = {
-            "answer": str(row["answer"]),
-            "answer_type": row.get("answer_type") or "text",
-            "choices": list(row.get("choices") or []),
-        }
-        return [{"images": images, "prompt": turns} | judged]
+        of_row = {name: str(row[name]) for name in ("source", "id") if row.get(name) not in (None, "")}
+        return [{"images": images, "prompt": turns} | judged_by(row, turns) | of_row]
     answers = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     if not answers:
         raise TrainingDataError("there is no turn of the assistant to train on")
@@ -365,5 +383,6 @@ def _features(method: Method) -> Any:
     if method == "sft":
         features["completion"] = messages
     else:
-        features |= {"answer": text, "answer_type": text, "choices": List(text)}
+        features |= {"answer": text, "answer_type": text, "choices": List(text), "precision": Value("int32")}
+        features |= {"source": text, "id": text}
     return Features(features)

@@ -17,9 +17,9 @@ from typing import Any, Final, Literal, get_args
 
 from avar_eval.errors import AvarError, UsageError, unknown_name
 from avar_eval.names import listed_names
-from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource, super_clevr_training
+from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource
 from avar_eval.terminal import note
-from avar_eval.user_files import open_file, parse_json, read_text
+from avar_eval.user_files import open_file, parse_json
 
 Thoughts = Literal["anchored", "plain", "none"]
 """Of the embedded world's solutions: with visual anchors (VARD), without them, or answers alone."""
@@ -56,10 +56,7 @@ def _check(source: str) -> None:
         raise UsageError(f"there is no folder {folder!r} with a copy of {name}")
     paper = PAPER_SOURCES.get(name)
     if paper is not None and paper.file is not None and not copied:
-        raise UsageError(
-            f"{name} is no table on the hub: download {paper.file} and images.zip of {paper.repository}, unzip the "
-            f"pictures into images/ beside it, and give {name}=FOLDER"
-        )
+        raise UsageError(f"{name} is no table on the hub: download {paper.download}; then give {name}=FOLDER")
     if paper is not None or source in EMBEDDED or Path(source).exists():
         return
     owner, _, rest = source.partition("@")[0].partition("/")
@@ -123,22 +120,27 @@ def _fields(row: Mapping[str, Any]) -> str:
 
 
 def _paper_rows(source: PaperSource, folder: str, split: str) -> Found:
-    if source.file is not None:
-        return _super_clevr(Path(folder) / source.file, split)
+    if source.reader is not None:
+        return _of_folder(source, Path(folder), split)
     if folder:
         return _local(Path(folder), split)
     revision = "" if source.revision is None else f"@{source.revision}"
     return ((row, None) for row in _from_hub(source.repository + revision, split))
 
 
-def _super_clevr(file: Path, split: str) -> Found:
-    if split != "train":
-        raise UsageError(f"of super_clevr only the train split is read, not {split!r}")
+def _of_folder(source: PaperSource, folder: Path, split: str) -> Found:
+    assert source.reader is not None
+    assert source.file is not None
+    if split != source.split:
+        raise UsageError(f"of {source.repository} only the {source.split} split is read, not {split!r}")
+    file = folder / source.file
     try:
-        questions = parse_json(read_text(file))["questions"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingDataError(f"{file} cannot be read as questions of Super-CLEVR: {error}") from error
-    return ((row, file.parent) for row in super_clevr_training(questions))
+        for row in source.reader(file):
+            yield row, folder
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingDataError(
+            f"{file} cannot be read as questions of {source.repository} ({type(error).__name__}: {error})"
+        ) from error
 
 
 def rows_file(path: Path) -> Path | None:

@@ -47,6 +47,8 @@ class AvarGRPOConfig(GRPOConfig):  # type: ignore[misc] # TRL is untyped here
             raise UsageError("reward_weights are those of Eq. 8: set visual_weight and format_weight")
         if self.multi_objective_aggregation != "sum_then_normalize":
             raise UsageError("Eq. 9 normalises the sum of the rewards: leave multi_objective_aggregation out")
+        if self.remove_unused_columns:
+            raise UsageError("remove_unused_columns would take the answers that responses are judged by: leave it out")
         if self.load_best_model_at_end:
             raise UsageError("load_best_model_at_end is not supported: score the checkpoints and keep the best")
         if self.trains_attention and (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):

@@ -235,7 +235,7 @@ def test_a_plan_names_what_is_published() -> None:
         assert f"mathvista {expected.scores['mathvista']}" in shown
         assert "arXiv 2603.03825" in shown
     assert "VAS 13.8, average 52.6" in plan(read_recipe("avar_sft_qwen2_5_vl_7b"))
-    shown = plan(read_recipe("avar_grpo_qwen2_5_vl_7b", ["--train_data", "geo3k,r1_sharevl,ai2d"]))
+    shown = plan(read_recipe("avar_grpo_qwen2_5_vl_7b", ["--train_data", "geo3k,r1_sharevl"]))
     assert "geo3k (hiyouga/geometry3k@37e4933, split train), r1_sharevl (HuanjinYao/R1-ShareVL-52K@newest" in shown
     assert "vLLM takes 50% of it" in shown
     assert "16 GPU x 1 x 128 accumulated = 2048 responses a step: 256 prompts x 8 rollouts" in shown

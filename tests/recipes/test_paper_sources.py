@@ -24,7 +24,6 @@ SHAREVL = [
     {"images": [PICTURE], "problem": "How long is AB?", "answer": "12.5"},
     {"images": [PICTURE], "problem": "<image>What is shown?", "answer": "a cat"},
 ]
-AI2D = {"question": "What do frogs eat?", "options": ["flies", "leaves"], "answer": "0", "image": PICTURE}
 CLEVR = {
     "info": {"split": "new"},
     "questions": [
@@ -61,15 +60,41 @@ def test_r1_sharevl_tells_letters_numbers_and_words_apart(tmp_path: Path) -> Non
     rows = load(f"r1_sharevl={saved(SHAREVL, tmp_path / 'r1')}", "grpo", system_prompt=None)
     assert [row["answer_type"] for row in rows] == ["choice", "expression", "text"]
     assert all(asked(row).startswith("<image>") for row in rows)
-    assert judge_answer("<answer>(B)</answer>", answer="B", kind="choice").correct
+    assert rows[0]["choices"] == ["cat", "dog"]
+    for said in ("B", "(B)", "B. dog", "dog"):
+        assert judge_answer(f"<answer>{said}</answer>", answer="B", kind="choice", choices=rows[0]["choices"]).correct
 
 
-def test_ai2d_answers_are_letters_of_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = hub(monkeypatch, [AI2D])
-    (row,) = load("ai2d", "grpo", system_prompt=None)
-    assert asked(row) == f"<image>What do frogs eat?\n(A) flies\n(B) leaves\n{THINKING}"
-    assert (row["answer"], row["choices"]) == ("A", ["flies", "leaves"])
-    assert calls == [("lmms-lab/ai2d", "test", "c83a9b9692933aff8349157c88a413df9d02c4e5")]
+def ai2d_folder(folder: Path) -> Path:
+    """As ai2d-all.zip is unzipped: pictures 0, 1 and 10, of which 1 is on the list of test images."""
+    (folder / "questions").mkdir(parents=True)
+    (folder / "images").mkdir()
+    for number in (10, 0, 1):
+        texts = ["flies", "leaves", "seeds", "bark"]
+        questions = {
+            f"What do frogs eat in {number}?": {"abcLabel": False, "answerTexts": texts, "correctAnswer": 1},
+            "What is A?": {"abcLabel": True, "answerTexts": texts, "correctAnswer": 0},
+        }
+        for place, told in enumerate(questions.values()):
+            told["questionId"] = f"{number}.png-{place}"
+        content = {"imageName": f"{number}.png", "questions": questions}
+        (folder / "questions" / f"{number}.png.json").write_text(json.dumps(content))
+        PICTURE.save(folder / "images" / f"{number}.png")
+    (folder / "ai2d_test_ids.csv").write_text("1\n7\n")
+    return folder
+
+
+def test_ai2d_is_its_training_split_alone(tmp_path: Path) -> None:
+    """The pictures of the test split are a benchmark's; letters that the published pictures lack are not asked for."""
+    rows = load(f"ai2d={ai2d_folder(tmp_path)}", "grpo", system_prompt=None)
+    assert [row["id"] for row in rows] == ["0.png-0", "10.png-0"]
+    assert asked(rows[0]) == f"<image>What do frogs eat in 0?\n(A) flies\n(B) leaves\n(C) seeds\n(D) bark\n{THINKING}"
+    assert (rows[0]["answer"], rows[0]["choices"]) == ("B", ["flies", "leaves", "seeds", "bark"])
+    with pytest.raises(UsageError, match="of AI2D only the train split is read, not 'test'"):
+        load(f"ai2d={tmp_path}", "grpo", system_prompt=None, split="test")
+    (tmp_path / "ai2d_test_ids.csv").unlink()
+    with pytest.raises(TrainingDataError, match=r"cannot be read as questions of AI2D .*ai2d_test_ids\.csv"):
+        load(f"ai2d={tmp_path}", "grpo", system_prompt=None)
 
 
 def test_super_clevr_reads_the_training_scenes_one_question_of_each_first(tmp_path: Path) -> None:
@@ -121,6 +146,7 @@ def test_pins_are_commits_or_their_beginnings() -> None:
     ("source", "message"),
     [
         ("super_clevr", r"download superCLEVR_questions_30k\.json and images\.zip of RyanWW/Super-CLEVR"),
+        ("ai2d", r"ai2d is no table on the hub: download ai2d-all\.zip and ai2d_test_ids\.csv .* give ai2d=FOLDER"),
         ("geo3k=nowhere", "there is no folder 'nowhere' with a copy of geo3k"),
         ("geo4k=/tmp", "unknown source 'geo4k': did you mean geo3k"),
         ("geo4k", "give shapes, shapes_prior, geo3k, r1_sharevl, ai2d, super_clevr, a .json"),
@@ -136,5 +162,5 @@ def test_a_row_of_another_form_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match=r"row 1 of geo3k has not the published form .* fields are images"):
         load(f"geo3k={folder}", "grpo", system_prompt=None)
     (tmp_path / "superCLEVR_questions_30k.json").write_text("[]")
-    with pytest.raises(TrainingDataError, match="cannot be read as questions of Super-CLEVR"):
+    with pytest.raises(TrainingDataError, match="cannot be read as questions of RyanWW/Super-CLEVR"):
         load(f"super_clevr={tmp_path}", "grpo", system_prompt=None)
