@@ -44,7 +44,7 @@ from avar_eval.watch.cli import watch_command
 
 if TYPE_CHECKING:
     from avar_eval.attention.steering import Steering
-    from avar_eval.models.registry import BackendName
+    from avar_eval.models.backend_options import BackendName
     from avar_eval.tasks.prompts import Style
 
 
@@ -232,9 +232,9 @@ def _of_backend(
     transformers: dict[str, object],
 ) -> dict[str, object]:
     """The options for the run's backend. Raises UsageError for one that only another backend has."""
-    from avar_eval.models.registry import choose_backend
+    from avar_eval.models.registry import choose_backend, find_model
 
-    chosen = choose_backend(model, backend)
+    chosen = choose_backend(find_model(model), backend)
     for name, prefix, options in (("api", "--api-", api), ("vllm", "--", vllm), ("transformers", "--", transformers)):
         if options and chosen != name:
             option = prefix + min(options).replace("_", "-")

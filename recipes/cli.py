@@ -19,7 +19,7 @@ from avar_eval.names import listed_names
 from avar_eval.terminal import say
 
 if TYPE_CHECKING:
-    from avar_eval.models.registry import BackendName
+    from avar_eval.models.backend_options import BackendName
 
 app = typer.Typer(
     no_args_is_help=True,

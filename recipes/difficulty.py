@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.models.checkpoint import check_model_name
-from avar_eval.models.registry import BackendName, choose_backend
+from avar_eval.models.backend_options import BackendName
+from avar_eval.models.checkpoint import find_source
+from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.pictures import as_rgb
 from avar_eval.recipes.sources import TrainingDataError, check_source
 
@@ -97,8 +98,8 @@ def check_filter(config: FilterConfig) -> None:
     if config.rollouts < 2 or config.temperature <= 0:
         raise UsageError("give --rollouts of at least 2 and a --temperature above 0: greedy rollouts are all the same")
     check_source(config.sources)
-    if choose_backend(config.model, config.backend) != "api":
-        check_model_name(config.model)
+    if choose_backend(find_model(config.model), config.backend) != "api":
+        find_source(config.model)
 
 
 def filter_rows(config: FilterConfig) -> Difficulty:
@@ -208,7 +209,7 @@ def _protocol(config: FilterConfig, lm: "Avar") -> dict[str, Any]:
         "weights_sha256": lm.weights,
         "backend": {"backend": lm.backend.name} | dict(lm.backend.identity()),
         "system_prompt": lm.system_prompt,
-        "decoding": lm.decoding.model_dump(mode="json"),
+        "decoding": lm.decoding.protocol(),
         "sources": config.sources,
         "limit": config.limit,
         "keep": list(config.keep),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.errors import UsageError, unknown_name
-from avar_eval.models.checkpoint import check_model_name
+from avar_eval.models.checkpoint import find_source
 from avar_eval.recipes.memory import Architecture
 from avar_eval.recipes.sources import check_source
 from avar_eval.user_files import parse_yaml, read_text
@@ -130,7 +130,7 @@ def check_files(recipe: Recipe) -> None:
     for key in ("model_name_or_path", "train_data", "output_dir"):
         if not recipe.options.get(key):
             raise UsageError(f"the recipe {recipe.name} has no {key}")
-    check_model_name(str(recipe.options["model_name_or_path"]))
+    find_source(str(recipe.options["model_name_or_path"]))
     check_source(str(recipe.options["train_data"]))
     if recipe.options.get("eval_data"):
         check_source(str(recipe.options["eval_data"]))

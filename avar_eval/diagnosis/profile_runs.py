@@ -34,7 +34,7 @@ def check_models(models: Sequence[str], tasks: Sequence[str] | None) -> None:
         raise UsageError(f"{len(models)} models: a picture shows at most {len(SERIES)}, more cannot be told apart")
     if len(set(models)) < len(models):
         raise UsageError("the same MODEL twice")
-    from avar_eval.models.checkpoint import check_model_name
+    from avar_eval.models.checkpoint import find_source
     from avar_eval.models.registry import choose_backend, find_model
 
     for model in models:
@@ -42,8 +42,8 @@ def check_models(models: Sequence[str], tasks: Sequence[str] | None) -> None:
             read_results(Path(model))  # names what is wrong with a folder that is neither run nor model
         if is_run(model):
             continue
-        check_model_name(model)
-        if choose_backend(model, None) == "api":
+        find_source(model)
+        if choose_backend(find_model(model), None) == "api":
             raise UsageError(f"{model} answers through an API, which shows no attention")
         if tasks is None:
             raise UsageError(f"{model} is no folder of a finished run; to ask it as a model, give --tasks")

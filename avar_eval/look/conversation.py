@@ -16,7 +16,7 @@ from avar_eval.attention.roles import Role
 from avar_eval.errors import UsageError
 from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
-from avar_eval.models.checkpoint import check_model_name, resolve_checkpoint
+from avar_eval.models.checkpoint import find_source, locate
 from avar_eval.models.decoding import DEFAULT_MAX_NEW_TOKENS, Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.pictures import UNREADABLE, read_rgb
@@ -85,7 +85,8 @@ def look(conversation: Conversation) -> Look:
     """
     check(conversation)
     pictures = [read_picture(path) for path in conversation.images]
-    checkpoint = resolve_checkpoint(conversation.model)
+    source = find_source(conversation.model)
+    checkpoint = locate(source)
     backend = TransformersBackend(
         checkpoint,
         conversation.device,
@@ -93,8 +94,8 @@ def look(conversation: Conversation) -> Look:
         attn_implementation=conversation.attn_implementation,
     )
     system = conversation.system
-    if system is None and checkpoint.entry is not None:
-        system = checkpoint.entry.system_prompt
+    if system is None and source.entry is not None:
+        system = source.entry.system_prompt
     inputs = _encoded(backend, conversation, system, pictures)
     token_ids, response, reason = _response(backend, conversation, inputs)
     (record,) = backend.measure(inputs, [token_ids])
@@ -117,7 +118,7 @@ def look(conversation: Conversation) -> Look:
 
 def check(conversation: Conversation) -> None:
     """Raise UsageError for what is off without loading anything."""
-    check_model_name(conversation.model)
+    find_source(conversation.model)
     if not conversation.images:
         raise UsageError("give at least one --image FILE: this command shows where a model looks in images")
     if not conversation.prompt.strip():
@@ -158,7 +159,7 @@ def _response(
     if conversation.response is not None:
         token_ids = backend.processor.tokenizer.encode(conversation.response, add_special_tokens=False)
         return token_ids, conversation.response, "given"
-    entry = backend.checkpoint.entry
+    entry = find_source(conversation.model).entry
     registered = DEFAULT_MAX_NEW_TOKENS if entry is None else entry.max_new_tokens
     decoding = Decoding(max_new_tokens=conversation.max_new_tokens or registered)
     (generation,) = backend.generate(inputs, decoding, ["0"])

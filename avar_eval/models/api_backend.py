@@ -12,10 +12,9 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from avar_eval.attention.steering import Steering
@@ -23,13 +22,14 @@ from avar_eval.endpoint.exchange import Exchange
 from avar_eval.endpoint.failure import RequestError
 from avar_eval.endpoint.parameters import Parameters
 from avar_eval.endpoint.reply import Completion, read_reply
-from avar_eval.endpoint.url import DEFAULT_KEY_ENV, check_url, key_for, token_limit_name
+from avar_eval.endpoint.url import DEFAULT_KEY_ENV, key_for, token_limit_name
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
+from avar_eval.models.backend_options import ApiOptions
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import ModelEntry
 from avar_eval.models.served_steering import ServedSteering
-from avar_eval.models.spending import Spending, check_prices
+from avar_eval.models.spending import Spending
 from avar_eval.records.record import Usage
 from avar_eval.terminal import note
 
@@ -41,39 +41,6 @@ _TOKENS_OF_A_TURN: Final = 16
 _TOKENS_OF_A_PICTURE: Final = 1500
 _PIXELS_OF_A_TOKEN: Final = 28 * 28
 """Of the models that see the most of a picture; those that count a picture otherwise are learnt from their replies."""
-
-
-class ApiOptions(BaseModel):
-    """How to reach an endpoint, and how hard to press it.
-
-    url: up to and with `/v1`. key_env: the environment variable with the key. concurrency: requests at a time.
-    requests_per_minute: at most so many are begun. price: US dollars a million tokens of prompt and of response.
-    cost_limit: US dollars that are not exceeded, what the record book holds already counted; a request is begun only if
-    there is room for what it may cost at worst. retries: after a busy or failing server; the waits double, from
-    `first_wait` seconds. timeout: seconds for one response, from the connection to its last byte; a server that asks
-    for a longer wait than this is not waited for. weights: the checkpoint that is served, if it is at hand here: a
-    registered name, a folder or a repository; it measures attention.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    url: str
-    key_env: str | None = None
-    concurrency: int = Field(16, ge=1)
-    requests_per_minute: float | None = Field(None, gt=0)
-    price: Annotated[tuple[float, float] | None, BeforeValidator(check_prices)] = None
-    cost_limit: float | None = Field(None, gt=0)
-    retries: int = Field(6, ge=0)
-    first_wait: float = Field(1.0, gt=0)
-    timeout: float = Field(600.0, gt=0)
-    weights: str | None = None
-
-    @model_validator(mode="after")
-    def _sensible(self) -> "ApiOptions":
-        check_url(self.url)
-        if self.cost_limit is not None and self.price is None:
-            raise ValueError("a cost limit needs the prices: --api-price PROMPT,RESPONSE in dollars a million tokens")
-        return self
 
 
 @dataclass(frozen=True)
@@ -227,12 +194,8 @@ class ApiBackend:
             request |= {"top_p": decoding.top_p, "seed": int(prompt.key[:7], 16)}
         if decoding.stop:
             request["stop"] = list(decoding.stop)
-        # Not in OpenAI's interface, but in those of vLLM and SGLang.
-        if decoding.top_k and not decoding.greedy:
-            request["top_k"] = decoding.top_k
-        if decoding.repetition_penalty != 1:
-            request["repetition_penalty"] = decoding.repetition_penalty
-        return request | self._terms.parameters()
+        # Most of these are not in OpenAI's interface, but in those of vLLM and SGLang.
+        return request | decoding.sampling() | self._terms.parameters()
 
     async def _turn(self) -> None:
         """Wait until one more request may be begun this minute."""

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 from PIL.Image import Image
 
 from avar_eval.errors import AvarError
+from avar_eval.models.backend_options import BackendName
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.registry import BackendName
 from avar_eval.records.record import Usage
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint: a model name, path or hub repository, resolved to a folder of weights and an identity."""
+"""What a model's name, path or hub repository stands for, and its checkpoint: a folder of weights with an identity."""
 
 import hashlib
 import os
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.models.registry import ModelEntry, find_model, get_model
+from avar_eval.models.registry import ModelEntry, find_by_weights, find_model, get_model
+from avar_eval.models.training_run import read_training_run
 from avar_eval.user_files import open_file, parse_json, read_text
 
 SUPPORTED_ARCHITECTURES = (
@@ -55,7 +56,6 @@ class Checkpoint:
     name: str
     path: Path
     revision: str | None
-    entry: ModelEntry | None
     base: "Checkpoint | None" = None
 
     @property
@@ -69,13 +69,85 @@ class Checkpoint:
         return self.path if (self.path / "tokenizer_config.json").is_file() else self.model_path
 
 
-def resolve_checkpoint(model: str) -> Checkpoint:
-    """Resolve a registered name, a local folder or a hub repository `owner/name[@revision]`.
+@dataclass(frozen=True)
+class ModelSource:
+    """What a model's name stands for, known without loading anything.
+
+    name: as it stands in tables. entry: the registered model that it is, by whatever name, folder or repository. base:
+    where it is none, the registered model that it was trained from; trained_here: by AVAR's trainers. Its weights are
+    in a `folder`, or in a hub `repository` at a `revision`, or nowhere: it is only served then.
+    """
+
+    name: str
+    entry: ModelEntry | None
+    base: ModelEntry | None = None
+    trained_here: bool = False
+    folder: Path | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+
+def find_source(model: str) -> ModelSource:
+    """Find a registered name, a local folder or a hub repository `owner/name[@revision]`.
 
     A registered name wins over a folder of the same name in the working directory; write ./NAME for that one.
-    Raises UsageError for an unknown name, CheckpointError if the weights cannot be had or are not supported.
+    Raises UsageError if it is none of them.
     """
-    checkpoint = _locate(model)
+    if entry := find_model(model):
+        return ModelSource(entry.name, entry, folder=entry.path, repository=entry.repository, revision=entry.revision)
+    entry = find_by_weights(model)
+    if Path(model).is_dir():
+        folder = Path(model).resolve()
+        base, trained_here = (None, False) if entry else _trained_from(folder)
+        return ModelSource(model, entry, base, trained_here, folder=folder)
+    if not _is_repository(model):
+        if os.sep in model:
+            raise UsageError(f"there is no model folder {model!r} on this disk")
+        get_model(model)
+    repository, _, revision = model.partition("@")
+    return ModelSource(
+        repository, entry, repository=repository, revision=revision or (entry.revision if entry else None)
+    )
+
+
+_LONGEST_LINEAGE = 20
+"""Trainings that may follow one another; folders that name each other as their base have no end."""
+
+
+def _trained_from(folder: Path) -> tuple[ModelEntry | None, bool]:
+    """The registered model that a folder's weights were trained from, if it is known, and whether we trained them."""
+    trained_here = False
+    for _ in range(_LONGEST_LINEAGE):
+        training = read_training_run(folder) or read_training_run(folder.parent)
+        trained_here = trained_here or training is not None
+        named = training.base if training else _named_base(folder)
+        if named is None:
+            break
+        entry = find_model(named) or find_by_weights(named)
+        if entry is not None or not Path(named).is_dir():
+            return entry, trained_here
+        folder = Path(named).resolve()
+    return None, trained_here
+
+
+def _named_base(folder: Path) -> str | None:
+    """The base model that an adapter names, if the folder is one's."""
+    path = folder / ADAPTER_CONFIG
+    named = _read_json(path).get("base_model_name_or_path") if path.is_file() else None
+    return named if isinstance(named, str) and named else None
+
+
+def resolve_checkpoint(model: str) -> Checkpoint:
+    """The weights of a registered name, a local folder or a hub repository: see `find_source` and `locate`."""
+    return locate(find_source(model))
+
+
+def locate(source: ModelSource) -> Checkpoint:
+    """The weights of a model, downloaded if need be.
+
+    Raises UsageError if it has none, CheckpointError if they cannot be had or are not supported.
+    """
+    checkpoint = _located(source)
     if (checkpoint.path / ADAPTER_CONFIG).is_file() and not (checkpoint.path / "config.json").is_file():
         return replace(checkpoint, base=_base_of(checkpoint))
     _check_architecture(checkpoint)
@@ -85,11 +157,11 @@ def resolve_checkpoint(model: str) -> Checkpoint:
 def _base_of(adapter: Checkpoint) -> Checkpoint:
     """The model that an adapter names as its base. Raises CheckpointError."""
     path = adapter.path / ADAPTER_CONFIG
-    named = _read_json(path).get("base_model_name_or_path")
-    if not isinstance(named, str) or not named:
+    named = _named_base(adapter.path)
+    if named is None:
         raise CheckpointError(f"{path} names no base model: write it there as base_model_name_or_path")
     try:
-        base = _locate(named)
+        base = _located(find_source(named))
         _check_architecture(base)
     except AvarError as error:
         raise CheckpointError(
@@ -99,29 +171,13 @@ def _base_of(adapter: Checkpoint) -> Checkpoint:
     return base
 
 
-def check_model_name(model: str) -> None:
-    """Raise UsageError at once if `model` can be neither a registered name nor a folder nor a hub repository."""
-    if find_model(model) is None and not Path(model).is_dir() and not _is_repository(model):
-        if os.sep in model:
-            raise UsageError(f"there is no model folder {model!r} on this disk")
-        get_model(model)
-
-
-def _locate(model: str) -> Checkpoint:
-    check_model_name(model)
-    entry = find_model(model)
-    if entry is not None and entry.path is not None:
-        return Checkpoint(entry.name, entry.path, None, entry)
-    if entry is not None:
-        if entry.repository is None:
-            raise UsageError(f"{entry.name} has no weights to load: it is only served, run it with --backend api")
-        path = _from_hub(entry.repository, entry.revision)
-        return Checkpoint(entry.name, path, path.name, entry)
-    if Path(model).is_dir():
-        return Checkpoint(model, Path(model).resolve(), None, None)
-    repository, _, revision = model.partition("@")
-    path = _from_hub(repository, revision or None)
-    return Checkpoint(repository, path, path.name, None)
+def _located(source: ModelSource) -> Checkpoint:
+    if source.folder is not None:
+        return Checkpoint(source.name, source.folder, None)
+    if source.repository is None:
+        raise UsageError(f"{source.name} has no weights to load: it is only served, run it with --backend api")
+    path = _from_hub(source.repository, source.revision)
+    return Checkpoint(source.name, path, path.name)
 
 
 def _is_repository(model: str) -> bool:

@@ -20,11 +20,12 @@ from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.attention.summary import AttentionSummary
 from avar_eval.models.answer_format import Replacement, instruction_for, with_instruction
 from avar_eval.models.backend import BackendError, Generation, Refusal
+from avar_eval.models.backend_options import BackendName
 from avar_eval.models.checkpoint import weights_sha256
 from avar_eval.models.concurrency import too_many_refused
 from avar_eval.models.decoding import decoding_for
 from avar_eval.models.open_backend import open_backend
-from avar_eval.models.registry import BackendName, choose_backend, find_model
+from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend, check_prompts
 from avar_eval.names import run_name
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
@@ -111,7 +112,7 @@ class Avar(lmms):  # type: ignore[misc]
         super().__init__()
         entry = find_model(pretrained)
         steering = parse_steering(steering) if isinstance(steering, str) else steering
-        chosen = choose_backend(pretrained, backend)
+        chosen = choose_backend(entry, backend)
         opened = open_backend(chosen, pretrained, device, dtype, steering, backend_options)
         self.checkpoint, self.backend, self.observer = opened
         if name is not None:

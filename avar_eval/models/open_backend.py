@@ -3,20 +3,22 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
+from avar_eval.fields import declared
 from avar_eval.models.backend import StreamingBackend
-from avar_eval.models.checkpoint import Checkpoint, resolve_checkpoint
-from avar_eval.models.registry import BackendName, find_model
+from avar_eval.models.backend_options import ApiOptions, BackendName, BackendOptions, TransformersOptions, VllmOptions
+from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, locate, resolve_checkpoint
+from avar_eval.models.registry import find_by_weights, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_plugin import VllmSteering
 
 if TYPE_CHECKING:
     from avar_eval.models.api_backend import ServedModel
 
-Options = TypeVar("Options", bound=BaseModel)
+Options = TypeVar("Options", bound=BackendOptions)
 
 
 def open_backend(
@@ -37,13 +39,18 @@ def open_backend(
             f"--attn-implementation is an option of --backend transformers, and {model} is run by {name}, which "
             "chooses its kernels by itself"
         )
+    if name == "transformers" and (unknown := set(options) - {"attn_implementation"}):
+        raise UsageError(f"--backend transformers takes no option {min(unknown)}")
+    source = (
+        ModelSource(model, find_by_weights(model)) if name == "api" and not find_model(model) else find_source(model)
+    )
+    entry = source.entry
     if name == "api":
-        from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
+        from avar_eval.models.api_backend import ApiBackend, served_model
         from avar_eval.models.served_observer import ServedObserver
 
         if steering is not None:
             VllmSteering.of(steering)  # no other server steers
-        entry = find_model(model)
         registered = {"url": entry.api.url, "key_env": entry.api.key_env} if entry and entry.api else {}
         served = served_model(model, entry)
         api_options = _validated(ApiOptions, registered | dict(options))
@@ -51,29 +58,32 @@ def open_backend(
             return served, ApiBackend(served, api_options, steering), None
         at_hand = ServedObserver(resolve_checkpoint(api_options.weights), device, dtype, steering)
         return served, ApiBackend(served, api_options, steering, at_hand.markup.placeholders), at_hand
-    checkpoint = resolve_checkpoint(model)
+    checkpoint = locate(source)
     if name == "vllm":
         if checkpoint.base is not None:
             raise UsageError(f"--backend vllm runs no adapters: merge {model} into its base, or use transformers")
-        from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
+        from avar_eval.models.vllm_backend import VllmBackend
 
         vllm_options = _validated(VllmOptions, options)
         observer = TransformersBackend(checkpoint, device, dtype, steering)
         steered = None if steering is None else VllmSteering.of(steering)
         return checkpoint, VllmBackend(observer, vllm_options, steered), observer
-    if unknown := set(options) - {"attn_implementation"}:
-        raise UsageError(f"--backend transformers takes no option {min(unknown)}")
-    observer = TransformersBackend(checkpoint, device, dtype, steering, options.get("attn_implementation"))
+    kernel = _validated(TransformersOptions, options).attn_implementation
+    observer = TransformersBackend(checkpoint, device, dtype, steering, kernel)
     return checkpoint, observer, observer
 
 
 def _validated(kind: type[Options], options: Mapping[str, Any]) -> Options:
+    if unknown := set(options) - set(declared(kind)):
+        raise UsageError(f"option {min(unknown)}: the backend has none of this name")
+    if kind is ApiOptions and "url" not in options:
+        raise UsageError("--backend api needs --api-url, such as http://localhost:8000/v1")
     try:
         return kind(**options)
     except ValidationError as error:
         problem = error.errors()[0]
         field = "_".join(str(part) for part in problem["loc"])
-        if field == "url" and problem["type"] == "missing":
-            raise UsageError("--backend api needs --api-url, such as http://localhost:8000/v1") from error
         message = problem["msg"].removeprefix("Value error, ")
         raise UsageError(f"{f'option {field}: ' if field else ''}{message}") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error

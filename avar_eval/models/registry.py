@@ -7,19 +7,28 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from avar_eval.endpoint.url import check_url
 from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.models.backend_options import BackendName
+from avar_eval.models.decoding import Decoding, recommendable
 from avar_eval.user_files import parse_yaml, read_text
 
 _HERE = Path(__file__).parent
 
-BackendName = Literal["transformers", "vllm", "api"]
 AnswerFormat = Literal["thinking", "boxed", "direct"]
 
 
@@ -27,15 +36,16 @@ class RegistryError(AvarError):
     """The user's file of models cannot be used."""
 
 
-class RecommendedDecoding(BaseModel):
-    """What the model's authors decode with, by default greedily; the fields are those of `Decoding`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    repetition_penalty: float = Field(1.0, gt=0)
+def _recommended(given: Any) -> dict[str, Any]:
+    """What the model's authors decode with: sampling options of `Decoding`, neutral where nothing is said."""
+    if not isinstance(given, dict):
+        raise ValueError("give sampling options, such as {temperature: 0.6, top_p: 0.95}")
+    neutral = recommendable()
+    for name in given:
+        if name not in neutral:
+            raise unknown_name("field", f"decoding.{name}", _fields())
+    checked = Decoding(max_new_tokens=1, **given)
+    return {name: getattr(checked, name) for name in neutral}
 
 
 class ApiSource(BaseModel):
@@ -98,7 +108,7 @@ class ModelEntry(BaseModel):
     system_prompt: str | None = None
     answer_format: AnswerFormat = "thinking"
     instruction: str | None = None
-    decoding: RecommendedDecoding = RecommendedDecoding()
+    decoding: Annotated[dict[str, Any], PlainValidator(_recommended)] = Field(default_factory=recommendable)
     max_new_tokens: int = Field(ge=1)
     batch_size: int = Field(16, ge=1)
     trained_on: list[str] = []
@@ -177,6 +187,8 @@ def _user_entry(path: Path, name: object, fields: object) -> ModelEntry:
         )
     try:
         return ModelEntry(name=name, **{str(field): value for field, value in fields.items()})
+    except UsageError as error:
+        raise RegistryError(f"{where}: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
@@ -188,8 +200,8 @@ def _user_entry(path: Path, name: object, fields: object) -> ModelEntry:
 
 def _fields() -> list[str]:
     """The fields of an entry in a file, those of its parts with a dot."""
-    parts: dict[str, type[BaseModel]] = {"api": ApiSource, "decoding": RecommendedDecoding, "published": Published}
-    inner = [f"{part}.{field}" for part, model in parts.items() for field in model.model_fields]
+    parts = {"api": ApiSource.model_fields, "decoding": recommendable(), "published": Published.model_fields}
+    inner = [f"{part}.{field}" for part, known in parts.items() for field in known]
     return [field for field in ModelEntry.model_fields if field not in ("name", "bundled")] + inner
 
 
@@ -198,6 +210,18 @@ def find_model(name: str) -> ModelEntry | None:
     wanted = name.lower()
     for entry in registry().values():
         if wanted in (entry.name, *entry.aliases):
+            return entry
+    return None
+
+
+def find_by_weights(model: str) -> ModelEntry | None:
+    """The entry whose weights are in that folder or hub repository `owner/name[@revision]`; None if there is none."""
+    if Path(model).is_dir():
+        folder = Path(model).resolve()
+        return next((entry for entry in registry().values() if entry.path and entry.path.resolve() == folder), None)
+    repository, _, revision = model.lower().partition("@")
+    for entry in registry().values():
+        if (entry.repository or "").lower() == repository and revision in ("", entry.revision):
             return entry
     return None
 
@@ -212,12 +236,11 @@ def get_model(name: str) -> ModelEntry:
     return entry
 
 
-def choose_backend(model: str, backend: BackendName | None) -> BackendName:
+def choose_backend(entry: ModelEntry | None, backend: BackendName | None) -> BackendName:
     """The backend to run a model with: the given one, or the usual one of its entry.
 
     Raises UsageError if its entry says that this backend cannot run it.
     """
-    entry = find_model(model)
     if entry is None:
         return backend or "transformers"
     if backend is not None and backend not in entry.runs_on:

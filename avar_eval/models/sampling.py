@@ -49,6 +49,23 @@ class RepetitionPenalty(LogitsProcessor):  # type: ignore[misc]
         return torch.where(held > 0, penalised, scores)
 
 
+class PresencePenalty(LogitsProcessor):  # type: ignore[misc]
+    """Takes `penalty` once off the logits of tokens that a response holds, as vLLM and OpenAI's interface do.
+
+    prompt: how many tokens, padding among them, precede the responses.
+    """
+
+    def __init__(self, penalty: float, prompt: int) -> None:
+        self._penalty = penalty
+        self._prompt = prompt
+
+    def __call__(
+        self, input_ids: Int[Tensor, "batch length"], scores: Float[Tensor, "batch vocabulary"]
+    ) -> Float[Tensor, "batch vocabulary"]:
+        response = input_ids[:, self._prompt :]
+        return scores - torch.zeros_like(scores).scatter_(1, response, self._penalty)
+
+
 class OneTokenLater(StoppingCriteria):  # type: ignore[misc]
     """Stops a sequence one token after `criteria` would: its last token then passes through the model like the others.
 

@@ -95,23 +95,3 @@ class Spending:
             f"the cost limit of {self._limit:g} dollars is reached ({self.spent:.4g} spent): one more request may cost "
             f"{most:.2g}. What is answered is kept, raise --api-cost-limit to go on"
         )
-
-
-def check_prices(given: object) -> object:
-    """`PROMPT,RESPONSE` as the command line writes it. Raises ValueError for what can be no price."""
-    if given is None:
-        return None
-    parts = given.split(",") if isinstance(given, str) else given
-    try:
-        prices = tuple(map(float, parts)) if isinstance(parts, list | tuple) else ()
-    except (TypeError, ValueError):
-        prices = ()
-    if len(prices) != 2 or not all(0 <= price <= DEAREST for price in prices):
-        raise ValueError(
-            f"give PROMPT,RESPONSE in dollars a million tokens, such as 2.5,10, not {given!r} (0 to {DEAREST:,} each)"
-        )
-    return prices
-
-
-DEAREST: Final = 1_000_000
-"""Dollars a million tokens: one a token."""

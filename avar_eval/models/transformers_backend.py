@@ -15,6 +15,7 @@ from transformers import (
     EosTokenCriteria,
     GenerationConfig,
     LogitsProcessorList,
+    MinPLogitsWarper,
     StoppingCriteriaList,
     StopStringCriteria,
     TemperatureLogitsWarper,
@@ -34,7 +35,7 @@ from avar_eval.models.adapter import with_adapter
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.sampling import OneTokenLater, RepetitionPenalty, SeededSampling
+from avar_eval.models.sampling import OneTokenLater, PresencePenalty, RepetitionPenalty, SeededSampling
 from avar_eval.time_limit import time_limit
 
 TEMPLATE_SECONDS = 30.0
@@ -352,14 +353,21 @@ def end_tokens(config: GenerationConfig) -> set[int]:
 
 
 def _sampling(decoding: Decoding, streams: Sequence[str], attention_mask: torch.Tensor) -> LogitsProcessorList:
-    """Penalty, temperature, top-k and top-p in the order of vLLM and transformers, then the draw."""
+    """Penalties, temperature, min-p, top-k and top-p in the order of vLLM, then the draw.
+
+    transformers itself has min-p after top-p. Of a distribution from which min-p has taken tokens, top-p keeps fewer.
+    """
     processors = LogitsProcessorList()
     if decoding.repetition_penalty != 1:
         processors.append(RepetitionPenalty(decoding.repetition_penalty, attention_mask))
+    if decoding.presence_penalty:
+        processors.append(PresencePenalty(decoding.presence_penalty, attention_mask.shape[1]))
     if decoding.greedy:
         return processors
     if decoding.temperature != 1:
         processors.append(TemperatureLogitsWarper(decoding.temperature))
+    if decoding.min_p:
+        processors.append(MinPLogitsWarper(decoding.min_p))
     if decoding.top_k:
         processors.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p < 1:

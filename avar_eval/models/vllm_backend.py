@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoConfig
 
 from avar_eval.attention.roles import ChatTemplateError
 from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
+from avar_eval.models.backend_options import VllmOptions
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend, end_tokens, published_defaults
@@ -28,26 +28,6 @@ _NEVER = -100.0
 """The lowest logit bias that vLLM takes: a token with it is drawn with a probability below 1e-40."""
 _SECONDS_TO_END = 60.0
 """vLLM kills an engine that takes longer, and does not wait until it is gone."""
-
-
-class VllmOptions(BaseModel):
-    """How the engine is laid out.
-
-    tensor_parallel: GPUs that share one copy of the weights. data_parallel: copies. distributed: what runs the workers,
-    `ray` for several nodes, `uni` the engine's own process (None: vLLM's choice). max_model_len: tokens of prompt and
-    response (None: what the model was made for). gpu_memory: share of each GPU's memory. in_flight: questions in the
-    engine at a time; it batches as many of them as fit. eager: without torch.compile and CUDA graphs.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tensor_parallel: int = Field(1, ge=1)
-    data_parallel: int = Field(1, ge=1)
-    distributed: Literal["uni", "mp", "ray"] | None = None
-    max_model_len: int | None = Field(None, ge=1)
-    gpu_memory: float = Field(0.9, gt=0, le=1)
-    in_flight: int = Field(512, ge=1)
-    eager: bool = False
 
 
 class VllmBackend:
@@ -181,10 +161,9 @@ class VllmBackend:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        drawn = {} if decoding.greedy else {"top_p": decoding.top_p, "top_k": decoding.top_k}
         return SamplingParams(
             temperature=decoding.temperature,
-            repetition_penalty=decoding.repetition_penalty,
+            **decoding.sampling(),
             max_tokens=decoding.max_new_tokens,
             seed=int(prompt.key[:15], 16),  # the question's own stream, whatever is batched with it
             stop=list(decoding.stop),
@@ -194,7 +173,6 @@ class VllmBackend:
             logit_bias=dict.fromkeys(self.observer.markup.placeholders, _NEVER),
             skip_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            **drawn,
         )
 
 

@@ -18,9 +18,10 @@ from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.keys import masked
 from avar_eval.leaderboard.store import publish
-from avar_eval.models.checkpoint import check_model_name
+from avar_eval.models.backend_options import BackendName
+from avar_eval.models.checkpoint import find_source
 from avar_eval.models.decoding import decoding_for
-from avar_eval.models.registry import BackendName, choose_backend, find_model
+from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import as_if_alone, join
@@ -126,8 +127,8 @@ def evaluate(config: RunConfig) -> Results:
 def check_config(config: RunConfig) -> list[TaskEntry]:
     """The tasks to run. Raises UsageError for what can be known to be wrong before anything heavy is loaded."""
     tasks = find_tasks(config.tasks)
-    if choose_backend(config.model, config.backend) != "api":  # an endpoint may know any name
-        check_model_name(config.model)
+    if choose_backend(find_model(config.model), config.backend) != "api":  # an endpoint may know any name
+        find_source(config.model)
     decoding_for(
         find_model(config.model),
         temperature=config.temperature,
@@ -167,7 +168,7 @@ def open_model(config: RunConfig) -> "Avar":
     from avar_eval.models.lmms_wrapper import Avar
 
     ranks = join()
-    backend = choose_backend(config.model, config.backend)
+    backend = choose_backend(find_model(config.model), config.backend)
     if ranks.count > 1 and backend != "transformers":
         raise UsageError(f"--backend {backend} spreads its work by itself: start one process, without a launcher")
     return Avar(
@@ -380,7 +381,7 @@ def _protocol(
         "system_prompt": lm.system_prompt,
         "prompt_style": prompt_style(config),
         "instruction": lm.instruction,
-        "decoding": lm.decoding.model_dump(mode="json"),
+        "decoding": lm.decoding.protocol(),
         "steering": lm.steering_identity(),
         "tasks": {
             task.name: {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
-from avar_eval.models.registry import choose_backend
+from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.run.evaluate import RunConfig, ask, check_config, data_folder, open_model
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
@@ -23,7 +23,7 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     """
     tasks = check_config(config)
     find_own_tasks(config.tasks)
-    if choose_backend(config.model, config.backend) != "transformers":
+    if choose_backend(find_model(config.model), config.backend) != "transformers":
         raise UsageError(
             f"{config.model} cannot be swept: it does not run with --backend transformers, the only one in which "
             "steering changes between questions"

@@ -20,7 +20,7 @@ from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
 
 if TYPE_CHECKING:
-    from avar_eval.models.registry import BackendName
+    from avar_eval.models.backend_options import BackendName
     from avar_eval.tasks.prompts import Style
 
 

@@ -20,12 +20,12 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.atomic import write_atomically
+from avar_eval.models.training_run import TRAINING_RUN_NAME, TrainingRun, read_training_run
 from avar_eval.user_files import open_file, parse_json, read_bytes
 
 COMPLETE_NAME: Final = "complete.json"
 SCORES_NAME: Final = "scores"
 BEST_NAME: Final = "best"
-TRAINING_RUN_NAME: Final = "training_run.json"
 _FOLDER: Final = re.compile(r"checkpoint-(\d+)")
 _LONGEST_HEADER: Final = 100_000_000  # bytes; safetensors itself reads no longer one
 
@@ -35,32 +35,6 @@ class _Complete(BaseModel):
 
     step: int
     files: dict[str, int]
-
-
-class TrainingRun(BaseModel):
-    """What AVAR's trainers say about a run, in its output folder.
-
-    run: its name. base: the model it started from. started: when it was first started, ISO 8601. finished: no further
-    checkpoint will come.
-    """
-
-    run: str
-    base: str
-    started: str
-    finished: bool
-
-    def write(self, output_dir: Path) -> None:
-        """Write it, atomically."""
-        output_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(output_dir / TRAINING_RUN_NAME, [self.model_dump_json(indent=2) + "\n"])
-
-
-def read_training_run(output_dir: Path) -> TrainingRun | None:
-    """What AVAR's trainers say about the run in this folder; None if they have not written there."""
-    try:
-        return TrainingRun.model_validate_json(read_bytes(output_dir / TRAINING_RUN_NAME))
-    except (FileNotFoundError, ValidationError):
-        return None
 
 
 def mark_complete(folder: Path, step: int) -> None:

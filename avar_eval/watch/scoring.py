@@ -18,14 +18,16 @@ from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.leaderboard.store import publish
+from avar_eval.models.backend_options import BackendName
 from avar_eval.models.checkpoint import resolve_checkpoint
-from avar_eval.models.registry import BackendName, find_model
+from avar_eval.models.registry import find_model
+from avar_eval.models.training_run import read_training_run
 from avar_eval.results.schema import RESULTS_NAME, Results, read_results
 from avar_eval.run.evaluate import RunConfig, TrainingStep, evaluate, kernel_options
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.prompts import Style
 from avar_eval.terminal import note
-from avar_eval.watch.complete import BEST_NAME, SCORES_NAME, complete_checkpoints, has_weights, read_training_run
+from avar_eval.watch.complete import BEST_NAME, SCORES_NAME, complete_checkpoints, has_weights
 
 SETTINGS_NAME = "settings.json"
 

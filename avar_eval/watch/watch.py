@@ -4,8 +4,8 @@ import gc
 import time
 from pathlib import Path
 
+from avar_eval.models.training_run import read_training_run
 from avar_eval.terminal import note
-from avar_eval.watch.complete import read_training_run
 from avar_eval.watch.scoring import Scoring, WatchError, score_waiting, unmerged
 
 

@@ -20,6 +20,6 @@ def backend(request: Any, tmp_path_factory: Any) -> TransformersBackend:
     lively_model(family.config(processor.tokenizer)).save_pretrained(folder)
     processor.save_pretrained(folder)
     assert resolve_checkpoint(str(folder)).path == folder
-    backend = TransformersBackend(Checkpoint(request.param, folder, None, None), "cpu")
+    backend = TransformersBackend(Checkpoint(request.param, folder, None), "cpu")
     backend.load()
     return backend

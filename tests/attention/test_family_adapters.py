@@ -34,7 +34,7 @@ def test_older_names_find_their_place(family: str, tmp_path: Path) -> None:
     settings = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
     trained = get_peft_model(base_of(family), settings)
     trained.save_pretrained(tmp_path)
-    checkpoint = Checkpoint("adapter", tmp_path, None, None, Checkpoint("base", tmp_path, None, None))
+    checkpoint = Checkpoint("adapter", tmp_path, None, Checkpoint("base", tmp_path, None))
     expected = lora_tensors(trained.get_base_model())
     assert expected
     weights = load_file(tmp_path / "adapter_model.safetensors")

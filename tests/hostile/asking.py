@@ -5,7 +5,8 @@ from typing import Any
 
 from rendered import Question
 
-from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
+from avar_eval.models.api_backend import ApiBackend, served_model
+from avar_eval.models.backend_options import ApiOptions
 from avar_eval.models.decoding import Decoding
 
 GOOD = "<answer>4</answer>"
@@ -17,4 +18,4 @@ QUESTIONS = [Question(json.dumps([{"role": "user", "content": text}])) for text 
 
 def backend(url: str, **more: Any) -> ApiBackend:
     options = {"url": url, "key_env": "TEST_KEY", "first_wait": 0.01, "retries": 1, "concurrency": 1}
-    return ApiBackend(served_model("served", None), ApiOptions.model_validate(options | more))
+    return ApiBackend(served_model("served", None), ApiOptions(**options | more))

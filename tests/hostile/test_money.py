@@ -11,8 +11,8 @@ import pytest
 from asking import DECODING, Question, backend
 from hostile_server import HostileServer, serving
 
-from avar_eval.models.api_backend import ApiOptions
 from avar_eval.models.backend import BackendError, Generation
+from avar_eval.models.backend_options import ApiOptions
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.spending import CostLimitError
 from avar_eval.records.record import Usage
@@ -126,13 +126,13 @@ def test_an_earlier_runs_spending_counts() -> None:
 )
 def test_prices_that_can_be_none_are_refused(price: object) -> None:
     with pytest.raises(ValueError, match="give PROMPT,RESPONSE in dollars a million tokens"):
-        ApiOptions.model_validate({"url": "http://localhost/v1", "price": price})
+        ApiOptions(url="http://localhost/v1", price=price)
 
 
 @pytest.mark.parametrize("limit", [0, -1, math.nan, math.inf])
 def test_a_limit_is_a_sum_of_money(limit: float) -> None:
     with pytest.raises(ValueError, match="cost_limit"):
-        ApiOptions.model_validate({"url": "http://localhost/v1", "price": "1,1", "cost_limit": limit})
+        ApiOptions(url="http://localhost/v1", price="1,1", cost_limit=limit)
 
 
 def test_what_a_refused_reply_counts_is_spent() -> None:

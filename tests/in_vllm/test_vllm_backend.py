@@ -21,11 +21,12 @@ if importlib.util.find_spec("vllm") is None:
 
 from avar_eval.attention.steering import parse_steering
 from avar_eval.models.backend import BackendError, Generation, Refusal
+from avar_eval.models.backend_options import VllmOptions
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import get_model
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
+from avar_eval.models.vllm_backend import VllmBackend
 from avar_eval.records.record import record_key
 from avar_eval.tasks.shapes.dataset import prompt, rows
 

@@ -27,7 +27,8 @@ if importlib.util.find_spec("vllm") is None:
 from eager_reference import Reference
 
 from avar_eval.attention.steering import parse_steering
-from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
+from avar_eval.models.api_backend import ApiBackend, served_model
+from avar_eval.models.backend_options import ApiOptions
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.registry import get_model
 from avar_eval.models.request_steering import HEADER, MIDDLEWARE, REQUEST_KEY, read_strengths

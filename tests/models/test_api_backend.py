@@ -13,8 +13,9 @@ from rendered import Question
 from runs import Finished, Server, records_of, wait_for_records
 
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.models.api_backend import ApiBackend, ApiOptions, served_model
+from avar_eval.models.api_backend import ApiBackend, served_model
 from avar_eval.models.backend import BackendError, Generation, Refusal
+from avar_eval.models.backend_options import ApiOptions
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.spending import CostLimitError
 from avar_eval.records.record import Usage
@@ -33,7 +34,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 def backend(endpoint: Endpoint, **options: object) -> ApiBackend:
     given = {"url": endpoint.url, "key_env": "TEST_KEY", "first_wait": 0.01} | options
-    return ApiBackend(served_model("served", None), ApiOptions.model_validate(given))
+    return ApiBackend(served_model("served", None), ApiOptions(**given))
 
 
 def asked(endpoint: Endpoint, n: int) -> list[Question]:

@@ -9,10 +9,11 @@ import pytest
 from runs import MODEL
 
 from avar_eval.models.backend import BackendError, Generation
+from avar_eval.models.backend_options import VllmOptions
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.models.vllm_backend import VllmBackend, VllmOptions
+from avar_eval.models.vllm_backend import VllmBackend
 from avar_eval.tasks.shapes.dataset import prompt, rows
 
 PADDING, TURN_END = 0, 2

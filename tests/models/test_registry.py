@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ def test_what_decides_nothing_is_not_in_the_record_key() -> None:
     assert Decoding(max_new_tokens=5, top_k=3, seed=4).identity() == {"temperature": 0, "max_new_tokens": 5}
     drawn = Decoding(max_new_tokens=5, temperature=1)
     assert drawn.identity() == {"temperature": 1, "max_new_tokens": 5, "top_p": 1, "seed": 0}
-    assert drawn.model_copy(update={"top_k": 3}).identity() == drawn.identity() | {"top_k": 3}
+    assert replace(drawn, top_k=3).identity() == drawn.identity() | {"top_k": 3}
     assert Decoding(max_new_tokens=5, repetition_penalty=1.1).identity()["repetition_penalty"] == 1.1
 
 
@@ -144,7 +145,7 @@ def test_the_answer_is_asked_for_in_the_model_s_form(model: str, last: list[str]
     ],
 )
 def test_a_model_is_run_as_it_can_be(model: str, backend: str | None, expected: str) -> None:
-    assert choose_backend(model, backend) == expected  # type: ignore[arg-type]
+    assert choose_backend(find_model(model), backend) == expected  # type: ignore[arg-type]
 
 
 def test_a_backend_that_cannot_run_a_model_is_refused(avar_eval: Run) -> None:

@@ -1,5 +1,6 @@
 """What decides a drawn or penalised token: the question, and neither the batch nor its padding."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,8 +64,8 @@ def test_generation_penalises_as_transformers_does(backend: TransformersBackend,
 def test_the_likeliest_token_alone_is_greedy(backend: TransformersBackend, questions: Any) -> None:
     greedy = texts(backend, questions, Decoding(max_new_tokens=24))
     hot = Decoding(max_new_tokens=24, temperature=2)
-    assert texts(backend, questions, hot.model_copy(update={"top_k": 1})) == greedy
-    assert texts(backend, questions, hot.model_copy(update={"top_k": 3})) != greedy
+    assert texts(backend, questions, replace(hot, top_k=1)) == greedy
+    assert texts(backend, questions, replace(hot, top_k=3)) != greedy
 
 
 def test_a_stop_string_ends_a_response_with_its_tokens(backend: TransformersBackend, questions: Any) -> None:

@@ -1,0 +1,169 @@
+"""How a model is asked, said once: its fields are the arguments of `avar_eval.evaluate` and options of every command.
+
+Light: `avar-eval --help` shows these fields, and imports nothing heavy.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from avar_eval.errors import UsageError, unknown_name
+from avar_eval.fields import THE_MODELS, Checked, Declared, Option, choices, declared
+from avar_eval.models.backend_options import OPTIONS, BackendName
+from avar_eval.models.decoding import Decoding
+from avar_eval.tasks.prompts import Style
+
+if TYPE_CHECKING:
+    from avar_eval.attention.steering import Steering
+
+
+def _read_steering(given: object) -> object:
+    """The steering of `--steer`'s text."""
+    from avar_eval.attention.steering import parse_steering
+
+    return parse_steering(given) if isinstance(given, str) else given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(Checked):
+    """How a model is asked. None leaves a choice to the model's registry entry or to the machine.
+
+    decoding: fields of `Decoding` that were chosen. backend_options: fields of `TransformersOptions`, `VllmOptions` or
+    `ApiOptions` that were. attention_samples: rows a task whose attention is measured (None: all, 0: none). steering:
+    what the model is steered by, if anything. name: what the model is called in results (None: as it was given).
+    Raises UsageError for a value out of range.
+    """
+
+    imported_later: ClassVar[Mapping[str, str]] = {"Steering": "avar_eval.attention.steering"}
+
+    model: Annotated[str, Option("Registered name, local folder or hub repository.", flags=("--model", "-m"))]
+    limit: Annotated[int | None, Option("Ask only the first N questions of each task.", least=1)] = None
+    batch_size: Annotated[int | None, Option("Questions a batch.", THE_MODELS, least=1)] = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    system_prompt: Annotated[str | None, Option("System turn.", THE_MODELS)] = None
+    prompt_style: Annotated[Style | None, Option("thinking, direct or boxed.", THE_MODELS)] = None
+    attention_samples: Annotated[
+        int | None, Option("Questions a task whose attention is measured, 0 for none.", least=0)
+    ] = 200
+    steering: Annotated[
+        "Steering | None",
+        Option(
+            "Steer attention: avar, vaf, pai, or strengths such as image=0.15,system=0.4, with "
+            "mode=logit|log|prob|abs, rows=after-image|all|last, layers=8-14, heads=0+3 after further commas.",
+            read=_read_steering,
+            flags=("--steer",),
+        ),
+    ] = None
+    data_dir: Annotated[
+        Path | None, Option("Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub.", envvar="AVAR_DATA_DIR")
+    ] = None
+    allow_outside: Annotated[
+        bool, Option("Rows may name pictures outside of their folder, on all of this machine.")
+    ] = False
+    device: Annotated[str | None, Option("Such as cuda, cuda:1, cpu.", "what is there")] = None
+    dtype: Annotated[
+        str | None,
+        Option(
+            "float32, bfloat16 or float16.",
+            "bfloat16 on a GPU, else float32",
+            choices=("float32", "bfloat16", "float16"),
+        ),
+    ] = None
+    backend: Annotated[BackendName | None, Option("transformers, vllm or api.", "the model's, mostly transformers")] = (
+        None
+    )
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        from pydantic import ValidationError
+
+        try:
+            super().__post_init__()
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
+        for given in declared(Asking).values():
+            value = getattr(self, given.name)
+            if given.option and given.option.choices and value is not None:
+                check_choice(given, value)
+        object.__setattr__(self, "model", os.path.expanduser(self.model))
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", Path(os.path.expanduser(self.data_dir)))
+
+    @classmethod
+    def of(cls, **given: Any) -> "Asking":
+        """From all fields side by side, those of decoding and of backends too, named as on the command line.
+
+        None is not given, but for a field whose value it is. Raises UsageError, with the nearest names, for an unknown
+        one.
+        """
+        own: dict[str, Any] = {}
+        parts: dict[str, dict[str, Any]] = {
+            part: dict(given.get(part) or {}) for part in ("decoding", "backend_options")
+        }
+        for name, value in given.items():
+            if name not in asking_fields() and name not in declared(Asking):
+                raise unknown_name("argument", name, [*asking_fields(), *parts])
+            place = asking_fields()[name].part if name in asking_fields() else None
+            if place is None and name not in parts:
+                own[name] = value
+            elif place is not None and value is not None:
+                parts[place][asking_fields()[name].declared.name] = value
+        return cls(**own | parts)
+
+    def with_decoding(self, **chosen: Any) -> "Asking":
+        """The same with other decoding."""
+        return replace(self, decoding={**self.decoding, **chosen})
+
+
+@dataclass(frozen=True)
+class AskingField:
+    """A field of `Asking`, or of one of its parts: `decoding` or `backend_options`. default: as `Asking.of` has it."""
+
+    declared: Declared
+    option: Option
+    part: str | None
+    flags: tuple[str, ...]
+
+    @property
+    def default(self) -> Any:
+        """None where the choice is the model's, or where there is none."""
+        default = self.declared.default
+        theirs = self.part == "backend_options" or (self.part and self.option.shown is not None)
+        return None if theirs or default is MISSING else default
+
+
+@cache
+def asking_fields() -> dict[str, AskingField]:
+    """All that can be said of how a model is asked, by the names of `Asking.of`."""
+    found = {
+        name: AskingField(one, one.option, None, _flags(name, one.option))
+        for name, one in declared(Asking).items()
+        if one.option
+    }
+    found |= {
+        name: AskingField(one, one.option, "decoding", _flags(name, one.option))
+        for name, one in declared(Decoding).items()
+        if one.option
+    }
+    for backend, kind in OPTIONS.items():
+        for one in declared(kind).values():
+            name = f"api_{one.name}" if backend == "api" else one.name
+            if one.option and one.option.help:
+                found[name] = AskingField(one, one.option, "backend_options", _flags(name, one.option))
+    return found
+
+
+def _flags(name: str, option: Option) -> tuple[str, ...]:
+    return option.flags or (f"--{name.replace('_', '-')}",)
+
+
+def check_choice(field: Declared, value: object) -> None:
+    """Raise UsageError if the field takes certain texts, and this is none of them."""
+    known = choices(field)
+    if known and value not in known:
+        raise UsageError(f"--{field.name.replace('_', '-')} takes {', '.join(known)}, not {value!r}")

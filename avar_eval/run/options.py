@@ -1,0 +1,111 @@
+"""Options of the command line, made from the fields of `Asking`. Light.
+
+A command names the fields that it takes and states only what it adds; what it gets is one object:
+
+    @asking_options("model", "limit", "batch_size", model=As(argument="MODEL"))
+    def sweep(*, asking: Asking, tasks: ..., output: ...) -> None:
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from functools import wraps
+from typing import Annotated, Any, Final, Literal, get_origin
+
+import typer
+
+from avar_eval.run.asking import Asking, AskingField, asking_fields, check_choice
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class As:
+    """How a command has a field otherwise: its help, default, what is shown as its default, or its names.
+
+    argument: as a positional argument with that name in the help. optional: not required, although it has no default.
+    """
+
+    help: str | None = None
+    default: Any = None
+    shown: str | None = None
+    flags: tuple[str, ...] | None = None
+    argument: str | None = None
+    optional: bool = False
+
+
+_ATTENTION: Final = Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")]
+
+
+def asking_options(*names: str, **changed: As) -> Callable[[Command], Command]:
+    """Give a command the options of these fields of `asking_fields()`, in this order, where its own parameter stands.
+
+    That parameter is `asking: Asking`; or, in a command that asks several models, or none that is known yet,
+    `asked: Mapping[str, Any]`, what was given for `Asking.of`. With `attention_samples` comes `--attention on|off`.
+    """
+    known = asking_fields()
+    parameters = [_parameter(name, known[name], changed.get(name, As())) for name in names if name != "model"]
+    if "attention_samples" in names:
+        where = next(i for i, one in enumerate(parameters) if one.name == "attention_samples")
+        parameters.insert(where, _keyword("attention", _ATTENTION, "on"))
+    first = [_parameter("model", known["model"], changed.get("model", As()))] if "model" in names else []
+
+    def decorate(command: Command) -> Command:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())
+        place = next(index for index, one in enumerate(own) if one.name in ("asking", "asked"))
+        target = own[place].name
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            given = {name: values.pop(name) for name in names}
+            if values.pop("attention", "on") == "off":
+                given["attention_samples"] = 0
+            for name, value in given.items():
+                if value is not None:
+                    check_choice(known[name].declared, value)
+            command(**values, **{target: given if target == "asked" else Asking.of(**given)})
+
+        context = [one for one in own if one.annotation is typer.Context]
+        others = [one for one in own if one.annotation is not typer.Context and one.name != target]
+        before = [one for one in own[:place] if one in others]
+        after = [one for one in own[place:] if one in others]
+        every = [
+            one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*context, *first, *before, *parameters, *after)
+        ]
+        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in every}
+        return run
+
+    return decorate
+
+
+def _parameter(name: str, field: AskingField, changed: As) -> inspect.Parameter:
+    option = field.option
+    default = field.default if changed.default is None else changed.default
+    help_ = option.help if changed.help is None else changed.help
+    bounds: dict[str, Any] = {} if field.declared.type is str else {"min": option.least, "max": option.most}
+    if option.above is not None:
+        bounds["min"] = option.above  # the value itself is refused when the field is checked
+    shown: Any = changed.shown or option.shown
+    if shown is None and field.part == "backend_options" and field.declared.default not in (None, MISSING):
+        shown = str(field.declared.default)  # the option is not given all the same: another backend has no such field
+    show: dict[str, Any] = {} if shown is None or changed.default is not None else {"show_default": shown}
+    kind = _command_line_type(field)
+    if field.declared.default is MISSING and field.part is None and not changed.optional:
+        default = inspect.Parameter.empty
+    if changed.argument is not None:
+        return _keyword(name, Annotated[kind, typer.Argument(help=help_, metavar=changed.argument)], default)
+    more = {"help": help_, "envvar": option.envvar} | bounds | show
+    extra: Any = typer.Option(*(changed.flags or field.flags), **more)
+    return _keyword(name, Annotated[kind | None if default is None else kind, extra], default)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _command_line_type(field: AskingField) -> Any:
+    """What typer reads; texts that become something else are read when the field is checked."""
+    if field.option.read is not None or get_origin(field.declared.type) is Literal:
+        return str
+    return field.declared.type
