@@ -1,9 +1,7 @@
 """This folder is ours: one holder at a time, among all processes and within each."""
 
 from pathlib import Path
-from threading import Lock
 from typing import Self
-from weakref import WeakValueDictionary
 
 import filelock
 
@@ -17,9 +15,12 @@ class FolderInUseError(AvarError):
         super().__init__(f"another run is writing to {folder}: wait for it to end")
 
 
-_HELD: "WeakValueDictionary[Path, FolderLock]" = WeakValueDictionary()
-"""The locks of this process: a file lock alone was seen to be granted twice within one."""
-_HELD_CHANGES = Lock()
+class _FileLock(filelock.FileLock):
+    """A class of its own: lmms-eval's evaluator makes every `filelock.FileLock` of a path in a process the same one.
+
+    (`lmms_eval.evaluator._enable_reentrant_filelocks`, for nested downloads.) A second holder in the process that has
+    run an evaluation would then be let in.
+    """
 
 
 class FolderLock:
@@ -32,17 +33,12 @@ class FolderLock:
 
     def __init__(self, folder: Path, name: str = ".lock") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = (folder / name).resolve()
         # not of one thread: a notebook's thread may open what another one closes
-        self._lock = filelock.FileLock(self._path, thread_local=False)
-        with _HELD_CHANGES:
-            if self._path in _HELD:
-                raise FolderInUseError(folder)
-            try:
-                self._lock.acquire(timeout=0)
-            except filelock.Timeout:
-                raise FolderInUseError(folder) from None
-            _HELD[self._path] = self
+        self._lock = _FileLock(folder / name, thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise FolderInUseError(folder) from None
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +48,4 @@ class FolderLock:
 
     def release(self) -> None:
         """Let go of the folder; doing it twice changes nothing."""
-        with _HELD_CHANGES:
-            if _HELD.get(self._path) is self:
-                del _HELD[self._path]
-                self._lock.release()
+        self._lock.release()

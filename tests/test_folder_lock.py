@@ -114,3 +114,28 @@ def test_a_file_in_the_folders_place_is_an_error_of_the_system(tmp_path: Path) -
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OSError, match=r"File exists|Not a directory"):
             FolderLock(folder)
+
+
+AFTER_AN_EVALUATION = """
+import sys
+from pathlib import Path
+import filelock
+from lmms_eval.evaluator import _enable_reentrant_filelocks
+from avar_eval.folder_lock import FolderInUseError, FolderLock
+_enable_reentrant_filelocks()
+folder = Path(sys.argv[1])
+assert filelock.FileLock(folder / "a") is filelock.FileLock(folder / "a"), "lmms-eval changes locks no more"
+lock = FolderLock(folder)
+try:
+    FolderLock(folder)
+except FolderInUseError:
+    lock.release()
+    FolderLock(folder)
+    print("refused")
+"""
+
+
+def test_a_second_holder_is_refused_after_lmms_eval_has_changed_file_locks(tmp_path: Path) -> None:
+    """Its evaluator gives the same lock, held already, to whoever asks for one on a path again."""
+    done = subprocess.run([sys.executable, "-c", AFTER_AN_EVALUATION, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr
