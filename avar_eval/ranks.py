@@ -51,7 +51,7 @@ class Ranks:
             return
         import torch.distributed as dist
 
-        with self.losses_named():
+        with self.named_losses():
             dist.barrier()
 
     def gathered(self, item: Item) -> list[Item]:
@@ -61,12 +61,12 @@ class Ranks:
         import torch.distributed as dist
 
         items: list[Any] = [None] * self.count
-        with self.losses_named():
+        with self.named_losses():
             dist.all_gather_object(items, item)
         return items
 
     @contextmanager
-    def losses_named(self) -> Iterator[None]:
+    def named_losses(self) -> Iterator[None]:
         """Within this context a broken connection to another process is a RankError."""
         try:
             yield
@@ -105,13 +105,3 @@ def join() -> Ranks:
                 )
             dist.init_process_group("gloo", rank=ranks.rank, world_size=ranks.count, timeout=_PATIENCE)
     return ranks
-
-
-@contextmanager
-def as_if_alone() -> Iterator[None]:
-    """Within this context lmms-eval, which would split questions by itself, sees one process."""
-    kept = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)

@@ -3,8 +3,8 @@
 AVAR filters its reinforcement learning set once with the base model: 8 rollouts, rows of accuracy in [0.25, 0.75] stay.
 The others teach GRPO nothing: where all responses are right, or none is, advantages are 0 (Eq. 9).
 
-Rollouts go through the model wrapper of evaluations, on any backend, and into a record book: a run that was killed goes
-on where it stopped. They are judged as the accuracy reward judges them.
+Rollouts are asked for in a session, on any backend, and go into a record book: a run that was killed goes on where it
+stopped. They are judged as the accuracy reward judges them.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,14 +27,15 @@ from avar_eval.pictures import as_rgb
 from avar_eval.recipes.sources import TrainingDataError, check_source
 
 if TYPE_CHECKING:
-    from avar_eval.models.lmms_wrapper import Avar
     from avar_eval.records.record import Record
+    from avar_eval.run.questions import Chat
+    from avar_eval.run.session import Session
 
 ROWS_NAME: Final = "rows.jsonl"
 """The kept rows: `--train_data OUTPUT` of a GRPO recipe reads them."""
 HISTOGRAM_NAME: Final = "difficulty.json"
 PICTURE_NAME: Final = "difficulty.png"
-_TASK, _SPLIT = "training", "train"
+_TASK: Final = "training"
 
 
 class NothingKeptError(AvarError):
@@ -108,25 +110,28 @@ def filter_rows(config: FilterConfig) -> Difficulty:
     Raises NothingKeptError after the histogram is written, if no row is kept, and what an evaluation raises.
     """
     check_filter(config)
-    from avar_eval.models.lmms_wrapper import Avar
+    from avar_eval.models.decoding import decoding_for
     from avar_eval.recipes.data import load
+    from avar_eval.run.session import Session
 
     rows = load(config.sources, "grpo", system_prompt=None, limit=config.limit)
-    lm = Avar(
-        pretrained=config.model,
-        output=str(config.output),
-        attention_samples=0,
+    decoding = decoding_for(
+        find_model(config.model),
         temperature=config.temperature,
         max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size,
         seed=config.seed,
         samples=config.rollouts,
+    )
+    with Session(
+        config.model,
+        config.output,
+        decoding=decoding,
+        batch_size=config.batch_size,
         system_prompt=config.system_prompt,
         backend=config.backend,
-        **config.backend_options,
-    )
-    with lm.book:
-        found = _measured(config, rows, _rollouts(lm, rows, config.rollouts), _protocol(config, lm))
+        backend_options=config.backend_options,
+    ) as session:
+        found = _measured(config, rows, _rollouts(session, rows, config.rollouts), _protocol(config, session))
         write_atomically(config.output / HISTOGRAM_NAME, [found.to_json()])
         draw_difficulty(found, config.keep, config.output / PICTURE_NAME)
         if not found.kept:
@@ -138,38 +143,31 @@ def filter_rows(config: FilterConfig) -> Difficulty:
     return found
 
 
-def _rollouts(lm: "Avar", rows: Any, count: int) -> list["Record"]:
+def _rollouts(session: "Session", rows: Any, count: int) -> list["Record"]:
     """`count` responses to each row, those of a row together."""
-    from lmms_eval.api.instance import Instance
+    from avar_eval.run.questions import Question
 
-    from avar_eval.records.record import Response
-
-    lm.task_dict[_TASK] = {_SPLIT: rows}
-    requests = [
-        Instance(
-            request_type="generate_until",
-            arguments=("", _messages, {}, number, _TASK, _SPLIT),
-            idx=sample,
-            metadata={"task": _TASK, "doc_id": number, "repeats": count},
-        )
+    questions = [
+        Question(str(number), partial(_chat, rows, number), task=_TASK, sample=sample, measured=False)
         for number in range(len(rows))
         for sample in range(count)
     ]
-    responses = lm.generate_until(requests)
-    if refused := lm.refused.get(_TASK):
+    responses = session.ask(questions)
+    if refused := responses.refused.get(_TASK):
         row, reason = next(iter(refused.items()))
         raise TrainingDataError(f"row {row} cannot be asked, leave it out: {reason}")
-    return [response.record for response in responses if isinstance(response, Response)]
+    return responses.records
 
 
-def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A training row's prompt as lmms-eval's messages."""
+def _chat(rows: Any, number: int) -> "Chat":
+    """A training row's prompt with its pictures in place."""
+    row = rows[number]
     images = iter(row["images"])
     return [
         {
             "role": turn["role"],
             "content": [
-                {"type": "image", "url": as_rgb(next(images))}
+                {"type": "image", "image": as_rgb(next(images))}
                 if part["type"] == "image"
                 else {"type": "text", "text": part["text"]}
                 for part in turn["content"]
@@ -202,14 +200,14 @@ def _judgement(sources: str, number: int, row: Mapping[str, Any], record: "Recor
         raise TrainingDataError(f"row {number} of {sources}: {error}") from error
 
 
-def _protocol(config: FilterConfig, lm: "Avar") -> dict[str, Any]:
+def _protocol(config: FilterConfig, session: "Session") -> dict[str, Any]:
     return {
-        "model": lm.checkpoint.name,
-        "revision": lm.checkpoint.revision,
-        "weights_sha256": lm.weights,
-        "backend": {"backend": lm.backend.name} | dict(lm.backend.identity()),
-        "system_prompt": lm.system_prompt,
-        "decoding": lm.decoding.protocol(),
+        "model": session.checkpoint.name,
+        "revision": session.checkpoint.revision,
+        "weights_sha256": session.weights,
+        "backend": {"backend": session.backend.name} | dict(session.backend.identity()),
+        "system_prompt": session.system_prompt,
+        "decoding": session.decoding.protocol(),
         "sources": config.sources,
         "limit": config.limit,
         "keep": list(config.keep),

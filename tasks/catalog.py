@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from avar_eval.answers import FinishReason, Judgement
+from avar_eval.answers import GRADER, FinishReason, Judgement
 from avar_eval.errors import UsageError, unknown_name
 from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_module_of, included_folders, task_files
 from avar_eval.tasks.groups import groups
@@ -320,6 +320,11 @@ def hooks_of(task: str) -> Any:
 def is_judged(task: str) -> bool:
     """Whether responses to a task have a strict verdict: those of another project's may have none."""
     return hasattr(hooks_of(task), "judge") if task in catalog() else False
+
+
+def grader_of(task: str) -> str | None:
+    """The version of the rules that judge responses to a task; None for an included one, whose `judge` has none."""
+    return None if is_included(task_named(task)) else GRADER
 
 
 def function_of(entry: TaskEntry, name: str) -> Callable[..., Any]:

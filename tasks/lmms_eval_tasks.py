@@ -10,7 +10,8 @@ from typing import Any
 
 import datasets
 import huggingface_hub
-import lmms_eval.api.metrics  # noqa: F401  # registers the aggregations and metrics that YAML files name
+import lmms_eval.api.metrics  # registers the aggregations and metrics that YAML files name
+import lmms_eval.models  # noqa: F401  # before others of it: turns lmms-eval's debug messages off
 import numpy as np
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.reasoning import parse_reasoning_tags_config, strip_reasoning_tags

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import lmms_eval.models  # noqa: F401  # before others of it: turns lmms-eval's debug messages off
 from lmms_eval.api.task import ConfigurableMessagesTask
 
+from avar_eval.answers import Judgement
 from avar_eval.pictures import allowed_outside
-from avar_eval.records.record import Response
-from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, judge_of
+from avar_eval.records.record import JudgementRecord, Response
+from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, grader_of, judge_of
 from avar_eval.tasks.files import DataError, with_pictures
 from avar_eval.tasks.hub import rows_from_hub
 
@@ -29,7 +31,8 @@ class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
         self.left_out: dict[str, str] = {}
         settings = {key: value for key, value in config.items() if key != "class"}
         # lmms-eval would cut the thinking out before it judges: ours is judged whole, and carries its record.
-        ours = {"process_results": response_metrics(judge_of(config["task"])), "reasoning_tags": "none"}
+        process_results = response_metrics(judge_of(config["task"]), grader_of(config["task"]))
+        ours = {"process_results": process_results, "reasoning_tags": "none"}
         super().__init__(config=settings | ours)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
@@ -69,17 +72,22 @@ def rows_from_folder(data_dir: Path, entry: TaskEntry) -> tuple[datasets.Dataset
     return dataset, left_out
 
 
-def response_metrics(judge: Judge) -> Callable[[Mapping[str, Any], Sequence[str]], dict[str, float | None]]:
+def response_metrics(
+    judge: Judge, grader: str | None = None
+) -> Callable[[Mapping[str, Any], Sequence[str]], dict[str, float | None]]:
     """A task's `process_results`: judges a response and reports what its record knows of it.
 
-    Without a record (a plain lmms-eval model) VAS is unknown (None), which the aggregation leaves out.
+    grader: the version of `judge` (None: unknown); a record that it has judged is not judged again. Without a record
+    (a plain lmms-eval model) VAS is unknown (None), which the aggregation leaves out.
     """
 
     def process_results(row: Mapping[str, Any], results: Sequence[str]) -> dict[str, float | None]:
         response = results[0]
         record = response.record if isinstance(response, Response) else None
         finish_reason = record.finish_reason if record else None
-        judgement = judge(row, str(response), finish_reason)
+        judgement: Judgement | JudgementRecord | None = record.judgement if record else None
+        if judgement is None or judgement.grader != grader:
+            judgement = judge(row, str(response), finish_reason)
         attention = record.attention if record else None
         return {
             "accuracy": float(judgement.correct),

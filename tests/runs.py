@@ -19,9 +19,9 @@ MODEL = "avar-tiny"
 _SERVER = """
 import gc, importlib, json, os, resource, sys
 import avar_eval.recipes.cli
-import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.models.lmms_wrapper, avar_eval.run.evaluate
+import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.run.lmms_model, avar_eval.run.evaluate
 import avar_eval.results.run_table, avar_eval.results.tables
-import lmms_eval.evaluator, lmms_eval.tasks, avar_eval.tasks.rows
+import lmms_eval.tasks, avar_eval.run.loaded_task, avar_eval.run.protocol, avar_eval.tasks.rows
 import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, transformers.models.qwen2_5_vl.processing_qwen2_5_vl
 
 for name in sys.argv[1:]:

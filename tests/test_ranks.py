@@ -13,7 +13,7 @@ from runs import MODEL, Finished, Running, Server
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
 from avar_eval.errors import UsageError
-from avar_eval.ranks import Ranks, as_if_alone, join, launched
+from avar_eval.ranks import Ranks, join, launched
 from avar_eval.records.attention import append_lines, read_lines, take_in_ranks
 from avar_eval.records.book import RecordBook, read_records
 from avar_eval.records.record import Record
@@ -146,9 +146,6 @@ def test_variables_of_a_launcher_are_checked(monkeypatch: pytest.MonkeyPatch) ->
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    assert launched() == Ranks(1, 2, 1)
-    with as_if_alone():
-        assert launched() == Ranks()
     assert launched() == Ranks(1, 2, 1)
     with pytest.raises(UsageError, match="MASTER_ADDR is not set"):
         join()

@@ -11,7 +11,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.run.evaluate import RunConfig, ask, check_config, data_folder, open_model
+from avar_eval.run.evaluate import RunConfig, ask, check_config, data_folder, load_tasks, open_session
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
 from avar_eval.tasks.catalog import find_own_tasks
 
@@ -21,37 +21,37 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
 
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
-    tasks = check_config(config)
+    entries = check_config(config)
     find_own_tasks(config.tasks)
     if choose_backend(find_model(config.model), config.backend) != "transformers":
         raise UsageError(
             f"{config.model} cannot be swept: it does not run with --backend transformers, the only one in which "
             "steering changes between questions"
         )
-    lm = open_model(config)
-    assert isinstance(lm.backend, TransformersBackend)
-    with data_folder(config.data_dir), lm.book:
-        _check_grid(lm.backend, grid)
-        lm.backend.steering = None
-        unsteered, _ = ask(lm, tasks, config)
-        plain = {task.name: list(lm.asked[task.name]) for task in tasks}
+    with open_session(config) as session, data_folder(config.data_dir):
+        assert isinstance(session.backend, TransformersBackend)
+        _check_grid(session.backend, grid)
+        tasks = load_tasks(entries, config)
+        session.steer(None)
+        unsteered = ask(session, tasks, config)
         comparisons: list[Comparison] = []
         for steering in grid:
-            lm.backend.steering = steering
-            results, _ = ask(lm, tasks, config)
+            session.steer(steering)
+            steered = ask(session, tasks, config)
             comparisons += [
                 compare(
                     steering,
-                    task.name,
-                    results.tasks[task.name],
-                    lm.asked[task.name],
-                    plain[task.name],
+                    name,
+                    steered.results.tasks[name],
+                    steered.records[name],
+                    unsteered.records[name],
                     config.seed,
                 )
-                for task in tasks
+                for name in unsteered.records
             ]
-    found = Sweep(unsteered=unsteered.tasks, comparisons=adjusted(comparisons), protocol=unsteered.protocol)
-    if lm.ranks.first:
+    results = unsteered.results
+    found = Sweep(unsteered=results.tasks, comparisons=adjusted(comparisons), protocol=results.protocol)
+    if session.ranks.first:
         found.write(config.output)
     return found
 

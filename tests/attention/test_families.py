@@ -23,8 +23,10 @@ from avar_eval.attention.roles import Role, batch_roles
 from avar_eval.attention.score import pooled
 from avar_eval.models.checkpoint import SUPPORTED_ARCHITECTURES
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.lmms_wrapper import Avar, Question
 from avar_eval.models.transformers_backend import BackendError, TransformersBackend
+from avar_eval.ranks import Ranks
+from avar_eval.run.batches import Batching
+from avar_eval.run.questions import Question, RenderedQuestion
 
 
 def test_every_supported_architecture_is_proven_here() -> None:
@@ -216,12 +218,13 @@ def test_what_llama_vision_cannot_do_is_refused(backend: TransformersBackend) ->
 def test_only_cross_attention_needs_batches_of_equal_numbers_of_images(
     backend: TransformersBackend, sizes: list[int]
 ) -> None:
-    avar = object.__new__(Avar)
-    avar.backend, avar.observer, avar.batch_size = backend, backend, 3
+    def question(number: int, images: int) -> RenderedQuestion:
+        asked = Question(str(number), list, "task", measured=number < 3)
+        return RenderedQuestion(asked, str(number), "Why?", ("picture",) * images)
 
-    def question(number: int, images: int) -> Question:
-        return Question(str(number), "task", str(number), 0, "Why?", dict, list, images, measured=number < 3)
-
-    batches = list(avar._batches([question(number, images) for number, images in enumerate((1, 2, 1, 1, 1, 2))]))
+    questions = [question(number, images) for number, images in enumerate((1, 2, 1, 1, 1, 2))]
+    batches = Batching(3, backend.markup.format.cross_attention, Ranks()).batches(questions)
     assert [len(of) for of in batches] == sizes
-    assert backend.markup.format.cross_attention == all(len({one.image_count for one in of}) == 1 for of in batches)
+    assert backend.markup.format.cross_attention == all(
+        len({len(one.image_sha256) for one in of}) == 1 for of in batches
+    )

@@ -24,7 +24,7 @@ from lmms_eval.models.chat.qwen2_5_vl import Qwen2_5_VL
 from shapes_requests import ENTRY, requests
 from transformers import AutoProcessor
 
-from avar_eval.models.lmms_wrapper import Avar
+from avar_eval.run.lmms_model import Avar
 
 THREADS = 2
 
@@ -62,11 +62,11 @@ def ours(dataset: Any, attention_samples: int) -> Timed:
         with tempfile.TemporaryDirectory() as folder:
             wrapper = Avar("avar-tiny", device="cpu", output=folder, attention_samples=attention_samples)
             wrapper.task_dict = {"shapes": dataset}
-            wrapper.backend.load()
+            wrapper.session.backend.load()
             start = time.perf_counter()
             responses = wrapper.generate_until(instances)
             seconds = time.perf_counter() - start
-            wrapper.book.close()
+            wrapper.session.close()
         return seconds, [str(response) for response in responses]
 
     return answer

@@ -19,7 +19,7 @@ from typing import Any
 from lmms_eval.models.chat.vllm import VLLM
 from shapes_requests import ENTRY, requests
 
-from avar_eval.models.lmms_wrapper import Avar
+from avar_eval.run.lmms_model import Avar
 
 WARM_UP = 8
 
@@ -40,16 +40,16 @@ def theirs(dataset: Any, batch_size: int) -> tuple[Answer, Callable[[], None]]:
 def ours(dataset: Any) -> tuple[Answer, Callable[[], None]]:
     """Our wrapper, with a record book of its own each time and one engine for all of them."""
     settings = {"backend": "vllm", "dtype": "float32", "attention_samples": 0}
-    engine: Any = Avar("avar-tiny", output=tempfile.mkdtemp(), **settings).backend
+    engine: Any = Avar("avar-tiny", output=tempfile.mkdtemp(), **settings).session.backend
     engine.load()
     end, engine.release = engine.release, lambda: None
 
     def answer(instances: list[Any]) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             wrapper = Avar("avar-tiny", output=folder, **settings)
-            wrapper.backend, wrapper.task_dict = engine, {"shapes": dataset}
+            wrapper.session.backend, wrapper.task_dict = engine, {"shapes": dataset}
             responses = wrapper.generate_until(instances)
-            wrapper.book.close()
+            wrapper.session.close()
         return [str(response) for response in responses]
 
     return answer, end

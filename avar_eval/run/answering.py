@@ -1,0 +1,74 @@
+"""New records of questions that a model has not answered yet, as they are finished."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from avar_eval.attention.summary import AttentionSummary
+from avar_eval.models.backend import BackendError, Refusal, StreamingBackend
+from avar_eval.models.decoding import Decoding
+from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.records.book import RecordBook
+from avar_eval.records.record import Record
+from avar_eval.run.measuring import encode, keep_attention
+from avar_eval.run.questions import RenderedQuestion
+from avar_eval.run.responses import Refusals, new_record
+
+
+def answer_batches(
+    backend: TransformersBackend,
+    decoding: Decoding,
+    batches: Sequence[Sequence[RenderedQuestion]],
+    book: RecordBook,
+    refusals: Refusals,
+) -> Iterator[list[Record]]:
+    """A batch's records at a time, with their attention; what of a batch is in the book is computed with the others.
+
+    Raises BackendError if more questions than may be cannot be read.
+    """
+    for batch in batches:
+        readable, inputs = _readable(backend, batch, refusals)
+        refusals.left()
+        if not readable:
+            continue
+        keys = [asked.key for asked in readable]
+        attention: dict[int, AttentionSummary] = {}
+        if measured := [index for index, asked in enumerate(readable) if asked.question.measured]:
+            generations, found = backend.generate_measured(inputs, decoding, keys, measured)
+            kept = keep_attention(book, [keys[index] for index in measured], found)
+            attention = dict(zip(measured, kept, strict=True))
+        else:
+            generations = backend.generate(inputs, decoding, keys)
+        yield [
+            new_record(asked, generations[index], attention.get(index))
+            for index, asked in enumerate(readable)
+            if asked.key not in book
+        ]
+
+
+def _readable(
+    backend: TransformersBackend, batch: Sequence[RenderedQuestion], refusals: Refusals
+) -> tuple[Sequence[RenderedQuestion], Any]:
+    """The questions of a batch that the model's processor can read, with their model inputs; others are refused."""
+    try:
+        return batch, encode(backend, batch)
+    except BackendError as error:
+        if len(batch) == 1:
+            refusals.add(batch[0].question.task, batch[0].question.row_id, str(error))
+            return [], None
+    readable = [asked for asked in batch if _readable(backend, [asked], refusals)[0]]
+    return readable, encode(backend, readable) if readable else None
+
+
+def answer_streaming(
+    backend: StreamingBackend, decoding: Decoding, questions: Sequence[RenderedQuestion], refusals: Refusals
+) -> Iterator[list[Record]]:
+    """One record at a time, without attention, in the order in which a backend that takes all at once finishes them."""
+    if not questions:
+        return
+    for number, answer in backend.answer(questions, decoding, refusals.left()):
+        asked = questions[number]
+        if isinstance(answer, Refusal):
+            refusals.add(asked.question.task, asked.question.row_id, answer.reason)
+        else:
+            yield [new_record(asked, answer, None)]
+    backend.release()

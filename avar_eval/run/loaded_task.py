@@ -1,0 +1,87 @@
+"""A task of a run, in avar-eval's form or in lmms-eval's: its rows, its requests, and the numbers of its records."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.task import ConfigurableMessagesTask
+
+from avar_eval.outcomes import JudgeOutcome
+from avar_eval.records.record import Record
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.schema import Headline, Metric, TaskResult, attention_metrics, left_out_rows, task_result
+from avar_eval.statistics import clustered_proportion
+from avar_eval.tasks.catalog import TaskEntry, task_config
+from avar_eval.tasks.lmms_eval_tasks import load_lmms_eval_task, metric_values, requests_of
+from avar_eval.tasks.prompts import Style
+from avar_eval.tasks.rows import RowsTask
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """task: lmms-eval's object, with the rows. left_out: rows without a picture that can be read (id -> reason)."""
+
+    task: ConfigurableMessagesTask
+    benchmark: Benchmark
+    left_out: Mapping[str, str]
+
+    @classmethod
+    def of(cls, entry: TaskEntry, style: Style) -> "LoadedTask":
+        """The task with its rows, asked in that style if it is in avar-eval's form. Raises DataError, TaskFolderError.
+
+        Its rows come from the folder that AVAR_DATA_DIR names, if it does.
+        """
+        if entry.form == "lmms-eval":
+            theirs = load_lmms_eval_task(entry)
+            rows = {str(number): row for number, row in enumerate(theirs.eval_docs_no_media)}
+            return cls(theirs, Benchmark(entry, rows), {})
+        ours = RowsTask(task_config(entry))
+        ours.lmms_eval_specific_kwargs = {"prompt_style": style}
+        return cls(
+            ours, Benchmark(entry, {entry.row_id(row): row for row in ours.eval_docs_no_media}), dict(ours.left_out)
+        )
+
+    @property
+    def entry(self) -> TaskEntry:
+        """What the catalog says of it."""
+        return self.benchmark.entry
+
+    def requests(self, limit: int | None, samples: int) -> list[Instance]:
+        """A request for each of the first `limit` rows, as often as it is sampled."""
+        # lmms-eval draws a bar for building them, which takes milliseconds; ours is the one that counts questions
+        with contextlib.redirect_stderr(io.StringIO()):
+            return requests_of(self.task, limit, samples)
+
+    def result(
+        self, records: Sequence[Record], refused: Mapping[str, str], judged: Mapping[str, JudgeOutcome]
+    ) -> TaskResult:
+        """The numbers of the task's records. refused: row's id -> reason. judged: a judge model's outcomes, by key."""
+        result = task_result(
+            self.benchmark,
+            [record.outcome(judged.get(record.key)) for record in records if record.judgement],
+            attention_metrics([record.attention for record in records if record.attention]),
+            left_out_rows(self.left_out, refused),
+        )
+        return self._with_own_metrics(result, records) if self.entry.form == "lmms-eval" else result
+
+    def _with_own_metrics(self, result: TaskResult, records: Sequence[Record]) -> TaskResult:
+        """With lmms-eval's metrics as the benchmark's own under its published rule, and what needs no verdict."""
+        responses: dict[int, dict[int, str]] = {}
+        for record in records:
+            responses.setdefault(record.sample, {})[int(record.row_id)] = record.response
+        found = metric_values(self.task, list(responses.values()), self.entry.file)
+        own = {name: Metric.of(metric.estimate) for name, metric in found.items()}
+        cut = clustered_proportion([one.finish_reason == "length" for one in records], [one.row_id for one in records])
+        name = self.entry.headline
+        scale = {"official": own[name]} if name in found and found[name].is_share else {}
+        strict = {"strict": result.metrics["accuracy"]} if result.metrics["accuracy"].n else {}
+        return result.model_copy(
+            update={
+                "metrics": result.metrics | {"truncated": Metric.of(cut)},
+                "benchmark": result.benchmark | {"official": own},
+                # A score is a share; a metric in another unit stands under `benchmark` alone.
+                "headline": Headline(name="accuracy", values=strict) if strict else Headline(name=name, values=scale),
+            }
+        )

