@@ -1,4 +1,4 @@
-"""`avar-leaderboard`: show, export and mend the store of finished runs. Nothing heavy is imported for --help."""
+"""`avar-leaderboard`: show, export and check the store of finished runs. Nothing heavy is imported for --help."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -42,11 +42,10 @@ def show(
     It has a row for each task of every run. The score is strict, official the published rule's; intervals are at 95 %.
     """
     leaderboard = _open(store)
-    rows = leaderboard.rows()
+    rows, skipped = leaderboard.read()
     if rows:
         _check_names(rows, task, model)
-        chosen = leaderboard.rows(task, model)
-        if chosen:
+        if chosen := [row for row in rows if task in (None, row.task) and model in (None, row.model)]:
             _print_table(chosen)
         else:
             say(f"No run of {model} on {task} yet.")
@@ -55,7 +54,7 @@ def show(
             f"The leaderboard in {leaderboard.path} is empty. Every finished run adds its row: try "
             "`avar-eval --model avar-tiny --tasks shapes`, or add one with `avar-leaderboard add RESULTS.json`."
         )
-    _report_skipped(leaderboard.skipped())
+    _report_skipped(skipped)
 
 
 @app.command()
@@ -68,9 +67,9 @@ def export(
     from avar_eval.atomic import write_atomically
     from avar_eval.leaderboard import table
 
-    leaderboard = _open(store)
+    rows, skipped = _open(store).read()
     render = {ExportFormat.MD: table.markdown, ExportFormat.CSV: table.csv_text, ExportFormat.JSON: table.json_text}
-    text = render[form](leaderboard.rows())
+    text = render[form](rows)
     if output is None:
         # Bytes: the same file whatever the terminal's encoding. Flushed here, where typer minds a closed pipe.
         binary = typer.get_binary_stream("stdout")
@@ -78,7 +77,7 @@ def export(
         binary.flush()
     else:
         write_atomically(output, [text])
-    _report_skipped(leaderboard.skipped())
+    _report_skipped(skipped)
 
 
 @app.command()
@@ -95,8 +94,7 @@ def curve(
     from avar_eval.leaderboard.curve import points_of
     from avar_eval.leaderboard.table import json_text
 
-    leaderboard = _open(store)
-    points = points_of(leaderboard.rows(), run, task)
+    points = points_of(_open(store).rows(), run, task)
     output = output or Path("avar-runs") / "curve" / f"{run.replace('/', '--')}.png"
     from avar_eval.leaderboard.curve import curve_table, draw_curve
 
@@ -112,14 +110,9 @@ def curve(
 
 
 @app.command()
-def rebuild(store: StoreOption = None) -> None:
-    """Make the index anew from the stored runs.
-
-    Names the files that could not be read.
-    """
-    leaderboard = _open(store)
-    skipped = leaderboard.rebuild()
-    rows = leaderboard.rows()
+def check(store: StoreOption = None) -> None:
+    """Count the stored runs, and say of each file that holds none what is wrong with it."""
+    rows, skipped = _open(store).read()
     runs = len({row.run_id for row in rows})
     say(f"{_count(runs, 'run')}, {_count(len(rows), 'row')}, {_count(len(skipped), 'file')} skipped.")
     for file in skipped:
@@ -175,7 +168,7 @@ def _print_table(rows: "list[Row]") -> None:
 def _report_skipped(skipped: "list[SkippedFile]") -> None:
     if skipped:
         count = _count(len(skipped), "file")
-        note(f"{count} in the store could not be read; `avar-leaderboard rebuild` says why")
+        note(f"{count} in the store could not be read; `avar-leaderboard check` says why")
 
 
 def _count(number: int, noun: str) -> str:

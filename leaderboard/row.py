@@ -4,8 +4,43 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Annotated, Any
 
-from avar_eval.leaderboard.results import Headline, HeadlineValues, Metrics, Results, Share, TaskResults
+from pydantic import BaseModel, Field
+
+from avar_eval.results.schema import UNKNOWN, Count, GroupResult, Headline, Metric, RunResults, TaskScores
+
+# Names reach terminals and tables: control characters would break both.
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+
+
+class Training(BaseModel):
+    """A checkpoint's place in the training that it comes from; step 0 is the base model. started: ISO 8601."""
+
+    run: Name
+    step: Count
+    started: str | None = None
+
+
+class ListedProtocol(BaseModel):
+    """The part of the protocol card that tells rows of the leaderboard apart; `limit` is in questions a task."""
+
+    model: Name
+    revision: Name | None
+    system_prompt: str | None
+    steering: dict[str, Any] | None
+    prompt_sha256: dict[str, str]
+    limit: Count | None
+    training: Training | None = None
+    trained_on: list[str] = []
+
+
+class ListedRun(RunResults[TaskScores, ListedProtocol]):
+    """What the leaderboard reads of a results.json."""
+
+    run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # it names a file
+    tasks: Annotated[dict[Name, TaskScores], Field(min_length=1)]
+    groups: Annotated[dict[Name, GroupResult], Field(default_factory=dict)]
 
 
 @dataclass(frozen=True)
@@ -60,35 +95,34 @@ class Row:
     prompt_sha256: str | None
     added: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "trained_on", bool(self.trained_on))  # SQLite knows 0 and 1
 
-
-def rows_of(results: Results, added: str) -> Iterator[Row]:
+def rows_of(run: ListedRun, added: str) -> Iterator[Row]:
     """A run's rows; `added` as in Row."""
-    for task, task_results in results.tasks.items():
-        yield _row(results, task, task_results, added)
-    for group, group_results in results.groups.items():
-        mean = Headline(name="mean", values=group_results.mean)
-        unknown = Metrics(accuracy=Share(n=group_results.mean.strict.n))
-        yield _row(results, group, TaskResults(metrics=unknown, headline=mean), added)
+    for task, scores in run.tasks.items():
+        yield _row(run, task, scores, added)
+    for name, group in run.groups.items():
+        mean = Headline(name="mean", values=group.mean)
+        of_group = Metric(n=group.mean.get("strict", UNKNOWN).n)  # of a mean that is all there is
+        yield _row(run, name, TaskScores(metrics={"accuracy": of_group}, headline=mean), added)
 
 
-def _row(results: Results, task: str, task_results: TaskResults, added: str) -> Row:
-    protocol, metrics = results.protocol, task_results.metrics
-    headline = task_results.headline or _accuracy(metrics)
-    score, official = headline.values.strict, headline.values.official
+def _row(run: ListedRun, task: str, scores: TaskScores, added: str) -> Row:
+    protocol, metric = run.protocol, scores.metric
+    accuracy, vas = metric("accuracy"), metric("vas")
+    # a run of before there was a headline
+    headline = scores.headline or Headline(name="accuracy", values={"strict": accuracy})
+    score, official = headline.values.get("strict", UNKNOWN), headline.values.get("official", UNKNOWN)
     score_low, score_high = score.ci95 or (None, None)
     official_low, official_high = official.ci95 or (None, None)
-    accuracy_low, accuracy_high = metrics.accuracy.ci95 or (None, None)
-    vas_low, vas_high = metrics.vas.ci95 or (None, None)
+    accuracy_low, accuracy_high = accuracy.ci95 or (None, None)
+    vas_low, vas_high = vas.ci95 or (None, None)
     return Row(
-        run_id=results.run_id,
+        run_id=run.run_id,
         task=task,
         model=protocol.model,
         revision=protocol.revision,
-        n=metrics.accuracy.n or metrics.truncated.n,  # a task without a strict verdict has no accuracy
-        left_out=task_results.left_out.n,
+        n=accuracy.n or metric("truncated").n,  # a task without a strict verdict has no accuracy
+        left_out=scores.left_out.n,
         score_name=headline.name,
         score=score.value,
         score_low=score_low,
@@ -96,36 +130,29 @@ def _row(results: Results, task: str, task_results: TaskResults, added: str) -> 
         official=official.value,
         official_low=official_low,
         official_high=official_high,
-        judge=headline.values.judge.value,
-        accuracy=metrics.accuracy.value,
+        judge=headline.values.get("judge", UNKNOWN).value,
+        accuracy=accuracy.value,
         accuracy_low=accuracy_low,
         accuracy_high=accuracy_high,
-        vas=metrics.vas.value,
+        vas=vas.value,
         vas_low=vas_low,
         vas_high=vas_high,
-        vas_n=metrics.vas.n,
-        vas_band=task_results.vas_band,
-        vas_response=metrics.vas_response.value,
-        truncated=metrics.truncated.value,
-        unparsed=metrics.unparsed.value,
-        timeout=metrics.timeout.value,
-        judge_error=metrics.judge_error.value,
+        vas_n=vas.n,
+        vas_band=scores.vas_band,
+        vas_response=metric("vas_response").value,
+        truncated=metric("truncated").value,
+        unparsed=metric("unparsed").value,
+        timeout=metric("timeout").value,
+        judge_error=metric("judge_error").value,
         steering=None if protocol.steering is None else json.dumps(protocol.steering, sort_keys=True),
         limit=protocol.limit,
         training_run=protocol.training.run if protocol.training else None,
         training_step=protocol.training.step if protocol.training else None,
         training_started=protocol.training.started if protocol.training else None,
         trained_on=task in protocol.trained_on,
-        system_prompt_sha256=_sha256(protocol.system_prompt),
+        system_prompt_sha256=None
+        if protocol.system_prompt is None
+        else sha256(protocol.system_prompt.encode()).hexdigest(),
         prompt_sha256=protocol.prompt_sha256.get(task),
         added=added,
     )
-
-
-def _accuracy(metrics: Metrics) -> Headline:
-    """The headline of a run of before there was one."""
-    return Headline(name="accuracy", values=HeadlineValues(strict=metrics.accuracy))
-
-
-def _sha256(text: str | None) -> str | None:
-    return None if text is None else sha256(text.encode()).hexdigest()

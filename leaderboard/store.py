@@ -1,32 +1,24 @@
-"""The store of finished runs: `runs/<run_id>.json` are the truth, `index.sqlite` is made from them.
+"""The store of finished runs: `runs/<run_id>.json` is each run's results.json, byte for byte, and all that there is.
 
-Whenever the index is used it is first compared with the files, by name and fingerprint, and brought up to date. A
-missing, damaged or old index, a file put in or taken out by hand and a killed `add` therefore mend themselves.
+All of them are read whenever the leaderboard is looked at, and there is no copy that could disagree with them: 10,000
+runs of one task take a second, 10,000 of the paper's eight benchmarks four (`tests/benchmarks/leaderboard_reading.py`).
 """
 
 import os
-import sqlite3
-import zlib
-from collections.abc import Callable
-from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple
 
 import platformdirs
 
-from avar_eval import __version__
 from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import AvarError
-from avar_eval.leaderboard.results import Results, ResultsFileError, read_results
-from avar_eval.leaderboard.row import Row, rows_of
+from avar_eval.leaderboard.row import ListedRun, Row, rows_of
+from avar_eval.results.schema import ResultsError, parse_results, results_bytes
 from avar_eval.terminal import note
-
-LOCK_TIMEOUT = 60.0
-"""Seconds to wait for another process that is writing the index."""
-ATTEMPTS = 3
-"""How often to try on an index that turns out damaged, or is thrown away by another process that found it so."""
+from avar_eval.user_files import open_file
 
 
 class StoreError(AvarError):
@@ -41,18 +33,11 @@ class SkippedFile:
     reason: str
 
 
-COLUMNS = ", ".join(f'"{field.name}"' for field in fields(Row))
-INSERT_ROW = f"INSERT INTO rows ({COLUMNS}) VALUES ({', '.join('?' * len(fields(Row)))})"
-TABLES = {
-    "files": "name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, run_id TEXT, skipped TEXT",
-    "rows": f"{COLUMNS}, PRIMARY KEY (run_id, task)",
-}
-# Another version of avar-eval may fill the same columns otherwise, so each makes the index anew.
-INDEX_VERSION = zlib.crc32(f"{__version__} {TABLES}".encode()) & 0x7FFFFFFF
-DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
-_OF_THE_INDEX = (sqlite3.Error, UnicodeDecodeError)
+class Contents(NamedTuple):
+    """All that a store holds. rows: as of `Store.read`; skipped: by name."""
 
-T = TypeVar("T")
+    rows: list[Row]
+    skipped: list[SkippedFile]
 
 
 def default_store() -> Path:
@@ -73,16 +58,16 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs = path / "runs"
-        self.index = path / "index.sqlite"
 
-    def add(self, results_path: Path) -> Results:
-        """Copy a finished run's results.json into the store, byte for byte, and index it.
+    def add(self, results_path: Path) -> ListedRun:
+        """Copy a finished run's results.json into the store.
 
-        The same run added again leaves one row; what has changed in it replaces the earlier file. Raises
-        ResultsFileError for a file that is not of the schema and StoreError when the store cannot be written.
+        The same run added again leaves one row; what has changed in it replaces the earlier file. Raises ResultsError
+        for a file that is not of the schema and StoreError when the store cannot be written.
         """
-        results, data = read_results(results_path)
-        target = self.runs / f"{results.run_id}.json"
+        data = results_bytes(results_path)
+        run = parse_results(ListedRun, data, results_path)
+        target = self.runs / f"{run.run_id}.json"
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             if not target.exists() or target.read_bytes() != data:
@@ -91,108 +76,62 @@ class Store:
             raise self._cannot("write", error.reason) from error
         except OSError as error:
             raise self._cannot("write", error.strerror) from error
-        self._with_index(lambda index: None)
-        return results
+        return run
 
-    def rebuild(self) -> list[SkippedFile]:
-        """Make the index anew from the files; returns those that hold no readable run. Raises StoreError."""
-        if self._exists():
-            self._with_index(lambda index: None, afresh=True)
-        return self.skipped()
+    def read(self) -> Contents:
+        """One row a task of every run, and the files that hold no readable run. Raises StoreError.
+
+        Tasks by name, in each the best score first; rows of unknown score come last; equal ones stand in the order they
+        were added.
+        """
+        rows: list[Row] = []
+        skipped: list[SkippedFile] = []
+        for path in self._files():
+            try:
+                rows.extend(_rows(path))
+            except FileNotFoundError:  # taken away meanwhile
+                continue
+            except ResultsError as error:
+                skipped.append(SkippedFile(path, str(error)))
+        rows.sort(key=lambda row: (row.task, row.score is None, -(row.score or 0), row.added, row.run_id))
+        return Contents(rows, skipped)
 
     def rows(self, task: str | None = None, model: str | None = None) -> list[Row]:
-        """One row a task of every run, or of one task or model: tasks by name, in each the best score first.
+        """The rows of `read`, or those of one task or model. Raises StoreError."""
+        return [row for row in self.read().rows if task in (None, row.task) and model in (None, row.model)]
 
-        Rows of unknown score come last; equal ones stand in the order they were added. Raises StoreError.
-        """
-        return [
-            Row(*record)
-            for record in self._select(
-                f"SELECT {COLUMNS} FROM rows WHERE task = ifnull(?, task) AND model = ifnull(?, model) "
-                "ORDER BY task, score DESC NULLS LAST, added, run_id",
-                (task, model),
-            )
-        ]
-
-    def skipped(self) -> list[SkippedFile]:
-        """Files among the runs that hold no readable run. Raises StoreError."""
-        found = self._select("SELECT name, skipped FROM files WHERE skipped IS NOT NULL ORDER BY name")
-        return [SkippedFile(self.runs / name, reason) for name, reason in found]
-
-    def _select(self, query: str, parameters: tuple[str | None, ...] = ()) -> list[tuple[Any, ...]]:
-        if not self._exists():
-            return []
-        return self._with_index(lambda index: index.execute(query, parameters).fetchall())
-
-    def _exists(self) -> bool:
+    def _files(self) -> Iterator[Path]:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"the leaderboard store {self.path} is not a folder; name another one with --store")
-        return self.runs.is_dir()
-
-    def _with_index(self, work: Callable[[sqlite3.Connection], T], afresh: bool = False) -> T:
-        """Do the work on an index that agrees with the files; a damaged one is thrown away first: it is only a copy."""
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return self._attempt(work, afresh)
-            except _OF_THE_INDEX as error:
-                # Text that is not UTF-8 is found by Python, which sets no code.
-                code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-                if code & 0xFF in DAMAGED:
-                    self._discard_index()
-                elif code != sqlite3.SQLITE_READONLY_DBMOVED:  # another process has just thrown it away
-                    raise self._cannot("index", str(error)) from error
         try:
-            return self._attempt(work, afresh)
-        except _OF_THE_INDEX as error:
-            raise self._cannot("index", str(error)) from error
-
-    def _discard_index(self) -> None:
-        try:
-            for suffix in ("", "-journal"):
-                self.index.with_name(self.index.name + suffix).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._cannot("write", error.strerror) from error
-
-    def _attempt(self, work: Callable[[sqlite3.Connection], T], afresh: bool) -> T:
-        with closing(sqlite3.connect(self.index, timeout=LOCK_TIMEOUT, isolation_level=None)) as index:
-            if afresh or not self._is_current(index):
-                self._update(index, afresh)
-            return work(index)
-
-    def _is_current(self, index: sqlite3.Connection) -> bool:
-        return _version(index) == INDEX_VERSION and _indexed(index) == self._fingerprints()
-
-    def _update(self, index: sqlite3.Connection, afresh: bool) -> None:
-        """Read what is new or changed among the files, forget what is gone; closing without commit undoes it all."""
-        index.execute("BEGIN IMMEDIATE")
-        if afresh or _version(index) != INDEX_VERSION:
-            _clear(index)
-        known, present = _indexed(index), self._fingerprints()
-        for name in known.keys() | present.keys():
-            if known.get(name) != present.get(name):
-                _forget(index, name)
-                if name in present:
-                    _index_file(index, self.runs / name, present[name])
-        index.execute("COMMIT")
-
-    def _fingerprints(self) -> dict[str, str]:
-        """What tells one version of a file from the next, by the file's name."""
-        found = {}
-        try:
-            for name in os.listdir(self.runs):
-                # a name that is no text is no run's, and the index could not hold it
-                if name.endswith(".json") and name.isprintable():
-                    with suppress(FileNotFoundError):  # taken away meanwhile
-                        found[name] = _fingerprint((self.runs / name).stat())
+            names = sorted(os.listdir(self.runs))
+        except FileNotFoundError:  # nothing was added yet
+            return
         except OSError as error:
             raise self._cannot("read", error.strerror) from error
-        return found
+        # A name that is no text is no run's, and no terminal could show it.
+        yield from (self.runs / name for name in names if name.endswith(".json") and name.isprintable())
 
     def _cannot(self, action: str, reason: str | None) -> StoreError:
         return StoreError(
             f"cannot {action} the leaderboard store {self.path}: {reason}; make room or give permission there, or "
             "choose another folder (AVAR_LEADERBOARD, --store), then `avar-leaderboard add RESULTS.json`"
         )
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    """The rows of a stored run. Raises FileNotFoundError, and ResultsError for any other file that holds none."""
+    try:
+        with open_file(path) as file:
+            data, modified = file.read(), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ResultsError(f"cannot read {path}: {error.strerror}") from error
+    run = parse_results(ListedRun, data, path)
+    if path.name != f"{run.run_id}.json":
+        raise ResultsError(f"{path} holds the run {run.run_id}; add it with `avar-leaderboard add {path}`")
+    return rows_of(run, datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"))
 
 
 def publish(results_path: Path) -> None:
@@ -206,43 +145,3 @@ def publish(results_path: Path) -> None:
             f"warning: the run is not in the leaderboard ({type(error).__name__}: {error}); it is whole, add it with "
             f"`avar-leaderboard add {results_path}` when that is mended"
         )
-
-
-def _version(index: sqlite3.Connection) -> int:
-    return int(index.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _indexed(index: sqlite3.Connection) -> dict[str, str]:
-    return dict(index.execute("SELECT name, fingerprint FROM files"))
-
-
-def _clear(index: sqlite3.Connection) -> None:
-    for table, columns in TABLES.items():
-        index.execute(f"DROP TABLE IF EXISTS {table}")
-        index.execute(f"CREATE TABLE {table} ({columns})")
-    index.execute(f"PRAGMA user_version = {INDEX_VERSION}")
-
-
-def _forget(index: sqlite3.Connection, name: str) -> None:
-    index.execute("DELETE FROM rows WHERE run_id = (SELECT run_id FROM files WHERE name = ?)", (name,))
-    index.execute("DELETE FROM files WHERE name = ?", (name,))
-
-
-def _index_file(index: sqlite3.Connection, path: Path, fingerprint: str) -> None:
-    """Put a file's rows into the index, or the reason why it has none."""
-    try:
-        results, _ = read_results(path)
-        if path.name != f"{results.run_id}.json":
-            raise ResultsFileError(f"{path} holds the run {results.run_id}; add it with `avar-leaderboard add {path}`")
-    except ResultsFileError as error:
-        index.execute("INSERT INTO files VALUES (?, ?, NULL, ?)", (path.name, fingerprint, str(error)))
-        return
-    modified = int(fingerprint.partition(" ")[0]) / 1e9
-    added = datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds")
-    index.execute("INSERT INTO files VALUES (?, ?, ?, NULL)", (path.name, fingerprint, results.run_id))
-    index.executemany(INSERT_ROW, map(astuple, rows_of(results, added)))
-
-
-def _fingerprint(status: os.stat_result) -> str:
-    """Begins with the time of modification in nanoseconds, which is when the run was added."""
-    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino} {status.st_size}"

@@ -13,7 +13,7 @@ from runs import MODEL, records_of
 
 from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import attention_metrics, left_out_rows, task_result
+from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
 from avar_eval.tasks.catalog import TASKS_FOLDER, catalog
 
 LIMIT = 6

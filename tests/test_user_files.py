@@ -10,7 +10,7 @@ import pytest
 from runs import Finished
 
 from avar_eval.errors import AvarError
-from avar_eval.leaderboard.results import read_results as read_for_leaderboard
+from avar_eval.leaderboard.store import Store
 from avar_eval.look.conversation import read_picture
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.registry import registry
@@ -53,7 +53,7 @@ READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "models": (models_of, "models.yaml"),
     "checkpoint": (checkpoint_of, "config.json"),
     "results": (lambda path: read_results(path.parent), "results.json"),
-    "leaderboard": (read_for_leaderboard, "results.json"),
+    "leaderboard": (lambda path: Store(path.parent / "board").add(path), "results.json"),
     "records": (read_records, "records.jsonl"),
     "rows": (rows_of, "mathvista/rows.jsonl"),
     "training rows": (lambda path: load(str(path), "sft", system_prompt=None), "train.jsonl"),

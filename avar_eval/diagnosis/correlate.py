@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.leaderboard.paper import paper
-from avar_eval.leaderboard.results import read_results
-from avar_eval.leaderboard.row import Row, rows_of
+from avar_eval.leaderboard.row import ListedRun, Row, rows_of
 from avar_eval.leaderboard.store import Store, default_store
-from avar_eval.results.schema import RESULTS_NAME
+from avar_eval.results.schema import RESULTS_NAME, Results, parse_results, results_bytes
 from avar_eval.statistics import Correlation, pearson
 from avar_eval.tasks.groups import Group, group_mean, groups
 
@@ -143,7 +142,7 @@ def run_points(runs: Sequence[Path], names: Sequence[str] | None) -> Points:
     A model's accuracy is the score of the task, the published mean of the group, or the mean of the tasks in `names`,
     by default of those that all models have; its VAS is the mean over the same tasks. Of several runs of a model on a
     task a whole one counts before one of the first questions only, and the latest of them. Raises UsageError,
-    ResultsFileError, StoreError and CorrelateError.
+    ResultsError, StoreError and CorrelateError.
     """
     found = _measured(runs)
     by_model: dict[str, dict[str, Measured]] = {}
@@ -175,11 +174,12 @@ def _measured(runs: Sequence[Path]) -> list[Measured]:
 
 
 def _tasks_of(path: Path, added: str) -> list[Measured]:
-    results, _ = read_results(path)
+    data = results_bytes(path)
+    tasks = parse_results(Results, data, path).tasks
     return [
-        Measured(row, {name: metric.value for name, metric in results.tasks[row.task].benchmark.strict.items()})
-        for row in rows_of(results, added)
-        if row.task in results.tasks  # not the mean of a group
+        Measured(row, {name: own.value for name, own in tasks[row.task].benchmark.get("strict", {}).items()})
+        for row in rows_of(parse_results(ListedRun, data, path), added)
+        if row.task in tasks  # not the mean of a group
     ]
 
 

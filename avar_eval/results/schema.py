@@ -1,57 +1,73 @@
 """`results.json`: what one run found, each number with its interval, and the protocol under which it was found.
 
 It holds nothing that depends on when or where the run took place, so that a run that was killed and resumed writes
-the same file as one that was not.
+the same file as one that was not. Whoever reads one reads it here: files of earlier versions lack fields, which are
+then unknown; fields that this version does not know are left alone.
 """
 
 import hashlib
 import json
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+from pydantic_core import InitErrorDetails
 
 from avar_eval.atomic import write_atomically
-from avar_eval.attention.bands import Band, vas_band
-from avar_eval.attention.summary import AttentionSummary
+from avar_eval.attention.bands import Band
 from avar_eval.errors import AvarError
-from avar_eval.outcomes import Outcome, Verdict
+from avar_eval.outcomes import Verdict
 from avar_eval.records.record import Record
-from avar_eval.results.metrics import Benchmark, benchmark_metrics, response_metrics
-from avar_eval.statistics import Estimate, mean
-from avar_eval.tasks.groups import Group, group_mean, groups
+from avar_eval.statistics import Estimate
 from avar_eval.terminal import note
-from avar_eval.user_files import parse_json, read_text
+from avar_eval.user_files import parse_json, read_bytes, read_text
 
-RESULTS_NAME = "results.json"
-ASKED_NAME = "asked.json"
+RESULTS_NAME: Final = "results.json"
+SCHEMA_VERSION: Final = 1
+"""Raised by a change that readers must not overlook."""
+ASKED_NAME: Final = "asked.json"
 """Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
+ATTENTION_METRICS: Final = ("vas", "vas_response", "ratio_of_sums")
+"""Ratios without an upper bound, as `attention_metrics` gives them; all other metrics of a task are shares."""
 
-
-_REASONS = 5
-"""Reasons for leaving out rows that are given in words."""
-
-_VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class ResultsError(AvarError):
-    """A run's results cannot be read."""
+    """A run's results cannot be read; the message names the file and the field."""
+
+
+def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError("the interval's low end lies above its high end")
+    return interval
 
 
 class Metric(BaseModel):
-    """A measured number: value and 95 % interval (None if nothing was measured), from n samples."""
+    """A measured number: value and 95 % interval (low, high), from n samples. None is unknown, never zero."""
 
-    value: float | None
-    ci95: tuple[float, float] | None
-    n: int
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    value: float | None = None
+    ci95: Annotated[tuple[float, float], AfterValidator(_ordered)] | None = None
+    n: Count = 0
 
     @classmethod
     def of(cls, estimate: Estimate) -> "Metric":
         """From an estimate."""
         return cls(value=estimate.value, ci95=estimate.ci95, n=estimate.n)
+
+
+UNKNOWN: Final = Metric()
 
 
 class Headline(BaseModel):
@@ -64,39 +80,60 @@ class Headline(BaseModel):
 class LeftOut(BaseModel):
     """Rows that were not asked or not answered, and why."""
 
-    n: int
-    ids: list[str]
-    reason: str
+    n: Count = 0
+    ids: list[str] = []
+    reason: str = ""
 
 
-class Asked(BaseModel):
-    """A task's records in the order asked: their keys, and the cluster that each one's row belongs to.
+def _in_range(metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """Raise ValidationError, which names the metric, for a share outside of 0..1 and where there is no accuracy."""
+    problems: list[InitErrorDetails] = []
+    if "accuracy" not in metrics:
+        problems.append(InitErrorDetails(type="missing", loc=("accuracy",), input=list(metrics)))
+    for name, metric in metrics.items():
+        if metric.value is not None and metric.value < 0:
+            error = InitErrorDetails(type="greater_than_equal", loc=(name, "value"), input=metric.value, ctx={"ge": 0})
+            problems.append(error)
+        elif metric.value is not None and metric.value > 1 and name not in ATTENTION_METRICS:
+            error = InitErrorDetails(type="less_than_equal", loc=(name, "value"), input=metric.value, ctx={"le": 1})
+            problems.append(error)
+    if problems:
+        raise ValidationError.from_exception_data("metrics", problems)
+    return metrics
 
-    guess_chances: how probably the published rule is right where it guesses, of each one's row (None: no guess there);
-    None in files of before that was written.
-    """
 
-    keys: list[str]
-    clusters: list[str]
-    guess_chances: list[float | None] | None = None
-
-
-class TaskResult(BaseModel):
-    """One task's numbers.
+class TaskScores(BaseModel):
+    """One task's numbers, without the benchmark's own metrics: what a leaderboard reads of thousands of runs.
 
     metrics: shares 0..1 of responses: accuracy (strict verdict); official (the published rule's, of the responses on
     which it has one or guesses: a guess among k options is worth 1/k) and official_guessed (of all); truncated,
     unparsed, timeout; with a judge model judge (of the responses that it could judge) and judge_error; with several
     samples pass@k and majority. Also vas and vas_response (Eq. 2), and ratio_of_sums.
-    benchmark: the benchmark's own metrics by verdict (strict, official, judge); n: responses that each is a share of.
     headline: the benchmark's score; None in files of before there was one.
     """
 
-    metrics: dict[str, Metric]
-    benchmark: dict[Verdict, dict[str, Metric]] = {}
+    metrics: Annotated[dict[str, Metric], AfterValidator(_in_range)]
     headline: Headline | None = None
-    vas_band: Band | None
-    left_out: LeftOut
+    vas_band: Band | None = None
+    left_out: LeftOut = LeftOut()
+
+    def metric(self, name: str) -> Metric:
+        """A metric by its name, unknown if the run has none of that name."""
+        return self.metrics.get(name, UNKNOWN)
+
+
+class TaskResult(TaskScores):
+    """One task's numbers.
+
+    benchmark: the benchmark's own metrics by verdict (strict, official, judge); n: responses that each is a share of.
+    """
+
+    benchmark: dict[Verdict, dict[str, Metric]] = {}
+
+    @model_serializer(mode="wrap")
+    def _in_the_files_order(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = fields(self)
+        return {"metrics": data.pop("metrics"), "benchmark": data.pop("benchmark"), **data}
 
 
 class GroupResult(BaseModel):
@@ -106,27 +143,35 @@ class GroupResult(BaseModel):
     interval takes them as independent, n counts the responses.
     """
 
-    columns: dict[str, dict[Verdict, float]]
+    columns: dict[str, dict[Verdict, float]] = {}
     mean: dict[Verdict, Metric]
 
 
-class Results(BaseModel):
-    """The content of results.json. run_id: the first 16 hex digits of the protocol's hash.
+Task = TypeVar("Task", bound=TaskScores)
+Card = TypeVar("Card")
 
-    groups: those of which the run has all that their mean needs.
+
+class RunResults(BaseModel, Generic[Task, Card]):
+    """A run, with as much of each task and of the protocol card as the reader needs.
+
+    run_id: the first 16 hex digits of the protocol's hash. groups: those of which the run has all that their mean
+    needs.
     """
 
     # `schema` is a name of pydantic's own
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = SCHEMA_VERSION
     run_id: str
-    tasks: dict[str, TaskResult]
+    tasks: dict[str, Task]
     groups: dict[str, GroupResult] = {}
-    protocol: dict[str, Any]
+    protocol: Card
+
+
+class Results(RunResults[TaskResult, dict[str, Any]]):
+    """The content of results.json."""
 
     def to_json(self) -> str:
         """The file's text."""
-        data = self.model_dump(mode="json")
-        return json.dumps({"schema": data.pop("schema_version"), **data}, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"
 
     def write(self, folder: Path) -> Path:
         """Write the file, atomically."""
@@ -135,126 +180,54 @@ class Results(BaseModel):
         return path
 
 
+AnyResults = TypeVar("AnyResults", bound=RunResults[Any, Any])
+
+
 def read_results(folder: Path) -> Results:
     """The results of a finished run in its folder. Raises ResultsError."""
     path = folder / RESULTS_NAME
     try:
-        data = parse_json(read_text(path))
-        return Results.model_validate({"schema_version": data.pop("schema"), **data})
+        return parse_results(Results, read_bytes(path), path)
     except FileNotFoundError:
         raise ResultsError(f"{folder} holds no finished run: it has no {RESULTS_NAME}") from None
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, AttributeError, KeyError, TypeError, ValidationError) as error:
-        raise ResultsError(
-            f"{path} is not a results.json of this version of avar-eval: run the evaluation again"
-        ) from error
 
 
-def task_result(
-    benchmark: Benchmark,
-    outcomes: Sequence[Outcome],
-    attention: Mapping[str, Metric],
-    left_out: LeftOut,
-) -> TaskResult:
-    """A task's numbers from its judged responses; `attention` is what `attention_metrics` gives, or nothing."""
-    metrics = {name: Metric.of(estimate) for name, estimate in response_metrics(benchmark, outcomes).items()}
-    own: dict[Verdict, dict[str, Metric]] = {
-        verdict: {name: Metric.of(estimate) for name, estimate in estimates.items()}
-        for verdict, estimates in benchmark_metrics(benchmark, outcomes).items()
-    }
-    vas = attention["vas"].value if "vas" in attention else None
-    return TaskResult(
-        metrics={"accuracy": metrics["accuracy"], "official": metrics["official"], **attention} | metrics,
-        benchmark=own,
-        headline=_headline(benchmark.entry.headline, metrics, own),
-        vas_band=None if vas is None else vas_band(vas),
-        left_out=left_out,
+def results_bytes(path: Path) -> bytes:
+    """The content of a results.json that a user named. Raises ResultsError."""
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        raise ResultsError(f"there is no file {path}; give the results.json of a finished run") from None
+    except IsADirectoryError:
+        raise ResultsError(f"{path} is a folder; give the results.json in it") from None
+    except OSError as error:
+        raise ResultsError(f"cannot read {path}: {error.strerror}") from error
+
+
+def parse_results(kind: type[AnyResults], data: bytes, path: Path) -> AnyResults:
+    """Results as all of `Results` or as a part of it, from the bytes of a file. Raises ResultsError, naming `path`."""
+    try:
+        results = kind.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["loc"] == ("schema",) and isinstance(first["input"], int):
+            raise ResultsError(
+                f"{path} has results schema {first['input']}, and this avar-eval reads schema {SCHEMA_VERSION}: use "
+                "the version of avar-eval that wrote it"
+            ) from error
+        raise _unreadable(path, ".".join(map(str, first["loc"])) or "the file", first["msg"]) from error
+    if "schema_version" not in results.model_fields_set:
+        raise _unreadable(path, "schema", "Field required")
+    return results
+
+
+def _unreadable(path: Path, field: str, problem: str) -> ResultsError:
+    return ResultsError(
+        f"{path} is not a results.json of this version of avar-eval ({field}: {problem}): give that of a finished run, "
+        "or run the evaluation again"
     )
-
-
-ATTENTION_METRICS = ("vas", "vas_response", "ratio_of_sums")
-"""The names of `attention_metrics`."""
-
-
-def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric]:
-    """vas, vas_response (Eq. 2, over the question's and the response's tokens), ratio_of_sums (over the question's).
-
-    Means over what was measured.
-    """
-    estimates = {
-        "vas": mean([a.user.vas for a in attention if a.user and a.user.vas is not None]),
-        "vas_response": mean([a.response.vas for a in attention if a.response and a.response.vas is not None]),
-        "ratio_of_sums": mean([a.user.ratio_of_sums for a in attention if a.user and a.user.ratio_of_sums is not None]),
-    }
-    return {name: Metric.of(estimate) for name, estimate in estimates.items()}
-
-
-def left_out_rows(without_picture: Mapping[str, str], refused: Mapping[str, str] = {}) -> LeftOut:
-    """Rows without an answer, id -> reason: those without a picture that can be read, and those that are refused.
-
-    Reasons that differ in nothing but numbers and paths are given once: servers put a request's number into them.
-    """
-    reasons = dict(without_picture) | dict(sorted(refused.items()))
-    alike: dict[str, list[str]] = {}
-    for reason in reasons.values():
-        alike.setdefault(re.sub(r"[0-9a-f]{8,}|\d+|/\S+", "…", reason), []).append(reason)
-    parts = [found[0] if len(alike) == 1 else f"{found[0]} ({len(found)})" for found in alike.values()]
-    more = [f"and {len(parts) - _REASONS} other reasons"] if len(parts) > _REASONS else []
-    return LeftOut(n=len(reasons), ids=list(reasons), reason="; ".join(parts[:_REASONS] + more))
-
-
-def _headline(name: str, metrics: Mapping[str, Metric], own: Mapping[Verdict, Mapping[str, Metric]]) -> Headline:
-    if name != "accuracy":
-        return Headline(name=name, values={verdict: of[name] for verdict, of in own.items() if name in of})
-    shares: dict[Verdict, str] = {"strict": "accuracy", "official": "official", "judge": "judge"}
-    values = {verdict: metrics[share] for verdict, share in shares.items() if share in metrics and metrics[share].n}
-    return Headline(name=name, values=values)
-
-
-def group_results(tasks: Mapping[str, TaskResult]) -> dict[str, GroupResult]:
-    """The groups' means, of those groups that have one and all of whose columns were measured by the strict verdict."""
-    found: dict[str, GroupResult] = {}
-    for name, group in groups().items():
-        columns: dict[str, dict[Verdict, float]] = {}
-        means: dict[Verdict, Metric] = {}
-        for verdict in _VERDICTS:
-            measured = {task: _metrics_under(verdict, result) for task, result in tasks.items()}
-            values = {task: {of: metric.value for of, metric in one.items()} for task, one in measured.items()}
-            of_group = group_mean(group, values, {task: _headline_name(result) for task, result in tasks.items()})
-            if of_group.mean is None:
-                continue
-            for label, value in of_group.columns.items():
-                if value is not None:  # none is, where there is a mean
-                    columns.setdefault(label, {})[verdict] = value
-            means[verdict] = _mean_metric(group, of_group.mean, measured, tasks)
-        if "strict" in means:
-            found[name] = GroupResult(columns=columns, mean=means)
-    return found
-
-
-def _headline_name(result: TaskResult) -> str:
-    return result.headline.name if result.headline else "accuracy"
-
-
-def _metrics_under(verdict: Verdict, result: TaskResult) -> dict[str, Metric]:
-    """A task's own metrics under a verdict, and its headline."""
-    headline = result.headline.values.get(verdict) if result.headline else None
-    return result.benchmark.get(verdict, {}) | ({_headline_name(result): headline} if headline else {})
-
-
-def _mean_metric(
-    group: Group, value: float, measured: Mapping[str, Mapping[str, Metric]], tasks: Mapping[str, TaskResult]
-) -> Metric:
-    """The mean with its interval: half-widths add up as those of independent numbers do."""
-    parts = [
-        (measured[term.task][term.metric or _headline_name(tasks[term.task])], share)
-        for term, share in group.weights().items()
-    ]
-    halves = [share * (part.ci95[1] - part.ci95[0]) / 2 for part, share in parts if part.ci95 is not None]
-    half = math.hypot(*halves)
-    ci95 = (max(0.0, value - half), min(1.0, value + half)) if len(halves) == len(parts) else None
-    return Metric(value=value, ci95=ci95, n=sum(part.n for part, _ in parts))
 
 
 def run_id(protocol: Mapping[str, Any]) -> str:
@@ -281,6 +254,18 @@ def note_other_run(folder: Path, results: Results) -> None:
             "one's take their place. Its records stay, so that the same command brings it back; --output keeps runs "
             "apart"
         )
+
+
+class Asked(BaseModel):
+    """A task's records in the order asked: their keys, and the cluster that each one's row belongs to.
+
+    guess_chances: how probably the published rule is right where it guesses, of each one's row (None: no guess there);
+    None in files of before that was written.
+    """
+
+    keys: list[str]
+    clusters: list[str]
+    guess_chances: list[float | None] | None = None
 
 
 def write_asked(folder: Path, asked: Mapping[str, Asked]) -> None:

@@ -20,7 +20,8 @@ from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import join
-from avar_eval.results.schema import Asked, Results, group_results, note_other_run, run_id, write_asked
+from avar_eval.results.schema import Asked, Results, note_other_run, run_id, write_asked
+from avar_eval.results.summary import group_results
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
 from avar_eval.tasks.prompts import Style
 

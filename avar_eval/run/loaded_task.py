@@ -11,7 +11,8 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Headline, Metric, TaskResult, attention_metrics, left_out_rows, task_result
+from avar_eval.results.schema import Headline, Metric, TaskResult
+from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
 from avar_eval.statistics import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, task_config
 from avar_eval.tasks.lmms_eval_tasks import load_lmms_eval_task, metric_values, requests_of

@@ -14,15 +14,9 @@ from avar_eval.leaderboard.store import publish
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import (
-    ATTENTION_METRICS,
-    Results,
-    group_results,
-    read_results,
-    run_id,
-    task_result,
-)
+from avar_eval.results.schema import ATTENTION_METRICS, Results, read_results, run_id
 from avar_eval.results.stored import StoredResponse, read_stored, record_lines, run_responses
+from avar_eval.results.summary import group_results, task_result
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id

@@ -21,7 +21,7 @@ from avar_eval.attention.observe import GROUPS, RECORDED, ObserveError, key_grou
 from avar_eval.attention.record import AttentionRecord, records_of
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.records.attention import ATTENTION_NAME, append_lines, attention_line, read_lines, take_in_ranks
-from avar_eval.results.schema import attention_metrics
+from avar_eval.results.summary import attention_metrics
 
 ROLES = roles_of("--sssstvvvvvvvtuuuuutrrrr", "ssstvvvvttvvvvtuuuuuutrrr", "-----sssstvvtuuuuuutrrr--")
 WITHOUT_IMAGE = roles_of("sssstuuuuuuutrrrr")

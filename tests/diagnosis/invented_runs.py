@@ -11,7 +11,8 @@ from avar_eval.attention.roles import Role
 from avar_eval.records.attention import append_lines
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Asked, Results, attention_metrics, left_out_rows, task_result, write_asked
+from avar_eval.results.schema import Asked, Results, write_asked
+from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
 from avar_eval.tasks.catalog import catalog
 
 SYSTEM, IMAGE, USER = 11, 64, 20

@@ -10,7 +10,8 @@ from avar_eval.leaderboard.store import Store
 from avar_eval.leaderboard.table import markdown
 from avar_eval.outcomes import Verdict
 from avar_eval.results.run_table import print_results
-from avar_eval.results.schema import GroupResult, Headline, LeftOut, Metric, Results, TaskResult, group_results
+from avar_eval.results.schema import GroupResult, Headline, LeftOut, Metric, Results, TaskResult
+from avar_eval.results.summary import group_results
 
 NOTHING = Metric(value=None, ci95=None, n=0)
 # AVAR-Thinker's row of the paper's table, with an MMMU-Pro of 42.9 as the mean of two settings.

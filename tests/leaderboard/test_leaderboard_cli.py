@@ -71,7 +71,7 @@ def test_an_empty_leaderboard_says_how_to_fill_it(board: Path) -> None:
     assert "is empty" in text
     assert "avar-eval --model avar-tiny --tasks shapes" in text
     assert json.loads(succeed("export", "--format", "json")) == []
-    assert "0 runs, 0 rows, 0 files skipped." in succeed("rebuild")
+    assert "0 runs, 0 rows, 0 files skipped." in succeed("check")
     assert not board.exists()
 
 
@@ -155,7 +155,7 @@ def test_skipped_files_are_mentioned_and_explained(filled: Path) -> None:
     (filled / "runs" / "bad.json").write_text("{")
     shown = CliRunner().invoke(app, ["show"])
     assert "1 file in the store could not be read" in shown.stderr
-    rebuilt = CliRunner().invoke(app, ["rebuild"])
+    rebuilt = CliRunner().invoke(app, ["check"])
     assert rebuilt.stdout == "2 runs, 4 rows, 1 file skipped.\n"
     assert str(filled / "runs" / "bad.json") in rebuilt.stderr
 

@@ -1,13 +1,12 @@
-"""The store: what goes in comes out, whatever happens to the index, the files or the disk."""
+"""The store: what goes in comes out, whatever happens to the files or the disk."""
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
 import random
 import re
-import sqlite3
+import shutil
 import subprocess
 import sys
 import time
@@ -18,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from avar_eval.leaderboard.results import ResultsFileError
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.store import Store, StoreError, default_store, publish
+from avar_eval.results.schema import ResultsError
 
 WriteRun = Callable[..., Path]
 OTHER_RUN = "ffee00112233aabb"
@@ -125,61 +124,8 @@ def test_a_run_scored_anew_replaces_the_old_one(store: Store, write_run: WriteRu
 
 def test_nothing_is_made_by_looking(store: Store) -> None:
     assert store.rows() == []
-    assert store.skipped() == store.rebuild() == []
+    assert store.read().skipped == []
     assert not store.path.exists()
-
-
-def remove(index: Path) -> None:
-    index.unlink()
-
-
-def empty(index: Path) -> None:
-    index.write_bytes(b"")
-
-
-def scribble(index: Path) -> None:
-    index.write_bytes(b"this is no database" * 300)
-
-
-def cut(index: Path) -> None:
-    index.write_bytes(index.read_bytes()[:5000])
-
-
-def scribble_inside(index: Path) -> None:
-    data = bytearray(index.read_bytes())
-    data[4096:] = b"\xff" * (len(data) - 4096)
-    index.write_bytes(data)
-
-
-def undecodable(index: Path) -> None:
-    index.write_bytes(index.read_bytes().replace(b".json", b".\xff\xfeon"))
-
-
-def lose_a_table(index: Path) -> None:
-    with sqlite3.connect(index) as connection:
-        connection.execute("DROP TABLE rows")
-
-
-def other_version(index: Path) -> None:
-    with sqlite3.connect(index) as connection:
-        connection.execute("UPDATE rows SET accuracy = 0")
-        connection.execute("PRAGMA user_version = 1")
-
-
-@pytest.mark.parametrize(
-    "damage", [remove, empty, scribble, cut, scribble_inside, undecodable, lose_a_table, other_version]
-)
-def test_the_index_mends_itself(store: Store, write_run: WriteRun, damage: Callable[[Path], None]) -> None:
-    store.add(write_run())
-    before = store.rows()
-    damage(store.index)
-    assert store.rows() == before
-    damage(store.index)
-    store.add(write_run(OTHER_RUN))
-    assert len(store.rows()) == 4
-    damage(store.index)
-    assert store.rebuild() == []
-    assert len(store.rows()) == 4
 
 
 def test_files_put_in_and_taken_out_by_hand_are_noticed(store: Store, write_run: WriteRun) -> None:
@@ -190,10 +136,9 @@ def test_files_put_in_and_taken_out_by_hand_are_noticed(store: Store, write_run:
     assert {row.run_id for row in store.rows()} == {OTHER_RUN}
 
 
-def test_rebuild_keeps_when_a_run_was_added(store: Store, write_run: WriteRun) -> None:
+def test_the_time_of_a_file_says_when_a_run_was_added(store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
     os.utime(store.runs / "00aa11bb22cc33dd.json", (1_700_000_000, 1_700_000_000))
-    store.rebuild()
     assert {row.added for row in store.rows()} == {"2023-11-14T22:13:20+00:00"}
 
 
@@ -249,7 +194,7 @@ def test_a_file_that_does_not_fit_is_named_and_never_stored(
     spoil, message = UNFIT[kind]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(spoil(run)))
-    with pytest.raises(ResultsFileError, match=message) as raised:
+    with pytest.raises(ResultsError, match=message) as raised:
         store.add(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -260,14 +205,14 @@ def test_a_file_that_does_not_fit_is_named_and_never_stored(
 def test_bytes_that_are_no_json_are_named(data: bytes, store: Store, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(data)
-    with pytest.raises(ResultsFileError, match=re.escape(str(path))):
+    with pytest.raises(ResultsError, match=re.escape(str(path))):
         store.add(path)
 
 
 def test_missing_files_and_folders_say_what_to_give(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ResultsFileError, match="there is no file"):
+    with pytest.raises(ResultsError, match="there is no file"):
         store.add(tmp_path / "results.json")
-    with pytest.raises(ResultsFileError, match=r"is a folder; give the results\.json in it"):
+    with pytest.raises(ResultsError, match=r"is a folder; give the results\.json in it"):
         store.add(tmp_path)
 
 
@@ -280,33 +225,34 @@ def test_fields_of_later_versions_are_left_alone(store: Store, run: dict[str, An
     assert len(store.rows()) == 2
 
 
-def test_a_bad_file_never_stops_a_rebuild(store: Store, write_run: WriteRun) -> None:
+def test_a_bad_file_never_hides_the_others(store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
     (store.runs / f"{OTHER_RUN}.json").write_text('{"schema": 1')
     (store.runs / "1234567890abcdef.json").write_text(json.dumps({"schema": 7}))
     (store.runs / "copy.json").write_bytes(write_run().read_bytes())
     (store.runs / "folder.json").mkdir()
     (store.runs / ".killed.json.0123.tmp").write_text("{")
-    skipped = store.rebuild()
-    assert skipped == store.skipped()
+    os.mkfifo(store.runs / "pipe.json")
+    rows, skipped = store.read()
     assert [file.path.name for file in skipped] == [
         "1234567890abcdef.json",
         "copy.json",
         f"{OTHER_RUN}.json",
         "folder.json",
+        "pipe.json",
     ]
     assert all(str(file.path) in file.reason for file in skipped)
     assert "holds the run 00aa11bb22cc33dd" in skipped[1].reason
-    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd"}
+    assert {row.run_id for row in rows} == {"00aa11bb22cc33dd"}
 
 
 def test_a_mended_file_is_read_again(store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
     stored = store.runs / f"{OTHER_RUN}.json"
     stored.write_text("{")
-    assert len(store.skipped()) == 1
+    assert len(store.read().skipped) == 1
     stored.write_bytes(write_run(OTHER_RUN).read_bytes())
-    assert store.skipped() == []
+    assert store.read().skipped == []
     assert len(store.rows()) == 4
 
 
@@ -314,23 +260,17 @@ ADD_ALL = "import sys; from pathlib import Path; from avar_eval.leaderboard.stor
 ADD_ALL += "for path in sys.argv[2:]: Store(Path(sys.argv[1])).add(Path(path))"
 
 
-@pytest.mark.parametrize("corrupt_first", [False, True])
-def test_two_processes_add_at_once(store: Store, write_run: WriteRun, corrupt_first: bool) -> None:
+def test_two_processes_add_at_once(store: Store, write_run: WriteRun) -> None:
     shared = [write_run(f"{number:016x}") for number in range(5)]
     own = [[write_run(f"{number + 100 * worker:016x}") for number in range(20)] for worker in (1, 2)]
-    if corrupt_first:
-        store.runs.mkdir(parents=True)
-        scribble(store.index)
     commands = [[sys.executable, "-c", ADD_ALL, str(store.path), *map(str, [*shared, *paths])] for paths in own]
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     while any(worker.poll() is None for worker in workers):
-        store.rows()
+        assert store.read().skipped == []
         time.sleep(0.01)
     assert [(worker.returncode, worker.communicate()[1]) for worker in workers] == [(0, "")] * 2
     rows = store.rows()
     assert len(rows) == 2 * 45
-    store.rebuild()
-    assert store.rows() == rows
     assert sorted(path.suffix for path in store.runs.iterdir()) == [".json"] * 45
 
 
@@ -340,12 +280,6 @@ def test_a_store_that_cannot_be_made_is_an_error_with_a_way_out(tmp_path: Path, 
         Store(tmp_path / "file" / "board").add(write_run())
     with pytest.raises(StoreError, match="is not a folder"):
         Store(tmp_path / "file").rows()
-
-
-def test_an_index_that_cannot_be_opened_is_an_error(store: Store, write_run: WriteRun) -> None:
-    store.index.mkdir(parents=True)
-    with pytest.raises(StoreError, match="cannot index the leaderboard store"):
-        store.add(write_run())
 
 
 def test_a_full_disk_leaves_the_store_as_it_was(
@@ -365,16 +299,6 @@ def test_a_full_disk_leaves_the_store_as_it_was(
     assert [path.name for path in store.runs.iterdir()] == ["00aa11bb22cc33dd.json"]
 
 
-def test_an_index_that_outgrows_the_disk_is_an_error_and_mends_later(store: Store, write_run: WriteRun) -> None:
-    path = write_run()
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n" + ADD_ALL
-    failed = subprocess.run(
-        [sys.executable, "-c", code, str(store.path), str(path)], capture_output=True, text=True, check=False
-    )
-    assert "StoreError: cannot index the leaderboard store" in failed.stderr
-    assert len(store.rows()) == 2
-
-
 def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AVAR_LEADERBOARD", str(tmp_path / "mine"))
     assert default_store() == tmp_path / "mine"
@@ -384,26 +308,67 @@ def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert "avar-eval" in default_store().parts
 
 
-def test_foreign_bytes_anywhere_in_the_index_mend_themselves_or_are_named(store: Store, write_run: WriteRun) -> None:
+def torn(data: bytes, generator: random.Random) -> bytes:
+    return data[: generator.randrange(len(data))]
+
+
+def scribbled(data: bytes, generator: random.Random) -> bytes:
+    damaged = bytearray(data)
+    for _ in range(generator.choice([1, 8, 200])):
+        damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("damaged", [torn, scribbled])
+def test_a_damaged_file_is_named_or_read_and_hides_no_other(
+    store: Store, write_run: WriteRun, damaged: Callable[[bytes, random.Random], bytes]
+) -> None:
     store.add(write_run())
-    whole, expected = store.index.read_bytes(), store.rows()
-    generator = random.Random(0)
+    store.add(write_run(OTHER_RUN))
+    whole = [row for row in store.rows() if row.run_id != OTHER_RUN]
+    path, generator = store.runs / f"{OTHER_RUN}.json", random.Random(0)
+    data, named = path.read_bytes(), 0
     for _ in range(150):
-        damaged = bytearray(whole)
-        for _ in range(generator.choice([1, 8, 200])):
-            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
-        store.index.write_bytes(damaged)
-        with contextlib.suppress(StoreError):
-            store.add(store.runs / "00aa11bb22cc33dd.json")
-        store.index.unlink(missing_ok=True)
-    assert store.rows() == expected
+        path.write_bytes(damaged(data, generator))
+        rows, skipped = store.read()
+        assert [row for row in rows if row.run_id != OTHER_RUN] == whole
+        assert [file.path for file in skipped] == ([] if len(rows) > len(whole) else [path])
+        named += len(skipped)
+    assert named > 50
+    store.add(write_run(OTHER_RUN))
+    assert len(store.rows()) == 2 * len(whole)
+
+
+def test_files_that_vanish_while_they_are_read_are_passed_over(
+    store: Store, write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add(write_run())
+    monkeypatch.setattr(os, "listdir", lambda _: ["00aa11bb22cc33dd.json", f"{OTHER_RUN}.json"])
+    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd"}
+    assert store.read().skipped == []
+    shutil.rmtree(store.path)
+    assert store.read() == ([], [])
+
+
+def test_a_store_that_must_not_be_written_is_read(store: Store, write_run: WriteRun) -> None:
+    store.add(write_run())
+    (store.path / "index.sqlite").write_bytes(b"of an earlier version")
+    before, files = store.rows(), sorted(store.path.rglob("*"))
+    for folder in (store.runs, store.path):
+        folder.chmod(0o500)
+    try:
+        assert store.rows() == before
+    finally:
+        for folder in (store.path, store.runs):
+            folder.chmod(0o700)
+    assert sorted(store.path.rglob("*")) == files
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe.json", b"a\nb.json"])
 def test_a_file_whose_name_is_no_text_is_passed_over(name: bytes, store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
     Path(os.fsdecode(os.fsencode(store.runs) + b"/" + name)).write_text("{}")
-    assert len(store.rebuild()) == 0
+    assert store.read().skipped == []
     assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd"}
 
 
@@ -417,9 +382,9 @@ def hindered(store: Store, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif how == "a file":
         store.path.write_text("")
     elif how == "a folder of that name":
-        (store.index / "x").mkdir(parents=True)
+        (store.runs / "00aa11bb22cc33dd.json").mkdir(parents=True)
     else:
-        monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: raised(MemoryError("foreign")))
+        monkeypatch.setattr(Path, "mkdir", lambda *_, **__: raised(MemoryError("foreign")))
 
 
 def raised(error: BaseException) -> Any:

@@ -13,7 +13,8 @@ from avar_eval.errors import UsageError
 from avar_eval.recipes import ladder, run
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.recipe import Recipe, check_files, read_recipe, shipped
-from avar_eval.results.schema import Metric, Results, TaskResult, left_out_rows
+from avar_eval.results.schema import Metric, Results, TaskResult
+from avar_eval.results.summary import left_out_rows
 
 
 def scored(share: float, vas: float | None) -> Results:

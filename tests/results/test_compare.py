@@ -8,16 +8,8 @@ from invented_rows import mmmu_row
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import Comparison, compare
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import (
-    Asked,
-    Results,
-    attention_metrics,
-    left_out_rows,
-    read_results,
-    run_id,
-    task_result,
-    write_asked,
-)
+from avar_eval.results.schema import Asked, Results, read_results, run_id, write_asked
+from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
 from avar_eval.score.judging import Answered, judge_all
 from avar_eval.tasks.catalog import catalog
 

@@ -15,7 +15,8 @@ from statsmodels.stats.multitest import multipletests
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.results import metrics as module
 from avar_eval.results.metrics import Benchmark, benchmark_metrics, majority_correct, response_metrics
-from avar_eval.results.schema import LeftOut, Results, left_out_rows, note_other_run, run_id
+from avar_eval.results.schema import LeftOut, Results, note_other_run, run_id
+from avar_eval.results.summary import left_out_rows
 from avar_eval.statistics import Estimate, clustered_proportion, holm, pass_at_k
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.shares import Parts, Units

@@ -22,17 +22,8 @@ from avar_eval.records.book import RecordBookError
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import CompareError, compare
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import (
-    Asked,
-    Results,
-    ResultsError,
-    attention_metrics,
-    left_out_rows,
-    read_results,
-    run_id,
-    task_result,
-    write_asked,
-)
+from avar_eval.results.schema import Asked, Results, ResultsError, read_results, run_id, write_asked
+from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
 from avar_eval.score.records import score_run
 from avar_eval.score.responses import ResponsesError, score_responses, scores_to_json
 from avar_eval.tasks.catalog import catalog, hooks_of

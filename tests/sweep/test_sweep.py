@@ -14,7 +14,8 @@ from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Metric, TaskResult, attention_metrics, left_out_rows, task_result
+from avar_eval.results.schema import Metric, TaskResult
+from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
 from avar_eval.statistics import mcnemar
 from avar_eval.sweep.compare import Sweep, adjusted, compare
 from avar_eval.sweep.figure import draw_sweep
