@@ -24,9 +24,9 @@ def print_results(results: Results, output: Path) -> None:
     for name, task in results.tasks.items():
         if line := guessed_line(name, task):
             console.print(line)
-    if results.protocol["backend"]["backend"] == "api":
+    if results.protocol.get("backend", {}).get("backend") == "api":
         console.print("VAS is not available through an API: it shows no attention")
-    for name in results.protocol["trained_on"]:
+    for name in results.protocol.get("trained_on", []):
         console.print(
             f"{TRAINED_ON} {name}: in the training data of {results.protocol['model']}, so no measure of its ability"
         )
@@ -36,7 +36,7 @@ def print_results(results: Results, output: Path) -> None:
         if results.protocol.get("tasks", {}).get(name, {}).get("form") == "lmms-eval"
     }
     for name, task in of_lmms_eval.items():
-        verdict = "" if task.metrics["accuracy"].n else "; it has no `judge`, so no strict verdict and no accuracy"
+        verdict = "" if task.metric("accuracy").n else "; it has no `judge`, so no strict verdict and no accuracy"
         console.print(f"{name}: lmms-eval's metrics, in their own units{verdict}", soft_wrap=True, markup=False)
         for metric, value in task.benchmark.get("official", {}).items():
             console.print(f"  {metric} {_plain(value)} (n = {value.n})", soft_wrap=True, markup=False)
@@ -66,16 +66,15 @@ def results_table(results: Results) -> Table:
     for heading in ("n", "accuracy\n%", "official\n%", "VAS", "VAS\n(response)", "truncated\n%", "unparsed\n%"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, task in results.tasks.items():
-        metrics = task.metrics
         table.add_row(
-            f"{name} {TRAINED_ON}" if name in results.protocol["trained_on"] else name,
-            str(metrics["truncated"].n),
-            percent(metrics["accuracy"]),
-            percent(metrics["official"]),
-            number(metrics["vas"], task.vas_band or ""),
-            number(metrics["vas_response"]),
-            percent(metrics["truncated"]),
-            percent(metrics["unparsed"]),
+            f"{name} {TRAINED_ON}" if name in results.protocol.get("trained_on", []) else name,
+            str(task.metric("truncated").n),
+            percent(task.metric("accuracy")),
+            percent(task.metric("official")),
+            number(task.metric("vas"), task.vas_band or ""),
+            number(task.metric("vas_response")),
+            percent(task.metric("truncated")),
+            percent(task.metric("unparsed")),
         )
     for name, group in results.groups.items():
         means = [percent(group.mean[verdict]) if verdict in group.mean else "–" for verdict in ("strict", "official")]
@@ -85,8 +84,8 @@ def results_table(results: Results) -> Table:
 
 def _title(results: Results) -> str:
     """The model, and what it was steered by."""
-    steering = results.protocol["steering"]
-    return str(results.protocol["model"]) + ("" if steering is None else f", steered: {Steering(**steering)}")
+    steering = results.protocol.get("steering")
+    return str(results.protocol.get("model", "")) + ("" if steering is None else f", steered: {Steering(**steering)}")
 
 
 def _plain(metric: Metric) -> str:

@@ -1,0 +1,114 @@
+"""Files of earlier versions are read by everything that reads runs; what cannot be read is named by file and field.
+
+`run_of_an_earlier_version` was written by avar-eval at commit 643920e: two questions of shapes and of shapes_prior, two
+samples each, in a folder that held a steered run before.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invented_results import invented_results
+from runs import Finished, records_of
+
+from avar_eval import load_results
+from avar_eval.diagnosis.correlate import run_points
+from avar_eval.diagnosis.profile import MeasuredRun
+from avar_eval.leaderboard.store import Store
+from avar_eval.results.compare import compare
+from avar_eval.results.schema import ResultsError, read_results
+from avar_eval.score.records import score_run
+
+EARLIER = Path(__file__).with_name("run_of_an_earlier_version")
+SETTINGS = ("--samples", "2", "--temperature", "0.7", "--attention-samples", "2", "--device", "cpu")
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EARLIER, tmp_path / "earlier"))
+
+
+def test_a_file_is_written_again_as_it_was() -> None:
+    text = (EARLIER / "results.json").read_text(encoding="utf-8")
+    assert read_results(EARLIER).to_json() == text
+
+
+def test_judged_again_a_run_keeps_its_numbers(earlier: Path) -> None:
+    before, records = read_results(EARLIER), records_of(EARLIER)
+    after = score_run(earlier, None)
+    assert (after.tasks, after.groups, after.run_id) == (before.tasks, before.groups, before.run_id)
+    assert [one["judgement"]["correct"] for one in records_of(earlier)] == [
+        one["judgement"]["correct"] for one in records
+    ]
+    assert all(one.difference.value == 0 for one in compare(EARLIER, earlier))
+
+
+def test_a_run_goes_on_and_asks_nothing_again(earlier: Path, avar_eval: Callable[..., Finished]) -> None:
+    again = avar_eval(
+        "--model", "avar-tiny", "--tasks", "shapes,shapes_prior", "--limit", "2", *SETTINGS, "--output", str(earlier)
+    )
+    assert again.code == 0, again.stderr
+    assert (earlier / "records.jsonl").read_bytes() == (EARLIER / "records.jsonl").read_bytes()
+    assert read_results(earlier).tasks == read_results(EARLIER).tasks
+
+
+def test_notebooks_leaderboard_and_diagnoses_read_it(earlier: Path, tmp_path: Path) -> None:
+    found = load_results(earlier)
+    assert "avar-tiny" in repr(found)
+    rows = found.to_dataframe("rows")
+    assert len(rows) == 8  # not those of the steered run
+    assert rows.strict.mean() == pytest.approx(
+        (found.tasks["shapes"].metrics["accuracy"].value or 0) / 2
+        + (found.tasks["shapes_prior"].metrics["accuracy"].value or 0) / 2
+    )
+    store = Store(tmp_path / "board")
+    store.add(earlier / "results.json")
+    assert [(row.task, row.n) for row in store.rows()] == [("shapes", 4), ("shapes_prior", 4)]
+    (point,) = run_points([earlier], ["shapes"]).points
+    assert point.vas == found.tasks["shapes"].metrics["vas"].value
+    assert MeasuredRun(earlier, ["shapes"]).results.tasks.keys() == {"shapes", "shapes_prior"}
+
+
+def test_a_file_without_the_fields_of_later_versions_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(invented_results()), encoding="utf-8")
+    found = load_results(tmp_path)
+    shown = repr(found)
+    assert "mathvista" in shown
+    assert "33.3" in shown
+    scores = found.to_dataframe()
+    assert set(scores.metric[scores.task == "mathvista"]) == set(invented_results()["tasks"]["mathvista"]["metrics"])
+
+
+def changed(value: object, *keys: str) -> dict[str, Any]:
+    results = invented_results()
+    part = results
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    return results
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        (changed(2, "schema"), "has results schema 2, and this avar-eval reads schema 1"),
+        (changed(None, "run_id"), "(run_id: "),
+        (changed([], "tasks"), "(tasks: "),
+        (changed("many", "tasks", "shapes", "metrics", "accuracy", "n"), "(tasks.shapes.metrics.accuracy.n: "),
+        (changed(1.5, "tasks", "shapes", "metrics", "accuracy", "value"), "(tasks.shapes.metrics.accuracy.value: "),
+        (changed(-1.0, "tasks", "shapes", "metrics", "vas", "value"), "(tasks.shapes.metrics.vas.value: "),
+        (changed({}, "tasks", "shapes", "metrics"), "(tasks.shapes.metrics.accuracy: Field required)"),
+        (changed({"name": "accuracy"}, "tasks", "shapes", "headline"), "(tasks.shapes.headline.values: "),
+        (changed({"strict": {"a": 0.5}}, "tasks", "shapes", "benchmark"), "(tasks.shapes.benchmark.strict.a: "),
+        (changed("x", "protocol"), "(protocol: "),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, content: dict[str, Any], field: str) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ResultsError) as raised:
+        read_results(tmp_path)
+    assert str(tmp_path / "results.json") in str(raised.value)
+    assert field in str(raised.value)
