@@ -1,9 +1,11 @@
 """Names that a user typed, and the first few of many."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 _SHOWN = 5
+_NUMBERED = re.compile(r"(checkpoint|step|epoch)[-_]?\d+|best|last|final", re.IGNORECASE)
 
 
 def listed_names(text: str) -> list[str]:
@@ -12,9 +14,14 @@ def listed_names(text: str) -> list[str]:
 
 
 def run_name(model: str) -> str:
-    """What a model's runs are called by default: the last part of its name or path, in lower case."""
-    name = Path(model).name
-    return (Path(model).resolve().name if name in ("", "..") else name).lower()
+    """What a model's runs are called by default: the last part of its name or path, in lower case.
+
+    A checkpoint that has only a number is called after its training as well: `out--checkpoint-100`.
+    """
+    path = Path(model) if Path(model).name not in ("", "..") else Path(model).resolve()
+    if _NUMBERED.fullmatch(path.name) and (training := path.absolute().parent.name):
+        return f"{training}--{path.name}".lower()
+    return path.name.lower()
 
 
 def first_few(ids: Iterable[str]) -> str:
