@@ -4,11 +4,14 @@ A benchmark's `doc_to_text(row, settings)` gets the style in `settings["prompt_s
 `lmms_eval_specific_kwargs`); plain lmms-eval passes none and gets the thinking style.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
-Style = Literal["thinking", "direct", "boxed"]
-"""thinking: `THINKING` after the question. boxed: `BOXED` after it. direct: the benchmark's own instruction."""
+Style = Literal["thinking", "direct", "boxed", "none"]
+"""thinking: `THINKING` after the question. boxed: `BOXED` after it. direct: the benchmark's own instruction.
+
+none: the question, with what counts as an answer to it, and no word on how to reason or where to write it.
+"""
 
 STYLES: Final[tuple[Style, ...]] = get_args(Style)
 
@@ -28,5 +31,11 @@ def style_of(settings: Mapping[str, Any] | None) -> Style:
 
 
 def instruction(style: Style, direct: str) -> str:
-    """The last line of a prompt; `direct` is the benchmark's own."""
-    return {"thinking": THINKING, "boxed": BOXED, "direct": direct}[style]
+    """The last line of a prompt, empty where there is none; `direct` is the benchmark's own."""
+    return {"thinking": THINKING, "boxed": BOXED, "direct": direct, "none": ""}[style]
+
+
+def ask(question: Sequence[str], style: Style, direct: str = "") -> str:
+    """A prompt of the question's lines and the style's instruction, if it has one; `direct` is the benchmark's own."""
+    said = instruction(style, direct)
+    return "\n".join([*question, said] if said else question)

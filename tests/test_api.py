@@ -187,7 +187,7 @@ def test_names_are_shown_and_not_obeyed(results: package.Results, tmp_path: Path
         ({"dtype": "int4"}, r"--dtype takes float32, bfloat16, float16, not 'int4'"),
         ({"device": "nonsense"}, r"--device 'nonsense' cannot be used here"),
         ({"backend": "onnx"}, r"backend: .*'transformers', 'vllm' or 'api', not 'onnx'"),
-        ({"prompt_style": "loud"}, r"prompt_style: .*'thinking', 'direct' or 'boxed', not 'loud'"),
+        ({"prompt_style": "loud"}, r"prompt_style: .*'thinking', 'direct', 'boxed' or 'none', not 'loud'"),
         ({"judge": "gpt-4o"}, r"judge: .*instance of JudgeModel, not 'gpt-4o'"),
         ({"backend_options": {"threads": 2}}, r"--backend transformers takes no option threads"),
     ],

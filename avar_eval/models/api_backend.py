@@ -261,7 +261,8 @@ class ApiBackend:
             said = said.replace("refuses a request", f"refuses {named}", 1)
         elif failure.status == 404:
             model = f"has no model {self.served.model!r}, or is not the endpoint"
-            return BackendError(said.replace("refuses a request", model, 1))
+            known = self.served.entry.api.not_found if self.served.entry and self.served.entry.api else None
+            return BackendError(said.replace("refuses a request", model, 1) + (f"; {known}" if known else ""))
         elif failure.wait > self.options.timeout:
             said = said.replace("refuses a request", f"asks to be left alone for {failure.wait:.0f} s", 1)
         return BackendError(f"{said}{again}")

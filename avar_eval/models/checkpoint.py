@@ -204,7 +204,10 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     except HFValidationError as error:
         raise UsageError(f"{repository!r} is neither a folder on this disk nor a name of a hub repository") from error
     except GatedRepoError as error:
-        raise CheckpointError(f"{repository} is gated: accept its licence and run `hf auth login`{how}") from error
+        raise CheckpointError(
+            f"{repository} is gated: accept its conditions at https://huggingface.co/{repository} and run "
+            f"`hf auth login`{how}"
+        ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"there is no repository {repository} on the Hugging Face hub{how}") from error
     except RevisionNotFoundError as error:

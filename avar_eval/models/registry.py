@@ -29,7 +29,7 @@ from avar_eval.user_files import parse_yaml, read_text
 
 _HERE = Path(__file__).parent
 
-AnswerFormat = Literal["thinking", "boxed", "direct"]
+AnswerFormat = Literal["thinking", "boxed", "direct", "none"]
 
 
 class RegistryError(AvarError):
@@ -49,13 +49,17 @@ def _recommended(given: Any) -> dict[str, Any]:
 
 
 class ApiSource(BaseModel):
-    """Where a model is served. model: its name there. key_env: the environment variable that holds the key."""
+    """Where a model is served. model: its name there. key_env: the environment variable that holds the key.
+
+    not_found: what to know where the server has no such model.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
     url: str
     key_env: str = "OPENAI_API_KEY"
+    not_found: str | None = None
 
     @field_validator("url")
     @classmethod
@@ -88,10 +92,12 @@ class ModelEntry(BaseModel):
 
     Weights: `bundled` in this package, a `folder` of this disk, or a hub `repository` at a `revision` (None: not
     pinned, the newest of its main branch). None of them for a model that is only served, at `api`.
-    system_prompt None leaves it to the model's chat template. answer_format: how its answers end; `instruction` is the
-    sentence that asks for it where the authors published one of their own. trained_on: data sets known to be in its
-    training data, benchmarks by their task's name; a set that is not listed may be in it all the same. runs_on: the
-    backends that can run it, the usual one first. batch_size is for the transformers backend.
+    gated: whether the hub gives them only to those who accepted their conditions. system_prompt None leaves it to the
+    model's chat template. answer_format: how its answers end, `none` if nothing is said of it; `instruction` is the
+    sentence that asks for it where the authors published one of their own, or, with `{question}` in it and `none`, the
+    whole prompt. prompt_source: where they published how they ask it, or "not published". trained_on: data sets known
+    to be in its training data, benchmarks by their task's name; a set that is not listed may be in it all the same.
+    runs_on: the backends that can run it, the usual one first. batch_size is for the transformers backend.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -102,12 +108,14 @@ class ModelEntry(BaseModel):
     folder: Path | None = None
     repository: str | None = None
     revision: str | None = None
+    gated: bool = False
     api: ApiSource | None = None
     architecture: str | None = None
     runs_on: list[BackendName] = Field(["transformers", "vllm", "api"], min_length=1)
     system_prompt: str | None = None
     answer_format: AnswerFormat = "thinking"
     instruction: str | None = None
+    prompt_source: str | None = None
     decoding: Annotated[dict[str, Any], PlainValidator(_recommended)] = Field(default_factory=recommendable)
     max_new_tokens: int = Field(ge=1)
     batch_size: int = Field(16, ge=1)
@@ -122,6 +130,11 @@ class ModelEntry(BaseModel):
             raise ValueError("give one of `folder` and `repository`")
         if not sources and (self.api is None or self.runs_on != ["api"]):
             raise ValueError("give `folder` or `repository`, or else `api` and `runs_on: [api]`")
+        if self.instruction is not None and "{question}" in self.instruction:
+            if self.instruction.count("{question}") > 1 or self.answer_format != "none":
+                raise ValueError("an `instruction` with {question} has it once, and needs `answer_format: none`")
+        elif self.instruction is not None and self.answer_format == "none":
+            raise ValueError("with `answer_format: none` the `instruction` says where it goes: give it a {question}")
         if sources and self.architecture is None:
             raise ValueError("give the `architecture`: `model_type` of its config.json")
         return self

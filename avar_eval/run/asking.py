@@ -44,7 +44,7 @@ class Asking(Checked):
     batch_size: Annotated[int | None, Option("Questions a batch.", THE_MODELS, least=1)] = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
     system_prompt: Annotated[str | None, Option("System turn.", THE_MODELS)] = None
-    prompt_style: Annotated[Style | None, Option("thinking, direct or boxed.", THE_MODELS)] = None
+    prompt_style: Annotated[Style | None, Option("thinking, direct, boxed or none.", THE_MODELS)] = None
     attention_samples: Annotated[
         int | None, Option("Questions a task whose attention is measured, 0 for none.", least=0)
     ] = 200

@@ -80,7 +80,7 @@ def resolve(asking: Asking) -> ResolvedModel:
         if asking.system_prompt is not None
         else (known.system_prompt if known else None),
         prompt_style=asking.prompt_style or (wishes.answer_format if wishes else "thinking"),
-        instruction=instruction_for(wishes),
+        instruction=instruction_for(wishes, asking.prompt_style),
         batch_size=asking.batch_size or (known.batch_size if known else DEFAULT_BATCH_SIZE),
     )
 

@@ -18,7 +18,7 @@ from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.answers.visible import visible_text
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import Parts, Units, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -73,7 +73,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     answer_type = row["answer_type"]
     if style == "direct":
         return f"## Question\n {row['question']}\n{_GUIDE.format(hint=_JSON_HINTS[answer_type])}{_EXAMPLE}"
-    return "\n".join([f"Question: {row['question'].strip()}", _HINTS[answer_type], instruction(style, "")])
+    return ask([f"Question: {row['question'].strip()}", _HINTS[answer_type]], style)
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.tasks.hallusion.official import answer_right, is_without_picture, scores
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import Parts
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -26,7 +26,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     question = str(row["question"])
     if not _ASKS.search(question):
         question = f"{question} {_FORM}"
-    return question if style == "direct" else f"{question}\n{instruction(style, '')}"
+    return ask([question], style)
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

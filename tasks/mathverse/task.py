@@ -11,7 +11,7 @@ from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.mathverse.official import official_verdict
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -38,9 +38,9 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
         request = f"lease directly answer the question and {wanted}"
         return f"P{request}\nQuestion: {question}" if question else f"According to {_IN_IMAGE}, p{request}"
     if not question:
-        return "\n".join([f"According to {_IN_IMAGE}, please answer the question and {wanted}", instruction(style, "")])
+        return ask([f"According to {_IN_IMAGE}, please answer the question and {wanted}"], style)
     request = f"Please answer the question and {wanted}"
-    return "\n".join([f"Question: {question.strip()}", request, instruction(style, "")])
+    return ask([f"Question: {question.strip()}", request], style)
 
 
 def needed_pictures(row: Row) -> list[str]:

@@ -9,7 +9,7 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.workers import WorkLimitError
 from avar_eval.tasks.mathvision.official import official_correct
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -39,7 +39,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
         alone = {letter: text.strip("()") == letter for letter, text in _options(row)}
         lines += ["Choices:", *(f"({letter})" if alone[letter] else f"({letter}) {t}" for letter, t in _options(row))]
         lines.append("Hint: The answer is the letter of the correct choice.")
-    return "\n".join([*lines, instruction(style, "")])
+    return ask(lines, style)
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

@@ -12,7 +12,7 @@ from avar_eval.answers.extract import is_short_reply
 from avar_eval.answers.options import LETTERS, named_option
 from avar_eval.answers.quantity import stated_quantity
 from avar_eval.tasks.mathvista.official import official_verdict
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -24,16 +24,16 @@ _FREE_FORM_KINDS: Final[dict[str, Kind]] = {"integer": "integer", "float": "floa
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn. In direct style it is the dataset's own `query`: hint, question with unit, "(A) …" lines.
 
-    In the other styles the hint comes after the question and loses its ", at the end": where the answer goes, the
-    style's instruction says.
+    In the styles with an instruction the hint comes after the question and loses its ", at the end": where the answer
+    goes, the instruction says. Without one it is the `query` too.
     """
     style = style_of(settings)
-    if style == "direct":
+    if style in ("direct", "none"):
         return str(row["query"])
     hint, newline, question = row["query"].partition("\n")
     if not newline or not hint.startswith("Hint: "):
         raise ValueError(f"MathVista row {row['pid']}: `query` does not begin with a line 'Hint: …'")
-    return "\n".join([question, hint.replace(", at the end.", "."), instruction(style, "")])
+    return ask([question, hint.replace(", at the end.", ".")], style)
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

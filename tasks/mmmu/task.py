@@ -12,7 +12,7 @@ from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
 from avar_eval.tasks.mmmu.official import choice_right, open_right
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import Parts, Units, by_category
 
 DISCIPLINES: Final = {
@@ -58,7 +58,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
         form = "Answer the question using a single word or phrase"
         question = [row["question"]]
         direct = f"{form}."
-    return "\n".join([*question, *([] if style == "direct" else [f"{form}."]), instruction(style, direct)])
+    return ask([*question, *([] if style == "direct" else [f"{form}."])], style, direct)
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

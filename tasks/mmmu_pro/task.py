@@ -20,7 +20,7 @@ from avar_eval.tasks.mmmu.task import (
     subject_parts,
 )
 from avar_eval.tasks.mmmu_pro.official import choice_right
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import Parts
 
 __all__ = [
@@ -51,7 +51,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     else:
         question = [row["question"], *option_lines(row, "{}. {}")]
         form, direct = f"{_LETTER}.", f"{_LETTER} directly."
-    return "\n".join([*question, *([] if style == "direct" else [form]), instruction(style, direct)])
+    return ask([*question, *([] if style == "direct" else [form])], style, direct)
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

@@ -10,7 +10,7 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.tasks.mmstar.official import choice_right
-from avar_eval.tasks.prompts import instruction, style_of
+from avar_eval.tasks.prompts import ask, style_of
 from avar_eval.tasks.shares import MeanOf, Parts, Units, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -40,7 +40,7 @@ def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     question = str(row["question"])
     if style == "direct":
         return f"{question}\n{_FORM} directly."
-    return "\n".join([_HINT.sub("", question, count=1), f"{_FORM}.", instruction(style, "")])
+    return ask([_HINT.sub("", question, count=1), f"{_FORM}."], style)
 
 
 def doc_to_visual(row: Row) -> list[Image.Image]:

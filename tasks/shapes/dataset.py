@@ -11,7 +11,7 @@ from typing import Final, Literal, TypedDict
 
 from PIL import Image
 
-from avar_eval.tasks.prompts import Style, instruction
+from avar_eval.tasks.prompts import Style, ask
 from avar_eval.tasks.shapes.questions import KINDS, LETTERS, AnswerType, Kind, Question
 from avar_eval.tasks.shapes.scene import Scene
 
@@ -61,7 +61,7 @@ def rows(split: Split, n: int = EVALUATION_ROWS, *, seed: int = 0, anchors: bool
 def prompt(row: Row, style: Style = "thinking") -> str:
     """The text of the user turn: question, options, instruction."""
     options = [f"({letter}) {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=False)]
-    return "\n".join([row["question"], *options, instruction(style, DIRECT)])
+    return ask([row["question"], *options], style, DIRECT)
 
 
 def _question(kind: Kind, split: Split, seed: int, index: int) -> Question:

@@ -17,6 +17,7 @@ from avar_eval.models.api_backend import ApiBackend, served_model
 from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.backend_options import ApiOptions
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.registry import get_model
 from avar_eval.models.spending import CostLimitError
 from avar_eval.records.record import Usage
 
@@ -225,6 +226,17 @@ def test_another_path_is_not_the_endpoint(endpoint: Endpoint) -> None:
     endpoint.url = endpoint.url.removesuffix("/v1")
     with pytest.raises(BackendError, match="has no model 'served', or is not the endpoint"):
         list(backend(endpoint).answer([Question("[]")], GREEDY))
+
+
+def test_a_model_that_may_be_retired_is_said_to_be_where_it_is_not_found(endpoint: Endpoint) -> None:
+    claude = get_model("claude-3.7-sonnet")
+    endpoint.url = endpoint.url.removesuffix("/v1")
+    gone = ApiBackend(served_model(claude.name, claude), ApiOptions(url=endpoint.url, retries=0))
+    retired = (
+        r"has no model 'claude-3-7-sonnet-20250219', or .*; Anthropic retires models, and may have retired this one"
+    )
+    with pytest.raises(BackendError, match=retired):
+        list(gone.answer([Question("[]")], GREEDY))
 
 
 def test_no_more_is_spent_than_the_limit_and_what_is_under_way(endpoint: Endpoint) -> None:

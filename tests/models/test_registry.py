@@ -119,7 +119,7 @@ def test_what_decides_nothing_is_not_in_the_record_key() -> None:
         ("avar-thinker", ["2 or 3?", THINKING]),
         ("qwen2.5-vl-7b", ["2 or 3?", BOXED]),
         ("llava-onevision-7b", ["2 or 3?", "Answer directly."]),
-        ("thinklite-vl", ["2 or 3?", str(get_model("thinklite-vl").instruction)]),
+        ("revisual-r1", ["2 or 3?", str(get_model("revisual-r1").instruction)]),
     ],
 )
 def test_the_answer_is_asked_for_in_the_model_s_form(model: str, last: list[str]) -> None:
@@ -211,7 +211,7 @@ def test_without_a_file_there_are_the_shipped_models(tmp_path: Path, monkeypatch
         ),
         (
             "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, answer_format: loud}",
-            "model my-model: answer_format: Input should be 'thinking', 'boxed' or 'direct'",
+            "model my-model: answer_format: Input should be 'thinking', 'boxed', 'direct' or 'none'",
         ),
         ("my-model: {bundled: avar_tiny, architecture: d, description: x, max_new_tokens: 5}", "give its fields"),
         (
@@ -221,6 +221,15 @@ def test_without_a_file_there_are_the_shipped_models(tmp_path: Path, monkeypatch
         (
             "my-model: {aliases: [ovr], folder: c, architecture: d, description: x, max_new_tokens: 5}",
             "model my-model: 'ovr' is already registered",
+        ),
+        (
+            "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, instruction: 'So: {question}'}",
+            "model my-model: an `instruction` with {question} has it once, and needs `answer_format: none`",
+        ),
+        (
+            "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, answer_format: none, "
+            "instruction: Think}",
+            "with `answer_format: none` the `instruction` says where it goes: give it a {question}",
         ),
         ("My/Model: {folder: c, architecture: d, description: x, max_new_tokens: 5}", "lower case, without a slash"),
     ],
