@@ -45,6 +45,7 @@ from avar_eval.pictures import (
     read_rgb,
     whole_pictures_only,
 )
+from avar_eval.recipes.contamination import benchmarks_at_hand
 from avar_eval.recipes.judged_rows import judged_by, why_unjudgeable
 from avar_eval.recipes.sources import Thoughts, TrainingDataError, published_rows
 from avar_eval.terminal import note, say
@@ -75,6 +76,7 @@ def load(
     put before conversations that have none. thoughts, seed: of the embedded world. folder: for these rows alone, where
     they lie meanwhile or have been put by another process; by default a temporary one. allow_outside: whether rows may
     name images outside of their own folder.
+    Rows that show a picture or ask a question of a benchmark that lies at hand (AVAR_DATA_DIR) are refused.
     Rows for reinforcement learning whose own answer would be judged wrong teach nothing: they are left out and said.
     Raises TrainingDataError, naming the row, for one that cannot be read or whose images do not match.
     """
@@ -82,7 +84,10 @@ def load(
     from datasets.exceptions import DatasetGenerationError
 
     refused: list[str] = []
+    of_benchmarks: list[str] = []
     count = 0
+
+    known = benchmarks_at_hand() if split == "train" else None
 
     def table() -> Iterator[Message]:
         nonlocal count
@@ -90,10 +95,17 @@ def load(
             found = published_rows(source, split, limit, thoughts, seed)
             for row in _of_source(source, found, limit, method, system_prompt, allow_outside or allowed_outside()):
                 count += 1
+                if known is not None and (named := known.found(row)):
+                    of_benchmarks.append(f"row {count - 1} has {named}")
                 if method == "grpo" and (reason := why_unjudgeable(row)):
                     refused.append(f"row {row['id']} of {row['source']}: {reason}")
                 else:
                     yield row
+        if of_benchmarks:
+            raise TrainingDataError(
+                f"{len(of_benchmarks)} of {count} rows are a benchmark's, and scores on it would mean nothing: "
+                f"{'; '.join(of_benchmarks[:_EXAMPLES])} (of {sources}, from 0): leave them out"
+            )
         if count == len(refused):
             raise TrainingDataError(f"no answer of {sources} can be judged, such as that of {refused[0]}")
 
@@ -113,6 +125,14 @@ def load(
         said = f"warning: {len(refused)} of {count} rows are left out, for their own answer would be judged wrong"
         note(f"{said}: {'; '.join(refused[:_EXAMPLES])}")
     return made
+
+
+def first_row(source: str, method: Method, *, allow_outside: bool = False) -> Message:
+    """The first row of a source, as `load` would make it. Raises TrainingDataError where it cannot be read or used."""
+    found = published_rows(source, "train", 1, "anchored", 0)
+    for row in _of_source(source, found, 1, method, None, allow_outside or allowed_outside()):
+        return row
+    raise TrainingDataError(f"{source} holds no rows")
 
 
 def temporary_folder(name: str) -> Path:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from avar_eval.tasks.prompts import THINKING
 from avar_eval.user_files import parse_json, read_text
@@ -22,7 +22,7 @@ Adapter = Callable[[Mapping[str, Any]], dict[str, Any]]
 @dataclass(frozen=True)
 class PaperSource:
     """repository: on the hub. split: the one that is trained on. adapter: a published row -> `prompt`, `images`,
-    `answer`, `answer_type`, `choices`.
+    `answer`, `answer_type`, `choices`. method: what its rows are for.
 
     Sets that are no table on the hub are read from a folder. file: its questions. reader: the rows of the training
     split in that file. download: what to get, and where it belongs.
@@ -32,6 +32,7 @@ class PaperSource:
     revision: str | None
     split: str
     adapter: Adapter
+    method: Literal["sft", "grpo"] = "grpo"
     file: str | None = None
     reader: Callable[[Path], Iterable[Mapping[str, Any]]] | None = None
     download: str = ""

@@ -1,8 +1,10 @@
 """What a recipe will do, in numbers, before anything is loaded."""
 
+from pathlib import Path
 from typing import Any
 
 from avar_eval.names import listed_names
+from avar_eval.recipes.cost import estimated_disk, estimated_hours, free_space
 from avar_eval.recipes.memory import GIGABYTE, estimate
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.recipe import Card, Expected, Recipe
@@ -23,6 +25,7 @@ def plan(recipe: Recipe) -> str:
     lines += [f"  steps   {_steps(recipe)}", f"  length  {_length(card, options)}"]
     if card.architecture is not None:
         lines.append(f"  memory  {_memory(card, options, steps)}")
+    lines += [f"  {name:7} {said}" for name, said in (("hours", _hours(recipe)), ("disk", _disk(recipe))) if said]
     return "\n".join([*lines, f"  expect  {_expected(card.expected)}"])
 
 
@@ -91,6 +94,28 @@ def _memory(card: Card, options: dict[str, Any], steps: Steps) -> str:
     listed = " + ".join(f"{name} {value:.1f}" for name, value in parts.items())
     beside = f"; vLLM takes {options['vllm_gpu_memory_utilization']:.0%} of it" if options.get("use_vllm") else ""
     return f"{memory.total / GIGABYTE:.1f} GB a GPU, estimated: {listed}{beside}"
+
+
+def _hours(recipe: Recipe) -> str | None:
+    hours, card = estimated_hours(recipe), recipe.card
+    if hours is None:
+        return None
+    total = sum(hours)
+    devices = f"on {card.processes} {card.gpu}" if card.processes > 1 else f"on one {card.gpu}"
+    if card.method == "sft":
+        return f"about {total:,.0f} {devices}, if rows have {card.mean_tokens} tokens on average"
+    parts = f"{hours.generating:,.0f} generating and {hours.learning:,.0f} learning"
+    return f"about {total:,.0f} {devices}, {parts}, if responses have {card.mean_tokens} tokens on average"
+
+
+def _disk(recipe: Recipe) -> str | None:
+    needed, folder = estimated_disk(recipe), Path(str(recipe.options["output_dir"]))
+    if needed is None:
+        return None
+    free = free_space(folder)
+    few = "" if free > needed.total else f"; NOT ENOUGH, {free / GIGABYTE:,.0f} GB are free at {folder}"
+    each = f"{needed.kept} checkpoints of at most {needed.checkpoint / GIGABYTE:.3g} GB and the trained model"
+    return f"up to {needed.total / GIGABYTE:,.0f} GB: {each}{few}"
 
 
 def _expected(expected: Expected | None) -> str:

@@ -31,7 +31,8 @@ class Expected(BaseModel):
 
 class Card(BaseModel):
     """processes: GPUs of all nodes. global_batch_size: sequences of one optimizer step; GRPO counts prompts, as VeRL's
-    `train_batch_size` does, and each has num_generations responses. rows: how many the paper trained on.
+    `train_batch_size` does, and each has num_generations responses. rows: how many the paper trained on. gpu: what it
+    is for. mean_tokens, mean_prompt_tokens: of a row or, in GRPO, of a response and its prompt, assumed for the hours.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,16 +43,21 @@ class Card(BaseModel):
     global_batch_size: int = Field(ge=1)
     sharded: bool = False
     rows: int | None = Field(default=None, ge=1)
+    gpu: Literal["A100-80GB", "H100-80GB", "RTX-4090"] | None = None
+    mean_tokens: int | None = Field(default=None, ge=1)
+    mean_prompt_tokens: int | None = Field(default=None, ge=1)
     architecture: Architecture | None = None
     expected: Expected | None = None
 
 
 class Recipe(BaseModel):
-    """options: what TRL's parser gets, already merged with the command line's."""
+    """options: what TRL's parser gets, already merged with the command line's. elsewhere: it is only checked here, and
+    runs on a machine with GPUs."""
 
     name: str
     card: Card
     options: dict[str, Any]
+    elsewhere: bool = False
 
     @property
     def processor(self) -> str:
@@ -122,7 +128,8 @@ def _overrides(arguments: Sequence[str]) -> dict[str, Any]:
 def without_gpu(recipe: Recipe) -> Recipe:
     """The same recipe for a machine without a GPU, where TRL's parser refuses bfloat16 and vLLM: for checks only."""
     cannot = {name: False for name in ("bf16", "use_vllm") if recipe.options.get(name)}
-    return recipe.model_copy(update={"options": recipe.options | cannot | {"use_cpu": True}})
+    elsewhere = not recipe.options.get("use_cpu")
+    return recipe.model_copy(update={"options": recipe.options | cannot | {"use_cpu": True}, "elsewhere": elsewhere})
 
 
 def check_files(recipe: Recipe) -> None:

@@ -7,6 +7,7 @@ reads a checkpoint back by the model's own names: it finds none, warns, and goes
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,19 @@ class CheckpointDamagedError(AvarError):
 class ResumableTrainer(Trainer):  # type: ignore[misc] # transformers is untyped here
     """A Trainer that marks its checkpoints when they are complete and reads them as any model folder is read.
 
-    Of save_total_limit's checkpoints it keeps, beyond the newest, the best one and those that wait for their score.
+    Its model card is `write_card`'s, if there is one, and TRL's otherwise. Of save_total_limit's checkpoints it keeps,
+    beyond the newest, the best one and those that wait for their score.
     """
+
+    write_card: Callable[[], None] | None = None
+    """Writes README.md of the output folder."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """README.md of the output folder, by the main process."""
+        if self.write_card is None:
+            super().create_model_card(*args, **kwargs)
+        elif self.is_world_process_zero():
+            self.write_card()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, after making sure that checkpoints will hold weights that can be loaded. Raises UsageError."""

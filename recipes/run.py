@@ -19,9 +19,12 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.names import listed_names
 from avar_eval.recipes.bounds import check_bounds
+from avar_eval.recipes.cost import check_disk
 from avar_eval.recipes.data import drop_too_long, load, temporary_folder
+from avar_eval.recipes.model_card import write_model_card
+from avar_eval.recipes.preflight import check_attention, check_data, check_trackers
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
-from avar_eval.recipes.scores import ScoreArguments, ScoreCheckpoints, check_scores
+from avar_eval.recipes.scores import LogScores, ScoreArguments, ScoreCheckpoints, check_scores
 from avar_eval.recipes.sources import EMBEDDED, Thoughts
 from avar_eval.watch.complete import begin_run, complete_checkpoints
 
@@ -64,6 +67,7 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
     launched: whether this is the run itself, which needs as many processes as the recipe says.
     """
     check_files(recipe)
+    check_data(recipe)
     if recipe.card.method == "sft":
         from avar_eval.recipes.sft.config import AvarSFTConfig as Config
     else:
@@ -79,6 +83,14 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
     processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
     check_scores(scores, processes, saves=training.save_strategy != "no")
     _check_combinations(recipe.name, data, training, model)
+    check_trackers(training.report_to)
+    check_attention(
+        model.attn_implementation,
+        None if recipe.elsewhere else torch.device("cpu" if training.use_cpu else "cuda"),
+        torch.bfloat16 if training.bf16 else torch.float32,
+    )
+    if launched:
+        check_disk(recipe)
     check_batch(
         recipe.card,
         training.per_device_train_batch_size,
@@ -186,14 +198,18 @@ def run(recipe: Recipe) -> Path:
     )
     with training.main_process_first(desc="noting the run", local=False):
         begun = begin_run(folder, model.model_name_or_path) if trainer.is_world_process_zero() else None
+    trainer.write_card = lambda: write_model_card(recipe, folder)
     if scores.score_tasks is not None:
         trainer.add_callback(ScoreCheckpoints(folder, scores, training.use_cpu))
+    if training.report_to:
+        trainer.add_callback(LogScores(trainer))
     with _named(recipe.name):
         trainer.train(resume_from_checkpoint=_last_checkpoint(training))
         trainer.save_model(training.output_dir)
     if begun is not None:
         processor.save_pretrained(folder)
         begun.model_copy(update={"finished": True}).write(folder)
+        write_model_card(recipe, folder)  # the last checkpoint's scores are there now
     return folder
 
 

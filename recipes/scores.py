@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.names import listed_names
+from avar_eval.results.schema import RESULTS_NAME, ResultsError, read_results
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.terminal import note
+from avar_eval.watch.complete import SCORES_NAME
 from avar_eval.watch.scoring import score_waiting, scoring
 
 
@@ -81,6 +83,68 @@ class ScoreCheckpoints(TrainerCallback):  # type: ignore[misc] # transformers is
                 problems = [str(error)]
         for problem in problems:
             note(f"warning: {problem}")
+
+
+class LogScores(TrainerCallback):  # type: ignore[misc] # transformers is untyped here
+    """Hands the scores of checkpoints to the run's trackers, whoever made them: this process, or `avar-eval watch`.
+
+    Each step's scores are handed on once in a process, as `score/TASK/METRIC` (VAS and other attention among them) with
+    `score/step`, soon after they are there. They are no part of the training's own log.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._known: set[int] = set()
+        self._hands_on = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The base's scores, and those of an earlier part of the training."""
+        self._hand_on(args, state, control)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """What is new."""
+        self._hand_on(args, state, control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """What is new."""
+        self._hand_on(args, state, control)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """What is new."""
+        self._hand_on(args, state, control)
+
+    def _hand_on(self, args: Any, state: Any, control: Any) -> None:
+        if self._hands_on or not state.is_world_process_zero:
+            return
+        self._hands_on = True  # handing on is a log, too
+        try:
+            for step, numbers in scores_by_step(Path(args.output_dir)).items():
+                if step not in self._known:
+                    self._known.add(step)
+                    logs = {"score/step": step} | {f"score/{name}": value for name, value in numbers.items()}
+                    # not Trainer.log: TRL would end the mean of its own metrics, and the log of the training would
+                    # depend on when the scores were ready
+                    self._trainer.callback_handler.on_log(args, state, control, logs)
+        finally:
+            self._hands_on = False
+
+
+def scores_by_step(output_dir: Path) -> dict[int, dict[str, float]]:
+    """Every scored step of a training, 0 for its base: `TASK/METRIC` -> value, shares as fractions 0..1."""
+    found = {}
+    for path in sorted((output_dir / SCORES_NAME).glob(f"step-*/{RESULTS_NAME}")):
+        try:
+            results = read_results(path.parent)
+        except ResultsError as error:
+            note(f"warning: {error}")
+            continue
+        found[int(path.parent.name.removeprefix("step-"))] = {
+            f"{task}/{name}": metric.value
+            for task, result in results.tasks.items()
+            for name, metric in result.metrics.items()
+            if metric.value is not None
+        }
+    return dict(sorted(found.items()))
 
 
 @contextmanager
