@@ -110,22 +110,17 @@ def filter_rows(config: FilterConfig) -> Difficulty:
     Raises NothingKeptError after the histogram is written, if no row is kept, and what an evaluation raises.
     """
     check_filter(config)
-    from avar_eval.models.decoding import decoding_for
     from avar_eval.recipes.data import load
     from avar_eval.run.session import Session
 
     rows = load(config.sources, "grpo", system_prompt=None, limit=config.limit)
-    decoding = decoding_for(
-        find_model(config.model),
+    with Session.of(
+        config.model,
+        config.output,
         temperature=config.temperature,
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         samples=config.rollouts,
-    )
-    with Session(
-        config.model,
-        config.output,
-        decoding=decoding,
         batch_size=config.batch_size,
         system_prompt=config.system_prompt,
         backend=config.backend,
@@ -202,12 +197,12 @@ def _judgement(sources: str, number: int, row: Mapping[str, Any], record: "Recor
 
 def _protocol(config: FilterConfig, session: "Session") -> dict[str, Any]:
     return {
-        "model": session.checkpoint.name,
+        "model": session.model.name,
         "revision": session.checkpoint.revision,
         "weights_sha256": session.weights,
         "backend": {"backend": session.backend.name} | dict(session.backend.identity()),
-        "system_prompt": session.system_prompt,
-        "decoding": session.decoding.protocol(),
+        "system_prompt": session.model.system_prompt,
+        "decoding": session.model.decoding.protocol(),
         "sources": config.sources,
         "limit": config.limit,
         "keep": list(config.keep),

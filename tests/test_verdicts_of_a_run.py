@@ -9,7 +9,8 @@ import pytest
 from judge_server import JudgeServer, serving
 from runs import MODEL, Finished, records_of
 
-from avar_eval.run.evaluate import RunConfig, prompt_style
+from avar_eval.run.asking import Asking
+from avar_eval.run.model import resolve
 from avar_eval.tasks.prompts import BOXED, THINKING
 
 Run = Callable[..., Finished]
@@ -73,8 +74,8 @@ def test_the_prompt_style_is_asked_for_and_written_down(
 
 
 def test_the_prompt_style_is_the_models_by_default() -> None:
-    config = RunConfig(model="no-such-folder", tasks=["shapes"], output=Path("out"))
-    assert prompt_style(config) == "thinking"
+    assert resolve(Asking(model="avar-tiny")).prompt_style == "thinking"
+    assert resolve(Asking(model="owner/unregistered")).prompt_style == "thinking"
 
 
 def test_the_data_folder_is_forgotten_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

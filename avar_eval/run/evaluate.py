@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +14,13 @@ from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
 from avar_eval.models.backend_options import BackendName
-from avar_eval.models.checkpoint import find_source
-from avar_eval.models.decoding import Decoding, decoding_for
-from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import join
 from avar_eval.results.schema import Asked, Results, note_other_run, run_id, write_asked
 from avar_eval.results.summary import group_results
+from avar_eval.run.asking import Asking
+from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
 from avar_eval.tasks.prompts import Style
 
@@ -81,6 +80,11 @@ class RunConfig:
     training: TrainingStep | None = None
     command: str = ""
 
+    def asking(self) -> Asking:
+        """How the model is asked."""
+        others = ("tasks", "output", "judge", "training", "command")
+        return Asking.of(**{name.name: getattr(self, name.name) for name in fields(self) if name.name not in others})
+
 
 def kernel_options(attn_implementation: str | None) -> dict[str, Any]:
     """`RunConfig.backend_options` that choose an attention kernel of transformers, if one is asked for."""
@@ -94,9 +98,9 @@ def evaluate(config: RunConfig) -> Results:
 
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
-    entries = check_config(config)
-    with open_session(config) as session, data_folder(config.data_dir, config.allow_outside):
-        found = ask(session, load_tasks(entries, config), config)
+    model, entries = check_config(config)
+    with open_session(model, config.output) as session, data_folder(config.data_dir, config.allow_outside):
+        found = ask(session, load_tasks(entries, model.prompt_style), config)
     if session.ranks.first:
         note_other_run(config.output, found.results)
         write_asked(config.output, found.asked)
@@ -104,39 +108,13 @@ def evaluate(config: RunConfig) -> Results:
     return found.results
 
 
-def check_config(config: RunConfig) -> list[TaskEntry]:
-    """The tasks to run. Raises UsageError for what can be known to be wrong before anything heavy is loaded."""
+def check_config(config: RunConfig) -> tuple[ResolvedModel, list[TaskEntry]]:
+    """The model and the tasks of a run. Raises UsageError for what can be known to be wrong before anything heavy."""
     tasks = find_tasks(config.tasks)
-    if choose_backend(find_model(config.model), config.backend) != "api":  # an endpoint may know any name
-        find_source(config.model)
-    decoding(config)
+    model = resolve(config.asking())
     if config.judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
         raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
-    if config.system_prompt is not None and any("\ud800" <= letter <= "\udfff" for letter in config.system_prompt):
-        raise UsageError("--system-prompt is not valid UTF-8")
-    return tasks
-
-
-def decoding(config: RunConfig) -> Decoding:
-    """How responses are drawn: as was asked for, else as the model's entry recommends. Raises UsageError."""
-    return decoding_for(
-        find_model(config.model),
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        repetition_penalty=config.repetition_penalty,
-        max_new_tokens=config.max_new_tokens,
-        seed=config.seed,
-        samples=config.samples,
-    )
-
-
-def prompt_style(config: RunConfig) -> Style:
-    """How the model is told to answer: as asked for, else as its registry entry says, else to think first."""
-    if config.prompt_style is not None:
-        return config.prompt_style
-    entry = find_model(config.model)
-    return entry.answer_format if entry else "thinking"
+    return model, tasks
 
 
 @contextmanager
@@ -157,42 +135,26 @@ def data_folder(folder: Path | None, allow_outside: bool = False) -> Iterator[No
                 os.environ[name] = value
 
 
-def open_session(config: RunConfig) -> "Session":
-    """The model of a run, with its record book; the weights are loaded when they are first needed."""
+def open_session(model: ResolvedModel, output: Path) -> "Session":
+    """A run's session; each of several processes on a machine with GPUs takes one of them."""
     from avar_eval.run.session import Session
 
     ranks = join()
-    backend = choose_backend(find_model(config.model), config.backend)
-    if ranks.count > 1 and backend != "transformers":
-        raise UsageError(f"--backend {backend} spreads its work by itself: start one process, without a launcher")
-    return Session(
-        config.model,
-        config.output,
-        decoding=decoding(config),
-        system_prompt=config.system_prompt,
-        steering=config.steering,
-        batch_size=config.batch_size,
-        backend=config.backend,
-        backend_options=config.backend_options,
-        device=config.device if config.device or ranks.count == 1 else own_device(ranks.local_rank),
-        dtype=config.dtype,
-        name=config.name,
-        ranks=ranks,
-    )
+    if ranks.count > 1 and model.backend != "transformers":
+        raise UsageError(f"--backend {model.backend} spreads its work by itself: start one process, without a launcher")
+    if ranks.count > 1 and model.asking.device is None:
+        import torch
+
+        device = f"cuda:{ranks.local_rank}" if torch.cuda.is_available() else "cpu"
+        model = replace(model, asking=replace(model.asking, device=device))
+    return Session(model, output, ranks)
 
 
-def own_device(local_rank: int) -> str:
-    """The device of one of several processes on this machine: a GPU each, or the CPU."""
-    import torch
-
-    return f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-
-
-def load_tasks(entries: Sequence[TaskEntry], config: RunConfig) -> "list[LoadedTask]":
-    """The tasks of a run with their rows. Raises DataError, TaskFolderError."""
+def load_tasks(entries: Sequence[TaskEntry], style: Style) -> "list[LoadedTask]":
+    """The tasks of a run with their rows, asked in that style. Raises DataError, TaskFolderError."""
     from avar_eval.run.loaded_task import LoadedTask
 
-    return [LoadedTask.of(entry, prompt_style(config)) for entry in entries]
+    return [LoadedTask.of(entry, style) for entry in entries]
 
 
 @dataclass(frozen=True)
@@ -210,14 +172,15 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
     from avar_eval.run.protocol import protocol
     from avar_eval.run.requests import questions_of
 
-    sampling = AttentionSampling(config.attention_samples if session.observer else 0, config.seed)
-    requests = [request for task in tasks for request in task.requests(config.limit, config.samples)]
+    asking, decoding = session.model.asking, session.model.decoding
+    sampling = AttentionSampling(asking.attention_samples if session.observer else 0, decoding.seed)
+    requests = [request for task in tasks for request in task.requests(asking.limit, decoding.samples)]
     rows = {task.entry.name: task.task.dataset for task in tasks}
     responses = session.ask(questions_of(requests, rows, sampling))
     records = {task.entry.name: responses.of_task(task.entry.name) for task in tasks}
     judged, judge_changed = _ask_judge(session, tasks, records, config)
     entries = [task.entry for task in tasks]
-    how = protocol(session, entries, records, config, prompt_style(config), sampling, judge_changed)
+    how = protocol(session, entries, records, config, sampling, judge_changed)
     results = {
         name: task.result(records[name], responses.refused.get(name, {}), judged)
         for task in tasks

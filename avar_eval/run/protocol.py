@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from avar_eval.keys import masked
 from avar_eval.models.backend_options import BackendName
-from avar_eval.models.registry import find_model
 from avar_eval.records.record import Record
 from avar_eval.results.schema import prompt_sha256
 from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import TaskEntry
-from avar_eval.tasks.prompts import Style
 
 if TYPE_CHECKING:
     from avar_eval.run.evaluate import RunConfig
@@ -25,23 +23,23 @@ def protocol(
     tasks: Sequence[TaskEntry],
     records: Mapping[str, Sequence[Record]],
     config: "RunConfig",
-    style: Style,
     sampling: AttentionSampling,
     judge_changed: Mapping[str, str],
 ) -> dict[str, Any]:
     """The protocol of a run. records: by task. judge_changed: parameters that the judge does not take (name -> how)."""
-    entry = find_model(config.model)
+    model = session.model
+    entry = model.entry
     return {
-        "model": session.checkpoint.name,
+        "model": model.name,
         "revision": session.checkpoint.revision,
         "weights_sha256": session.weights,
         "dtype": session.backend.dtype,
         "attn_implementation": session.observer.attn_implementation if session.observer else None,
         "backend": {"backend": session.backend.name, **session.backend.identity(), **_changed(records)},
-        "system_prompt": session.system_prompt,
-        "prompt_style": style,
-        "instruction": session.instruction,
-        "decoding": session.decoding.protocol(),
+        "system_prompt": model.system_prompt,
+        "prompt_style": model.prompt_style,
+        "instruction": model.instruction,
+        "decoding": model.decoding.protocol(),
         "steering": session.steering_identity(),
         "tasks": {
             task.name: {
@@ -53,7 +51,7 @@ def protocol(
             | ({"form": task.form} if task.form == "lmms-eval" else {})
             for task in tasks
         },
-        "limit": config.limit,
+        "limit": model.asking.limit,
         "prompt_sha256": {name: prompt_sha256(of_task) for name, of_task in records.items()},
         "grader": {
             name: sorted({record.judgement.grader for record in of_task if record.judgement})
@@ -62,7 +60,7 @@ def protocol(
         "trained_on": [task.name for task in tasks if entry and entry.trained_on_task(task.name)],
         "judge": None if config.judge is None else config.judge.identity(judge_changed),
         "attention": {"samples": sampling.samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
-        "seed": config.seed,
+        "seed": model.decoding.seed,
         "versions": _versions(session.backend.name),
         "command": masked(config.command),
     } | ({} if config.training is None else {"training": asdict(config.training)})

@@ -1,7 +1,6 @@
 """A model and its record book: questions go in, records come out, and what is recorded is not asked again."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -10,13 +9,9 @@ from transformers.utils import logging as transformers_logging
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
-from avar_eval.models.answer_format import instruction_for
 from avar_eval.models.backend import Backend, BackendError
-from avar_eval.models.backend_options import BackendName
 from avar_eval.models.checkpoint import weights_sha256
-from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.open_backend import open_backend
-from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
@@ -25,8 +20,10 @@ from avar_eval.records.attention import take_in_ranks
 from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
 from avar_eval.records.record import Record, record_key
 from avar_eval.run.answering import answer_batches, answer_streaming
+from avar_eval.run.asking import Asking
 from avar_eval.run.batches import Batching
 from avar_eval.run.measuring import measure_recorded
+from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.run.questions import Question, RenderedQuestion, image_sha256, pictures_of, with_system_prompt
 from avar_eval.run.responses import Refusals, Responses, judged
 from avar_eval.terminal import note
@@ -38,9 +35,8 @@ if TYPE_CHECKING:
 class Session:
     """Asks a model questions and records each response as soon as it is there; a killed session goes on where it was.
 
-    Attributes that say what is asked, and how: checkpoint, backend, observer (what measures attention; None where
-    nothing can), weights (their SHA-256; None where they are out of reach), decoding, system_prompt, instruction (the
-    sentence that the model's own replaces, and that sentence), steering, ranks, and book, the record book.
+    Attributes: model, and how it is asked; checkpoint; backend; observer, which measures attention (None where nothing
+    can); weights, their SHA-256 (None where they are out of reach); steering; ranks; and book, the record book.
 
     Two questions of one's own, without any benchmark:
 
@@ -50,54 +46,36 @@ class Session:
     >>> picture = Image.new("RGB", (112, 112), "red")
     >>> asked = ["How many circles are there?", "Is the picture red?"]
     >>> questions = [Question(str(n), partial(user_turn, text, picture)) for n, text in enumerate(asked)]
-    >>> with Session("avar-tiny", folder) as session:
+    >>> with Session.of("avar-tiny", folder, max_new_tokens=64) as session:
     ...     responses = session.ask(questions)
     >>> [(record.row_id, record.finish_reason, record.attention.user.tokens > 0) for record in responses.records]
     [('0', 'stop', True), ('1', 'stop', True)]
     """
 
-    def __init__(
-        self,
-        model: str,
-        output: Path,
-        *,
-        decoding: Decoding | None = None,
-        system_prompt: str | None = None,
-        steering: Steering | None = None,
-        batch_size: int | None = None,
-        backend: BackendName | None = None,
-        backend_options: Mapping[str, Any] | None = None,
-        device: str | None = None,
-        dtype: str | None = None,
-        name: str | None = None,
-        ranks: Ranks | None = None,
-    ) -> None:
+    def __init__(self, model: ResolvedModel, output: Path, ranks: Ranks | None = None) -> None:
         """Open a model and the record book in the folder `output`; weights are loaded when they are first needed.
 
-        model: registered name, local folder or hub repository, or the name that an endpoint knows. What is not given is
-        as the model's registry entry says. backend_options: the fields of `ApiOptions` or `VllmOptions`, or
-        `attn_implementation`. name: what the model is called in results. ranks: this process among those that answer
-        together, each of them given all questions.
+        ranks: this process among those that answer together, each of them given all questions.
         """
-        entry = find_model(model)
+        self.model = model
+        asking = model.asking
         opened = open_backend(
-            choose_backend(entry, backend), model, device, dtype, steering, dict(backend_options or {})
+            model.source, model.options, device=asking.device, dtype=asking.dtype, steering=asking.steering
         )
         self.checkpoint, self.backend, self.observer = opened
-        if name is not None:
-            self.checkpoint = replace(self.checkpoint, name=name)
         self.weights = weights_sha256(self.observer.checkpoint) if self.observer else None
-        self.instruction = instruction_for(entry)
-        default_system = entry.system_prompt if entry else None
-        self.system_prompt = default_system if system_prompt is None else system_prompt
-        self.decoding = decoding or decoding_for(entry)
         self.ranks = ranks or Ranks()
         cross_attention = self.observer is not None and self.observer.markup.format.cross_attention
-        self._batching = Batching(batch_size or (entry.batch_size if entry else 16), cross_attention, self.ranks)
+        self._batching = Batching(model.batch_size, cross_attention, self.ranks)
         # Last, so that an error before it leaves no folder locked.
         self.book = self._open_book(output)
         if self.backend.name == "api":
             cast("ApiBackend", self.backend).recall(record.usage for record in self.book if record.usage)
+
+    @classmethod
+    def of(cls, model: str, output: str | Path, **asking: Any) -> "Session":
+        """A session with a model by its name, asked as the fields of `Asking.of` say. Raises UsageError."""
+        return cls(resolve(Asking.of(model=model, **asking)), Path(output).expanduser())
 
     def __enter__(self) -> "Session":
         return self
@@ -176,7 +154,7 @@ class Session:
         """The question as the model is asked it; None for one that cannot be read, which is then refused."""
         try:
             with whole_pictures_only():
-                chat = with_system_prompt(question.chat(), self.system_prompt, self.instruction)
+                chat = with_system_prompt(question.chat(), self.model.system_prompt, self.model.instruction)
                 images = tuple(image_sha256(image) for image in pictures_of(question, chat))
             prompt = self.backend.render(chat)
         except (BackendError, *UNREADABLE) as error:
@@ -191,7 +169,7 @@ class Session:
             images=images,
             weights=self.weights,
             dtype=self.backend.dtype,
-            decoding=self.decoding.identity(),
+            decoding=self.model.decoding.identity(),
             steering=self.steering_identity(),
             **self.backend.identity(),
         )
@@ -209,9 +187,9 @@ class Session:
         with Bar(what, done + own, done, shown=self.ranks.first) as bar:
             if isinstance(self.backend, TransformersBackend):
                 batches = self._batching.unanswered(questions, self.book)
-                answered = answer_batches(self.backend, self.decoding, batches, self.book, refusals)
+                answered = answer_batches(self.backend, self.model.decoding, batches, self.book, refusals)
             else:
-                answered = answer_streaming(self.backend, self.decoding, missing, refusals)
+                answered = answer_streaming(self.backend, self.model.decoding, missing, refusals)
             for records in answered:
                 if records:
                     self.book.append(records)

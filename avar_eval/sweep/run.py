@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
-from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.run.evaluate import RunConfig, ask, check_config, data_folder, load_tasks, open_session
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
@@ -21,17 +20,17 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
 
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
-    entries = check_config(config)
+    model, entries = check_config(config)
     find_own_tasks(config.tasks)
-    if choose_backend(find_model(config.model), config.backend) != "transformers":
+    if model.backend != "transformers":
         raise UsageError(
             f"{config.model} cannot be swept: it does not run with --backend transformers, the only one in which "
             "steering changes between questions"
         )
-    with open_session(config) as session, data_folder(config.data_dir):
+    with open_session(model, config.output) as session, data_folder(config.data_dir):
         assert isinstance(session.backend, TransformersBackend)
         _check_grid(session.backend, grid)
-        tasks = load_tasks(entries, config)
+        tasks = load_tasks(entries, model.prompt_style)
         session.steer(None)
         unsteered = ask(session, tasks, config)
         comparisons: list[Comparison] = []

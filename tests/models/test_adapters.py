@@ -14,7 +14,8 @@ from transformers import AutoModelForImageTextToText
 
 from avar_eval.errors import UsageError
 from avar_eval.models.backend import BackendError
-from avar_eval.models.checkpoint import CheckpointError, resolve_checkpoint, weights_sha256
+from avar_eval.models.backend_options import VllmOptions
+from avar_eval.models.checkpoint import CheckpointError, find_source, resolve_checkpoint, weights_sha256
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.transformers_backend import TransformersBackend
 
@@ -137,7 +138,7 @@ def test_what_cannot_be_loaded_says_why(folder: Path, tmp_path: Path) -> None:
             resolve_checkpoint(str(folder))
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match="vllm runs no adapters"):
-        open_backend("vllm", str(folder), None, None, None, {})
+        open_backend(find_source(str(folder)), VllmOptions())
     (folder / "adapter_model.safetensors").write_bytes(b"torn")
     with pytest.raises(BackendError, match="cannot be loaded"):
         TransformersBackend(resolve_checkpoint(str(folder)), "cpu").load()

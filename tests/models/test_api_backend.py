@@ -262,15 +262,15 @@ def test_no_more_is_spent_than_the_limit_and_what_is_under_way(endpoint: Endpoin
         ),
         ({"url": "http://localhost/v1", "price": "-1,2"}, "option price: give PROMPT,RESPONSE"),
         ({"url": "http://localhost/v1", "price": "1,much"}, "option price: give PROMPT,RESPONSE"),
-        ({"url": "http://localhost/v1", "tensor_parallel": 2}, "option tensor_parallel"),
+        ({"url": "http://localhost/v1", "tensor_parallel": 2}, "--tensor-parallel is an option of --backend vllm"),
         ({"url": "http://localhost/v1", "key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY holds no key"),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, object], expected: str) -> None:
-    from avar_eval.models.open_backend import open_backend
+def test_wrong_options_are_named(options: dict[str, object], expected: str, tmp_path: Path) -> None:
+    from avar_eval.run.session import Session
 
     with pytest.raises(UsageError, match=expected) as caught:
-        open_backend("api", "served", None, None, None, options)
+        Session.of("served", tmp_path, backend="api", backend_options=options)
     assert isinstance(caught.value, AvarError)
     assert "password@" not in str(caught.value)
 

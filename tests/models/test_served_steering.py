@@ -18,7 +18,8 @@ from runs import MODEL, records_of
 from avar_eval.attention.steering import Steering, parse_steering
 from avar_eval.errors import UsageError
 from avar_eval.models.backend import BackendError
-from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.models.backend_options import ApiOptions
+from avar_eval.models.checkpoint import ModelSource, resolve_checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.request_steering import HEADER, REQUEST_KEY, read_strengths
@@ -178,4 +179,6 @@ def test_without_token_ids_or_with_another_prompt_nothing_is_measured(tmp_path: 
 @pytest.mark.parametrize("text", ["image=0.15", "avar", "image=0.1,rows=all,mode=log", "image=0.1,rows=all,heads=0"])
 def test_what_no_server_can_steer_is_refused_before_anything_is_asked(text: str) -> None:
     with pytest.raises(UsageError, match="exactly"):
-        open_backend("api", "served", None, None, parse_steering(text), {"url": "http://127.0.0.1:9/v1"})
+        open_backend(
+            ModelSource("served", None), ApiOptions(url="http://127.0.0.1:9/v1"), steering=parse_steering(text)
+        )
