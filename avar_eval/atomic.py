@@ -34,12 +34,12 @@ def write_atomically(path: Path, parts: Iterable[str]) -> None:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise WriteError(path, error.strerror) from error
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Make a new name in a folder outlive a power cut."""
     folder = os.open(path, os.O_RDONLY)
     try:

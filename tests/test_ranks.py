@@ -14,8 +14,9 @@ from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
 from avar_eval.errors import UsageError
 from avar_eval.ranks import Ranks, join, launched
-from avar_eval.records.attention import append_lines, read_lines, take_in_ranks
+from avar_eval.records.attention import ATTENTION_LINES, attention_line
 from avar_eval.records.book import RecordBook, read_records
+from avar_eval.records.journal import read_lines
 from avar_eval.records.record import Record
 
 OPTIONS = ("--model", MODEL, "--tasks", "shapes", "--limit", "14", "--max-new-tokens", "16", "--batch-size", "2")
@@ -45,7 +46,10 @@ def ended_alike(output: Path, alone: Path) -> None:
     assert (output / "results.json").read_bytes() == (alone / "results.json").read_bytes()
     lines = [sorted((folder / "records.jsonl").read_bytes().split(b"\n")) for folder in (output, alone)]
     assert lines[0] == lines[1]
-    attention = [{key: str(line) for key, line in read_lines(of / "attention.jsonl").items()} for of in (output, alone)]
+    attention = [
+        {key: str(line) for key, line in read_lines(of / "attention.jsonl", ATTENTION_LINES).items()}
+        for of in (output, alone)
+    ]
     assert attention[0] == attention[1]
     assert not list(output.glob("*.rank*.jsonl"))
 
@@ -125,13 +129,14 @@ def test_attention_of_ranks_is_taken_in(tmp_path: Path) -> None:
     masses = {name: torch.full((2, 2, 1), 0.2) for name in ("image", "system", "sink", "user", "response", "template")}
     roles = torch.tensor([Role.SYSTEM, Role.IMAGE, Role.USER])
     measured = AttentionRecord(masses, masses["system"], roles, torch.tensor([2]), (0, 1))
-    append_lines(tmp_path, ["a"], [measured])
-    append_lines(tmp_path, ["b"], [measured], rank=1)
-    with (tmp_path / "attention.rank1.jsonl").open("a") as file:
-        file.write("torn")
-    take_in_ranks(tmp_path)
-    take_in_ranks(tmp_path)
-    assert list(read_lines(tmp_path / "attention.jsonl")) == ["a", "b"]
+    with RecordBook(tmp_path) as book, RecordBook(tmp_path, rank=1) as other:
+        book.attention.append([attention_line("a", measured)])
+        other.attention.append([attention_line("b", measured)])
+        with (tmp_path / "attention.rank1.jsonl").open("a") as file:
+            file.write("torn")
+        book.take_in_ranks()
+        book.take_in_ranks()
+    assert list(read_lines(tmp_path / "attention.jsonl", ATTENTION_LINES)) == ["a", "b"]
     assert len((tmp_path / "attention.jsonl").read_text().splitlines()) == 2
 
 

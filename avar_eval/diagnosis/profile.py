@@ -13,8 +13,9 @@ from avar_eval.attention.record import Queries
 from avar_eval.attention.steering import Steering
 from avar_eval.attention.summary import QueryAttention
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.records.attention import ATTENTION_NAME, stream_lines
-from avar_eval.records.book import RECORDS_NAME, RecordBookError, stream_records
+from avar_eval.records.attention import ATTENTION_LINES
+from avar_eval.records.book import ATTENTION_NAME, RECORDS_NAME, RecordBookError, stream_records
+from avar_eval.records.journal import JournalError, stream_lines
 from avar_eval.records.record import Record
 from avar_eval.results.schema import Metric, Results, read_asked, read_results
 from avar_eval.statistics import mean
@@ -199,12 +200,12 @@ def _response_scores(folder: Path, keys: Sequence[str]) -> list[Float[np.ndarray
     path = folder / ATTENTION_NAME
     found: dict[str, Float[np.ndarray, " tokens"] | None] = dict.fromkeys(keys)
     try:
-        for line in stream_lines(path):
+        for line in stream_lines(path, ATTENTION_LINES):
             if line["key"] in found:
                 found[line["key"]] = response_scores(line)
-    except OSError as error:
-        raise ProfileError(f"{path} cannot be read ({error.strerror}): {_ANEW}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except JournalError as error:
+        raise ProfileError(f"{error}; the run's attention is damaged or missing: {_ANEW}") from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ProfileError(f"{path} is damaged ({error}): {_ANEW}") from error
     known = [scores for scores in found.values() if scores is not None]
     if len(known) < len(found):
@@ -213,7 +214,7 @@ def _response_scores(folder: Path, keys: Sequence[str]) -> list[Float[np.ndarray
 
 
 def response_scores(line: Mapping[str, Any]) -> Float[np.ndarray, " tokens"]:
-    """Eq. 2 of each response token, in order, from a line of attention.jsonl as `read_lines` gives it."""
+    """Eq. 2 of each response token, in order, from a line of attention.jsonl."""
     roles = [role for role, length in line["roles"] for _ in range(length)]
     queries = [position for first, length in line["queries"] for position in range(first, first + length)]
     chosen = [index for index, position in enumerate(queries) if roles[position] == "response"]

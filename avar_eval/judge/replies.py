@@ -1,84 +1,87 @@
-"""What a judge model has replied: append-only, one line a reply, so that nothing is asked twice."""
+"""What a judge model has replied, kept in a journal, one line a reply, so that nothing is asked twice.
+
+A line is {"key": SHA-256 of model and prompt, "reply": text}, with `changed` where the judge did not take a parameter:
+what became of it. Lines are in ASCII: a reply may hold half of a surrogate pair, which UTF-8 does not know.
+"""
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, Self
 
-from avar_eval.errors import AvarError
+from avar_eval.folder_lock import FolderLock
+from avar_eval.records.journal import Journal, JournalError, LineForm
+from avar_eval.user_files import parse_json
 
 
-class RepliesError(AvarError):
+class RepliesError(JournalError):
     """The file of replies cannot be read or written."""
 
 
+@dataclass(frozen=True)
+class _Reply:
+    key: str
+    reply: str
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+
+def _encode(line: _Reply) -> bytes:
+    return json.dumps(
+        {"key": line.key, "reply": line.reply} | ({"changed": dict(line.changed)} if line.changed else {})
+    ).encode()
+
+
+def _decode(text: bytes) -> _Reply:
+    line = parse_json(text)
+    try:
+        return _Reply(str(line["key"]), str(line["reply"]), dict(line.get("changed", {})))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("it is not {key, reply}") from error
+
+
+_REPLIES: Final = LineForm(
+    encode=_encode,
+    decode=_decode,
+    key=lambda line: line.key,
+    one="a judge's reply",
+    many="replies of the judge",
+    remedy="delete that line, or the file to ask anew",
+    error=RepliesError,
+)
+
+
 class JudgeReplies:
-    """The replies of one judge, kept in a file: {"key": SHA-256 of model and prompt, "reply": text} a line.
+    """The replies of one judge in the file `path`. lock: of its folder, where the caller holds that.
 
-    `changed`, also of a line: what became of parameters that the judge did not take, of all replies that were used.
-
-    A torn last line is cut off; any other line that is not a reply stops the run and is left as it is.
+    changed: what became of parameters that the judge did not take, of all replies that were used. Raises RepliesError.
     """
 
-    def __init__(self, path: Path, model: str) -> None:
-        self._path, self._model = path, model
-        self._replies: dict[str, tuple[str, dict[str, str]]] = {}
+    def __init__(self, path: Path, model: str, lock: FolderLock | None = None) -> None:
+        self._model = model
+        # A reply that a power cut takes is asked for again: not worth waiting for the disk at each one.
+        self._journal = Journal(path, _REPLIES, lock=lock, fsync=False)
         self.changed: dict[str, str] = {}
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise RepliesError(f"cannot open {path}: {error.strerror}") from error
-        try:
-            self._load()
-        except BaseException:
-            os.close(self._file)
-            raise
 
-    def __enter__(self) -> "JudgeReplies":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self._journal.close()
 
     def get(self, prompt: str) -> str | None:
         """The reply to a prompt, None if it was never asked."""
-        reply, changed = self._replies.get(self._key(prompt), (None, {}))
-        self.changed |= changed
-        return reply
+        line = self._journal.get(self._key(prompt))
+        if line is None:
+            return None
+        self.changed |= line.changed
+        return line.reply
 
     def add(self, prompt: str, reply: str, changed: Mapping[str, str]) -> None:
         """Keep a reply. Raises RepliesError if it cannot be written; the file is then as it was before."""
-        key = self._key(prompt)
-        # ASCII: a reply may hold half of a surrogate pair, which UTF-8 does not know.
-        entry = {"key": key, "reply": reply} | ({"changed": dict(changed)} if changed else {})
-        line = json.dumps(entry).encode() + b"\n"
-        before = os.fstat(self._file).st_size
-        try:
-            while line:
-                line = line[os.write(self._file, line) :]
-        except OSError as error:
-            os.ftruncate(self._file, before)
-            raise RepliesError(
-                f"cannot append to {self._path}: {error.strerror}; the judge's replies so far are intact, run the "
-                "same command again to go on"
-            ) from error
-        self._replies[key] = reply, dict(changed)
+        self._journal.append([_Reply(self._key(prompt), reply, changed)])
         self.changed |= changed
 
     def _key(self, prompt: str) -> str:
         return hashlib.sha256(json.dumps([self._model, prompt]).encode()).hexdigest()
-
-    def _load(self) -> None:
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                entry = json.loads(line)
-                self._replies[entry["key"]] = str(entry["reply"]), dict(entry.get("changed", {}))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise RepliesError(
-                    f"{self._path}, line {number} is not a judge's reply: delete that line, or the file to ask anew"
-                ) from error
-        if whole < len(data):
-            os.ftruncate(self._file, whole)

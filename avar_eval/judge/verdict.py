@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from avar_eval.errors import AvarError
+from avar_eval.folder_lock import FolderLock
 from avar_eval.judge.client import JudgeCallError, JudgeClient
 from avar_eval.judge.model import JudgeModel
 from avar_eval.judge.prompts import (
@@ -50,9 +51,11 @@ def judge_responses(questions: Sequence[Question], judge: JudgeModel, replies: P
 
 
 def judge_and_tell(
-    questions: Sequence[Question], judge: JudgeModel, replies: Path
+    questions: Sequence[Question], judge: JudgeModel, replies: Path, lock: FolderLock | None = None
 ) -> tuple[list[JudgeOutcome], dict[str, str]]:
     """The judge's outcomes, in order; what the file of replies holds is not asked again.
+
+    lock: of the folder of that file, where the caller holds it.
 
     With them what became of parameters that the judge does not take (name -> how), for the protocol.
 
@@ -60,7 +63,7 @@ def judge_and_tell(
     none of the right form, after bounded attempts; such a response is asked about again in the next run. A warning says
     how many there were and why.
     """
-    with JudgeReplies(replies, judge.model) as known:
+    with JudgeReplies(replies, judge.model, lock) as known:
         outcomes, last_error = asyncio.run(_outcomes(questions, judge, known))
     failed = sum(outcome.state == "judge_error" for outcome in outcomes)
     if failed:

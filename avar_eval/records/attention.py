@@ -21,11 +21,9 @@ numpy alone:
 
 import base64
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -33,17 +31,17 @@ from torch import Tensor
 
 from avar_eval.attention.record import QUERY_SETS, AttentionRecord
 from avar_eval.attention.roles import Role
-from avar_eval.records.book import of_rank
-from avar_eval.user_files import open_file, parse_json
+from avar_eval.records.journal import LineForm
+from avar_eval.user_files import parse_json
 
-ATTENTION_NAME = "attention.jsonl"
-_BLOCK = 1 << 16
+AttentionLine = dict[str, Any]
+"""A line's names and values, arrays as numpy's in float16."""
 
 
-def attention_line(key: str, record: AttentionRecord) -> str:
-    """A response's attention in its compact form: a line of `attention.jsonl`."""
+def attention_line(key: str, record: AttentionRecord) -> AttentionLine:
+    """The attention of the response with this key, in its compact form."""
     by_query = torch.full(record.queries.shape, float("nan"), dtype=torch.float64)
-    line: dict[str, Any] = {
+    line: AttentionLine = {
         "key": key,
         "roles": [[Role(code).name.lower(), len(list(run))] for code, run in groupby(record.roles.tolist())],
         "layers": list(record.layers),
@@ -55,83 +53,51 @@ def attention_line(key: str, record: AttentionRecord) -> str:
         chosen, scores = record.chosen(name), record.scores(name)
         if not bool(chosen.any()):
             continue
-        line[f"share_by_layer_{name}"] = _array(stacked[..., chosen].mean((2, 3)))
+        line[f"share_by_layer_{name}"] = _float16(stacked[..., chosen].mean((2, 3)))
         if scores is not None:
-            line[f"vas_by_head_{name}"] = _array(scores.mean(2))
+            line[f"vas_by_head_{name}"] = _float16(scores.mean(2))
             by_query[chosen] = scores.mean((0, 1))
-    line["share_by_query"] = _array(stacked.mean((1, 2)))
-    line["vas_by_query"] = _array(by_query)
-    return json.dumps(line, separators=(",", ":")) + "\n"
+    line["share_by_query"] = _float16(stacked.mean((1, 2)))
+    line["vas_by_query"] = _float16(by_query)
+    return line
 
 
-def append_lines(folder: Path, keys: Sequence[str], records: Sequence[AttentionRecord], rank: int = 0) -> None:
-    """Append records to a run's attention.jsonl with one write, which reaches the disk before this returns.
-
-    rank: of this process; any but the first has a file of its own. A torn last line, as a killed run leaves, is cut off
-    first. Raises OSError if it cannot be written.
-    """
-    lines = "".join(attention_line(key, record) for key, record in zip(keys, records, strict=True))
-    _append(folder / of_rank(ATTENTION_NAME, rank), lines.encode())
+def _encode(line: AttentionLine) -> bytes:
+    written = {name: _written(value) if isinstance(value, np.ndarray) else value for name, value in line.items()}
+    return json.dumps(written, separators=(",", ":")).encode()
 
 
-def take_in_ranks(folder: Path) -> None:
-    """Move what other ranks have measured into attention.jsonl; nobody may be writing.
-
-    A kill in between leaves lines twice at worst, of which the later one counts. Raises OSError.
-    """
-    for path in sorted(folder.glob("attention.rank*.jsonl")):
-        data = path.read_bytes()
-        _append(folder / ATTENTION_NAME, data[: data.rfind(b"\n") + 1])
-        path.unlink()
-
-
-def _append(path: Path, lines: bytes) -> None:
-    with path.open("a+b") as file:
-        _cut_torn_line(file)
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
+def _decode(text: bytes) -> AttentionLine:
+    line = parse_json(text)
+    if not isinstance(line, dict) or not isinstance(line.get("key"), str):
+        raise ValueError("it has no key")
+    try:
+        return {name: _array(value) if isinstance(value, dict) else value for name, value in line.items()}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"an array is damaged: {error}") from error
 
 
-def _cut_torn_line(file: BinaryIO) -> None:
-    if file.seek(0, os.SEEK_END) == 0:
-        return
-    end = file.seek(-1, os.SEEK_END)
-    if file.read(1) == b"\n":
-        return
-    while end:  # a block at a time: the file may be larger than memory
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        if (found := file.read(end - start).rfind(b"\n")) >= 0:
-            file.truncate(start + found + 1)
-            return
-        end = start
-    file.truncate(0)
+ATTENTION_LINES: Final = LineForm(
+    encode=_encode,
+    decode=_decode,
+    key=lambda line: str(line["key"]),
+    one="a measured response",
+    many="measured responses",
+    remedy="delete that line, or run the evaluation into a new --output, which measures attention anew",
+)
 
 
-def read_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Key -> line of an attention.jsonl, arrays as numpy's; a torn last line, as a killed run leaves, is ignored."""
-    return {line["key"]: line for line in stream_lines(path)}
-
-
-def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of an attention.jsonl as `read_lines` gives them, one at a time; a later one supersedes an earlier."""
-    with open_file(path) as file:
-        for text in file:
-            if text.endswith(b"\n"):
-                yield {name: _read(value) for name, value in parse_json(text).items()}
-
-
-def _array(values: Tensor) -> dict[str, Any]:
+def _float16(values: Tensor) -> np.ndarray:
     with np.errstate(over="ignore"):
-        data = values.numpy().astype("<f2")
-    return {"shape": list(data.shape), "float16": base64.b64encode(data.tobytes()).decode()}
+        return values.numpy().astype("<f2")
 
 
-def _read(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return np.frombuffer(base64.b64decode(value["float16"]), "<f2").reshape(value["shape"])
+def _written(array: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(array.shape), "float16": base64.b64encode(array.tobytes()).decode()}
+
+
+def _array(written: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(written["float16"]), "<f2").reshape(written["shape"])
 
 
 def _runs(positions: Sequence[int]) -> list[list[int]]:

@@ -216,7 +216,7 @@ def _ask_judge(
         for record in judged
         if (judgement := record.judgement)
     ]
-    outcomes, changed = judge_and_tell(questions, config.judge, config.output / JUDGE_CACHE_NAME)
+    outcomes, changed = judge_and_tell(questions, config.judge, config.output / JUDGE_CACHE_NAME, session.book.lock)
     by_key = {record.key: outcome for record, outcome in zip(judged, outcomes, strict=True)}
     session.book.add_judged(by_key, config.judge.model)
     return by_key, changed

@@ -10,7 +10,7 @@ from avar_eval.attention.summary import AttentionSummary
 from avar_eval.models.backend import BackendError
 from avar_eval.models.transformers_backend import TransformersBackend, check_prompts
 from avar_eval.pictures import UNREADABLE
-from avar_eval.records.attention import ATTENTION_NAME, append_lines
+from avar_eval.records.attention import attention_line
 from avar_eval.records.book import RecordBook
 from avar_eval.records.record import Record
 from avar_eval.run.questions import RenderedQuestion
@@ -52,10 +52,6 @@ def measure_recorded(
 def keep_attention(
     book: RecordBook, keys: Sequence[str], measured: Sequence[AttentionRecord]
 ) -> list[AttentionSummary]:
-    """Append a batch's attention to the file beside the book; returns the summaries, which go into the records."""
-    folder = book.path.parent
-    try:
-        append_lines(folder, keys, measured, book.rank)
-    except OSError as error:
-        raise book.cannot_append(folder / ATTENTION_NAME, error) from error
+    """Append a batch's attention to the journal beside the book; returns the summaries, which go into the records."""
+    book.attention.append([attention_line(key, record) for key, record in zip(keys, measured, strict=True)])
     return [record.summary() for record in measured]

@@ -16,7 +16,6 @@ from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
-from avar_eval.records.attention import take_in_ranks
 from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
 from avar_eval.records.record import Record, record_key
 from avar_eval.run.answering import answer_batches, answer_streaming
@@ -133,7 +132,6 @@ class Session:
             self.ranks.wait()
         book = RecordBook(folder, self.ranks.rank)
         if self.ranks.first:
-            take_in_ranks(folder)
             self.ranks.wait()
         return book
 
@@ -143,7 +141,6 @@ class Session:
             return
         self.ranks.wait()
         if self.ranks.first:
-            take_in_ranks(self.book.path.parent)
             self.book.take_in_ranks()
         self.ranks.wait()
         if not self.ranks.first:

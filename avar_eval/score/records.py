@@ -32,7 +32,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
     """
     results = read_results(folder)
     entries = find_tasks(results.tasks)
-    with _locked(folder):
+    with _locked(folder) as lock:
         stored = run_responses(folder, results.tasks, read_stored(folder / RECORDS_NAME))
         judgements: dict[str, Judgement] = {}
         outcomes: dict[str, JudgeOutcome] = {}
@@ -49,7 +49,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             if judge is None:
                 outcomes |= _judged_before(responses, results.protocol.get("judge"))
             else:
-                found, not_taken = _ask(benchmark, responses, new, judge, folder / JUDGE_CACHE_NAME)
+                found, not_taken = _ask(benchmark, responses, new, judge, folder / JUDGE_CACHE_NAME, lock)
                 outcomes |= found
                 changed |= not_taken
             judgements |= new
@@ -104,6 +104,7 @@ def _ask(
     judgements: Mapping[str, Judgement],
     judge: JudgeModel,
     replies: Path,
+    lock: FolderLock,
 ) -> tuple[dict[str, JudgeOutcome], dict[str, str]]:
     """Outcomes by key, and what `judge_and_tell` tells."""
     from avar_eval.judge.verdict import Question, judge_and_tell
@@ -111,7 +112,7 @@ def _ask(
     questions = [
         Question.of(one.task, benchmark.rows[one.row_id], one.response, judgements[one.key].state) for one in responses
     ]
-    outcomes, changed = judge_and_tell(questions, judge, replies)
+    outcomes, changed = judge_and_tell(questions, judge, replies, lock)
     return dict(zip((one.key for one in responses), outcomes, strict=True)), changed
 
 
@@ -158,7 +159,7 @@ def _judgement_fields(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[FolderLock]:
     """Hold the folder as a run does, so that none writes to it meanwhile."""
     try:
         lock = FolderLock(folder)
@@ -167,4 +168,4 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RecordBookError(f"cannot write to {folder}: {error.strerror or error}; copy the run elsewhere") from error
     with lock:
-        yield
+        yield lock

@@ -20,7 +20,9 @@ from avar_eval.attention.objectives import attention_losses, visual_ratio, visua
 from avar_eval.attention.observe import GROUPS, RECORDED, ObserveError, key_groups, observe
 from avar_eval.attention.record import AttentionRecord, records_of
 from avar_eval.attention.roles import Role, TokenRoles
-from avar_eval.records.attention import ATTENTION_NAME, append_lines, attention_line, read_lines, take_in_ranks
+from avar_eval.records.attention import ATTENTION_LINES, attention_line
+from avar_eval.records.book import ATTENTION_NAME, RecordBook
+from avar_eval.records.journal import Journal, read_lines
 from avar_eval.results.summary import attention_metrics
 
 ROLES = roles_of("--sssstvvvvvvvtuuuuutrrrr", "ssstvvvvttvvvvtuuuuuutrrr", "-----sssstvvtuuuuuutrrr--")
@@ -149,12 +151,14 @@ def test_masses_of_windowed_layers_are_pooled() -> None:
 
 def test_the_file_reads_back_with_numpy_alone(tmp_path: Path) -> None:
     records = measured(ROLES)[0]
-    append_lines(tmp_path, ["a", "b"], records[:2])
-    append_lines(tmp_path, ["a"], records[2:])
-    with (tmp_path / ATTENTION_NAME).open("a", encoding="utf-8") as file:
+    path = tmp_path / ATTENTION_NAME
+    journal = Journal(path, ATTENTION_LINES)
+    journal.append([attention_line("a", records[0]), attention_line("b", records[1])])
+    journal.append([attention_line("a", records[2])])
+    with path.open("a", encoding="utf-8") as file:
         file.write('{"key":"torn')
     # as the module's docstring says
-    line = json.loads(open(tmp_path / ATTENTION_NAME, encoding="utf-8").readline())  # noqa: SIM115
+    line = json.loads(open(path, encoding="utf-8").readline())  # noqa: SIM115
     array = line["vas_by_query"]
     vas = np.frombuffer(base64.b64decode(array["float16"]), "<f2").reshape(array["shape"])
     record = records[0]
@@ -163,7 +167,7 @@ def test_the_file_reads_back_with_numpy_alone(tmp_path: Path) -> None:
     runs = ["system", "template", "image", "template", "user", "template", "response"]
     assert [role for role, _ in line["roles"]] == runs
     assert sum(length for _, length in line["roles"]) == len(record.roles)
-    lines = read_lines(tmp_path / ATTENTION_NAME)
+    lines = read_lines(path, ATTENTION_LINES)
     assert set(lines) == {"a", "b"}
     by_head = lines["a"]["vas_by_head_user"]  # the later line supersedes
     assert by_head.shape == (3, 4)
@@ -179,7 +183,7 @@ def test_a_line_of_a_7b_model_is_a_few_kilobytes() -> None:
     roles[:11], roles[11:40], roles[40:60] = int(Role.SYSTEM), int(Role.IMAGE), int(Role.USER)
     mass = {name: torch.rand(28, 28, len(queries)) for name in GROUPS}
     record = AttentionRecord(mass, mass["system"] - mass["sink"], roles, queries, tuple(range(28)))
-    assert len(attention_line("0" * 64, record)) < 16_000
+    assert len(ATTENTION_LINES.encode(attention_line("0" * 64, record))) < 16_000
 
 
 def test_losses_and_reward_by_hand() -> None:
@@ -248,5 +252,5 @@ def test_a_torn_line_is_cut_off_before_more_is_written(whole: int, torn: int, tm
     path = tmp_path / ATTENTION_NAME
     path.write_text(lines + "{" * torn)
     (tmp_path / "attention.rank1.jsonl").write_text('{"key":"new"}\n')
-    take_in_ranks(tmp_path)
+    RecordBook(tmp_path).close()
     assert path.read_text() == lines + '{"key":"new"}\n'

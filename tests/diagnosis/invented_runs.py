@@ -8,7 +8,8 @@ import torch
 
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
-from avar_eval.records.attention import append_lines
+from avar_eval.records.attention import attention_line
+from avar_eval.records.book import RecordBook
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Asked, Results, write_asked
@@ -78,7 +79,9 @@ def write_run(
     ]
     (folder / "records.jsonl").write_text("".join(record.model_dump_json() + "\n" for record in records))
     if measured:
-        append_lines(folder, [record.key for record in records], drawn)
+        lines = [attention_line(record.key, looked) for record, looked in zip(records, drawn, strict=True)]
+        with RecordBook(folder) as book:
+            book.attention.append(lines)
     benchmark = Benchmark(catalog()["shapes"], {record.row_id: {} for record in records})
     result = task_result(
         benchmark,

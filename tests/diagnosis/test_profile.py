@@ -14,8 +14,9 @@ from avar_eval.cli import app
 from avar_eval.diagnosis.profile import PARTS, MeasuredRun, ProfileError, in_parts, profile, response_scores
 from avar_eval.diagnosis.profile_figure import draw_profile
 from avar_eval.errors import AvarError
-from avar_eval.records.attention import read_lines
+from avar_eval.records.attention import ATTENTION_LINES
 from avar_eval.records.book import RecordBookError, read_records
+from avar_eval.records.journal import read_lines
 from avar_eval.results.schema import read_results
 
 
@@ -48,7 +49,7 @@ def test_numbers_are_those_of_the_run(runs: Path) -> None:
 
 
 def test_the_score_along_the_answer_is_the_mean_of_its_tokens(runs: Path) -> None:
-    line = next(iter(read_lines(runs / "narrow" / "attention.jsonl").values()))
+    line = next(iter(read_lines(runs / "narrow" / "attention.jsonl", ATTENTION_LINES).values()))
     scores = attention(7.5 * 0.7, 28, 40, 0).scores("response")
     assert scores is not None
     expected = scores.mean((0, 1)).numpy()
