@@ -27,6 +27,7 @@ from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.backend_options import ApiOptions
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.image_limits import ImageLimits
 from avar_eval.models.registry import ModelEntry
 from avar_eval.models.served_steering import ServedSteering
 from avar_eval.models.spending import Spending
@@ -64,7 +65,7 @@ class ApiBackend:
     """A client of one endpoint. Its key is read from the environment and stands in no file and no message.
 
     steering: what a vLLM with our plugin steers each response by. placeholders: tokens that stand for an image, where
-    `options.weights` are to measure responses.
+    `options.weights` are to measure responses. image_limits: pictures are resized to them before they are sent.
     """
 
     name: Literal["api"] = "api"
@@ -76,10 +77,12 @@ class ApiBackend:
         options: ApiOptions,
         steering: Steering | None = None,
         placeholders: Sequence[int] = (),
+        image_limits: ImageLimits | None = None,
     ) -> None:
         self.served = served
         self.options = options
         self.steering = steering
+        self.image_limits = image_limits or ImageLimits()
         self._terms = ServedSteering(options.url, steering, options.weights is not None, placeholders)
         self._key = key_for(options.url, options.key_env, "--api-key-env")
         self._spending = Spending(options.price, options.cost_limit)
@@ -89,8 +92,9 @@ class ApiBackend:
         self._last_note = -math.inf
 
     def identity(self) -> dict[str, str]:
-        """Endpoint and model: what is behind them can change all the same, and cannot be seen."""
-        return {"backend": "api", "url": self.options.url.rstrip("/"), "model": self.served.model}
+        """Endpoint, model and limits of pictures: what is behind them can change all the same, and cannot be seen."""
+        place = {"backend": "api", "url": self.options.url.rstrip("/"), "model": self.served.model}
+        return place | self.image_limits.identity()
 
     def load(self) -> None:
         """Nothing to load."""
@@ -134,7 +138,7 @@ class ApiBackend:
 
     async def _ask(self, exchange: Exchange, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
         """One response. Raises BackendError with what to do about it."""
-        images = prompt.images()
+        images = [self.image_limits.resized(image) for image in prompt.images()]
         request = self._request(prompt, images, decoding)
         worst = Usage(prompt_tokens=_most_tokens(prompt.prompt, images), completion_tokens=decoding.max_new_tokens)
         retrying = AsyncRetrying(

@@ -95,9 +95,10 @@ class ModelEntry(BaseModel):
     gated: whether the hub gives them only to those who accepted their conditions. system_prompt None leaves it to the
     model's chat template. answer_format: how its answers end, `none` if nothing is said of it; `instruction` is the
     sentence that asks for it where the authors published one of their own, or, with `{question}` in it and `none`, the
-    whole prompt. prompt_source: where they published how they ask it, or "not published". trained_on: data sets known
-    to be in its training data, benchmarks by their task's name; a set that is not listed may be in it all the same.
-    runs_on: the backends that can run it, the usual one first. batch_size is for the transformers backend.
+    whole prompt. image_min_pixels, image_max_pixels: what its pictures are enlarged, or made smaller, to.
+    prompt_source: where its authors published how they ask it, or "not published". trained_on: data sets known to be in
+    its training data, benchmarks by their task's name; a set that is not listed may be in it all the same. runs_on: the
+    backends that can run it, the usual one first. batch_size is for the transformers backend.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -118,6 +119,8 @@ class ModelEntry(BaseModel):
     prompt_source: str | None = None
     decoding: Annotated[dict[str, Any], PlainValidator(_recommended)] = Field(default_factory=recommendable)
     max_new_tokens: int = Field(ge=1)
+    image_min_pixels: int | None = Field(None, ge=1)
+    image_max_pixels: int | None = Field(None, ge=1)
     batch_size: int = Field(16, ge=1)
     trained_on: list[str] = []
     published: Published | None = None

@@ -6,15 +6,20 @@ from typing import Any
 
 from PIL.Image import Image
 
+from avar_eval.models.image_limits import AppliedLimits
 from avar_eval.models.transformers_backend import TransformersBackend
 
 
 class ServedObserver(TransformersBackend):
-    """A checkpoint whose prompts come as an endpoint is asked them: as messages."""
+    """A checkpoint whose prompts come as an endpoint is asked them: as messages, with pictures that are resized."""
 
     def encode(self, prompts: Sequence[str], images: Sequence[Sequence[Image]]) -> Any:
         """Left-padded model inputs of what `ApiBackend.render` has written, through this checkpoint's chat template."""
         return super().encode([self.render(_in_parts(json.loads(prompt))) for prompt in prompts], images)
+
+    def _apply_limits(self) -> AppliedLimits:
+        """Pictures are resized before they are sent: the server's processor knows of no limits of ours."""
+        return AppliedLimits(before=self.image_limits)
 
 
 def _in_parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from avar_eval.models.adapter import with_adapter
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.image_limits import AppliedLimits, ImageLimits, apply_limits
 from avar_eval.models.sampling import OneTokenLater, PresencePenalty, RepetitionPenalty, SeededSampling
 from avar_eval.time_limit import time_limit
 
@@ -67,8 +68,9 @@ class TransformersBackend:
     """A processor and a model. The model is loaded when it is first needed: rendering prompts does not need it.
 
     steering: what the model is steered by when it answers and when it is measured; it may be set anew at any time.
-    attn_implementation: the attention kernel, by transformers' name; None is SDPA. Raises UsageError for a device,
-    dtype or kernel that cannot be used here.
+    attn_implementation: the attention kernel, by transformers' name; None is SDPA. image_limits: of the pixels of a
+    picture (None: the processor's own). Raises UsageError for a device, dtype or kernel that cannot be used here, and
+    for limits that the model's family cannot keep.
     """
 
     name: Literal["transformers"] = "transformers"
@@ -80,6 +82,7 @@ class TransformersBackend:
         dtype: str | None = None,
         steering: Steering | None = None,
         attn_implementation: str | None = None,
+        image_limits: ImageLimits | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.steering = steering
@@ -98,20 +101,27 @@ class TransformersBackend:
                 self.markup = ChatMarkup(self.processor)
         except Exception as error:  # a template is a program of others: it raises anything, and may have no end
             raise BackendError(f"the chat template of {checkpoint.name} cannot be used: {error}") from error
+        self.image_limits = image_limits or ImageLimits()
+        self.applied_limits = self._apply_limits()
         self._model: Any = None
         published = published_defaults(checkpoint)
         named = end_tokens(published) or {self.processor.tokenizer.eos_token_id}
         self._joined = sorted(end_tokens(self.terminators(published)) - named)
 
     def identity(self) -> dict[str, str]:
-        """The ends of a turn that the checkpoint's generation defaults lack, and an attention kernel that is not SDPA.
+        """What decides a response beside the weights, if anything does.
 
-        Else nothing: the weights decide.
+        The ends of a turn that the checkpoint's generation defaults lack, an attention kernel that is not SDPA, and
+        limits of pictures' pixels.
         """
         joined = self.processor.tokenizer.convert_ids_to_tokens(self._joined)
         ends = {"also_ends": " ".join(joined)} if joined else {}
         kernel = {} if self.attn_implementation == "sdpa" else {"attn_implementation": self.attn_implementation}
-        return ends | kernel
+        return ends | kernel | self.image_limits.identity()
+
+    def _apply_limits(self) -> AppliedLimits:
+        """Set the limits on the processor, or what of them is kept before it. Raises UsageError."""
+        return apply_limits(self.image_limits, self.processor, self.markup.format.family, self.checkpoint.name)
 
     def load(self) -> None:
         """Load the weights, if they are not yet; the checkpoint's generation defaults give way to ours."""
@@ -195,7 +205,7 @@ class TransformersBackend:
         unequal numbers of images: what stands before an image would change with the batch (transformers averages over
         the filling there).
         """
-        nested = [list(several) for several in images]
+        nested = [[self.applied_limits.before.resized(image) for image in several] for several in images]
         if self.markup.format.cross_attention and len({len(several) for several in nested}) > 1:
             raise BackendError(f"{self.checkpoint.name} needs batches of prompts with equal numbers of images")
         try:

@@ -88,6 +88,7 @@ class VllmBackend:
             gpu_memory_utilization=self.options.gpu_memory,
             enforce_eager=self.options.eager,
             limit_mm_per_prompt={"video": 0},
+            mm_processor_kwargs=self.observer.applied_limits.settings or None,
             generation_config="vllm",  # the checkpoint's own sampling defaults give way to ours
             **self._steered,
         )
@@ -139,7 +140,7 @@ class VllmBackend:
         try:
             if self.steering is not None:
                 markup.prompt_roles(token_ids)  # without roles, in the engine it would end all requests
-            images = prompt.images()
+            images = [self.observer.applied_limits.before.resized(image) for image in prompt.images()]
         except (ChatTemplateError, *UNREADABLE) as error:
             return Refusal(f"a question cannot be read: {error}")
         request: dict[str, Any] = {"prompt_token_ids": token_ids}

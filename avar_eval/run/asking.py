@@ -45,6 +45,12 @@ class Asking(Checked):
     decoding: Mapping[str, Any] = field(default_factory=dict)
     system_prompt: Annotated[str | None, Option("System turn.", THE_MODELS)] = None
     prompt_style: Annotated[Style | None, Option("thinking, direct, boxed or none.", THE_MODELS)] = None
+    image_min_pixels: Annotated[
+        int | None, Option("Enlarge pictures of fewer pixels (width x height) to so many.", THE_MODELS, least=1)
+    ] = None
+    image_max_pixels: Annotated[
+        int | None, Option("Make pictures of more pixels (width x height) smaller, to so many.", THE_MODELS, least=1)
+    ] = None
     attention_samples: Annotated[
         int | None, Option("Questions a task whose attention is measured, 0 for none.", least=0)
     ] = 200

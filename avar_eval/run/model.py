@@ -13,6 +13,7 @@ from avar_eval.models.answer_format import Replacement, instruction_for
 from avar_eval.models.backend_options import OPTIONS, BackendName, BackendOptions
 from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, locate
 from avar_eval.models.decoding import Decoding, decoding_for
+from avar_eval.models.image_limits import ImageLimits
 from avar_eval.models.registry import ModelEntry, choose_backend, find_by_weights, find_model
 from avar_eval.run.asking import Asking
 from avar_eval.tasks.prompts import Style
@@ -26,7 +27,7 @@ class ResolvedModel:
 
     source: what its name stands for. A checkpoint of AVAR's trainers is asked as it was trained, in the thinking style
     and greedily, else as its base model; an adapter of another trainer as its base. options: the backend's.
-    instruction: what the model's authors say in the place of their style's sentence.
+    instruction: what the model's authors say in the place of their style's sentence. image_limits: of pictures' pixels.
     """
 
     asking: Asking
@@ -37,6 +38,7 @@ class ResolvedModel:
     system_prompt: str | None
     prompt_style: Style
     instruction: Replacement | None
+    image_limits: ImageLimits
     batch_size: int
 
     @property
@@ -81,6 +83,7 @@ def resolve(asking: Asking) -> ResolvedModel:
         else (known.system_prompt if known else None),
         prompt_style=asking.prompt_style or (wishes.answer_format if wishes else "thinking"),
         instruction=instruction_for(wishes, asking.prompt_style),
+        image_limits=_image_limits(asking, wishes),
         batch_size=asking.batch_size or (known.batch_size if known else DEFAULT_BATCH_SIZE),
     )
 
@@ -90,6 +93,16 @@ def _source(asking: Asking) -> ModelSource:
     if asking.backend == "api" and find_model(asking.model) is None:
         return ModelSource(asking.model, find_by_weights(asking.model))
     return find_source(asking.model)
+
+
+def _image_limits(asking: Asking, entry: ModelEntry | None) -> ImageLimits:
+    chosen = ImageLimits(min_pixels=asking.image_min_pixels, max_pixels=asking.image_max_pixels)
+    if entry is None:
+        return chosen
+    return ImageLimits(
+        min_pixels=entry.image_min_pixels if chosen.min_pixels is None else chosen.min_pixels,
+        max_pixels=entry.image_max_pixels if chosen.max_pixels is None else chosen.max_pixels,
+    )
 
 
 def _options(asking: Asking, source: ModelSource, backend: BackendName) -> BackendOptions:

@@ -63,6 +63,7 @@ def protocol(
         "seed": model.decoding.seed,
         "versions": _versions(session.backend.name),
         "command": masked(config.command),
+        **({"image_limits": asdict(model.image_limits)} if model.image_limits else {}),
     } | ({} if config.training is None else {"training": asdict(config.training)})
 
 

@@ -59,7 +59,12 @@ class Session:
         self.model = model
         asking = model.asking
         opened = open_backend(
-            model.source, model.options, device=asking.device, dtype=asking.dtype, steering=asking.steering
+            model.source,
+            model.options,
+            device=asking.device,
+            dtype=asking.dtype,
+            steering=asking.steering,
+            image_limits=model.image_limits,
         )
         self.checkpoint, self.backend, self.observer = opened
         self.weights = weights_sha256(self.observer.checkpoint) if self.observer else None
