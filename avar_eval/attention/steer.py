@@ -19,6 +19,7 @@ Llama-3.2-Vision: the keys of its cross-attention layers are images, so all of t
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -30,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avar_eval.attention import interface
 from avar_eval.attention.interface import Kernel, SteerError, attention_modules
+from avar_eval.attention.key_blocks import to_device
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.steered_attention import (
     Result,
@@ -53,6 +55,11 @@ class _Batch:
     steering: Steering
     strengths: Float[Tensor, "batch sequence"]
     first: Int[Tensor, " batch"]
+
+    @cached_property
+    def last_first(self) -> int:
+        """The first steered query of the sequence that is steered latest."""
+        return int(self.first.max())
 
     def continues(self, other: "_Batch") -> bool:
         """Whether it scales what `other` scales, and nothing else; the longer of them may have more response."""
@@ -82,13 +89,11 @@ _filled: "WeakKeyDictionary[Any, _Filled]" = WeakKeyDictionary()
 class _Plan(NamedTuple):
     """One pass through layers of one kind.
 
-    pending: strengths of the keys that are not scaled in the cache yet, if there are any. plain: how many queries, from
-    the first on, hold all that are not steered.
+    pending: strengths of the keys that are not scaled in the cache yet, if there are any.
     """
 
     keys: SteeredKeys
     pending: Float[Tensor, "batch keys"] | None
-    plain: int
 
 
 class SteeredModel:
@@ -144,7 +149,7 @@ class SteeredModel:
         if mode == "log":
             return biased(plan.keys, kernel, query, key, value, mask)
         changed = magnified(plan.keys, kernel, query, key, value, mask)
-        return merged(plan.keys.steered, kernel(query, key, value, mask), changed) if plan.plain else changed
+        return merged(plan.keys, kernel(query, key, value, mask), changed) if plan.keys.plain else changed
 
     def _scaled(
         self, plan: _Plan, kernel: Kernel, states: tuple[Tensor, Tensor, Tensor, Any], store: Any, cross: bool
@@ -155,11 +160,11 @@ class SteeredModel:
         target = value if prob else key
         in_place = self._heads is None and store is not None and _shares_storage(store, target, prob)
         plain = None
-        if plan.plain:
+        if plan.keys.plain:
             # what a listener keeps must not change with the cache
             unscaled = key.clone() if kernel.listening and in_place and not prob else key
             shorten = kernel.reading == "sdpa" and self._seen == 0 and not (kernel.listening or cross)
-            plain = kernel(*_first_queries(query, unscaled, value, mask, plan.plain if shorten else None))
+            plain = kernel(*_first_queries(query, unscaled, value, mask, plan.keys.plain if shorten else None))
         if not in_place and store not in _filled:
             target = scaled(target, plan.keys.strengths)
         elif plan.pending is not None:
@@ -170,14 +175,14 @@ class SteeredModel:
         changed: Result = kernel(query, key, target, mask) if prob else kernel(query, target, value, mask)
         if prob:
             changed = weighted(changed, plan.keys.strengths)
-        return changed if plain is None else merged(plan.keys.steered, plain, changed)
+        return changed if plain is None else merged(plan.keys, plain, changed)
 
     def _current_fill(self, queries: int, cross_keys: int | None) -> _Filled:
         end = self._seen + queries
         batch = self._require_batch()
         if cross_keys is not None:
             return _Filled(batch, end, cross_keys, complete=False)
-        needed = max(batch.strengths.shape[1], int(batch.first.max()) + 1)
+        needed = max(batch.strengths.shape[1], batch.last_first + 1)
         if end < needed:
             return _Filled(batch, end, end, complete=False)
         return _Filled(batch, needed, needed, complete=True)  # what came along after it may be cut off again
@@ -236,12 +241,12 @@ class SteeredModel:
         of_rows = torch.arange(self._seen, end) >= first[:, None]
         everywhere = bool(of_rows.all())
         steered = of_rows[:, None]
-        plain = 0 if everywhere else min(int(first.max()), end) - self._seen
+        plain = 0 if everywhere else min(batch.last_first, end) - self._seen
         if self._heads is not None:
             steered, plain = steered & self._heads[None, :, None], query.shape[2]
-        device = query.device
-        keys_of = SteeredKeys(strengths.to(device), steered.to(device))
-        return _Plan(keys_of, pending.to(device) if pending.any() else None, plain)
+        device, earliest = query.device, max(0, int(first.min()) - self._seen)
+        keys_of = SteeredKeys(to_device(strengths, device), to_device(steered, device), earliest, plain)
+        return _Plan(keys_of, to_device(pending, device) if pending.any() else None)
 
     def _require_batch(self) -> _Batch:
         if self._batch is None:

@@ -33,14 +33,20 @@ Result = tuple[Tensor, Tensor | None, ObservedAttention | None]
 
 @dataclass(frozen=True)
 class SteeredKeys:
-    """What one attention call is steered by: c_j, 0 where nothing changes, and R."""
+    """What one attention call is steered by: c_j, 0 where nothing changes, and R.
+
+    first: the first query that is steered in any sequence. plain: how many queries, from the first on, hold all that
+    are not steered. Both are known without asking the device.
+    """
 
     strengths: Float[Tensor, "batch keys"]
     steered: Bool[Tensor, "batch heads_or_1 queries"]
+    first: int
+    plain: int
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> "SteeredKeys":
         """Of some sequences of the batch."""
-        return SteeredKeys(self.strengths[sequences], self.steered[sequences])
+        return replace(self, strengths=self.strengths[sequences], steered=self.steered[sequences])
 
 
 def scaled(states: Float[Tensor, "batch heads keys dim"], strengths: Float[Tensor, "batch keys"]) -> Tensor:
@@ -55,18 +61,18 @@ def weighted(result: Result, strengths: Float[Tensor, "batch keys"]) -> Result:
     return output, maps, None if call is None else WeightedCall(call, strengths)
 
 
-def merged(steered: Bool[Tensor, "batch heads_or_1 queries"], plain: Result, changed: Result) -> Result:
+def merged(keys: SteeredKeys, plain: Result, changed: Result) -> Result:
     """Steered queries as `changed` has them, the others as `plain`, which may hold the first queries only."""
     output, maps, call = changed
     first, plain_maps, plain_call = plain
-    chosen, width = steered.transpose(1, 2)[..., None], first.shape[1]
+    chosen, width = keys.steered.transpose(1, 2)[..., None], first.shape[1]
     mixed = torch.where(chosen[:, :width], output[:, :width], first)
     if maps is not None and plain_maps is not None:
-        maps = torch.where(steered[..., None], maps, plain_maps)
+        maps = torch.where(keys.steered[..., None], maps, plain_maps)
     return (
         torch.cat([mixed, output[:, width:]], 1),
         maps,
-        None if call is None or plain_call is None else MixedCall(steered, plain_call, call),
+        None if call is None or plain_call is None else MixedCall(keys, plain_call, call),
     )
 
 
@@ -106,8 +112,7 @@ def magnified(keys: SteeredKeys, kernel: Kernel, query: Tensor, key: Tensor, val
     """Mode `abs`, of the steered queries; those before the first steered one are left 0."""
     visibility, sink = kernel.visibility(query, key, mask), kernel.sink(query)
     call = MagnifiedCall(kernel.module, query, key, visibility, kernel.scaling(query), None, None, sink, keys)
-    start = int(keys.steered.any(0).any(0).nonzero()[0])
-    rows = range(start, query.shape[2])
+    start, rows = keys.first, range(keys.first, query.shape[2])
     parts = list(call.attention(rows))
     output = torch.cat([_times(part, value).to(query.dtype) for part in parts], 2)
     maps = None
@@ -162,7 +167,7 @@ class WeightedCall:
 class MixedCall:
     """Two calls, of which steered queries have the second one's attention and the others the first one's."""
 
-    steered: Bool[Tensor, "batch heads_or_1 queries"]
+    keys: SteeredKeys
     plain: ObservedAttention
     changed: ObservedAttention
 
@@ -183,9 +188,10 @@ class MixedCall:
 
     def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
         """See `ObservedAttention`."""
-        chosen = self._chosen(rows)[..., None]
         changed = self.changed.masses(groups, rows)
-        return changed if bool(chosen.all()) else torch.where(chosen, changed, self.plain.masses(groups, rows))
+        if min(rows, default=0) >= self.keys.plain:
+            return changed
+        return torch.where(self._chosen(rows)[..., None], changed, self.plain.masses(groups, rows))
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
         """See `ObservedAttention`."""
@@ -193,10 +199,10 @@ class MixedCall:
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> "MixedCall":
         """See `ObservedAttention`."""
-        return MixedCall(self.steered[sequences], self.plain.of(sequences), self.changed.of(sequences))
+        return MixedCall(self.keys.of(sequences), self.plain.of(sequences), self.changed.of(sequences))
 
     def _chosen(self, rows: Sequence[int]) -> Bool[Tensor, "batch heads_or_1 rows"]:
-        return self.steered[:, :, as_index(rows, self.steered.device)]
+        return self.keys.steered[:, :, as_index(rows, self.keys.steered.device)]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """A steered cache: decoding reads it as it is and gives what one pass without a cache gives, whatever is done to it."""
 
 import gc
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from decoders import batch, gemma, qwen, roles_of
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from avar_eval import Steering, observe, steer
@@ -180,3 +182,34 @@ def test_nothing_of_a_cache_is_kept_when_it_is_gone() -> None:
         cache = None
         gc.collect()
     assert len(steering_module._filled) == before
+
+
+class Operators(TorchDispatchMode):
+    """Names of the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name().partition(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rows", ["after-image", "all", "last"])
+@pytest.mark.parametrize("mode", ["logit", "log", "prob", "abs"])
+def test_after_a_passes_first_layer_steering_waits_for_no_device(
+    mode: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values that the CPU reads stop it until the GPU has caught up: what is steered is known from the roles alone."""
+    model, attend, later = qwen(), SteeredModel.attend, Operators()
+
+    def watched(self: SteeredModel, kernel: Any, *states: Any) -> Any:
+        with later if kernel.module.layer_idx > 0 else nullcontext():
+            return attend(self, kernel, *states)
+
+    monkeypatch.setattr(SteeredModel, "attend", watched)
+    with torch.no_grad(), steer(model, Steering(mode=mode, rows=rows, **STRONG), PROMPTS), observe(model, PROMPTS):
+        model.generate(**batch(PROMPTS), max_new_tokens=NEW, do_sample=False, pad_token_id=0)
+    assert "aten::mul" in later.names or "aten::where" in later.names
+    assert not {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"} & set(later.names)
