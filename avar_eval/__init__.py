@@ -5,6 +5,9 @@ The command line is `avar-eval`. The same from Python, for notebooks:
 - `evaluate("avar-tiny", "shapes", limit=4) -> Results`: a whole evaluation; run again, it resumes.
 - `load_results(folder) -> Results`: what a finished run found. `Results.to_dataframe()` is its scores as a pandas
   DataFrame, `Results.to_dataframe("rows")` its responses.
+- `with Session.of("avar-tiny", folder) as session`: one model and its record book. `session.ask(questions)` gives a
+  record for each `Question` of your own: its response, where the model looked and, if you give a judge, a verdict;
+  what is recorded is not asked again. `user_turn(text, *images)` is a question's chat.
 
 For models of transformers in programs of your own:
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from avar_eval.attention.roles import ChatMarkup, TokenRoles
     from avar_eval.attention.steer import steer
     from avar_eval.attention.steering import Steering
+    from avar_eval.run.questions import Question, user_turn
+    from avar_eval.run.session import Session
 
 if not Path(__file__).with_name("tasks").is_dir():  # a link, which git writes as a text file where it may make none
     raise ImportError(
@@ -42,7 +47,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AttentionRecord",
     "ChatMarkup",
+    "Question",
     "Results",
+    "Session",
     "Steering",
     "TokenRoles",
     "__version__",
@@ -51,12 +58,15 @@ __all__ = [
     "measure_attention",
     "observe",
     "steer",
+    "user_turn",
 ]
 
 _HOMES = {
     "AttentionRecord": "avar_eval.attention.record",
     "ChatMarkup": "avar_eval.attention.roles",
+    "Question": "avar_eval.run.questions",
     "Results": "avar_eval.api",
+    "Session": "avar_eval.run.session",
     "Steering": "avar_eval.attention.steering",
     "TokenRoles": "avar_eval.attention.roles",
     "evaluate": "avar_eval.api",
@@ -64,6 +74,7 @@ _HOMES = {
     "measure_attention": "avar_eval.attention.measure",
     "observe": "avar_eval.attention.observe",
     "steer": "avar_eval.attention.steer",
+    "user_turn": "avar_eval.run.questions",
 }
 
 

@@ -37,36 +37,36 @@ class Ranks:
         """Whether this is the process that keeps the book, prints and writes results."""
         return self.rank == 0
 
-    def lane(self, items: Sequence[Item]) -> list[Item]:
+    def shard(self, items: Sequence[Item]) -> list[Item]:
         """This process's share: every `count`-th item."""
         return list(items[self.rank :: self.count])
 
-    def lanes(self, items: Sequence[Item]) -> list[list[Item]]:
+    def shards(self, items: Sequence[Item]) -> list[list[Item]]:
         """The shares of all processes."""
         return [list(items[rank :: self.count]) for rank in range(self.count)]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here. Raises RankError if one of them has ended."""
         if self.count == 1:
             return
         import torch.distributed as dist
 
-        with self.named_losses():
+        with self._lost_ranks_named():
             dist.barrier()
 
-    def gathered(self, item: Item) -> list[Item]:
+    def all_gather(self, item: Item) -> list[Item]:
         """What every process has in this place, by rank; all of them must call. Raises RankError."""
         if self.count == 1:
             return [item]
         import torch.distributed as dist
 
         items: list[Any] = [None] * self.count
-        with self.named_losses():
+        with self._lost_ranks_named():
             dist.all_gather_object(items, item)
         return items
 
     @contextmanager
-    def named_losses(self) -> Iterator[None]:
+    def _lost_ranks_named(self) -> Iterator[None]:
         """Within this context a broken connection to another process is a RankError."""
         try:
             yield
@@ -90,7 +90,7 @@ def launched() -> Ranks:
     return Ranks(rank, count, local) if count > 1 else Ranks()
 
 
-def join() -> Ranks:
+def init_ranks() -> Ranks:
     """Meet the other processes, if this one was started as one of several. Raises UsageError, RankError."""
     ranks = launched()
     if ranks.count > 1:

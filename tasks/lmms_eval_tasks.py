@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import huggingface_hub
 import lmms_eval.api.metrics  # registers the aggregations and metrics that YAML files name
 import lmms_eval.models  # noqa: F401  # before others of it: turns lmms-eval's debug messages off
@@ -48,11 +47,6 @@ def load_lmms_eval_task(entry: TaskEntry) -> ConfigurableMessagesTask:
         for ensemble in task._filters:  # as lmms-eval's evaluator does
             ensemble.filters.insert(0, StripThinkingFilter())
     return task
-
-
-def plain_rows(task: ConfigurableMessagesTask) -> datasets.Dataset:
-    """The task's rows without pictures."""
-    return task.eval_docs_no_media
 
 
 def requests_of(task: ConfigurableMessagesTask, limit: int | None, samples: int) -> list[Instance]:
@@ -96,7 +90,7 @@ def _values(task: ConfigurableMessagesTask, responses: Mapping[int, str]) -> dic
             instances[-1].resps, instances[-1].filtered_resps = [responses[instance.doc_id]], {}
     tags = parse_reasoning_tags_config(task_value=task.config.reasoning_tags)
     docs = task.task_docs.select([instance.doc_id for instance in instances])
-    rows = plain_rows(task)
+    rows = task.eval_docs_no_media
     several = len(task._filters) > 1
     found: dict[str, list[tuple[int, Any]]] = {}
     for ensemble in task._filters:

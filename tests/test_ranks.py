@@ -13,7 +13,7 @@ from runs import MODEL, Finished, Running, Server
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
 from avar_eval.errors import UsageError
-from avar_eval.ranks import Ranks, join, launched
+from avar_eval.ranks import Ranks, init_ranks, launched
 from avar_eval.records.attention import ATTENTION_LINES, attention_line
 from avar_eval.records.book import RecordBook, read_records
 from avar_eval.records.journal import read_lines
@@ -140,10 +140,10 @@ def test_attention_of_ranks_is_taken_in(tmp_path: Path) -> None:
     assert len((tmp_path / "attention.jsonl").read_text().splitlines()) == 2
 
 
-def test_lanes_share_out_everything_once() -> None:
-    lanes = Ranks(1, 3).lanes(list(range(8)))
-    assert sorted(item for lane in lanes for item in lane) == list(range(8))
-    assert lanes[1] == Ranks(1, 3).lane(list(range(8)))
+def test_shards_share_out_everything_once() -> None:
+    shards = Ranks(1, 3).shards(list(range(8)))
+    assert sorted(item for shard in shards for item in shard) == list(range(8))
+    assert shards[1] == Ranks(1, 3).shard(list(range(8)))
 
 
 def test_variables_of_a_launcher_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_variables_of_a_launcher_are_checked(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     assert launched() == Ranks(1, 2, 1)
     with pytest.raises(UsageError, match="MASTER_ADDR is not set"):
-        join()
+        init_ranks()
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(UsageError, match="no numbers: RANK=first"):
         launched()

@@ -1,4 +1,4 @@
-"""What the lmms-eval wrapper needs of a way to ask a model. Light: a backend's libraries come with its own module.
+"""What a session needs of a way to ask a model. Light: a backend's libraries come with its own module.
 
 There are three: `transformers_backend`, which answers batch by batch and measures attention, `vllm_backend` and
 `api_backend`, which take all questions at once and answer in whatever order they finish.

@@ -16,7 +16,7 @@ from avar_eval.leaderboard.store import publish
 from avar_eval.models.backend_options import BackendName
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.pictures import ALLOW_OUTSIDE
-from avar_eval.ranks import join
+from avar_eval.ranks import init_ranks
 from avar_eval.results.schema import Asked, Results, note_other_run, run_id, write_asked
 from avar_eval.results.summary import group_results
 from avar_eval.run.asking import Asking
@@ -120,11 +120,11 @@ def check_config(config: RunConfig) -> tuple[ResolvedModel, list[TaskEntry]]:
 @contextmanager
 def data_folder(folder: Path | None, allow_outside: bool = False) -> Iterator[None]:
     """Tell lmms-eval's tasks where the rows are, by variables that they follow; afterwards those are as they were."""
-    told = {} if folder is None else {"AVAR_DATA_DIR": str(folder)}
+    variables = {} if folder is None else {"AVAR_DATA_DIR": str(folder)}
     if allow_outside:
-        told[ALLOW_OUTSIDE] = "1"
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
+        variables[ALLOW_OUTSIDE] = "1"
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -139,7 +139,7 @@ def open_session(model: ResolvedModel, output: Path) -> "Session":
     """A run's session; each of several processes on a machine with GPUs takes one of them."""
     from avar_eval.run.session import Session
 
-    ranks = join()
+    ranks = init_ranks()
     if ranks.count > 1 and model.backend != "transformers":
         raise UsageError(f"--backend {model.backend} spreads its work by itself: start one process, without a launcher")
     if ranks.count > 1 and model.asking.device is None:

@@ -57,7 +57,7 @@ class Refusals:
 
     def gather(self, ranks: Ranks) -> None:
         """Those of all processes. Raises BackendError if they are too many."""
-        for reasons in ranks.gathered(self.reasons):
+        for reasons in ranks.all_gather(self.reasons):
             for task, of_task in reasons.items():
                 self.reasons.setdefault(task, {}).update(of_task)
         self.left()

@@ -41,7 +41,7 @@ class Session:
 
     >>> from functools import partial
     >>> from PIL import Image
-    >>> from avar_eval.run.questions import Question, user_turn
+    >>> from avar_eval import Question, Session, user_turn
     >>> picture = Image.new("RGB", (112, 112), "red")
     >>> asked = ["How many circles are there?", "Is the picture red?"]
     >>> questions = [Question(str(n), partial(user_turn, text, picture)) for n, text in enumerate(asked)]
@@ -116,11 +116,11 @@ class Session:
         """
         refusals = Refusals(len(questions))
         rendered = [self._rendered(question, refusals) for question in questions]
-        readable = [question for question in rendered if question]
+        readable = [asked for asked in rendered if asked]
         self._answer_missing(readable, refusals)
         self._sync_ranks()
         refusals.gather(self.ranks)
-        answered = [question for question in readable if not self._is_refused(question, refusals)]
+        answered = [asked for asked in readable if not self._is_refused(asked, refusals)]
         if len(answered) < len(questions) and self.ranks.first:
             note(
                 f"warning: {len(questions) - len(answered)} of {len(questions)} questions are refused and have no "
@@ -128,29 +128,28 @@ class Session:
             )
         self._measure_missing(answered)
         records = self._judged(answered)
-        by_question = [records.get(question.key) if question else None for question in rendered]
-        return Responses(by_question, refusals.reasons)
+        return Responses([records.get(asked.key) if asked else None for asked in rendered], refusals.reasons)
 
     def _open_book(self, folder: Path) -> RecordBook:
         """The record book, the first rank's before the others', which read it."""
         if not self.ranks.first:
-            self.ranks.wait()
+            self.ranks.barrier()
         book = RecordBook(folder, self.ranks.rank)
         if self.ranks.first:
-            self.ranks.wait()
+            self.ranks.barrier()
         return book
 
     def _sync_ranks(self) -> None:
         """Everything that any rank has written goes into the book, and into every rank's view of it."""
         if self.ranks.count == 1:
             return
-        self.ranks.wait()
+        self.ranks.barrier()
         if self.ranks.first:
             self.book.take_in_ranks()
-        self.ranks.wait()
+        self.ranks.barrier()
         if not self.ranks.first:
             self.book.read_first()
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _rendered(self, question: Question, refusals: Refusals) -> RenderedQuestion | None:
         """The question as the model is asked it; None for one that cannot be read, which is then refused."""
@@ -181,7 +180,7 @@ class Session:
         return asked.key not in self.book and asked.question.row_id in refusals.reasons.get(asked.question.task, {})
 
     def _answer_missing(self, questions: Sequence[RenderedQuestion], refusals: Refusals) -> None:
-        missing = [question for question in questions if question.key not in self.book]
+        missing = [asked for asked in questions if asked.key not in self.book]
         if missing:
             self._load(self.backend)  # before the clock of the bar starts
         done, own = len(questions) - len(missing), -(-len(missing) // self.ranks.count)
@@ -202,17 +201,15 @@ class Session:
         if self.observer is None:
             return
         unmeasured = [
-            question
-            for question in questions
-            if question.question.measured and self._recorded(question).attention is None
+            asked for asked in questions if asked.question.measured and self._recorded(asked).attention is None
         ]
         if not unmeasured:
             return
         self._load(self.observer)
-        batches = self._batching.share(unmeasured)
+        batches = self._batching.shard(unmeasured)
         with Bar("attention of earlier responses", sum(map(len, batches)), shown=self.ranks.first) as bar:
             for batch in batches:
-                records = [self._recorded(question) for question in batch]
+                records = [self._recorded(asked) for asked in batch]
                 self.book.append(measure_recorded(self.observer, self.book, batch, records))
                 bar.advance(len(batch))
         self._sync_ranks()
