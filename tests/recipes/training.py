@@ -72,7 +72,7 @@ def dataset(made: list[dict[str, Any]]) -> Dataset:
     return Dataset.from_list(table, features=FEATURES)
 
 
-def sft_config(folder: Path, **options: Any) -> AvarSFTConfig:
+def sft_config(folder: Path, kind: type[AvarSFTConfig] = AvarSFTConfig, **options: Any) -> AvarSFTConfig:
     """Options of a run on the CPU in float32, without anything that changes between runs."""
     given: dict[str, Any] = {
         "per_device_train_batch_size": 4,
@@ -92,7 +92,7 @@ def sft_config(folder: Path, **options: Any) -> AvarSFTConfig:
         "weight_decay": 0.0,
         "max_grad_norm": 1e9,
     }
-    return AvarSFTConfig(output_dir=str(folder), **(given | options))
+    return kind(output_dir=str(folder), **(given | options))
 
 
 def gradients(of: Any) -> dict[str, Tensor]:
