@@ -1,4 +1,4 @@
-"""VARS as a TRL trainer: r_total = r_accuracy + lambda_v r_visual + lambda_f r_format (Eq. 7-10)."""
+"""VARS as a TRL trainer, r_total = r_accuracy + lambda_v r_visual + lambda_f r_format (Eq. 7-10), and other signals."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -7,23 +7,23 @@ from typing import Any, Literal, NamedTuple
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
-from trl import GRPOTrainer
 
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.attention.measure import with_responses
-from avar_eval.attention.objectives import visual_reward
 from avar_eval.attention.observe import observe
 from avar_eval.attention.roles import Role, TokenRoles, batch_roles
 from avar_eval.attention.score import pooled
 from avar_eval.errors import UsageError
 from avar_eval.recipes.attention_terms import AttentionTrainingError, prepared_markup
 from avar_eval.recipes.grpo.config import AvarGRPOConfig
+from avar_eval.recipes.grpo.masked import MaskedImageTrainer
 from avar_eval.recipes.grpo.rewards import format_reward, judge
 from avar_eval.recipes.grpo.sampling import COLLAPSED, response_weights, weight_quantiles
+from avar_eval.recipes.grpo.signals import ATTENTION_REWARDS
 from avar_eval.recipes.resume import ResumableTrainer
 from avar_eval.recipes.sharding import gather_head, refuse_uneven_images
 
-REWARDS = ("accuracy", "visual", "format")
+REWARDS = ("accuracy", *ATTENTION_REWARDS, "format")
 _DOMINANT = 0.5
 
 
@@ -34,7 +34,7 @@ class Rollout(NamedTuple):
     judgement: Judgement
 
 
-class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TRL is untyped here
+class AvarGRPOTrainer(ResumableTrainer, MaskedImageTrainer):
     """TRL's GRPOTrainer with the three rewards of Eq. 8; with weights 0 it is TRL's with the accuracy reward alone.
 
     Rows have `prompt` (conversational), `image` or `images`, `answer`, and optionally `answer_type`, `choices` and
@@ -48,12 +48,15 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
     policy is then the one that is trained on, and needs the rewards. So it does where dropout is active: TRL's pass
     then is not the model that has answered.
 
+    Other perception signals are off without their weights (`avar_eval.recipes.grpo.signals`): `late_attention_weight`
+    adds Reflection-V's reward to the sum, the others are `MaskedImageTrainer`'s.
+
     With vLLM the loss is Eq. 10's, without the weights of TRL's `vllm_importance_sampling_correction`; where that is
     turned on, quantiles of the weights are logged as `sampling/response_weight/p05`, `p50` and `p95`.
 
     Logged beside TRL's `rewards/NAME/mean` and `/std` (before their weights): `reward_share/NAME`, the part of the
     total; `answers/truncated` and `answers/unparsed`; `visual_ratio`, Eq. 7 of all responses, right or wrong (without
-    those that mask_truncated_completions hides from TRL's pass).
+    those that mask_truncated_completions hides from TRL's pass), and `late_attention_ratio`.
 
     Raises UsageError, ChatTemplateError, ObserveError or AttentionTrainingError, before any training, if r_visual has a
     weight and attention cannot be measured.
@@ -63,13 +66,20 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         for option in ("reward_funcs", "tools", "rollout_func", "environment_factory"):
             if kwargs.get(option) is not None:
                 raise UsageError(f"{option} cannot be given: the rewards are those of Eq. 8, for one turn of the model")
-        weights = {"accuracy": 1.0, "visual": args.visual_weight, "format": args.format_weight}
+        weights = {
+            "accuracy": 1.0,
+            "visual": args.visual_weight,
+            "late_attention": args.late_attention_weight,
+            "format": args.format_weight,
+        }
         functions = {
             "accuracy": self._accuracy_reward,
             "visual": self._visual_reward,
+            "late_attention": self._late_attention_reward,
             "format": self._format_reward,
         }
         self._used = [name for name in REWARDS if weights[name]]
+        self._attention_rewards = [name for name in self._used if name in ATTENTION_REWARDS]
         args.reward_weights = [weights[name] for name in self._used]
         super().__init__(model, reward_funcs=[functions[name] for name in self._used], args=args, **kwargs)
         self.model.register_forward_pre_hook(gather_head)
@@ -77,8 +87,9 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         self._warned = False
         self._rollouts: list[Rollout] = []  # of the step whose rewards are computed
         self._warned_of_weights = False
-        self._looked: list[Tensor] | None = None  # Eq. 7 of TRL's own pass, while it makes a batch
-        if args.visual_weight:
+        self._looked: list[Tensor] | None = None  # attention rewards of TRL's own pass, while it makes a batch
+        self._ratios: Tensor | None = None  # the same of all responses of a step, where several rewards need them
+        if args.trains_attention:
             self._own_adapters = _adapters(self.model) if is_peft_model(self.model) else None
             self._markup = prepared_markup(self, args.attention_layers)
             self._check_first_row()
@@ -86,7 +97,7 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
     def _check_first_row(self) -> None:
         row = next(iter(self.train_dataset))
         _, prompts = self._encoded([row])
-        if Role.SYSTEM not in self._markup.prompt_roles(prompts[0]):
+        if self.args.visual_weight and Role.SYSTEM not in self._markup.prompt_roles(prompts[0]):
             raise AttentionTrainingError(
                 "the first prompt has no system turn, so r_visual (Eq. 7) has no denominator: begin every prompt with "
                 "a system message, or set visual_weight to 0"
@@ -102,18 +113,23 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
     def _format_reward(self, **_: Any) -> list[float]:
         return [format_reward(rollout.text) for rollout in self._rollouts]
 
-    def _visual_reward(
-        self,
-        prompts: Sequence[Any],
-        completion_ids: Sequence[Sequence[int]],
-        log_metric: Callable[[str, float], None],
-        **_: Any,
+    def _visual_reward(self, prompts: Any, completion_ids: Any, log_metric: Any, **_: Any) -> list[float | None]:
+        return self._of_right_answers("visual", self._visual_ratios(prompts, completion_ids), prompts, log_metric)
+
+    def _late_attention_reward(
+        self, prompts: Any, completion_ids: Any, log_metric: Any, **_: Any
     ) -> list[float | None]:
+        ratios = self._attention_ratios(prompts, completion_ids)[:, self._attention_rewards.index("late_attention")]
+        return self._of_right_answers("late_attention", ratios, prompts, log_metric)
+
+    def _of_right_answers(
+        self, name: str, ratios: Tensor, prompts: Sequence[Any], log_metric: Callable[[str, float], None]
+    ) -> list[float | None]:
+        """An attention reward: 0 for a wrong answer, None for a prompt without an image."""
         correct = torch.tensor([rollout.judgement.correct for rollout in self._rollouts])
-        ratios = self._visual_ratios(prompts, completion_ids)
         known = ~ratios.isnan()
         if known.any():
-            log_metric("visual_ratio", float(ratios[known].mean()))
+            log_metric(f"{name}_ratio", float(ratios[known].mean()))
         rewards = torch.where(correct, ratios, torch.zeros_like(ratios))
         if self.args.visual_cap is not None:
             rewards = rewards.clamp(max=self.args.visual_cap)
@@ -133,14 +149,21 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         text: str = self._tokenizer.decode(list(ids[:end]), skip_special_tokens=False)
         return text, "stop" if end < len(ids) else "length"
 
-    @torch.no_grad()
     def _visual_ratios(self, prompts: Sequence[Any], completion_ids: Sequence[Sequence[int]]) -> Tensor:
-        """Eq. 7 of each response as if it were right [responses], from TRL's pass of the policy if it has made one.
+        """Eq. 7 of each response as if it were right [responses]."""
+        return self._attention_ratios(prompts, completion_ids)[:, self._attention_rewards.index("visual")]
 
-        nan where the prompt has no image, or where that pass did not see the response (mask_truncated_completions).
+    @torch.no_grad()
+    def _attention_ratios(self, prompts: Sequence[Any], completion_ids: Sequence[Sequence[int]]) -> Tensor:
+        """The attention rewards that have a weight, of each response as if it were right [responses, rewards].
+
+        From TRL's pass of the policy if it has made one. nan where the prompt has no image, or where that pass did not
+        see the response (mask_truncated_completions).
         """
         if self._looked:
             return torch.cat(self._looked)
+        if self._ratios is not None:
+            return self._ratios
         training, args = self.model.training, self.args
         size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
         parts = []
@@ -154,7 +177,10 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
                     parts.append(self._measured(whole | {"use_cache": False, "logits_to_keep": 1}, width)[1])
         finally:
             self.model.train(training)
-        return torch.cat(parts)
+        ratios = torch.cat(parts)
+        if len(self._attention_rewards) > 1:
+            self._ratios = ratios
+        return ratios
 
     def _generate(self, prompts: Any) -> Any:
         """TRL's responses. A prompt without an image, in a batch with some, has the images []: TRL 1.16 gives None,
@@ -202,7 +228,7 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
     ) -> Any:
         """TRL's log-probabilities [batch, logits_to_keep]; before the rewards, the policy's masses are kept as well."""
         looked, run = self._looked, model
-        if looked is not None and self.args.visual_weight and self._answers_alike(model):
+        if looked is not None and self._attention_rewards and self._answers_alike(model):
             width = input_ids.shape[1] - logits_to_keep
 
             def measured(**inputs: Any) -> Any:
@@ -234,7 +260,7 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         return not (model.training and (attention_dropout or any(map(_drops, model.modules()))))
 
     def _measured(self, inputs: Mapping[str, Any], width: int) -> tuple[Any, Tensor]:
-        """One pass of the policy: what it returns, and Eq. 7 of each response [batch] (see `_visual_ratios`).
+        """One pass of the policy: what it returns, and its attention rewards [batch, rewards] (`_attention_ratios`).
 
         inputs: of the model, prompts left-padded to `width` tokens and then their responses, right-padded.
         """
@@ -251,15 +277,15 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
         answered = roles.mask(Role.RESPONSE)[:, width:].any(-1)
         unknown = ~(answered & roles.mask(Role.IMAGE).any(-1))
         if bool(unknown.all()):
-            return outputs, torch.full(unknown.shape, float("nan"))
+            return outputs, torch.full((len(unknown), len(self._attention_rewards)), float("nan"))
         masses = observation.masses()
         if observation.pool_layers:
             masses = pooled(masses)
         image, system = masses.cpu().unbind(-1)
         # earlier answers in the prompt have the role of a response, too
         generated = observation.query_mask(Role.RESPONSE) & (torch.tensor(observation.positions) >= width)
-        ratios = visual_reward(image, system, generated, torch.ones(len(generated), dtype=torch.bool))
-        return outputs, ratios.masked_fill(unknown, float("nan"))
+        ratios = [ATTENTION_REWARDS[name](image, system, generated) for name in self._attention_rewards]
+        return outputs, torch.stack(ratios, -1).masked_fill(unknown[:, None], float("nan"))
 
     def _roles(self, input_ids: Tensor, attention_mask: Tensor, width: int) -> TokenRoles:
         """Roles of prompts of `width` tokens and responses, whatever tokens a response has. Both [batch, sequence]."""
@@ -269,7 +295,7 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
             for part in (slice(width), slice(width, None))
         )
         roles = batch_roles(self._markup, prompts, responses, width, input_ids.shape[1])
-        if not bool(roles.mask(Role.SYSTEM).any(-1).all()):
+        if self.args.visual_weight and not bool(roles.mask(Role.SYSTEM).any(-1).all()):
             raise AttentionTrainingError(
                 "a prompt has no system turn, so r_visual (Eq. 7) has no denominator: begin every prompt with a system "
                 "message, or set visual_weight to 0"
@@ -297,8 +323,9 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's table of rewards [responses of all processes, rewards], after logging what each is of the total."""
         # once for all rewards: comparing answers symbolically may take seconds
-        self._rollouts = self._judged(inputs, completion_ids_list)
+        self._rollouts, self._ratios = self._judged(inputs, completion_ids_list), None
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._looked = None  # passes to come are no concern of the rewards
         weighted = (rewards * self.reward_weights.to(rewards.device)).nan_to_num(0.0).sum(0)
         total = float(weighted.sum())
         if total > 0:
@@ -306,17 +333,19 @@ class AvarGRPOTrainer(ResumableTrainer, GRPOTrainer):  # type: ignore[misc] # TR
             metrics = self._metrics["train" if self.model.training else "eval"]
             for name, share in shares.items():
                 metrics[f"reward_share/{name}"].append(share)
-            self._warn_if_dominant(shares.get("visual", 0.0))
+            for name in self._attention_rewards:
+                self._warn_if_dominant(name, shares[name])
         return rewards
 
-    def _warn_if_dominant(self, share: float) -> None:
+    def _warn_if_dominant(self, name: str, share: float) -> None:
         if share <= _DOMINANT or self._warned:
             return
         self._warned = True
+        weight = f"{name}_weight"
         warnings.warn(
-            f"r_visual makes up {share:.0%} of the total reward: among right answers the model is then trained to "
-            "look, whatever it says. Eq. 7 has no upper bound: set visual_cap, or lower visual_weight "
-            f"(now {self.args.visual_weight})",
+            f"r_{name} makes up {share:.0%} of the total reward: among right answers the model is then trained to "
+            f"look, whatever it says. It has no upper bound: set visual_cap, or lower {weight} (now "
+            f"{getattr(self.args, weight)})",
             stacklevel=2,
         )
 
