@@ -7,31 +7,32 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from avar_eval.attention.steering import parse_steering
 from avar_eval.command_line import check_choice
 from avar_eval.console import UNFOLDED, InertConsole
 from avar_eval.errors import UsageError, unknown_name
-from avar_eval.names import listed_names, run_name
+from avar_eval.judge.model import JudgeModel
+from avar_eval.names import listed_names
 from avar_eval.records.book import RECORDS_NAME, stream_records
 from avar_eval.records.record import Record
 from avar_eval.results.run_table import results_table
 from avar_eval.results.schema import RESULTS_NAME, Metric, read_asked, read_results
 from avar_eval.results.schema import Results as ResultsFile
 from avar_eval.results.stored import run_responses
+from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.evaluate import RunConfig
 from avar_eval.run.evaluate import evaluate as run
+from avar_eval.run.folder import run_folder
+from avar_eval.run.model import resolve
 from avar_eval.terminal import inert
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_CONFIG: Final = TypeAdapter(RunConfig)
 
 
 class Results(ResultsFile):
@@ -185,10 +186,11 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
     Args:
         model: Registered name, local folder or hub repository; `avar-eval models` lists the registered ones.
         tasks: Names of tasks or groups, as a list or with commas; `avar-eval tasks` lists them.
-        **asking: The fields of `avar_eval.run.evaluate.RunConfig`, such as `limit=100`, `temperature=0.6`.
-            `output` is by default avar-runs/MODEL, as on the command line; paths may be strings, and `steering` the
-            text of `--steer`, such as "image=0.15,system=0.4" or "avar"; a judge is what
-            `avar_eval.judge.model.judge_from_options` makes.
+        **asking: The options of the command line, such as `limit=100`, `temperature=0.6`, `api_url="http://…/v1"`.
+            `output` is by default the command line's folder; paths may be strings, and `steering` a text of `--steer`,
+            such as "image=0.15,system=0.4" or "avar"; a judge is what `avar_eval.judge.model.judge_from_options` makes;
+            `backend_options` are fields of a backend's options that are no options of the command line, `name` is what
+            the model is called in results.
 
     Returns:
         What the run found, each number with its interval.
@@ -198,40 +200,40 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
         AvarError: Anything else that the message says how to mend, such as a model that cannot be loaded.
     """
     names = listed_names(tasks) if isinstance(tasks, str) else list(tasks)
-    known = [field.name for field in fields(RunConfig)]
     for name in asking:
-        if name not in known:
-            raise unknown_name("argument", name, known)
-    model = os.path.expanduser(model)
-    output = asking.get("output") or Path("avar-runs") / run_name(model)
-    given = asking | {"model": model, "tasks": names, "output": output}
-    for name in ("output", "data_dir"):
-        if isinstance(path := given.get(name), str | Path):
-            given[name] = os.path.expanduser(path)
-    if isinstance(steering := given.get("steering"), str):
-        given["steering"] = parse_steering(steering)
-    try:
-        config = _CONFIG.validate_python(given)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
-    if "command" not in asking:  # from the config, whose judge does not show its key
-        values = [f"{name}={getattr(config, name)!r}" for name in asking if name != "output"]
-        config = replace(config, command=f"avar_eval.evaluate({', '.join([repr(model), repr(names), *values])})")
+        if name not in _ARGUMENTS:
+            raise unknown_name("argument", name, _ARGUMENTS)
+    own = {name: asking.pop(name) for name in _OF_A_RUN if name in asking}
+    asked = Asking.of(model=os.fspath(model), **asking)
+    judge = own.get("judge")
+    if judge is not None and not isinstance(judge, JudgeModel):
+        raise UsageError(f"judge: give an instance of JudgeModel, not {judge!r}")
+    model_asked = resolve(asked)
+    output = Path(os.path.expanduser(own.pop("output", None) or run_folder(model_asked)))
+    # For the protocol: values as they were taken, and a judge that does not show its key.
+    values = [f"{name}={getattr(asked, name, value)!r}" for name, value in (asking | own).items()]
+    command = f"avar_eval.evaluate({', '.join([repr(asked.model), repr(names), *values])})"
+    more: dict[str, Any] = {"command": command} | own
+    config = RunConfig(model_asked, names, output, **more)
     with contextlib.redirect_stdout(sys.stderr):  # libraries print
         return _in_folder(run(config), config.output)
 
 
 # Notebooks complete the names of arguments from a signature.
-_asking = [
-    inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=None if field.name == "output" else field.default
-    )
-    for field in inspect.signature(RunConfig).parameters.values()
-    if field.name not in ("model", "tasks")
-]
+_OF_A_RUN: Final = ("output", "judge", "training", "command")
+_ARGUMENTS: Final = {
+    name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+    for name, default in {
+        **{name: field.default for name, field in asking_fields().items() if name != "model"},
+        "backend_options": {},
+        "name": None,
+        **dict.fromkeys(_OF_A_RUN),
+    }.items()
+}
 _named = list(inspect.signature(evaluate).parameters.values())[:2]
-evaluate.__signature__ = inspect.signature(evaluate).replace(parameters=[*_named, *_asking])  # type: ignore[attr-defined]
+evaluate.__signature__ = inspect.signature(evaluate).replace(  # type: ignore[attr-defined]
+    parameters=[*_named, *_ARGUMENTS.values()]
+)
 
 
 def load_results(path: str | Path) -> Results:

@@ -7,11 +7,13 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.terminal import note, tame_libraries
@@ -21,11 +23,6 @@ _OF_THE_PLACE: Final = (
     errno.ENAMETOOLONG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EIO
 )  # fmt: skip
 """What is wrong with a place that the user has named, whoever finds it; a file that is missing may be our fault."""
-
-
-def expanded(path: Path | None) -> Path | None:
-    """With `~` as the home folder: shells leave it alone in `--output=~/runs`."""
-    return None if path is None else Path(os.path.expanduser(path))  # Path.expanduser raises for unknown users
 
 
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")]
@@ -49,7 +46,6 @@ DataDirOption = Annotated[
     Path | None,
     typer.Option(
         envvar="AVAR_DATA_DIR",
-        callback=expanded,
         help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub.",
     ),
 ]
@@ -58,8 +54,9 @@ DataDirOption = Annotated[
 def _include(folders: list[Path] | None) -> list[Path]:
     from avar_eval.tasks.folders import include_folders
 
-    include_folders(folders or [])
-    return folders or []
+    named = [Path(os.path.expanduser(folder)) for folder in folders or []]  # Path.expanduser raises for unknown users
+    include_folders(named)
+    return named
 
 
 IncludeOption = Annotated[
@@ -87,10 +84,68 @@ JudgeRateOption = Annotated[float, typer.Option(min=0.01, help="Requests a secon
 
 
 def new_app(help: str) -> typer.Typer:
-    """A command line of ours: plain help, and errors for `run_app` to print."""
-    return typer.Typer(
-        no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=help
+    """A command line of ours: plain help, `~` in paths, and errors for `run_app` to print."""
+    return _App(
+        cls=_Group,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help=help,
     )
+
+
+Command = Callable[..., None]
+
+
+class _Group(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that `args` begin with. Raises UsageError for options before it, which it would not see."""
+        name, command, rest = super().resolve_command(ctx, args)
+        for param in self.params:
+            source = ctx.get_parameter_source(param.name)
+            if source is not None and source.name == "COMMANDLINE":
+                known = {flag for one in command.params for flag in one.opts} if command else set()
+                flag = next((flag for flag in param.opts if flag in known), max(param.opts, key=len))
+                advice = (
+                    f"write it after: {ctx.command_path} {name} … {flag}"
+                    if flag in known
+                    else f"`{ctx.command_path} {name}` has no such option"
+                )
+                raise UsageError(f"{flag} stands before `{name}`, which would not see it; {advice}")
+        return name, command, rest
+
+
+class _App(typer.Typer):
+    def command(self, *how: Any, **more: Any) -> Any:
+        return _registering(super().command(*how, **more))
+
+    def callback(self, *how: Any, **more: Any) -> Any:
+        return _registering(super().callback(*how, **{"cls": _Group} | more))
+
+
+def _registering(register: Callable[[Command], object]) -> Callable[[Command], Command]:
+    def registered(command: Command) -> Command:
+        register(with_home(command))
+        return command
+
+    return registered
+
+
+def with_home(command: Command) -> Command:
+    """A command with `~` as the home folder in all paths that it gets: shells leave it alone in `--output=~/runs`."""
+
+    def expanded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [expanded(one) for one in value]
+        # Path.expanduser raises for unknown users
+        return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
+
+    @wraps(command)
+    def run(*positional: Any, **values: Any) -> None:
+        command(*positional, **{name: expanded(value) for name, value in values.items()})
+
+    return run
 
 
 class RunInterruptedError(AvarError):

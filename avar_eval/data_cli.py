@@ -7,20 +7,16 @@ from typing import Annotated
 
 import typer
 
-from avar_eval.command_line import expanded, interruptible
+from avar_eval.command_line import interruptible, new_app
 from avar_eval.names import listed_names
 from avar_eval.terminal import note
 
-data_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Download benchmarks into folders that --data-dir takes, and check them.",
-)
+data_app = new_app("Download benchmarks into folders that --data-dir takes, and check them.")
 
 Tasks = Annotated[str, typer.Argument(help="Names of tasks or groups, separated by commas.")]
 DataDir = Annotated[
     Path,
-    typer.Option(envvar="AVAR_DATA_DIR", callback=expanded, help="Folder with one sub-folder a benchmark."),
+    typer.Option(envvar="AVAR_DATA_DIR", help="Folder with one sub-folder a benchmark."),
 ]
 
 _SHOWN_PROBLEMS = 20

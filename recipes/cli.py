@@ -2,32 +2,21 @@
 
 import contextlib
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Any, Literal
 
 import typer
 
-from avar_eval.command_line import (
-    AttnImplementationOption,
-    BatchSizeOption,
-    TokenLimitOption,
-    interruptible,
-    run_app,
-)
+from avar_eval.command_line import interruptible, new_app, run_app
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
+from avar_eval.run.asking import Asking
+from avar_eval.run.options import As, asking_options
 from avar_eval.terminal import say
 
-if TYPE_CHECKING:
-    from avar_eval.models.backend_options import BackendName
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Train vision-language models to look at the image, with TRL.",
-)
+app = new_app("Train vision-language models to look at the image, with TRL.")
 _OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 _RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")]
 
@@ -61,11 +50,13 @@ def check(context: typer.Context, recipe: _RecipeName) -> None:
 
 
 @app.command(context_settings=_OPTIONS)
+@asking_options("limit")
 def ladder(
     context: typer.Context,
+    *,
     output: Annotated[Path, typer.Option(help="Folder for all models and evaluations.")],
     seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0,1,2",
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")] = None,
+    asked: Mapping[str, Any],
 ) -> None:
     """The embedded world's ablation: base, + VARD, + AGTO, + VARS, trained and scored. Run again to resume."""
     from avar_eval.console import wide_console
@@ -75,51 +66,44 @@ def ladder(
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.recipes.ladder import climb, ladder_table
 
-        found = climb(output, [int(seed) for seed in listed_names(seeds)], limit, context.args)
+        found = climb(output, [int(seed) for seed in listed_names(seeds)], asked, context.args)
     wide_console().print(ladder_table(found))
 
 
 @app.command("filter")
+@asking_options(
+    "model",
+    "limit",
+    "temperature",
+    "max_new_tokens",
+    "image_min_pixels",
+    "image_max_pixels",
+    "batch_size",
+    "seed",
+    "system_prompt",
+    "backend",
+    "attn_implementation",
+    limit=As("Ask only the first N rows of each source."),
+    temperature=As("Of the rollouts.", default=0.8),
+)
 def filter_(
-    model: Annotated[str, typer.Option("--model", "-m", help="Registered name, local folder or hub repository.")],
+    *,
     data: Annotated[str, typer.Option(help="Sources of rows, as a recipe's train_data.")],
     output: Annotated[Path, typer.Option(help="Folder for kept rows, histogram and records.")],
     rollouts: Annotated[int, typer.Option(help="Responses to each row.")] = 8,
     lowest: Annotated[float, typer.Option(help="Lowest accuracy of a kept row.")] = 0.25,
     highest: Annotated[float, typer.Option(help="Highest accuracy of a kept row.")] = 0.75,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N rows of each source.")] = None,
-    temperature: Annotated[float, typer.Option(help="Of the rollouts.")] = 0.8,
-    max_new_tokens: TokenLimitOption = None,
-    batch_size: BatchSizeOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sampling.")] = 0,
-    system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the model's")] = None,
-    backend: Annotated[str | None, typer.Option(help="transformers, vllm or api.")] = None,
-    attn_implementation: AttnImplementationOption = None,
+    asking: Asking,
     backend_option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE: url, key_env, tensor_parallel and others of the backend.")
     ] = None,
 ) -> None:
     """Keep the rows that MODEL gets right now and then; a GRPO recipe reads OUTPUT. Run again to resume."""
     from avar_eval.recipes.difficulty import FilterConfig, check_filter
-    from avar_eval.run.evaluate import kernel_options
 
-    if backend not in ("transformers", "vllm", "api", None):
-        raise UsageError(f"--backend takes transformers, vllm or api, not {backend!r}")
-    config = FilterConfig(
-        model=model,
-        sources=data,
-        output=output,
-        rollouts=rollouts,
-        keep=(lowest, highest),
-        limit=limit,
-        temperature=temperature,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        seed=seed,
-        system_prompt=system_prompt,
-        backend=cast("BackendName | None", backend),
-        backend_options=_named_values(backend_option or []) | kernel_options(attn_implementation),
-    )
+    options = {**asking.backend_options, **_named_values(backend_option or [])}
+    asking = replace(asking, backend_options=options).with_decoding(samples=rollouts)
+    config = FilterConfig(asking, data, output, keep=(lowest, highest))
     check_filter(config)
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.recipes.difficulty import filter_rows

@@ -12,7 +12,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.models.backend_options import BackendName
-from avar_eval.models.checkpoint import find_source
-from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.pictures import as_rgb
 from avar_eval.recipes.sources import TrainingDataError, check_source
+from avar_eval.run.asking import Asking
+from avar_eval.run.model import ResolvedModel, resolve
 
 if TYPE_CHECKING:
     from avar_eval.records.record import Record
@@ -46,22 +45,13 @@ class NothingKeptError(AvarError):
 class FilterConfig:
     """sources: as `train_data` of a recipe. keep: lowest and highest accuracy (0..1) of a kept row.
 
-    Other fields as in `avar_eval.run.evaluate.RunConfig`.
+    asking: how the model is asked; its samples are the rollouts, its limit is of rows a source.
     """
 
-    model: str
+    asking: Asking
     sources: str
     output: Path
-    rollouts: int = 8
     keep: tuple[float, float] = (0.25, 0.75)
-    limit: int | None = None
-    temperature: float = 0.8
-    max_new_tokens: int | None = None
-    batch_size: int | None = None
-    seed: int = 0
-    system_prompt: str | None = None
-    backend: BackendName | None = None
-    backend_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,16 +82,16 @@ class Difficulty:
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def check_filter(config: FilterConfig) -> None:
-    """Raise UsageError for what can be known to be wrong before anything is loaded."""
+def check_filter(config: FilterConfig) -> ResolvedModel:
+    """The model to ask. Raises UsageError for what can be known to be wrong before anything is loaded."""
     lowest, highest = config.keep
     if not 0 <= lowest <= highest <= 1:
         raise UsageError(f"--lowest {lowest} and --highest {highest} must be accuracies, from 0 to 1 and in this order")
-    if config.rollouts < 2 or config.temperature <= 0:
+    chosen = config.asking.decoding
+    if chosen.get("samples", 1) < 2 or chosen.get("temperature", 0) <= 0:
         raise UsageError("give --rollouts of at least 2 and a --temperature above 0: greedy rollouts are all the same")
     check_source(config.sources)
-    if choose_backend(find_model(config.model), config.backend) != "api":
-        find_source(config.model)
+    return resolve(config.asking)
 
 
 def filter_rows(config: FilterConfig) -> Difficulty:
@@ -109,24 +99,14 @@ def filter_rows(config: FilterConfig) -> Difficulty:
 
     Raises NothingKeptError after the histogram is written, if no row is kept, and what an evaluation raises.
     """
-    check_filter(config)
+    model = check_filter(config)
     from avar_eval.recipes.data import load
     from avar_eval.run.session import Session
 
-    rows = load(config.sources, "grpo", system_prompt=None, limit=config.limit)
-    with Session.of(
-        config.model,
-        config.output,
-        temperature=config.temperature,
-        max_new_tokens=config.max_new_tokens,
-        seed=config.seed,
-        samples=config.rollouts,
-        batch_size=config.batch_size,
-        system_prompt=config.system_prompt,
-        backend=config.backend,
-        backend_options=config.backend_options,
-    ) as session:
-        found = _measured(config, rows, _rollouts(session, rows, config.rollouts), _protocol(config, session))
+    rows = load(config.sources, "grpo", system_prompt=None, limit=config.asking.limit)
+    with Session(model, config.output) as session:
+        records = _rollouts(session, rows, model.decoding.samples)
+        found = _measured(config, rows, records, model.decoding.samples, _protocol(config, session))
         write_atomically(config.output / HISTOGRAM_NAME, [found.to_json()])
         draw_difficulty(found, config.keep, config.output / PICTURE_NAME)
         if not found.kept:
@@ -172,18 +152,20 @@ def _chat(rows: Any, number: int) -> "Chat":
     ]
 
 
-def _measured(config: FilterConfig, rows: Any, records: Sequence["Record"], protocol: Mapping[str, Any]) -> Difficulty:
+def _measured(
+    config: FilterConfig, rows: Any, records: Sequence["Record"], rollouts: int, protocol: Mapping[str, Any]
+) -> Difficulty:
     judged = rows.remove_columns(["images", "prompt"])
     states: Counter[str] = Counter()
     right = []
     for number, row in enumerate(judged):
-        own = records[number * config.rollouts : (number + 1) * config.rollouts]
+        own = records[number * rollouts : (number + 1) * rollouts]
         judgements = [_judgement(config.sources, number, row, record) for record in own]
         states.update(judgement.state for judgement in judgements)
         right.append(sum(judgement.correct for judgement in judgements))
     lowest, highest = config.keep
-    kept = [number for number, hits in enumerate(right) if lowest <= hits / config.rollouts <= highest]
-    return Difficulty(config.rollouts, right, kept, states["truncated"], states["unparsed"], protocol)
+    kept = [number for number, hits in enumerate(right) if lowest <= hits / rollouts <= highest]
+    return Difficulty(rollouts, right, kept, states["truncated"], states["unparsed"], protocol)
 
 
 def _judgement(sources: str, number: int, row: Mapping[str, Any], record: "Record") -> Judgement:
@@ -204,7 +186,7 @@ def _protocol(config: FilterConfig, session: "Session") -> dict[str, Any]:
         "system_prompt": session.model.system_prompt,
         "decoding": session.model.decoding.protocol(),
         "sources": config.sources,
-        "limit": config.limit,
+        "limit": config.asking.limit,
         "keep": list(config.keep),
     }
 

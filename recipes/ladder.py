@@ -24,7 +24,9 @@ from typing import Any, Final
 from avar_eval.atomic import write_atomically
 from avar_eval.recipes.recipe import read_recipe
 from avar_eval.results.schema import Results
+from avar_eval.run.asking import Asking
 from avar_eval.run.evaluate import RunConfig, evaluate
+from avar_eval.run.model import resolve
 from avar_eval.terminal import UNREADABLE, exponential
 
 TASKS: Final = ("shapes", "shapes_prior")
@@ -56,16 +58,19 @@ Numbers = Mapping[str, float | None]
 """Of one evaluation: `TASK/METRIC` -> accuracy and shares as fractions 0..1, VAS as a ratio."""
 
 
-def climb(output: Path, seeds: Sequence[int], limit: int | None, options: Sequence[str]) -> dict[str, list[Numbers]]:
+def climb(
+    output: Path, seeds: Sequence[int], asked: Mapping[str, Any], options: Sequence[str]
+) -> dict[str, list[Numbers]]:
     """Train and score all rungs for each seed; returns each rung's numbers, one entry a seed.
 
-    limit: questions of each task. options: `--key value` for every recipe. `ladder.json` in `output` holds the numbers.
+    asked: how each model is asked, as `Asking.of` takes it. options: `--key value` for every recipe. `ladder.json` in
+    `output` holds the numbers.
     """
     found: dict[str, list[Numbers]] = {rung.name: [] for rung in RUNGS}
     for seed in seeds:
         for rung in RUNGS:
             folder = output / f"seed-{seed}"
-            found[rung.name].append(_numbers(_score(_train(rung, folder, seed, options), limit)))
+            found[rung.name].append(_numbers(_score(_train(rung, folder, seed, options), asked)))
             write_atomically(
                 output / LADDER_NAME, [json.dumps({"seeds": list(seeds), "rungs": found}, indent=2) + "\n"]
             )
@@ -80,18 +85,9 @@ def _train(rung: Rung, folder: Path, seed: int, options: Sequence[str]) -> Path:
     return run(read_recipe(rung.recipe, (*rung.options, *start, *options, *own)))
 
 
-def _score(model: Path, limit: int | None) -> Results:
-    return evaluate(
-        RunConfig(
-            model=str(model),
-            tasks=TASKS,
-            output=model / "evaluation",
-            limit=limit,
-            batch_size=_BATCH_SIZE,
-            max_new_tokens=_MAX_NEW_TOKENS,
-            command="avar-train ladder",
-        )
-    )
+def _score(folder: Path, asked: Mapping[str, Any]) -> Results:
+    asking = Asking.of(model=str(folder), batch_size=_BATCH_SIZE, max_new_tokens=_MAX_NEW_TOKENS, **asked)
+    return evaluate(RunConfig(resolve(asking), TASKS, folder / "evaluation", command="avar-train ladder"))
 
 
 def _numbers(results: Results) -> Numbers:

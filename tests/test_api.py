@@ -20,7 +20,10 @@ from avar_eval.errors import UsageError
 from avar_eval.judge.model import JudgeModel
 from avar_eval.records.book import RecordBookError
 from avar_eval.results.schema import ResultsError
+from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.evaluate import RunConfig
+from avar_eval.run.folder import run_folder
+from avar_eval.run.model import resolve
 
 ASKED: dict[str, Any] = {"limit": 4, "max_new_tokens": 24}
 
@@ -219,10 +222,11 @@ def test_home_and_the_default_folder_are_the_command_lines(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(results.folder, tmp_path / "avar-runs" / MODEL)
-    assert package.evaluate(MODEL, "shapes", **ASKED).folder == tmp_path / "avar-runs" / MODEL
-    assert package.evaluate(MODEL, "shapes", output=f"~/avar-runs/{MODEL}", **ASKED).run_id == results.run_id
-    assert package.load_results(f"~/avar-runs/{MODEL}").folder == tmp_path / "avar-runs" / MODEL
+    folder = run_folder(resolve(Asking.of(model=MODEL, **ASKED)))
+    shutil.copytree(results.folder, tmp_path / folder)
+    assert package.evaluate(MODEL, "shapes", **ASKED).folder == tmp_path / folder
+    assert package.evaluate(MODEL, "shapes", output=f"~/{folder}", **ASKED).run_id == results.run_id
+    assert package.load_results(f"~/{folder}").folder == tmp_path / folder
 
 
 def test_no_key_stands_in_the_protocol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -241,6 +245,8 @@ def test_no_key_stands_in_the_protocol(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_notebooks_complete_every_argument_and_every_public_name() -> None:
     names = list(inspect.signature(package.evaluate).parameters)
-    assert sorted(names) == sorted(field.name for field in fields(RunConfig))
+    of_a_run = {field.name for field in fields(RunConfig)}
+    assert set(names) == set(asking_fields()) | of_a_run | {"backend_options", "name"}
+    assert {"temperature", "max_new_tokens", "limit", "steering", "api_url", "attn_implementation"} <= set(names)
     assert names[:2] == ["model", "tasks"]
     assert set(package.__all__) <= set(dir(package))

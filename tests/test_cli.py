@@ -108,7 +108,7 @@ def seconds(command: list[str]) -> float:
         ([*SHORT, "--prompt-style", "loud"], r"--prompt-style takes thinking, direct, boxed, not 'loud'"),
         ([*SHORT, "--judge", "m"], r"a judge needs both --judge MODEL and --judge-url URL"),
         ([*SHORT, "--attention", "maybe"], r"--attention takes on, off, not 'maybe'"),
-        ([*SHORT, "--attention-samples", "0"], r"'--attention-samples'.*1"),
+        ([*SHORT, "--attention-samples", "-1"], r"'--attention-samples'.*0"),
         ([*SHORT, "--device", "nonsense"], r"--device 'nonsense' cannot be used here"),
         ([*SHORT, "--device", "cuda:99"], r"--device 'cuda:99' cannot be used here"),
         ([*SHORT, "--device", "meta"], r"--device 'meta' cannot be used here"),

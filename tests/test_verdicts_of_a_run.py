@@ -82,10 +82,10 @@ def test_the_data_folder_is_forgotten_after_a_run(monkeypatch: pytest.MonkeyPatc
     from avar_eval.run.evaluate import data_folder
 
     monkeypatch.setenv("AVAR_DATA_DIR", "before")
-    with data_folder(Path("during")):
+    with data_folder(Asking(model=MODEL, data_dir=Path("during"))):
         assert os.environ["AVAR_DATA_DIR"] == "during"
     assert os.environ["AVAR_DATA_DIR"] == "before"
     monkeypatch.delenv("AVAR_DATA_DIR")
-    with pytest.raises(KeyError), data_folder(Path("during")):
+    with pytest.raises(KeyError), data_folder(Asking(model=MODEL, data_dir=Path("during"))):
         raise KeyError
     assert "AVAR_DATA_DIR" not in os.environ

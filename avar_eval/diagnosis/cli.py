@@ -2,27 +2,31 @@
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from avar_eval.command_line import (
-    AttnImplementationOption,
-    BatchSizeOption,
-    DataDirOption,
-    DeviceOption,
-    DtypeOption,
-    TokenLimitOption,
-    check_choice,
-    command_text,
-    interruptible,
-)
+from avar_eval.command_line import command_text, interruptible
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
+from avar_eval.run.options import As, asking_options
 from avar_eval.terminal import say
 
 
+@asking_options(
+    "limit",
+    "batch_size",
+    "max_new_tokens",
+    "image_min_pixels",
+    "image_max_pixels",
+    "data_dir",
+    "device",
+    "dtype",
+    "attn_implementation",
+    limit=As("Ask a model the first N questions of each task.", default=200),
+)
 def profile(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL", help="Folders of finished runs, or models as --model takes them.")
@@ -31,27 +35,20 @@ def profile(
         str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.", show_default="the runs'")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for picture, numbers and new runs.")] = Path("avar-runs/profile"),
-    limit: Annotated[int, typer.Option(min=1, help="Ask a model the first N questions of each task.")] = 200,
-    batch_size: BatchSizeOption = None,
-    max_new_tokens: TokenLimitOption = None,
-    data_dir: DataDirOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    attn_implementation: AttnImplementationOption = None,
+    *,
+    asked: Mapping[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print profile.json and nothing else.")] = False,
 ) -> None:
     """Show where several models look: VAS by layer, along the answer and by role, in one picture.
 
     A folder of a finished run is read; any other MODEL is asked TASKS first, and what it was asked before is kept.
     """
-    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    from avar_eval.diagnosis.profile_runs import RunOptions, check_models, runs_of
+    from avar_eval.diagnosis.profile_runs import check_models, runs_of
     from avar_eval.tasks.catalog import find_tasks
 
     names = None if tasks is None else [task.name for task in find_tasks(listed_names(tasks))]
     check_models(models, names)
     command = command_text(sys.argv[1:])
-    options = RunOptions(limit, batch_size, max_new_tokens, data_dir, device, dtype, attn_implementation, command)
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.atomic import write_atomically
         from avar_eval.diagnosis.profile import profile as make_profile
@@ -60,7 +57,7 @@ def profile(
         from avar_eval.look.pictures import prepare_folder
 
         prepare_folder(output)
-        runs = runs_of(models, names, output, options)
+        runs = runs_of(models, names, output, {**asked, "attention_samples": None}, command)
         if not runs:
             return
         found = make_profile(runs)

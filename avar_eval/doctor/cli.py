@@ -4,19 +4,23 @@ import contextlib
 import json
 import re
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
-from avar_eval.command_line import AttnImplementationOption, DeviceOption, DtypeOption, check_choice, interruptible
+from avar_eval.command_line import interruptible
 from avar_eval.doctor.shapes import find_shape
 from avar_eval.errors import UsageError
+from avar_eval.run.options import asking_options
 from avar_eval.terminal import say
 
 _SHORTEST, _LONGEST = 64, 1 << 17
 
 
+@asking_options("attn_implementation", "device", "dtype")
 def doctor(
+    *,
     shape: Annotated[
         str | None,
         typer.Option(
@@ -31,26 +35,25 @@ def doctor(
             show_default="4096,16384,30000 (training: 4096,16384) on a GPU, else 512,1024 (256)",
         ),
     ] = None,
-    attn_implementation: AttnImplementationOption = None,
+    asked: Mapping[str, Any],
     vllm: Annotated[bool, typer.Option("--vllm", help="Check steering in vLLM, too.")] = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Check what measuring and steering give and cost here, to paste into an issue. Exit code 1: a check failed."""
-    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
     if shape is not None:
         find_shape(shape)
-    asked = None if lengths is None else _lengths(lengths)
+    tokens = None if lengths is None else _lengths(lengths)
     # Libraries print, and standard output is for the report.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.console import InertConsole
         from avar_eval.doctor.checks import machine_and_checks
         from avar_eval.doctor.examine import examine
         from avar_eval.doctor.report import print_report
+        from avar_eval.models.transformers_backend import Placement
 
         with InertConsole(stderr=True).status("") as status:  # on a terminal
-            machine, checks = examine(shape, asked, device, dtype, attn_implementation, vllm, status.update)
+            place = Placement.of(asked["device"], asked["dtype"], asked["attn_implementation"])
+            machine, checks = examine(shape, tokens, place, vllm, status.update)
     if as_json:
         say(json.dumps(machine_and_checks(machine, checks), ensure_ascii=False))
     else:

@@ -31,14 +31,11 @@ H100."""
 def examine(
     shape: str | None,
     lengths: tuple[int, ...] | None,
-    device: str | None,
-    dtype: str | None,
-    implementation: str | None,
+    place: Placement,
     vllm: bool,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Any], Checks]:
     """The machine, and all checks. None: the device's default. Raises UsageError for what is unknown or not here."""
-    place = Placement.of(device, dtype, implementation)
     kind, device, dtype = place.device.type, str(place.device), place.dtype
     if kind not in _DEFAULTS:
         raise UsageError(f"--device {device!r} cannot be examined: the doctor knows {' and '.join(_DEFAULTS)}")

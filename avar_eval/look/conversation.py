@@ -1,7 +1,7 @@
 """One look: show a model images and a question, take its answer or a given one, and measure where it looked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,31 +16,27 @@ from avar_eval.attention.roles import Role
 from avar_eval.errors import UsageError
 from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
-from avar_eval.models.checkpoint import find_source, locate
-from avar_eval.models.decoding import DEFAULT_MAX_NEW_TOKENS, Decoding
+from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.pictures import UNREADABLE, read_rgb
+from avar_eval.run.asking import Asking
+from avar_eval.run.model import resolve
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is asked. system None is the registered model's system prompt, or else what its chat template writes.
+    """What is asked, and how: the system turn is the registered model's, if none is asked for, or else what its chat
+    template writes.
 
-    response: what the model is taken to have answered; None lets it answer, greedily, up to max_new_tokens (None: the
-    model's registered limit).
+    response: what the model is taken to have answered; None lets it answer, greedily, up to its token limit.
     """
 
-    model: str
+    asking: Asking
     images: Sequence[Path]
     prompt: str
-    system: str | None = None
     response: str | None = None
-    max_new_tokens: int | None = None
-    device: str | None = None
-    dtype: str | None = None
-    attn_implementation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,19 +81,18 @@ def look(conversation: Conversation) -> Look:
     """
     check(conversation)
     pictures = [read_picture(path) for path in conversation.images]
-    source = find_source(conversation.model)
-    checkpoint = locate(source)
+    resolved = resolve(replace(conversation.asking, backend="transformers"))
+    checkpoint, system = resolved.checkpoint, resolved.system_prompt
+    kernel = resolved.asking.backend_options.get("attn_implementation")
     backend = TransformersBackend(
         checkpoint,
-        conversation.device,
-        conversation.dtype,
-        attn_implementation=conversation.attn_implementation,
+        resolved.asking.device,
+        resolved.asking.dtype,
+        attn_implementation=kernel,
+        image_limits=resolved.image_limits,
     )
-    system = conversation.system
-    if system is None and source.entry is not None:
-        system = source.entry.system_prompt
     inputs = _encoded(backend, conversation, system, pictures)
-    token_ids, response, reason = _response(backend, conversation, inputs)
+    token_ids, response, reason = _response(backend, conversation, inputs, resolved.decoding.max_new_tokens)
     (record,) = backend.measure(inputs, [token_ids])
     tokens = [backend.processor.tokenizer.decode([token], skip_special_tokens=False) for token in token_ids]
     image_tokens, no_overlay = _image_tokens(backend, inputs, token_ids, record, pictures)
@@ -118,17 +113,17 @@ def look(conversation: Conversation) -> Look:
 
 def check(conversation: Conversation) -> None:
     """Raise UsageError for what is off without loading anything."""
-    find_source(conversation.model)
     if not conversation.images:
         raise UsageError("give at least one --image FILE: this command shows where a model looks in images")
     if not conversation.prompt.strip():
         raise UsageError("--prompt is empty: say what to ask about the image")
     if conversation.response is not None and not conversation.response.strip():
         raise UsageError("--response is empty: leave it out to let the model answer")
-    for option in ("prompt", "system", "response"):
-        text = getattr(conversation, option)
+    said = {"prompt": conversation.prompt, "response": conversation.response}
+    for option, text in (said | {"system": conversation.asking.system_prompt}).items():
         if text is not None and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise UsageError(f"--{option} is not valid UTF-8")
+    resolve(replace(conversation.asking, backend="transformers"))
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -154,15 +149,12 @@ def _encoded(backend: TransformersBackend, conversation: Conversation, system: s
 
 
 def _response(
-    backend: TransformersBackend, conversation: Conversation, inputs: Any
+    backend: TransformersBackend, conversation: Conversation, inputs: Any, limit: int
 ) -> tuple[list[int], str, Literal["stop", "length", "given"]]:
     if conversation.response is not None:
         token_ids = backend.processor.tokenizer.encode(conversation.response, add_special_tokens=False)
         return token_ids, conversation.response, "given"
-    entry = find_source(conversation.model).entry
-    registered = DEFAULT_MAX_NEW_TOKENS if entry is None else entry.max_new_tokens
-    decoding = Decoding(max_new_tokens=conversation.max_new_tokens or registered)
-    (generation,) = backend.generate(inputs, decoding, ["0"])
+    (generation,) = backend.generate(inputs, Decoding(max_new_tokens=limit), ["0"])
     return generation.token_ids, generation.text, generation.finish_reason
 
 

@@ -98,8 +98,10 @@ def find_source(model: str) -> ModelSource:
     entry = find_by_weights(model)
     if Path(model).is_dir():
         folder = Path(model).resolve()
-        base, trained_here = (None, False) if entry else _trained_from(folder)
-        return ModelSource(model, entry, base, trained_here, folder=folder)
+        if entry is not None:
+            return ModelSource(model, entry, folder=folder)
+        base, trained_here = _base_and_trainer(folder)
+        return replace(trained_from(folder, base, trained_here=trained_here), name=model)
     if not _is_repository(model):
         if os.sep in model:
             raise UsageError(f"there is no model folder {model!r} on this disk")
@@ -114,20 +116,26 @@ _LONGEST_LINEAGE = 20
 """Trainings that may follow one another; folders that name each other as their base have no end."""
 
 
-def _trained_from(folder: Path) -> tuple[ModelEntry | None, bool]:
-    """The registered model that a folder's weights were trained from, if it is known, and whether we trained them."""
-    trained_here = False
+def trained_from(folder: Path, base: str | None, *, trained_here: bool) -> ModelSource:
+    """The source of what a training in that folder makes of a base model.
+
+    trained_here: by AVAR's trainers. base: a name, folder or repository, None if it is not known.
+    """
     for _ in range(_LONGEST_LINEAGE):
-        training = read_training_run(folder) or read_training_run(folder.parent)
-        trained_here = trained_here or training is not None
-        named = training.base if training else _named_base(folder)
-        if named is None:
+        if base is None:
             break
-        entry = find_model(named) or find_by_weights(named)
-        if entry is not None or not Path(named).is_dir():
-            return entry, trained_here
-        folder = Path(named).resolve()
-    return None, trained_here
+        entry = find_model(base) or find_by_weights(base)
+        if entry is not None or not Path(base).is_dir():
+            return ModelSource(str(folder), None, entry, trained_here, folder=folder)
+        base, ours = _base_and_trainer(Path(base).resolve())
+        trained_here = trained_here or ours
+    return ModelSource(str(folder), None, None, trained_here, folder=folder)
+
+
+def _base_and_trainer(folder: Path) -> tuple[str | None, bool]:
+    """The model that a folder's weights were trained from, if it says so, and whether AVAR's trainers did that."""
+    training = read_training_run(folder) or read_training_run(folder.parent)
+    return (training.base, True) if training else (_named_base(folder), False)
 
 
 def _named_base(folder: Path) -> str | None:

@@ -3,24 +3,20 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
-from avar_eval.models.backend_options import BackendName
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import init_ranks
 from avar_eval.results.schema import Asked, Results, note_other_run, run_id, write_asked
 from avar_eval.results.summary import group_results
 from avar_eval.run.asking import Asking
-from avar_eval.run.model import ResolvedModel, resolve
+from avar_eval.run.model import ResolvedModel
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
 from avar_eval.tasks.prompts import Style
 
@@ -44,51 +40,18 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to evaluate. None leaves a choice to the model's registry entry or to the machine.
+    """What to evaluate: a model, with how it is asked, and what a run adds.
 
-    attention_samples: rows a task whose attention is measured (None: all, 0: none). steering: what the model is steered
-    by, if anything. backend_options: the fields of `ApiOptions` or `VllmOptions`, or `attn_implementation`. judge: a
-    model that judges beside the rules. name: what the model is called in results (None: as it was given). training:
-    which run and step it comes from, if it is a checkpoint of one that is watched. command: how the run was started,
-    for the protocol. allow_outside: whether rows may name pictures outside of `data_dir`.
+    judge: a model that judges beside the rules. training: which run and step the model comes from, if it is a
+    checkpoint of one that is watched. command: how the run was started, for the protocol.
     """
 
-    model: str
+    model: ResolvedModel
     tasks: Sequence[str]
     output: Path
-    limit: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    max_new_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-    samples: int = 1
-    system_prompt: str | None = None
-    prompt_style: Style | None = None
-    data_dir: Path | None = None
-    allow_outside: bool = False
-    device: str | None = None
-    dtype: str | None = None
-    attention_samples: Annotated[int, Field(ge=0)] | None = 200
-    steering: Steering | None = None
-    backend: BackendName | None = None
-    backend_options: Mapping[str, Any] = field(default_factory=dict)
     judge: JudgeModel | None = None
-    name: str | None = None
     training: TrainingStep | None = None
     command: str = ""
-
-    def asking(self) -> Asking:
-        """How the model is asked."""
-        others = ("tasks", "output", "judge", "training", "command")
-        return Asking.of(**{name.name: getattr(self, name.name) for name in fields(self) if name.name not in others})
-
-
-def kernel_options(attn_implementation: str | None) -> dict[str, Any]:
-    """`RunConfig.backend_options` that choose an attention kernel of transformers, if one is asked for."""
-    return {} if attn_implementation is None else {"attn_implementation": attn_implementation}
 
 
 def evaluate(config: RunConfig) -> Results:
@@ -98,9 +61,9 @@ def evaluate(config: RunConfig) -> Results:
 
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
-    model, entries = check_config(config)
-    with open_session(model, config.output) as session, data_folder(config.data_dir, config.allow_outside):
-        found = ask(session, load_tasks(entries, model.prompt_style), config)
+    entries = check_config(config)
+    with open_session(config.model, config.output) as session, data_folder(config.model.asking):
+        found = ask(session, load_tasks(entries, config.model.prompt_style), config)
     if session.ranks.first:
         note_other_run(config.output, found.results)
         write_asked(config.output, found.asked)
@@ -108,20 +71,19 @@ def evaluate(config: RunConfig) -> Results:
     return found.results
 
 
-def check_config(config: RunConfig) -> tuple[ResolvedModel, list[TaskEntry]]:
-    """The model and the tasks of a run. Raises UsageError for what can be known to be wrong before anything heavy."""
+def check_config(config: RunConfig) -> list[TaskEntry]:
+    """The tasks of a run. Raises UsageError for unknown ones, and for those that a judge cannot judge."""
     tasks = find_tasks(config.tasks)
-    model = resolve(config.asking())
     if config.judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
         raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
-    return model, tasks
+    return tasks
 
 
 @contextmanager
-def data_folder(folder: Path | None, allow_outside: bool = False) -> Iterator[None]:
+def data_folder(asking: Asking) -> Iterator[None]:
     """Tell lmms-eval's tasks where the rows are, by variables that they follow; afterwards those are as they were."""
-    variables = {} if folder is None else {"AVAR_DATA_DIR": str(folder)}
-    if allow_outside:
+    variables = {} if asking.data_dir is None else {"AVAR_DATA_DIR": str(asking.data_dir)}
+    if asking.allow_outside:
         variables[ALLOW_OUTSIDE] = "1"
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

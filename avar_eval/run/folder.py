@@ -59,7 +59,8 @@ def run_folder(model: ResolvedModel, root: Path = RUNS) -> Path:
 def _settings(model: ResolvedModel) -> dict[str, Any]:
     """All that decides a response and is not as the model's entry has it, as JSON knows it: parts of the record key."""
     asking = model.asking
-    usual = resolve(replace(asking, decoding={}, system_prompt=None, prompt_style=None, steering=None))
+    default = replace(asking, decoding={}, system_prompt=None, prompt_style=None, steering=None)
+    usual = resolve(replace(default, image_min_pixels=None, image_max_pixels=None))
     settings: dict[str, Any] = {}
     if asking.steering is not None and asking.steering.active:
         settings["steering"] = asking.steering.identity()
@@ -72,6 +73,8 @@ def _settings(model: ResolvedModel) -> dict[str, Any]:
     for name in ("system_prompt", "prompt_style"):
         if getattr(model, name) != getattr(usual, name):
             settings[name] = getattr(model, name)
+    if model.image_limits != usual.image_limits:
+        settings["image_limits"] = [model.image_limits.min_pixels, model.image_limits.max_pixels]
     if model.backend != choose_backend(model.entry, None):
         settings["backend"] = model.backend
     if asking.dtype is not None:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from avar_eval.endpoint.url import key_for
 from avar_eval.errors import UsageError
 from avar_eval.fields import declared
 from avar_eval.models.answer_format import Replacement, instruction_for
-from avar_eval.models.backend_options import OPTIONS, BackendName, BackendOptions
+from avar_eval.models.backend_options import OPTIONS, ApiOptions, BackendName, BackendOptions
 from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, locate
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.image_limits import ImageLimits
@@ -57,12 +59,12 @@ class ResolvedModel:
         return locate(self.source)
 
 
-def resolve(asking: Asking) -> ResolvedModel:
-    """Find the model and settle how it is asked.
+def resolve(asking: Asking, source: ModelSource | None = None) -> ResolvedModel:
+    """Find the model, or take this source of one, and settle how it is asked.
 
     Raises UsageError for all that can be known to be wrong before anything heavy is loaded.
     """
-    source = _source(asking)
+    source = source or _source(asking)
     backend = choose_backend(source.entry, asking.backend)
     _check_texts(asking)
     wishes = source.entry or (None if source.trained_here else source.base)
@@ -91,7 +93,8 @@ def resolve(asking: Asking) -> ResolvedModel:
 def _source(asking: Asking) -> ModelSource:
     """What the model's name stands for; an endpoint may know any name."""
     if asking.backend == "api" and find_model(asking.model) is None:
-        return ModelSource(asking.model, find_by_weights(asking.model))
+        entry = None if Path(asking.model).is_dir() else find_by_weights(asking.model)
+        return ModelSource(asking.model, entry)
     return find_source(asking.model)
 
 
@@ -123,12 +126,15 @@ def _options(asking: Asking, source: ModelSource, backend: BackendName) -> Backe
     if backend == "api" and not (registered or asking.backend_options.get("url")):
         raise UsageError("--backend api needs --api-url, such as http://localhost:8000/v1")
     try:
-        return OPTIONS[backend](**{**registered, **asking.backend_options})
+        options = OPTIONS[backend](**{**registered, **asking.backend_options})
     except ValidationError as error:
         problem = error.errors()[0]
         raise UsageError(f"option {problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}") from error
     except ValueError as error:  # of several options together
         raise UsageError(str(error)) from error
+    if isinstance(options, ApiOptions):
+        key_for(options.url, options.key_env, "--api-key-env")
+    return options
 
 
 def _check_texts(asking: Asking) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, get_origin
 
 import typer
 
+from avar_eval.errors import UsageError
 from avar_eval.run.asking import Asking, AskingField, asking_fields, check_choice
 
 Command = Callable[..., None]
@@ -58,7 +59,10 @@ def asking_options(*names: str, **changed: As) -> Callable[[Command], Command]:
         @wraps(command)
         def run(**values: Any) -> None:
             given = {name: values.pop(name) for name in names}
-            if values.pop("attention", "on") == "off":
+            attention = values.pop("attention", "on")
+            if attention not in ("on", "off"):
+                raise UsageError(f"--attention takes on, off, not {attention!r}")
+            if attention == "off":
                 given["attention_samples"] = 0
             for name, value in given.items():
                 if value is not None:

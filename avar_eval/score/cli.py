@@ -12,7 +12,6 @@ from avar_eval.command_line import (
     JudgeOption,
     JudgeRateOption,
     JudgeUrlOption,
-    expanded,
     interruptible,
 )
 from avar_eval.errors import UsageError
@@ -26,9 +25,7 @@ def score(
     responses: Annotated[
         Path | None, typer.Option(help="JSON Lines: id, response, optionally model and finish_reason.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(callback=expanded, help="Where the judged responses go, as JSON Lines.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the judged responses go, as JSON Lines.")] = None,
     include_path: IncludeOption = None,
     data_dir: DataDirOption = None,
     judge: JudgeOption = None,

@@ -7,25 +7,30 @@ from typing import Annotated
 
 import typer
 
-from avar_eval.command_line import (
-    AttnImplementationOption,
-    BatchSizeOption,
-    DataDirOption,
-    DeviceOption,
-    DtypeOption,
-    LimitOption,
-    TokenLimitOption,
-    check_choice,
-    command_text,
-    interruptible,
-)
-from avar_eval.names import listed_names, run_name
+from avar_eval.command_line import command_text, interruptible
+from avar_eval.names import listed_names
 from avar_eval.ranks import launched
+from avar_eval.run.asking import Asking
+from avar_eval.run.options import As, asking_options
 from avar_eval.terminal import say
 
 
+@asking_options(
+    "model",
+    "limit",
+    "batch_size",
+    "max_new_tokens",
+    "image_min_pixels",
+    "image_max_pixels",
+    "attention_samples",
+    "data_dir",
+    "device",
+    "dtype",
+    "attn_implementation",
+    model=As(argument="MODEL"),
+)
 def sweep(
-    model: Annotated[str, typer.Argument(help="Registered name, local folder or hub repository.")],
+    *,
     tasks: Annotated[str, typer.Option("--tasks", "-t", help="Task names, separated by commas.")],
     system: Annotated[str, typer.Option(help="Strengths of system suppression, by commas.")] = "0,0.05,0.4,0.6",
     image: Annotated[str, typer.Option(help="Strengths of image enhancement, by commas.")] = "0.15",
@@ -37,44 +42,24 @@ def sweep(
     output: Annotated[
         Path | None, typer.Option(help="Folder for records, table and picture.", show_default="avar-runs/sweep/MODEL")
     ] = None,
-    limit: LimitOption = None,
-    batch_size: BatchSizeOption = None,
-    max_new_tokens: TokenLimitOption = None,
-    attention_samples: Annotated[int, typer.Option(min=0, help="Questions a task whose attention is measured.")] = 200,
-    data_dir: DataDirOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    attn_implementation: AttnImplementationOption = None,
+    asking: Asking,
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json and nothing else.")] = False,
 ) -> None:
     """Steer MODEL by every combination of strengths, beside itself unsteered. Run again to resume."""
-    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    output = output or Path("avar-runs") / "sweep" / run_name(model)
     from avar_eval.sweep.grid import steering_grid
 
     grid = steering_grid(system, image, mode, rows, layers or ())
     with contextlib.redirect_stdout(sys.stderr), interruptible():
-        from avar_eval.run.evaluate import RunConfig, kernel_options
+        from avar_eval.run.evaluate import RunConfig
+        from avar_eval.run.folder import RUNS, run_folder
+        from avar_eval.run.model import resolve
         from avar_eval.sweep.figure import draw_sweep
         from avar_eval.sweep.run import sweep as run
 
-        found = run(
-            RunConfig(
-                model=model,
-                tasks=listed_names(tasks),
-                output=output,
-                limit=limit,
-                batch_size=batch_size,
-                max_new_tokens=max_new_tokens,
-                data_dir=data_dir,
-                device=device,
-                dtype=dtype,
-                attention_samples=attention_samples,
-                backend_options=kernel_options(attn_implementation),
-                command=command_text(sys.argv[1:]),
-            ),
-            grid,
-        )
+        command = command_text(sys.argv[1:])
+        model = resolve(asking)
+        output = output or run_folder(model, RUNS / "sweep")
+        found = run(RunConfig(model, listed_names(tasks), output, command=command), grid)
         if not launched().first:
             return
         picture = draw_sweep(found, output / "sweep.png")

@@ -16,18 +16,18 @@ from avar_eval.tasks.catalog import find_own_tasks
 
 
 def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
-    """Run a sweep, or what is left of it, and write sweep.json. config.steering is not used.
+    """Run a sweep, or what is left of it, and write sweep.json. The steering of `config` is not used.
 
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
-    model, entries = check_config(config)
+    model, entries = config.model, check_config(config)
     find_own_tasks(config.tasks)
     if model.backend != "transformers":
         raise UsageError(
-            f"{config.model} cannot be swept: it does not run with --backend transformers, the only one in which "
+            f"{model.asking.model} cannot be swept: it does not run with --backend transformers, the only one in which "
             "steering changes between questions"
         )
-    with open_session(model, config.output) as session, data_folder(config.data_dir):
+    with open_session(model, config.output) as session, data_folder(model.asking):
         assert isinstance(session.backend, TransformersBackend)
         _check_grid(session.backend, grid)
         tasks = load_tasks(entries, model.prompt_style)
@@ -44,7 +44,7 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
                     steered.results.tasks[name],
                     steered.records[name],
                     unsteered.records[name],
-                    config.seed,
+                    model.decoding.seed,
                 )
                 for name in unsteered.records
             ]

@@ -2,29 +2,43 @@
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, Any
 
 import typer
 
-from avar_eval.command_line import (
-    AttnImplementationOption,
-    DataDirOption,
-    DeviceOption,
-    DtypeOption,
-    LimitOption,
-    check_choice,
-    interruptible,
-)
+from avar_eval.command_line import interruptible
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
+from avar_eval.run.options import As, asking_options
 
-if TYPE_CHECKING:
-    from avar_eval.models.backend_options import BackendName
-    from avar_eval.tasks.prompts import Style
+THE_BASES = "the base model's"
 
 
+@asking_options(
+    "limit",
+    "batch_size",
+    "max_new_tokens",
+    "image_min_pixels",
+    "image_max_pixels",
+    "system_prompt",
+    "prompt_style",
+    "attention_samples",
+    "data_dir",
+    "device",
+    "dtype",
+    "attn_implementation",
+    "backend",
+    "tensor_parallel",
+    batch_size=As(shown=THE_BASES),
+    max_new_tokens=As(shown=THE_BASES),
+    system_prompt=As(shown=THE_BASES),
+    prompt_style=As(shown="as it was trained: thinking, or the base model's"),
+    backend=As("transformers or vllm.", shown="transformers"),
+)
 def watch_command(
+    *,
     output_dir: Annotated[Path, typer.Argument(metavar="OUTPUT_DIR", help="A training's output folder.")],
     tasks: Annotated[str, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")],
     base: Annotated[
@@ -43,31 +57,13 @@ def watch_command(
         typer.Option(min=0.0, help="End after so many minutes without a new one.", show_default="never"),
     ] = None,
     pause: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
-    limit: LimitOption = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Questions a batch.", show_default="the base model's")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the base model's")
-    ] = None,
-    system_prompt: Annotated[str | None, typer.Option(help="System turn.", show_default="the base model's")] = None,
-    prompt_style: Annotated[str, typer.Option(help="thinking, direct or boxed.")] = "thinking",
-    attention_samples: Annotated[int, typer.Option(min=0, help="Questions a task whose attention is measured.")] = 200,
-    data_dir: DataDirOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    attn_implementation: AttnImplementationOption = None,
-    backend: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
-    tensor_parallel: Annotated[int | None, typer.Option(min=1, help="GPUs a copy (vllm).", show_default="1")] = None,
+    asked: Mapping[str, Any],
 ) -> None:
     """Score every complete checkpoint of a training, and its base model, once each; run again to go on.
 
     Ends when the training says that it has finished. Each score is a row of the leaderboard, and OUTPUT_DIR/best links
     to the checkpoint with the highest one.
     """
-    check_choice("--dtype", dtype, ("float32", "bfloat16", "float16", None))
-    check_choice("--backend", backend, ("transformers", "vllm"))
-    check_choice("--prompt-style", prompt_style, ("thinking", "direct", "boxed"))
     if base is not None and without_base:
         raise UsageError("give either --base or --without-base")
     # Libraries print, and standard output is for the results.
@@ -76,24 +72,7 @@ def watch_command(
         from avar_eval.watch.watch import watch
 
         of = scoring(
-            output_dir,
-            listed_names(tasks),
-            base=base,
-            without_base=without_base,
-            run=run,
-            scores=output,
-            limit=limit,
-            system_prompt=system_prompt,
-            prompt_style=cast("Style", prompt_style),
-            max_new_tokens=max_new_tokens,
-            attention_samples=attention_samples,
-            dtype=dtype,
-            attn_implementation=attn_implementation,
-            backend=cast("BackendName", backend),
-            batch_size=batch_size,
-            device=device,
-            data_dir=data_dir,
-            backend_options={} if tensor_parallel is None else {"tensor_parallel": tensor_parallel},
+            output_dir, listed_names(tasks), base=base, without_base=without_base, run=run, scores=output, **asked
         )
         watch(of, once=once, timeout=None if timeout is None else 60 * timeout, pause=pause)
     from avar_eval.watch.report import print_scored

@@ -41,4 +41,4 @@ def print_scored(of: Scoring) -> None:
             )
     console = wide_console()
     console.print(table)
-    console.print(f"over the steps, as a picture: avar-leaderboard curve {of.how.run}", highlight=False, soft_wrap=True)
+    console.print(f"over the steps, as a picture: avar-leaderboard curve {of.run}", highlight=False, soft_wrap=True)

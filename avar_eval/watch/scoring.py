@@ -4,29 +4,27 @@ In OUTPUT_DIR/scores, or where the settings say, `settings.json` holds how the c
 record book and results of step N; a step is scored when its results.json is there. Step 0 is the base model.
 """
 
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from statistics import mean
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.leaderboard.store import publish
-from avar_eval.models.backend_options import BackendName
-from avar_eval.models.checkpoint import resolve_checkpoint
-from avar_eval.models.registry import find_model
+from avar_eval.models.checkpoint import find_source, resolve_checkpoint, trained_from
 from avar_eval.models.training_run import read_training_run
 from avar_eval.results.schema import RESULTS_NAME, Results, read_results
-from avar_eval.run.evaluate import RunConfig, TrainingStep, evaluate, kernel_options
+from avar_eval.run.asking import Asking
+from avar_eval.run.evaluate import RunConfig, TrainingStep, evaluate
+from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.tasks.catalog import find_tasks
-from avar_eval.tasks.prompts import Style
 from avar_eval.terminal import note
+from avar_eval.user_files import parse_json, read_bytes
 from avar_eval.watch.complete import BEST_NAME, SCORES_NAME, complete_checkpoints, has_weights
 
 SETTINGS_NAME = "settings.json"
@@ -36,40 +34,50 @@ class WatchError(AvarError):
     """Checkpoints cannot be scored."""
 
 
-class HowAsked(BaseModel):
-    """What decides the scores of a run; it is the same for the base and for every checkpoint.
+@dataclass(frozen=True)
+class Scoring:
+    """A training's output folder, how its checkpoints are asked, and where the scores go.
 
-    started: when the training was first started, if it says so. base: None leaves step 0 out. system_prompt: None
-    leaves it to the model's chat template. Fields as in `RunConfig`.
+    run: its name; started: when it was first started, if it says so. base: the model that was trained, None leaves step
+    0 out. model: what decides the answers, the same for the base and for every checkpoint; its source is the training.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    output_dir: Path
     run: str
     started: str | None
     base: str | None
     tasks: list[str]
-    limit: int | None
-    system_prompt: str | None
-    prompt_style: Style
-    max_new_tokens: int | None
-    attention_samples: int
-    dtype: str | None
-    backend: BackendName
-    attn_implementation: str | None = None
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """A training's output folder, how its checkpoints are asked, where the scores go, and on which machine."""
-
-    output_dir: Path
-    how: HowAsked
+    model: ResolvedModel
     scores: Path
-    batch_size: int | None = None
-    device: str | None = None
-    data_dir: Path | None = None
-    backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the scores, as settings.json holds it."""
+        asking, decoding = self.model.asking, self.model.decoding
+        known = "max_new_tokens" in asking.decoding or self.model.source.base is not None
+        settings = {
+            "run": self.run,
+            "started": self.started,
+            "base": self.base,
+            "tasks": self.tasks,
+            "limit": asking.limit,
+            "system_prompt": self.model.system_prompt,
+            "prompt_style": self.model.prompt_style,
+            "max_new_tokens": decoding.max_new_tokens if known else None,
+            "attention_samples": asking.attention_samples,
+            "dtype": asking.dtype,
+            "backend": self.model.backend,
+            "attn_implementation": asking.backend_options.get("attn_implementation"),
+        }
+        drawn = {"temperature": decoding.temperature, "samples": decoding.samples, "seed": decoding.seed}
+        limits = {"image_min_pixels": asking.image_min_pixels, "image_max_pixels": asking.image_max_pixels}
+        chosen = {name: pixels for name, pixels in limits.items() if pixels is not None}
+        return settings | decoding.sampling() | ({} if decoding.greedy else drawn) | chosen
+
+    def model_of(self, step: int, model: str) -> ResolvedModel:
+        """The model of a step, asked as all the others are."""
+        name = model if step == 0 else f"{self.run}/checkpoint-{step}"
+        return replace(self.model, asking=replace(self.model.asking, model=model, name=name), source=find_source(model))
 
 
 def scoring(
@@ -80,64 +88,43 @@ def scoring(
     without_base: bool = False,
     run: str | None = None,
     scores: Path | None = None,
-    limit: int | None = None,
-    system_prompt: str | None = None,
-    prompt_style: Style = "thinking",
-    max_new_tokens: int | None = None,
-    attention_samples: int = 200,
-    dtype: str | None = None,
-    attn_implementation: str | None = None,
-    backend: BackendName = "transformers",
-    batch_size: int | None = None,
-    **machine: Any,
+    **asked: Any,
 ) -> Scoring:
     """What to score, with what was not given taken from what the training says and from its base's registry entry.
 
-    Raises UsageError for unknown tasks, without a base, for an attention kernel that cannot be had here, or if this
-    folder's scores were made in another way.
+    asked: how, as `Asking.of` takes it. Raises UsageError for unknown tasks, without a base, for an attention kernel
+    that cannot be had here, or if this folder's scores were made in another way.
     """
-    if attn_implementation is not None:
-        _check_kernel(attn_implementation, backend, machine.get("device"), dtype)
     if not output_dir.is_dir():
         raise UsageError(f"there is no folder {output_dir}: start the training first, or see its output_dir")
+    asking = Asking.of(**{**asked, "model": str(output_dir)})
+    if asking.backend == "api":
+        raise UsageError("--backend takes transformers, vllm, not 'api'")
+    if kernel := asking.backend_options.get("attn_implementation"):
+        _check_kernel(kernel, asking)
     training = read_training_run(output_dir)
     base = base or (training.base if training else _base_of_adapters(output_dir))
-    if without_base:
-        base = None
-    elif base is None:
+    if base is None and not without_base:
         raise UsageError(f"{output_dir} does not say which model was trained: give --base MODEL, or --without-base")
-    entry = find_model(base) if base else None
-    how = HowAsked(
-        run=run or (training.run if training else output_dir.resolve().name),
-        started=training.started if training else None,
-        base=base,
-        tasks=[task.name for task in find_tasks(tasks)],
-        limit=limit,
-        system_prompt=system_prompt if system_prompt is not None else (entry.system_prompt if entry else None),
-        prompt_style=prompt_style,
-        max_new_tokens=max_new_tokens or (entry.max_new_tokens if entry else None),
-        attention_samples=attention_samples,
-        dtype=dtype,
-        backend=backend,
-        attn_implementation=attn_implementation,
-    )
     made = Scoring(
         output_dir=output_dir,
-        how=how,
+        run=run or (training.run if training else output_dir.resolve().name),
+        started=training.started if training else None,
+        base=None if without_base else base,
+        tasks=[task.name for task in find_tasks(tasks)],
+        model=resolve(asking, trained_from(output_dir, base, trained_here=training is not None)),
         scores=scores or output_dir / SCORES_NAME,
-        batch_size=batch_size or (entry.batch_size if entry else None),
-        **machine,
     )
     _check_settings(made)
     return made
 
 
-def _check_kernel(name: str, backend: BackendName, device: str | None, dtype: str | None) -> None:
-    if backend != "transformers":
-        raise UsageError(f"--attn-implementation is an option of --backend transformers, not of {backend}")
+def _check_kernel(name: str, asking: Asking) -> None:
+    if asking.backend not in (None, "transformers"):
+        raise UsageError(f"--attn-implementation is an option of --backend transformers, not of {asking.backend}")
     from avar_eval.models.transformers_backend import Placement
 
-    Placement.of(device, dtype, name)
+    Placement.of(asking.device, asking.dtype, name)
 
 
 def _base_of_adapters(output_dir: Path) -> str | None:
@@ -151,16 +138,19 @@ def _base_of_adapters(output_dir: Path) -> str | None:
 def _check_settings(of: Scoring) -> None:
     """Scores of one folder are comparable. Raises UsageError if there are some that were made otherwise."""
     path = of.scores / SETTINGS_NAME
+    new = of.settings
     if not any(of.scores.glob("step-*")):  # such as after a mistyped --base: nothing was asked in that way
         _make_folder(of.scores)
-        write_atomically(path, [of.how.model_dump_json(indent=2) + "\n"])
+        write_atomically(path, [json.dumps(new, indent=2, ensure_ascii=False) + "\n"])
         return
     try:
-        before = HowAsked.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        old = parse_json(read_bytes(path))
+        if not isinstance(old, dict):
+            raise ValueError("no settings")
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: give --output another folder") from error
-    old, new = before.model_dump(), of.how.model_dump()
-    changed = [f"{name} {old[name]!r}, now {new[name]!r}" for name in new if new[name] != old[name]]
+    names = dict.fromkeys([*new, *old])
+    changed = [f"{name} {old.get(name)!r}, now {new.get(name)!r}" for name in names if new.get(name) != old.get(name)]
     if changed:
         raise UsageError(
             f"the scores in {of.scores} were made with {'; '.join(changed)}: ask in the same way, delete that folder, "
@@ -184,7 +174,7 @@ def scored_steps(of: Scoring) -> dict[int, Results]:
 def waiting(of: Scoring) -> dict[int, str]:
     """Steps to score, and the folder or name of each one's model: the base first, then the checkpoints in order."""
     done = scored_steps(of)
-    models = {} if of.how.base is None else {0: of.how.base}
+    models = {} if of.base is None else {0: of.base}
     models |= {step: str(path) for step, path in complete_checkpoints(of.output_dir).items() if has_weights(path)}
     return {step: model for step, model in models.items() if step not in done}
 
@@ -217,28 +207,13 @@ def score_waiting(of: Scoring, tried: set[int]) -> list[str]:
 def _score(of: Scoring, step: int, model: str) -> str | None:
     """Score one step; returns what went wrong."""
     note(f"scoring step {step}: {model}")
-    how = of.how
     try:
-        # The base by its folder, too: a registered name would be asked in its own way.
-        path = str(resolve_checkpoint(model).path)
         evaluate(
             RunConfig(
-                model=path,
-                tasks=how.tasks,
-                output=_folder(of, step),
-                limit=how.limit,
-                batch_size=of.batch_size,
-                max_new_tokens=how.max_new_tokens,
-                system_prompt=how.system_prompt,
-                prompt_style=how.prompt_style,
-                data_dir=of.data_dir,
-                device=of.device,
-                dtype=how.dtype,
-                attention_samples=how.attention_samples,
-                backend=how.backend,
-                backend_options={**of.backend_options, **kernel_options(how.attn_implementation)},
-                name=model if step == 0 else f"{how.run}/checkpoint-{step}",
-                training=TrainingStep(how.run, how.started, step),
+                of.model_of(step, model),
+                of.tasks,
+                _folder(of, step),
+                training=TrainingStep(of.run, of.started, step),
             )
         )
     except (AvarError, OSError) as error:

@@ -3,11 +3,12 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 from runs import MODEL, records_of, wait_for_records
+from safetensors.torch import load_file, save_file
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)
@@ -106,11 +108,12 @@ def by_vllm(backend: VllmBackend, questions: list[Question], decoding: Decoding)
     [
         GREEDY,
         Decoding(max_new_tokens=64, repetition_penalty=3.0),
+        Decoding(max_new_tokens=64, temperature=0.7, min_p=1.0),
         Decoding(max_new_tokens=64, stop=("<answer>", "so ")),
         Decoding(max_new_tokens=5),
         Decoding(max_new_tokens=64, temperature=0.7, top_k=1),
     ],
-    ids=["greedy", "repetition penalty", "stop strings", "token limit", "top-k 1"],
+    ids=["greedy", "repetition penalty", "min-p 1", "stop strings", "token limit", "top-k 1"],
 )
 def test_both_backends_answer_alike_token_by_token(
     transformers: TransformersBackend, vllm: VllmBackend, questions: list[Question], decoding: Decoding
@@ -126,12 +129,31 @@ def test_the_settings_under_test_change_something(
     greedy = by_vllm(vllm, questions, GREEDY)
     assert {answer.finish_reason for answer in greedy} >= {"stop"}
     assert len({answer.text for answer in greedy}) > N // 2
-    penalised = by_vllm(vllm, questions, GREEDY.model_copy(update={"repetition_penalty": 3.0}))
+    penalised = by_vllm(vllm, questions, replace(GREEDY, repetition_penalty=3.0))
     assert [answer.text for answer in penalised] != [answer.text for answer in greedy]
     short = by_vllm(vllm, questions, Decoding(max_new_tokens=5))
     assert {answer.finish_reason for answer in short} == {"length"}
     stopped = by_vllm(vllm, questions, Decoding(max_new_tokens=64, stop=("<answer>",)))
     assert any(answer.text.endswith("<answer>") and answer.finish_reason == "stop" for answer in stopped)
+
+
+def test_a_presence_penalty_is_vllms(questions: list[Question], tmp_path: Path) -> None:
+    """The model with a tenth of all its logits: it is less certain, so that a penalty of 1.5 changes its words."""
+    unsure = Path(shutil.copytree(resolve_checkpoint(MODEL).path, tmp_path / "unsure"))
+    weights = load_file(unsure / "model.safetensors")
+    (norm,) = (name for name in weights if name.endswith(("language_model.norm.weight", "model.norm.weight")))
+    save_file(weights | {norm: weights[norm] * 0.1}, unsure / "model.safetensors", metadata={"format": "pt"})
+    transformers = TransformersBackend(resolve_checkpoint(str(unsure)), "cpu", "float32")
+    vllm = VllmBackend(transformers, VllmOptions(max_model_len=1024, eager=True, in_flight=8, distributed="uni"))
+    greedy = by_transformers(transformers, questions, GREEDY)
+    try:
+        for options in ({"presence_penalty": 1.5}, {"presence_penalty": -2.0, "repetition_penalty": 1.2}):
+            decoding = Decoding(max_new_tokens=64, **options)
+            ours, theirs = by_transformers(transformers, questions, decoding), by_vllm(vllm, questions, decoding)
+            assert [answer.text for answer in ours] != [answer.text for answer in greedy]
+            assert ours == theirs
+    finally:
+        vllm.release()
 
 
 def test_a_penalty_does_not_depend_on_the_batch(transformers: TransformersBackend, questions: list[Question]) -> None:

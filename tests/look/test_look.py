@@ -23,6 +23,7 @@ from avar_eval.look.conversation import Conversation, look
 from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.response_curves import shown
 from avar_eval.look.style import drawing
+from avar_eval.run.asking import Asking
 
 Run = Callable[..., tuple[int, str, str]]
 RESPONSE = "One $red$ and\ntwo <think> 画 blue_{2}^."
@@ -107,7 +108,9 @@ def test_the_names_of_bands_and_curves_stand_free_in_the_picture_by_layer(
 ) -> None:
     drawn: list[Figure] = []
     monkeypatch.setattr(layer_curves, "save", lambda figure, path: drawn.append(figure) or path)
-    looked = look(Conversation("avar-tiny", pictures[:1], "How many?", response="<answer>2</answer>", device="cpu"))
+    looked = look(
+        Conversation(Asking(model="avar-tiny", device="cpu"), pictures[:1], "How many?", "<answer>2</answer>")
+    )
     with drawing():
         layer_curves.draw_layer_curves(looked, tmp_path / "layers.png")
         (figure,) = drawn
@@ -123,7 +126,9 @@ def test_the_names_of_bands_and_curves_stand_free_in_the_picture_by_layer(
 
 def test_a_look_at_two_images_agrees_with_measure_attention(model: Path, pictures: list[Path]) -> None:
     looked = look(
-        Conversation(str(model), pictures, "Which is larger?", system="Be brief.", response=RESPONSE, device="cpu")
+        Conversation(
+            Asking(model=str(model), system_prompt="Be brief.", device="cpu"), pictures, "Which is larger?", RESPONSE
+        )
     )
     assert looked.finish_reason == "given"
     assert "".join(looked.tokens).startswith("One $red$ and\ntwo <think> ")

@@ -111,6 +111,26 @@ def test_what_decides_nothing_is_not_in_the_record_key() -> None:
     assert drawn.identity() == {"temperature": 1, "max_new_tokens": 5, "top_p": 1, "seed": 0}
     assert replace(drawn, top_k=3).identity() == drawn.identity() | {"top_k": 3}
     assert Decoding(max_new_tokens=5, repetition_penalty=1.1).identity()["repetition_penalty"] == 1.1
+    assert Decoding(max_new_tokens=5, presence_penalty=1.5).identity()["presence_penalty"] == 1.5
+    assert "min_p" not in Decoding(max_new_tokens=5, min_p=0.1).identity()
+    assert replace(drawn, min_p=0.1).identity() == drawn.identity() | {"min_p": 0.1}
+
+
+def test_protocols_tell_what_they_always_told_and_new_options_where_they_act() -> None:
+    drawn = Decoding(max_new_tokens=5, temperature=1)
+    before = {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "repetition_penalty": 1.0,
+        "max_new_tokens": 5,
+        "samples": 1,
+        "seed": 0,
+        "stop": [],
+    }
+    assert json.dumps(drawn.protocol()) == json.dumps(before)
+    assert replace(drawn, min_p=0.1).protocol() == before | {"min_p": 0.1}
+    assert decoding_for(get_model("qwen3-vl-4b")).protocol()["presence_penalty"] == 1.5
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ from avar_eval.models.decoding import Decoding
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.request_steering import HEADER, REQUEST_KEY, read_strengths
 from avar_eval.models.served_observer import ServedObserver
+from avar_eval.run.asking import Asking
 from avar_eval.run.evaluate import RunConfig, evaluate
+from avar_eval.run.model import resolve
 
 STEERING = parse_steering("image=0.3,system=0.9,rows=all")
 
@@ -115,7 +117,7 @@ def run(output: Path, steering: Steering | None, server: SteeredServer | None, *
     }
     if server is not None:
         asked |= {"backend": "api", "backend_options": {"url": server.url} | options}
-    evaluate(RunConfig(model=MODEL, tasks=["shapes"], output=output, **asked))
+    evaluate(RunConfig(resolve(Asking.of(model=MODEL, **asked)), ["shapes"], output))
     return sorted(records_of(output), key=lambda record: str(record["row_id"]))
 
 

@@ -20,6 +20,7 @@ from avar_eval.recipes.cli import app
 from avar_eval.recipes.data import load
 from avar_eval.recipes.difficulty import FilterConfig, NothingKeptError, check_filter, filter_rows
 from avar_eval.records.book import RecordBook
+from avar_eval.run.asking import Asking
 
 ROLLOUTS = 4
 LIMIT = 10
@@ -130,10 +131,10 @@ def test_the_paper_s_bounds_with_any_backend(tmp_path: Path, monkeypatch: pytest
 def test_nothing_kept_is_an_error_after_the_histogram(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same questions again, so that nothing has to be asked: the model's batches are not reached."""
     monkeypatch.setattr(RecordBook, "append", lambda *_: pytest.fail("a question was asked twice"))
-    config = FilterConfig(
-        model="avar-tiny", sources="shapes", output=finished, rollouts=ROLLOUTS, keep=(0.9, 0.95), limit=LIMIT,
-        max_new_tokens=60, batch_size=8,
-    )  # fmt: skip
+    asking = Asking.of(
+        model="avar-tiny", limit=LIMIT, temperature=0.8, samples=ROLLOUTS, max_new_tokens=60, batch_size=8
+    )
+    config = FilterConfig(asking, "shapes", finished, keep=(0.9, 0.95))
     rows = (finished / "rows.jsonl").read_text()
     with pytest.raises(NothingKeptError, match=r"none of 10 rows has an accuracy from 0\.9 to 0\.95"):
         filter_rows(config)
@@ -145,15 +146,18 @@ def test_nothing_kept_is_an_error_after_the_histogram(finished: Path, monkeypatc
     ("changes", "message"),
     [
         ({"keep": (0.8, 0.2)}, "must be accuracies"),
-        ({"rollouts": 1}, "--rollouts of at least 2"),
+        ({"samples": 1}, "--rollouts of at least 2"),
         ({"temperature": 0.0}, "temperature above 0"),
         ({"sources": "nowhere"}, "there is no training data 'nowhere'"),
         ({"model": "avar-tinny"}, "did you mean avar-tiny"),
     ],
 )
 def test_a_wrong_filter_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    asked = {"model": "avar-tiny", "samples": 8, "temperature": 0.8} | changes
+    keep, sources = asked.pop("keep", (0.25, 0.75)), asked.pop("sources", "shapes")
+    config = FilterConfig(Asking.of(**asked), sources, tmp_path, keep)
     with pytest.raises(UsageError, match=message):
-        check_filter(FilterConfig(**({"model": "avar-tiny", "sources": "shapes", "output": tmp_path} | changes)))
+        check_filter(config)
 
 
 def test_a_backend_option_has_a_name_and_a_value(tmp_path: Path) -> None:

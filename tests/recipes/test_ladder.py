@@ -57,8 +57,8 @@ def test_rungs_are_trained_from_the_rung_below_and_scored(tmp_path: Path, monkey
     assert [recipe.options["seed"] for recipe in trained] == [3] * 5 + [4] * 5
     assert all(recipe.options["max_steps"] == 2 for recipe in trained)
     assert [recipe.options.get("thoughts") for recipe in trained[:5]] == ["none", "plain", "anchored", "anchored", None]
-    assert [Path(config.model).name for config in asked[:5]] == list(below)
-    assert all(config.limit == 5 and config.attention_samples == 200 for config in asked)
+    assert [Path(config.model.asking.model).name for config in asked[:5]] == list(below)
+    assert all(config.model.asking.limit == 5 and config.model.asking.attention_samples == 200 for config in asked)
     numbers = json.loads((tmp_path / "ladder.json").read_text())
     assert numbers["seeds"] == [3, 4]
     assert [entry["shapes/accuracy"] for entry in numbers["rungs"]["plain"]] == [0.2, 0.7]

@@ -96,15 +96,15 @@ def test_the_best_is_the_first_with_the_highest_mean_score(output_dir: Path, mon
 
 def test_settings_are_those_of_the_scores_before(output_dir: Path, tmp_path: Path) -> None:
     first = scoring(output_dir, ["shapes"])
-    assert first.how.base == str(BASE), "an adapter names its base"
-    assert first.how.run == "out"
+    assert first.base == str(BASE), "an adapter names its base"
+    assert first.run == "out"
     scoring(output_dir, ["shapes"], base="avar-tini")
-    assert scoring(output_dir, ["shapes"]).how == first.how, "nothing was scored under a mistyped name"
+    assert scoring(output_dir, ["shapes"]).settings == first.settings, "nothing was scored under a mistyped name"
     (output_dir / "scores" / "step-0").mkdir()
     scoring(output_dir, ["shapes"], batch_size=3)
     with pytest.raises(UsageError, match=r"were made with tasks .*'shapes'.*, now .*'shapes_blind'"):
         scoring(output_dir, ["shapes_blind"])
-    assert scoring(output_dir, ["shapes_blind"], scores=tmp_path / "other").how.tasks == ["shapes_blind"]
+    assert scoring(output_dir, ["shapes_blind"], scores=tmp_path / "other").tasks == ["shapes_blind"]
     shutil.rmtree(output_dir / "checkpoint-5")
     shutil.rmtree(output_dir / "scores")
     with pytest.raises(UsageError, match="give --base MODEL, or --without-base"):
@@ -113,7 +113,7 @@ def test_settings_are_those_of_the_scores_before(output_dir: Path, tmp_path: Pat
 
 def test_an_attention_kernel_that_cannot_be_had_is_refused_before_anything_is_scored(output_dir: Path) -> None:
     asked = scoring(output_dir, ["shapes"], device="cpu", attn_implementation="eager")
-    assert asked.how.attn_implementation == "eager"
+    assert asked.settings["attn_implementation"] == "eager"
     with pytest.raises(UsageError, match="does not run on a CPU: use sdpa"):
         scoring(output_dir, ["shapes"], device="cpu", attn_implementation="flash_attention_2")
     with pytest.raises(UsageError, match="an option of --backend transformers, not of vllm"):
@@ -141,8 +141,8 @@ def test_a_checkpoint_that_is_deleted_while_it_is_scored_is_told(
     of = scoring(output_dir, ["shapes"], without_base=True)
 
     def evaluate(config: Any) -> None:
-        shutil.rmtree(config.model)
-        raise FileNotFoundError(config.model)
+        shutil.rmtree(config.model.asking.model)
+        raise FileNotFoundError(config.model.asking.model)
 
     monkeypatch.setattr(watched, "evaluate", evaluate)
     problems = watched.score_waiting(of, {15})
