@@ -1,15 +1,21 @@
 """What a session gives back: a record for each question, or why it was refused."""
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from avar_eval.attention.summary import AttentionSummary
+from avar_eval.errors import AvarError
 from avar_eval.models.backend import Generation
 from avar_eval.models.concurrency import too_many_refused
 from avar_eval.ranks import Ranks
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.refusals import may_refuse
 from avar_eval.run.questions import Judging, RenderedQuestion
+
+
+class JudgingError(AvarError):
+    """The code that judges a question's responses has failed."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,21 @@ def new_record(asked: RenderedQuestion, generation: Generation, attention: Atten
 
 
 def judged(record: Record, judging: Judging | None) -> Record:
-    """The record with the judgement of today's rules: the one that it has, where they have made it."""
+    """The record with the judgement of today's rules: the one that it has, where they have made it.
+
+    Raises JudgingError, which names the place, if they fail.
+    """
     before = record.judgement
     if judging is None:
         return record if before is None else record.model_copy(update={"judgement": None})
     if before is not None and before.grader == judging.grader:
         return record
-    judgement = judging.judge(judging.row(), record.response, record.finish_reason)
+    try:
+        judgement = judging.judge(judging.row(), record.response, record.finish_reason)
+    except Exception as error:  # the code of a task, which anyone may write
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise JudgingError(
+            f"a response to row {record.row_id} of {record.task} cannot be judged: {error!r} in {place.filename}, line "
+            f"{place.lineno}; mend that, or the row, and run the same command again to go on"
+        ) from error
     return record.model_copy(update={"judgement": JudgementRecord(**judgement.to_json())})

@@ -140,6 +140,29 @@ def test_a_broken_folder_is_one_message_that_names_the_file(
     assert "\n" not in str(raised.value)
 
 
+def test_a_judge_that_fails_is_one_message_and_mended_the_run_goes_on(
+    avar_eval: Callable[..., Finished], benchmarks: Path, tmp_path: Path
+) -> None:
+    path = benchmarks / "squares" / "task.py"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace('answer=row["answer"]', 'answer=row["gold"] if row["answer"] == "blue" else "red"'))
+    run = ("--model", MODEL, "--tasks", "squares", "--include-path", str(benchmarks), "--max-new-tokens", "6")
+    run += ("--batch-size", "1", "--attention", "off", "--output", str(tmp_path / "run"))
+    failed = avar_eval(*run)
+    assert failed.code == 1
+    assert "Traceback" not in failed.stderr
+    line = 1 + whole[: whole.index("    return judge_answer")].count("\n")
+    said = " ".join(failed.stderr.split())
+    assert f"row 2 of squares cannot be judged: KeyError('gold') in {path}, line {line};" in said
+    kept = records_of(tmp_path / "run")
+    path.write_text(whole, encoding="utf-8")
+    done = avar_eval(*run)
+    assert done.code == 0, done.stderr
+    records = records_of(tmp_path / "run")
+    assert records[: len(kept)] == kept, "what was judged stays"
+    assert {record["row_id"] for record in records} == {"0", "1", "2", "3"}
+
+
 def test_nothing_of_a_folder_is_imported_by_a_list(benchmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (benchmarks / "squares" / "task.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
     monkeypatch.setenv(INCLUDE_VARIABLE, str(benchmarks))

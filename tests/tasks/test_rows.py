@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from runs import mathvista_row
 
+from avar_eval.answers import Judgement
 from avar_eval.records.record import JudgementRecord, Record, Response
 from avar_eval.tasks.catalog import catalog, find_tasks, judge_of
 from avar_eval.tasks.files import DataError
@@ -195,6 +196,14 @@ def test_a_response_is_judged_anew_with_its_finish_reason(
         "vas": None,
         "vas_response": None,
     }
+
+
+def test_a_record_of_today_s_grader_is_not_judged_again() -> None:
+    def judge(*_: object) -> Judgement:
+        raise AssertionError("it is judged already")
+
+    metrics = response_metrics(judge, "another")(mathvista_row("1"), [response("<answer>7</answer>", "stop")])
+    assert (metrics["accuracy"], metrics["official"], metrics["unparsed"]) == (0.0, None, 0.0)
 
 
 def test_a_plain_models_text_is_judged_without_attention() -> None:
