@@ -46,7 +46,10 @@ def show(
     if rows:
         _check_names(rows, task, model)
         if chosen := [row for row in rows if task in (None, row.task) and model in (None, row.model)]:
-            _print_table(chosen)
+            from avar_eval.console import wide_console
+            from avar_eval.leaderboard.table import terminal_table
+
+            wide_console().print(terminal_table(chosen))
         else:
             say(f"No run of {model} on {task} yet.")
     else:
@@ -91,10 +94,10 @@ def curve(
     store: StoreOption = None,
 ) -> None:
     """Draw score and VAS over the steps of a training, and print them."""
-    from avar_eval.leaderboard.curve import points_of
+    from avar_eval.leaderboard.curve import checkpoint_rows
     from avar_eval.leaderboard.table import json_text
 
-    points = points_of(_open(store).rows(), run, task)
+    points = checkpoint_rows(_open(store).rows(), run, task)
     output = output or Path("avar-runs") / "curve" / f"{run.replace('/', '--')}.png"
     from avar_eval.leaderboard.curve import curve_table, draw_curve
 
@@ -156,13 +159,6 @@ def _check_names(rows: "list[Row]", task: str | None, model: str | None) -> None
     for kind, name, known in asked:
         if name is not None and name not in known:
             raise unknown_name(kind, name, known, "(in this leaderboard)")
-
-
-def _print_table(rows: "list[Row]") -> None:
-    from avar_eval.console import wide_console
-    from avar_eval.leaderboard.table import terminal_table
-
-    wide_console().print(terminal_table(rows))
 
 
 def _report_skipped(skipped: "list[SkippedFile]") -> None:

@@ -19,7 +19,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _WIDE_RANGE = 100.0  # ratio of the highest to the lowest VAS from which its axis is logarithmic
 
 
-def points_of(rows: Sequence[Row], run: str, task: str | None = None) -> list[Row]:
+def checkpoint_rows(rows: Sequence[Row], run: str, task: str | None = None) -> list[Row]:
     """The rows of one training, by task and step; of several for a step the one that was added last.
 
     A training that was started anew under the same name leaves out the earlier one's rows. Raises UsageError, with the

@@ -96,7 +96,7 @@ class Row:
     added: str
 
 
-def rows_of(run: ListedRun, added: str) -> Iterator[Row]:
+def run_rows(run: ListedRun, added: str) -> Iterator[Row]:
     """A run's rows; `added` as in Row."""
     for task, scores in run.tasks.items():
         yield _row(run, task, scores, added)

@@ -15,7 +15,7 @@ import platformdirs
 
 from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import AvarError
-from avar_eval.leaderboard.row import ListedRun, Row, rows_of
+from avar_eval.leaderboard.row import ListedRun, Row, run_rows
 from avar_eval.results.schema import ResultsError, parse_results, results_bytes
 from avar_eval.terminal import note
 from avar_eval.user_files import open_file
@@ -131,7 +131,7 @@ def _rows(path: Path) -> Iterator[Row]:
     run = parse_results(ListedRun, data, path)
     if path.name != f"{run.run_id}.json":
         raise ResultsError(f"{path} holds the run {run.run_id}; add it with `avar-leaderboard add {path}`")
-    return rows_of(run, datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"))
+    return run_rows(run, datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"))
 
 
 def publish(results_path: Path) -> None:

@@ -20,7 +20,7 @@ _SERVER = """
 import gc, importlib, json, os, resource, sys
 import avar_eval.recipes.cli
 import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.run.lmms_model, avar_eval.run.evaluate
-import avar_eval.results.run_table, avar_eval.results.tables
+import avar_eval.results.run_table, avar_eval.results.verdict_tables
 import lmms_eval.tasks, avar_eval.run.loaded_task, avar_eval.run.protocol, avar_eval.tasks.rows
 import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, transformers.models.qwen2_5_vl.processing_qwen2_5_vl
 

@@ -18,7 +18,7 @@ from avar_eval.recipes.data import load
 from avar_eval.recipes.recipe import read_recipe
 from avar_eval.records.book import RecordBook, read_records
 from avar_eval.results.schema import read_results
-from avar_eval.score.responses import score_responses
+from avar_eval.score.response_file import score_responses
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.files import read_rows
 from avar_eval.time_limit import TimeLimitError, time_limit

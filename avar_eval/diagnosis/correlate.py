@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.leaderboard.paper import paper
-from avar_eval.leaderboard.row import ListedRun, Row, rows_of
+from avar_eval.leaderboard.row import ListedRun, Row, run_rows
 from avar_eval.leaderboard.store import Store, default_store
 from avar_eval.results.schema import RESULTS_NAME, Results, parse_results, results_bytes
 from avar_eval.statistics import Correlation, pearson
@@ -167,18 +167,18 @@ def _measured(runs: Sequence[Path]) -> list[Measured]:
     """The tasks of these runs, in their order; without any the leaderboard's, but no steered ones."""
     if runs:
         paths = [run / RESULTS_NAME if run.is_dir() else run for run in runs]
-        return [one for number, path in enumerate(paths) for one in _tasks_of(path, f"{number:06}")]
+        return [one for number, path in enumerate(paths) for one in _measured_tasks(path, f"{number:06}")]
     store = Store(default_store())
     added = {row.run_id: row.added for row in store.rows() if row.steering is None}
-    return [one for run_id, time in added.items() for one in _tasks_of(store.runs / f"{run_id}.json", time)]
+    return [one for run_id, time in added.items() for one in _measured_tasks(store.runs / f"{run_id}.json", time)]
 
 
-def _tasks_of(path: Path, added: str) -> list[Measured]:
+def _measured_tasks(path: Path, added: str) -> list[Measured]:
     data = results_bytes(path)
     tasks = parse_results(Results, data, path).tasks
     return [
         Measured(row, {name: own.value for name, own in tasks[row.task].benchmark.get("strict", {}).items()})
-        for row in rows_of(parse_results(ListedRun, data, path), added)
+        for row in run_rows(parse_results(ListedRun, data, path), added)
         if row.task in tasks  # not the mean of a group
     ]
 

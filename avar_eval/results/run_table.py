@@ -7,7 +7,7 @@ from rich.table import Table
 from avar_eval.attention.steering import Steering
 from avar_eval.console import wide_console
 from avar_eval.results.schema import Metric, Results
-from avar_eval.results.tables import guessed_line, print_details
+from avar_eval.results.verdict_tables import guessed_line, print_details
 
 TRAINED_ON = "†"
 """Beside a task whose data set is known to be in the model's training data."""

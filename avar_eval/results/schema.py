@@ -85,7 +85,7 @@ class LeftOut(BaseModel):
     reason: str = ""
 
 
-def _in_range(metrics: dict[str, Metric]) -> dict[str, Metric]:
+def _checked_metrics(metrics: dict[str, Metric]) -> dict[str, Metric]:
     """Raise ValidationError, which names the metric, for a share outside of 0..1 and where there is no accuracy."""
     problems: list[InitErrorDetails] = []
     if "accuracy" not in metrics:
@@ -112,7 +112,7 @@ class TaskScores(BaseModel):
     headline: the benchmark's score; None in files of before there was one.
     """
 
-    metrics: Annotated[dict[str, Metric], AfterValidator(_in_range)]
+    metrics: Annotated[dict[str, Metric], AfterValidator(_checked_metrics)]
     headline: Headline | None = None
     vas_band: Band | None = None
     left_out: LeftOut = LeftOut()
@@ -131,7 +131,7 @@ class TaskResult(TaskScores):
     benchmark: dict[Verdict, dict[str, Metric]] = {}
 
     @model_serializer(mode="wrap")
-    def _in_the_files_order(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _in_file_order(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = fields(self)
         return {"metrics": data.pop("metrics"), "benchmark": data.pop("benchmark"), **data}
 

@@ -40,7 +40,7 @@ def score(
         if task or responses or output:
             raise UsageError("give either RUN_DIR or --task and --responses: a run's own files are rewritten")
         from avar_eval.results.run_table import print_results
-        from avar_eval.score.records import score_run
+        from avar_eval.score.rescore import score_run
 
         with interruptible():
             results = score_run(run_dir, data_dir, judge_model)
@@ -51,8 +51,8 @@ def score(
         return
     if not task or not responses:
         raise UsageError("give the folder of a finished run, or --task NAME and --responses FILE")
-    from avar_eval.results.tables import print_scores
-    from avar_eval.score.responses import score_responses, scores_to_json
+    from avar_eval.results.verdict_tables import print_scores
+    from avar_eval.score.response_file import score_responses, scores_to_json
     from avar_eval.tasks.catalog import find_own_tasks
 
     entries = find_own_tasks(task.split(","))
@@ -75,7 +75,7 @@ def compare(
     """Compare two runs row by row: difference, interval, p values, and the rows that changed."""
     from avar_eval.results.compare import compare as compare_runs
     from avar_eval.results.compare import comparisons_to_json
-    from avar_eval.results.tables import print_comparisons
+    from avar_eval.results.verdict_tables import print_comparisons
 
     comparisons = compare_runs(run_a, run_b)
     if as_json:

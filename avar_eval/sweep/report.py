@@ -8,7 +8,7 @@ from rich.table import Table
 from avar_eval.console import InertConsole
 from avar_eval.results.run_table import number, percent
 from avar_eval.results.schema import Metric
-from avar_eval.results.tables import p_value
+from avar_eval.results.verdict_tables import p_value
 from avar_eval.sweep.compare import Comparison, Sweep
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from avar_eval.score.judging import Answered, judge_in_parallel
+from avar_eval.score.grading import Answered, grade_in_parallel
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import read_rows
 from avar_eval.tasks.mathvision import official
@@ -37,7 +37,7 @@ def read_pairs(data_dir: Path) -> list[Pair]:
 
 def rate_of_ours(pairs: list[Pair]) -> float:
     """Responses a second by the clock, judged in new processes, which remember nothing."""
-    _, seconds = judge_in_parallel("mathvision", [Answered(row, response, None) for row, response in pairs])
+    _, seconds = grade_in_parallel("mathvision", [Answered(row, response, None) for row, response in pairs])
     return len(pairs) / seconds
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from avar_eval.errors import UsageError
 from avar_eval.leaderboard.cli import app
-from avar_eval.leaderboard.curve import points_of
+from avar_eval.leaderboard.curve import checkpoint_rows
 from avar_eval.leaderboard.store import Store
 
 Write = Callable[..., Path]
@@ -33,9 +33,9 @@ def test_points_stand_by_step_and_the_last_one_of_a_step_counts(store: Store, wr
     store.add(write_run())
     for number, (step, accuracy) in enumerate([(100, 0.7), (0, 0.5), (50, 0.1), (50, 0.6)], start=1):
         add(store, write_run, number, step, accuracy)
-    points = points_of(store.rows(), "mine", "shapes")
+    points = checkpoint_rows(store.rows(), "mine", "shapes")
     assert [(row.training_step, row.score) for row in points] == [(0, 0.5), (50, 0.6), (100, 0.7)]
-    both = points_of(store.rows(), "mine")
+    both = checkpoint_rows(store.rows(), "mine")
     assert [row.task for row in both] == ["mathvista"] * 3 + ["shapes"] * 3
 
 
@@ -43,18 +43,18 @@ def test_an_earlier_training_of_the_same_name_is_another_one(store: Store, write
     add(store, write_run, 1, 0, 0.5)
     add(store, write_run, 2, 50, 0.6)
     add(store, write_run, 3, 0, 0.4, started=SECOND)
-    assert [row.score for row in points_of(store.rows(), "mine", "shapes")] == [0.4]
+    assert [row.score for row in checkpoint_rows(store.rows(), "mine", "shapes")] == [0.4]
 
 
 def test_unknown_names_are_told_the_known_ones(store: Store, write_run: Write) -> None:
     store.add(write_run())
     with pytest.raises(UsageError, match="no training is in the leaderboard yet"):
-        points_of(store.rows(), "mine")
+        checkpoint_rows(store.rows(), "mine")
     add(store, write_run, 1, 0, 0.5)
     with pytest.raises(UsageError, match="unknown run 'mina': did you mean mine"):
-        points_of(store.rows(), "mina")
+        checkpoint_rows(store.rows(), "mina")
     with pytest.raises(UsageError, match="unknown task 'shape': did you mean shapes"):
-        points_of(store.rows(), "mine", "shape")
+        checkpoint_rows(store.rows(), "mine", "shape")
 
 
 def test_the_command_prints_the_points_and_draws_them(store: Store, write_run: Write, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from avar_eval.results.compare import Comparison, compare
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Asked, Results, read_results, run_id, write_asked
 from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
-from avar_eval.score.judging import Answered, judge_all
+from avar_eval.score.grading import Answered, grade_all
 from avar_eval.tasks.catalog import catalog
 
 OPTIONS = "['Spring', 'Summer', 'Autumn']"
@@ -22,7 +22,7 @@ def finished_run(folder: Path, responses: list[str], *, chances: bool = True) ->
     """A run on twelve rows of three options, as a run leaves it; without `chances` one of before they were written."""
     folder.mkdir()
     benchmark = Benchmark(catalog()["mmmu"], ROWS)
-    judged = judge_all("mmmu", [Answered(ROWS[row], text, "stop") for row, text in zip(ROWS, responses, strict=True)])
+    judged = grade_all("mmmu", [Answered(ROWS[row], text, "stop") for row, text in zip(ROWS, responses, strict=True)])
     records = [
         Record(
             key=row,

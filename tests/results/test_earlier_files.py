@@ -20,7 +20,7 @@ from avar_eval.diagnosis.profile import MeasuredRun
 from avar_eval.leaderboard.store import Store
 from avar_eval.results.compare import compare
 from avar_eval.results.schema import ResultsError, read_results
-from avar_eval.score.records import score_run
+from avar_eval.score.rescore import score_run
 
 EARLIER = Path(__file__).with_name("run_of_an_earlier_version")
 SETTINGS = ("--samples", "2", "--temperature", "0.7", "--attention-samples", "2", "--device", "cpu")

@@ -24,8 +24,8 @@ from avar_eval.results.compare import CompareError, compare
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Asked, Results, ResultsError, read_results, run_id, write_asked
 from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
-from avar_eval.score.records import score_run
-from avar_eval.score.responses import ResponsesError, score_responses, scores_to_json
+from avar_eval.score.rescore import score_run
+from avar_eval.score.response_file import ResponsesError, score_responses, scores_to_json
 from avar_eval.tasks.catalog import catalog, hooks_of
 from avar_eval.tasks.files import DataError, rows_by_id
 

@@ -42,7 +42,7 @@ def print_scores(task: str, scored: Iterable[tuple[str, TaskResult]], output: Pa
         table = _table("metric", *_headings([result]))
         table.title = f"{model}, {task}: {metrics['truncated'].n} responses"
         table.title_justify = "left"
-        for row in [_accuracy_row(result), *_own_rows(result)]:
+        for row in [_accuracy_row(result), *_benchmark_rows(result)]:
             table.add_row(*row[: len(table.columns)])
         console.print(table)
         _print_finer(console, model, result)
@@ -94,7 +94,7 @@ def _headings(tasks: Iterable[TaskResult]) -> list[str]:
 
 
 def _detail_rows(task: TaskResult) -> list[tuple[str, ...]]:
-    rows = _own_rows(task)
+    rows = _benchmark_rows(task)
     if "judge" in task.metrics:
         rows.insert(0, _accuracy_row(task))
     for name in ("timeout", "judge_error"):
@@ -108,7 +108,7 @@ def _accuracy_row(task: TaskResult) -> tuple[str, ...]:
     return "accuracy", *_cells({verdict: task.metrics[of] for verdict, of in names.items() if of in task.metrics})
 
 
-def _own_rows(task: TaskResult) -> list[tuple[str, ...]]:
+def _benchmark_rows(task: TaskResult) -> list[tuple[str, ...]]:
     """pass@k and majority, then the benchmark's own metrics, each under every verdict."""
     rows = [
         (name, *_cells({"strict": metric}))
@@ -116,7 +116,7 @@ def _own_rows(task: TaskResult) -> list[tuple[str, ...]]:
         if name.startswith("pass@") or name == "majority"
     ]
     finer = _finer(task)
-    for name in _own_names(task):
+    for name in _benchmark_names(task):
         if name in finer:
             continue
         score = " (score)" if task.headline and task.headline.name == name else ""
@@ -137,13 +137,13 @@ def guessed_line(name: str, task: TaskResult) -> str:
     )
 
 
-def _own_names(task: TaskResult) -> list[str]:
+def _benchmark_names(task: TaskResult) -> list[str]:
     return list(dict.fromkeys(name for of in task.benchmark.values() for name in of))
 
 
 def _finer(task: TaskResult) -> list[str]:
     """Own metrics that would drown the others in a table with intervals: parts of parts, where there are many."""
-    names = _own_names(task)
+    names = _benchmark_names(task)
     return [name for name in names if "/" in name or ", " in name] if len(names) > _MOST_ROWS else []
 
 

@@ -17,7 +17,7 @@ from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import ATTENTION_METRICS, Results, read_results, run_id
 from avar_eval.results.stored import StoredResponse, read_stored, record_lines, run_responses
 from avar_eval.results.summary import group_results, task_result
-from avar_eval.score.judging import Answered, judge_all
+from avar_eval.score.grading import Answered, grade_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
 from avar_eval.terminal import note
@@ -45,11 +45,11 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 continue
             benchmark = Benchmark(entry, rows_by_id(entry, data_dir))
             responses = stored[entry.name]
-            new = _judged(benchmark, responses)
+            new = _graded(benchmark, responses)
             if judge is None:
-                outcomes |= _judged_before(responses, results.protocol.get("judge"))
+                outcomes |= _stored_judge_outcomes(responses, results.protocol.get("judge"))
             else:
-                found, not_taken = _ask(benchmark, responses, new, judge, folder / JUDGE_CACHE_NAME, lock)
+                found, not_taken = _ask_judge_model(benchmark, responses, new, judge, folder / JUDGE_CACHE_NAME, lock)
                 outcomes |= found
                 changed |= not_taken
             judgements |= new
@@ -60,7 +60,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 results.tasks[entry.name].left_out,
             )
         model = judge.model if judge else (results.protocol.get("judge") or {}).get("model")
-        _rewrite(folder / RECORDS_NAME, judgements, outcomes, model)
+        _rewrite_records(folder / RECORDS_NAME, judgements, outcomes, model)
         protocol = results.protocol | {
             "judge": judge.identity(changed) if judge else results.protocol.get("judge"),
             "grader": {
@@ -74,7 +74,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
     return rescored
 
 
-def _judged(benchmark: Benchmark, responses: Sequence[StoredResponse]) -> dict[str, Judgement]:
+def _graded(benchmark: Benchmark, responses: Sequence[StoredResponse]) -> dict[str, Judgement]:
     """The judgement of each response, by key."""
     unknown = {one.row_id for one in responses} - benchmark.rows.keys()
     if unknown:
@@ -83,11 +83,13 @@ def _judged(benchmark: Benchmark, responses: Sequence[StoredResponse]) -> dict[s
             f"{min(unknown)!r}: give --data-dir the folder that the run was made with"
         )
     answered = [Answered(benchmark.rows[one.row_id], one.response, one.finish_reason) for one in responses]
-    judgements = judge_all(benchmark.entry.name, answered)
+    judgements = grade_all(benchmark.entry.name, answered)
     return {one.key: judgement for one, judgement in zip(responses, judgements, strict=True)}
 
 
-def _judged_before(responses: Sequence[StoredResponse], judge: Mapping[str, Any] | None) -> dict[str, JudgeOutcome]:
+def _stored_judge_outcomes(
+    responses: Sequence[StoredResponse], judge: Mapping[str, Any] | None
+) -> dict[str, JudgeOutcome]:
     """The outcomes of the run's own judge model as they stand in the records."""
     if judge is None:
         return {}
@@ -98,7 +100,7 @@ def _judged_before(responses: Sequence[StoredResponse], judge: Mapping[str, Any]
     }
 
 
-def _ask(
+def _ask_judge_model(
     benchmark: Benchmark,
     responses: Sequence[StoredResponse],
     judgements: Mapping[str, Judgement],
@@ -116,7 +118,7 @@ def _ask(
     return dict(zip((one.key for one in responses), outcomes, strict=True)), changed
 
 
-def _rewrite(
+def _rewrite_records(
     path: Path, judgements: Mapping[str, Judgement], outcomes: Mapping[str, JudgeOutcome], model: str | None
 ) -> None:
     """Put the judgements into the record book; the file is left alone if none is new, as are lines that keep theirs."""

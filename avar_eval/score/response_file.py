@@ -16,7 +16,7 @@ from avar_eval.outcomes import MISSING, JudgeOutcome, Outcome
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import LeftOut, TaskResult
 from avar_eval.results.summary import task_result
-from avar_eval.score.judging import Answered, judge_all
+from avar_eval.score.grading import Answered, grade_all
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.files import rows_by_id
 from avar_eval.terminal import note
@@ -67,8 +67,8 @@ def score_responses(
     rows = rows_by_id(entry, data_dir)
     _check(responses, entry, lines, rows)
     given = [one for one in lines if one.response is not None]
-    _tell_no_text(responses, [one for one in lines if one.response is None], len(given))
-    judgements = judge_all(entry.name, [Answered(rows[one.id], one.response or "", one.finish_reason) for one in given])
+    _warn_of_missing_text(responses, [one for one in lines if one.response is None], len(given))
+    judgements = grade_all(entry.name, [Answered(rows[one.id], one.response or "", one.finish_reason) for one in given])
     asked: Sequence[JudgeOutcome | None] = [None] * len(given)
     if judge is not None:
         from avar_eval.judge.verdict import Question, judge_responses
@@ -108,7 +108,7 @@ def _not_right(row_id: str, official: bool | None, judge: JudgeOutcome | None) -
     return Outcome(row_id, 0, MISSING, None, False, official, judge=judge)
 
 
-def _tell_no_text(path: Path, left_out: Sequence[GivenResponse], others: int) -> None:
+def _warn_of_missing_text(path: Path, left_out: Sequence[GivenResponse], others: int) -> None:
     """Name all lines whose response is no text. Raises ResponsesError if no other line is left."""
     if not left_out:
         return

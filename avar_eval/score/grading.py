@@ -33,30 +33,30 @@ class Answered(NamedTuple):
     finish_reason: FinishReason | None
 
 
-class JudgingError(AvarError):
+class GradingError(AvarError):
     """The rules could not be applied."""
 
 
-def judge_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:
+def grade_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:
     """The judgements of responses to a task of the catalog, in order. Raises DataError for a row that has no answer.
 
     Says on standard error how fast many responses were judged.
     """
     if len(answered) < PARALLEL_FROM:
-        return judge_some(task, answered)
-    judgements, seconds = judge_in_parallel(task, answered)
+        return grade_some(task, answered)
+    judgements, seconds = grade_in_parallel(task, answered)
     rate = len(answered) / seconds
     note(f"{len(answered)} responses judged in {seconds:.2f} s, {rate:,.0f} a second")
     return judgements
 
 
-def judge_in_parallel(task: str, answered: Sequence[Answered]) -> tuple[list[Judgement], float]:
+def grade_in_parallel(task: str, answered: Sequence[Answered]) -> tuple[list[Judgement], float]:
     """The same on all cores, and the seconds that it took by the clock, without the start of any process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     judge_of(task)  # imports what the task needs, and says what its workers have to be prepared for
     WORKERS.start()
     chunks = [answered[start : start + _CHUNK] for start in range(0, len(answered), _CHUNK)]
-    judge_chunk = partial(judge_some, task)
+    judge_chunk = partial(grade_some, task)
     with ProcessPoolExecutor(min(cores, len(chunks)), multiprocessing.get_context(_START_METHOD)) as pool:
         try:
             list(pool.map(judge_chunk, [[]] * cores))  # by then the processes have started
@@ -64,12 +64,12 @@ def judge_in_parallel(task: str, answered: Sequence[Answered]) -> tuple[list[Jud
             judgements = [judgement for part in pool.map(judge_chunk, chunks) for judgement in part]
             return judgements, time.perf_counter() - start
         except BrokenProcessPool as error:
-            raise JudgingError(
+            raise GradingError(
                 f"a process that judged {task} was ended from outside: is there memory enough?"
             ) from error
 
 
-def judge_some(task: str, answered: Sequence[Answered]) -> list[Judgement]:
+def grade_some(task: str, answered: Sequence[Answered]) -> list[Judgement]:
     """The same in this process."""
     judge = judge_of(task)
     judgements = []
