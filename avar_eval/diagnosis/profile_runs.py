@@ -61,8 +61,10 @@ def runs_of(
 def _ask(asked: Mapping[str, Any], tasks: Sequence[str], output: Path, command: str) -> Path:
     from avar_eval.run.asking import Asking
     from avar_eval.run.evaluate import RunConfig, evaluate
+    from avar_eval.run.folder import run_folder
     from avar_eval.run.model import resolve
 
-    folder: Path = output / asked["model"].strip("./").replace("/", "--").lower()
-    evaluate(RunConfig(resolve(Asking.of(**asked)), tasks, folder, command=command))
+    model = resolve(Asking.of(**asked))
+    folder = run_folder(model, output, name=asked["model"].strip("./").replace("/", "--").lower())
+    evaluate(RunConfig(model, tasks, folder, command=command))
     return folder

@@ -10,6 +10,7 @@ from avar_eval.attention.steering import PRESETS, Steering
 from avar_eval.models.backend_options import ApiOptions, TransformersOptions
 from avar_eval.models.registry import choose_backend
 from avar_eval.names import run_name
+from avar_eval.ranks import launched
 from avar_eval.records.book import RECORDS_NAME
 from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.terminal import note
@@ -33,22 +34,22 @@ _WORDS: Final = {
 _LONGEST_WORD: Final = 40
 
 
-def run_folder(model: ResolvedModel, root: Path = RUNS) -> Path:
+def run_folder(model: ResolvedModel, root: Path = RUNS, name: str | None = None) -> Path:
     """ROOT/MODEL; for a model that is asked otherwise than by default, ROOT/MODEL--SETTINGS-<8 hex digits>.
 
     Such as `avar-runs/avar-tiny--steer-avar--t0.6-5d41402a`. The same command finds the same folder again, before
     anything heavy is loaded. Which tasks and how many of their questions are asked, on which device and in what batches
     changes no response, so a run that asks more goes on in the same folder. Says on standard error where such a run may
-    have been put by earlier versions.
+    have been put by earlier versions. name: MODEL, by default `run_name`.
     """
-    name, settings = run_name(model.asking.model), _settings(model)
-    usual = root / name
+    settings = _settings(model)
+    usual = root / (name or run_name(model.asking.model))
     if not settings:
         return usual
     words = [_word(setting, value) for setting, value in settings.items() if setting in _WORDS]
     digits = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    folder = root / f"{'--'.join([name, *words])}-{digits}"
-    if (usual / RECORDS_NAME).exists() and not folder.exists():
+    folder = root / f"{'--'.join([usual.name, *words])}-{digits}"
+    if launched().first and (usual / RECORDS_NAME).exists() and not folder.exists():
         note(
             f"note: with these settings the run's folder is {folder}; earlier versions put all runs of a model into "
             f"{usual}: if this one began there, --output {usual} goes on with it"

@@ -7,9 +7,9 @@ from typing import Any, Final
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 
-from avar_eval.names import run_name
 from avar_eval.records.record import Response
 from avar_eval.run.asking import Asking, asking_fields
+from avar_eval.run.folder import run_folder
 from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.model import resolve
 from avar_eval.run.requests import questions_of
@@ -42,7 +42,7 @@ class Avar(lmms):  # type: ignore[misc]
         model = resolve(Asking.of(model=pretrained, batch_size=size, backend_options=options, **asking))
         if max_batch_size is not None:
             model = replace(model, batch_size=min(model.batch_size, int(max_batch_size)))
-        self.session = Session(model, Path(output or f"avar-runs/{run_name(pretrained)}"))
+        self.session = Session(model, Path(output) if output else run_folder(model))
         samples = model.asking.attention_samples if self.session.observer else 0
         self.sampling = AttentionSampling(samples, model.decoding.seed)
 

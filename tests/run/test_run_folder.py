@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from avar_eval.fields import declared
 from avar_eval.names import run_name
 from avar_eval.run.asking import Asking
 from avar_eval.run.folder import run_folder
@@ -48,6 +49,8 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"prompt_style": "direct"}, "avar-tiny--direct"),
     ({"system_prompt": "Look twice."}, "avar-tiny"),
     ({"system_prompt": "Look again."}, "avar-tiny"),
+    ({"image_min_pixels": 100_000}, "avar-tiny"),
+    ({"image_max_pixels": 200_000}, "avar-tiny"),
     ({"dtype": "bfloat16"}, "avar-tiny--bfloat16"),
     ({"attn_implementation": "eager"}, "avar-tiny"),
     ({"backend": "vllm"}, "avar-tiny--vllm"),
@@ -64,6 +67,14 @@ def test_each_other_way_has_a_folder_of_its_own_and_always_the_same() -> None:
         assert run_folder(resolve(Asking.of(model="avar-tiny", **given | {"limit": 3, "device": "cpu"}))).name == name
         names.append(name)
     assert len(set(names)) == len(OTHER) - 1  # the strengths of avar are avar
+
+
+def test_every_field_of_asking_is_in_the_name_or_changes_no_answer() -> None:
+    """A new field must be decided on: it belongs into `_settings` and above, or here."""
+    changes_nothing = {"limit", "batch_size", "attention_samples", "data_dir", "allow_outside", "device", "name"}
+    parts = {"model", "decoding", "backend_options"}  # options of decoding are taken as they decide record keys
+    named = {name for given, _ in OTHER for name in given} & declared(Asking).keys()
+    assert named | changes_nothing | parts == declared(Asking).keys()
 
 
 def test_two_servers_of_one_model_have_two_folders() -> None:
