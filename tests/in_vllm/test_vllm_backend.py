@@ -26,6 +26,7 @@ from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.backend_options import VllmOptions
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.image_limits import ImageLimits
 from avar_eval.models.registry import get_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_backend import VllmBackend
@@ -241,3 +242,17 @@ def assert_answered_as_by_transformers(records: list[dict[str, Any]]) -> None:
     )
     assert [record["response_token_ids"] for record in records] == steered
     assert steered != plain
+
+
+def test_pictures_have_the_pixels_that_limits_leave(questions: list[Question]) -> None:
+    """The engine's processor keeps the limits that transformers' keeps: as many image tokens, the same answers."""
+    limits = ImageLimits(min_pixels=56 * 56, max_pixels=84 * 84)
+    limited = TransformersBackend(resolve_checkpoint(MODEL), "cpu", "float32", image_limits=limits)
+    engine = VllmBackend(limited, VllmOptions(max_model_len=1024, eager=True, in_flight=8, distributed="uni"))
+    try:
+        found = by_vllm(engine, questions[:4], GREEDY)
+    finally:
+        engine.release()
+    expected = by_transformers(limited, questions[:4], GREEDY)
+    assert [one.prompt_token_ids for one in found] == [one.prompt_token_ids for one in expected]
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
