@@ -27,6 +27,7 @@ from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
 from avar_eval.look.cli import look
 from avar_eval.names import listed_names
+from avar_eval.protocols.cli import protocols as protocols_command
 from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.options import As, asking_options
@@ -38,6 +39,7 @@ from avar_eval.watch.cli import watch_command
 app = new_app("Score vision-language reasoning models, and measure where they look.")
 app.add_typer(data_app, name="data")
 app.command("watch")(watch_command)
+app.command("protocols")(protocols_command)
 
 
 def _version(wanted: bool) -> None:

@@ -4,9 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
-from avar_eval.console import wide_console
+from avar_eval.console import print_table, wide_console
 from avar_eval.models.registry import ModelEntry
 from avar_eval.tasks.catalog import TaskEntry, is_included
 from avar_eval.tasks.groups import Group
@@ -18,7 +16,7 @@ def print_models(entries: Sequence[ModelEntry], as_json: bool) -> None:
     if as_json:
         say(json.dumps([_model(entry) for entry in entries], indent=2))
         return
-    _print_table(
+    print_table(
         ("model", "source", "description"),
         [(entry.name, _source(entry), entry.description) for entry in entries],
     )
@@ -40,7 +38,7 @@ def print_model(entry: ModelEntry, as_json: bool) -> None:
         return
     if entry.repository is not None and entry.revision is None:
         fields["revision"] = "main, not pinned: a run records the commit that it used"
-    _print_table(
+    print_table(
         ("field", "value"), [(name, _shown(value)) for name, value in fields.items() if value not in (None, [])]
     )
 
@@ -71,25 +69,16 @@ def print_tasks(
         return
     included = [entry for entry in entries if is_included(entry)]
     ours = [entry for entry in entries if not is_included(entry)]
-    _print_table(("task", "dataset", "description"), [(entry.name, entry.dataset, entry.description) for entry in ours])
-    _print_table(
+    print_table(("task", "dataset", "description"), [(entry.name, entry.dataset, entry.description) for entry in ours])
+    print_table(
         ("group", "tasks", "description"),
         [(group.name, ", ".join(group.task_names()), group.description) for group in groups],
     )
     if included:
-        _print_table(
+        print_table(
             ("included task", "folder", "description"),
             [(entry.name, str(entry.file.parent), entry.description) for entry in included],
         )
     if brought:
         say(f"lmms-eval brings {len(brought)} tasks and groups, asked in its words and judged by its metrics:")
         wide_console().print(", ".join(brought), markup=False, highlight=False)
-
-
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table()
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    wide_console().print(table)

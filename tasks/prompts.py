@@ -1,11 +1,18 @@
 """How a model is told to answer: the styles of prompt that every benchmark has.
 
 A benchmark's `doc_to_text(row, settings)` gets the style in `settings["prompt_style"]` (lmms-eval's
-`lmms_eval_specific_kwargs`); plain lmms-eval passes none and gets the thinking style.
+`lmms_eval_specific_kwargs`); plain lmms-eval passes none and gets the thinking style. A named protocol's own words come
+as a Jinja template in `settings["prompt_template"]`.
 """
 
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
 from typing import Any, Final, Literal, get_args
+
+Row = Mapping[str, Any]
+Asking = Callable[..., str]
+"""`doc_to_text(row, settings=None)`"""
 
 Style = Literal["thinking", "direct", "boxed", "none"]
 """thinking: `THINKING` after the question. boxed: `BOXED` after it. direct: the benchmark's own instruction.
@@ -39,3 +46,40 @@ def ask(question: Sequence[str], style: Style, direct: str = "") -> str:
     """A prompt of the question's lines and the style's instruction, if it has one; `direct` is the benchmark's own."""
     said = instruction(style, direct)
     return "\n".join([*question, said] if said else question)
+
+
+def templated(fields: Callable[[Row], Mapping[str, Any]]) -> Callable[[Asking], Asking]:
+    """Let a `doc_to_text` be asked with a template: of the row's columns and these fields, which go before them."""
+
+    def decorate(doc_to_text: Asking) -> Asking:
+        @wraps(doc_to_text)
+        def asked(row: Row, settings: Mapping[str, Any] | None = None) -> str:
+            template = (settings or {}).get("prompt_template")
+            return doc_to_text(row, settings) if template is None else render(template, {**row, **fields(row)})
+
+        return asked
+
+    return decorate
+
+
+def lettered(options: Sequence[object]) -> list[tuple[str, str]]:
+    """Options with their letters, A first."""
+    return [(letter, str(option)) for letter, option in zip(string.ascii_uppercase, options, strict=False)]
+
+
+def render(template: str, fields: Mapping[str, Any]) -> str:
+    """The text of a Jinja template. Raises ValueError for a field that there is not, and what is wrong with it."""
+    from jinja2 import TemplateError
+
+    try:
+        return str(_compiled(template).render(fields))
+    except TemplateError as error:
+        raise ValueError(f"the prompt template {template!r} cannot be used: {error}") from error
+
+
+@cache
+def _compiled(template: str) -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(template)

@@ -36,8 +36,11 @@ class RegistryError(AvarError):
     """The user's file of models cannot be used."""
 
 
-def _recommended(given: Any) -> dict[str, Any]:
-    """What the model's authors decode with: sampling options of `Decoding`, neutral where nothing is said."""
+def sampling_options(given: Any) -> dict[str, Any]:
+    """What authors decode with, as a file says it: sampling options of `Decoding`, neutral where nothing is said.
+
+    Raises ValueError or UsageError.
+    """
     if not isinstance(given, dict):
         raise ValueError("give sampling options, such as {temperature: 0.6, top_p: 0.95}")
     neutral = recommendable()
@@ -117,7 +120,7 @@ class ModelEntry(BaseModel):
     answer_format: AnswerFormat = "thinking"
     instruction: str | None = None
     prompt_source: str | None = None
-    decoding: Annotated[dict[str, Any], PlainValidator(_recommended)] = Field(default_factory=recommendable)
+    decoding: Annotated[dict[str, Any], PlainValidator(sampling_options)] = Field(default_factory=recommendable)
     max_new_tokens: int = Field(ge=1)
     image_min_pixels: int | None = Field(None, ge=1)
     image_max_pixels: int | None = Field(None, ge=1)

@@ -18,7 +18,7 @@ from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.answers.visible import visible_text
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.dynamath.official import TOLERANCE, official_verdict
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, style_of, templated
 from avar_eval.tasks.shares import Parts, Units, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -64,6 +64,7 @@ _MONTHS: Final = (
 )  # fmt: skip
 
 
+@templated(dict)
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn. In direct style it is the published prompt, which asks for a JSON object.
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.tasks.hallusion.official import answer_right, is_without_picture, scores
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, style_of, templated
 from avar_eval.tasks.shares import Parts
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -20,6 +20,7 @@ _FORM: Final = "Please answer yes or no."
 _ASKS: Final = re.compile(r"\byes or no\b", re.IGNORECASE)
 
 
+@templated(dict)
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn: the question, "Please answer yes or no." unless it says so itself, and the style's instruction."""
     style = style_of(settings)

@@ -11,7 +11,7 @@ from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.tasks.choices import PICTURED, choices_in
 from avar_eval.tasks.mathverse.official import official_verdict
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, style_of, templated
 from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -25,6 +25,7 @@ _IN_IMAGE: Final = "the question shown in the image"
 _LETTER: Final = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
 
 
+@templated(dict)
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn. In direct style it is the dataset's own `query_wo`: what to answer with, then the question.
 

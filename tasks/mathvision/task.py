@@ -9,7 +9,7 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.workers import WorkLimitError
 from avar_eval.tasks.mathvision.official import official_correct
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, style_of, templated
 from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -25,6 +25,7 @@ _PRECISION: Final = 2
 """Decimals to which the published rule rounds two values before it compares them."""
 
 
+@templated(lambda row: {"options": _options(row), "options_in_picture": "".join(row["options"]) == "ABCDE"})
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn: question and lettered options, with the style's instruction.
 

@@ -12,7 +12,7 @@ from avar_eval.answers.extract import is_short_reply
 from avar_eval.answers.options import LETTERS, named_option
 from avar_eval.answers.quantity import stated_quantity
 from avar_eval.tasks.mathvista.official import official_verdict
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, lettered, style_of, templated
 from avar_eval.tasks.shares import Parts, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 _FREE_FORM_KINDS: Final[dict[str, Kind]] = {"integer": "integer", "float": "float", "list": "list", "text": "text"}
 
 
+@templated(lambda row: {"options": lettered(row["choices"] or ())})
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn. In direct style it is the dataset's own `query`: hint, question with unit, "(A) …" lines.
 

@@ -12,7 +12,7 @@ from avar_eval.answers.options import LETTERS
 from avar_eval.answers.quantity import read_quantity
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
 from avar_eval.tasks.mmmu.official import choice_right, open_right
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, lettered, style_of, templated
 from avar_eval.tasks.shares import Parts, Units, by_category
 
 DISCIPLINES: Final = {
@@ -47,6 +47,7 @@ _DECIMALS: Final = 2
 """The published rule compares numbers rounded to two decimals."""
 
 
+@templated(lambda row: {"options": lettered(options_of(row))})
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn, `<image n>` where the dataset has it: question, "(A) …" lines, empty line, instruction."""
     style = style_of(settings)

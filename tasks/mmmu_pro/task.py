@@ -20,7 +20,7 @@ from avar_eval.tasks.mmmu.task import (
     subject_parts,
 )
 from avar_eval.tasks.mmmu_pro.official import choice_right
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, lettered, style_of, templated
 from avar_eval.tasks.shares import Parts
 
 __all__ = [
@@ -43,6 +43,7 @@ _DIRECT_VISION: Final = (
 _VISION: Final = "Answer the multiple-choice question in the image with its option letter."
 
 
+@templated(lambda row: {"options": lettered(options_of(row))})
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn: question, "A. …" lines and instruction; for a vision row the instruction alone."""
     style = style_of(settings)

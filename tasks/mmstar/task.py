@@ -10,7 +10,7 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement, judge_answer
 from avar_eval.answers.options import LETTERS
 from avar_eval.tasks.mmstar.official import choice_right
-from avar_eval.tasks.prompts import ask, style_of
+from avar_eval.tasks.prompts import ask, lettered, style_of, templated
 from avar_eval.tasks.shares import MeanOf, Parts, Units, by_category
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -31,6 +31,7 @@ _ON_ONE_LINE: Final = "\nOptions: A: "
 _ON_LINES: Final = "\n(A) "
 
 
+@templated(lambda row: {"options": lettered(choices_of(row["question"])), "stem": stem_of(row["question"])})
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn: the question with the options in it, as published, and the instruction.
 
@@ -51,6 +52,13 @@ def doc_to_visual(row: Row) -> list[Image.Image]:
 def doc_to_target(row: Row) -> str:
     """The gold letter."""
     return str(row["answer"])
+
+
+def stem_of(question: str) -> str:
+    """The question without its options and the hint that some begin with."""
+    label = _ON_ONE_LINE if _ON_ONE_LINE in question else _ON_LINES
+    stem = question.rpartition(label)[0].removesuffix("\nChoices:")
+    return _HINT.sub("", stem, count=1)
 
 
 def choices_of(question: str) -> list[str]:

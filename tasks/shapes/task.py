@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 from PIL import Image
 
 from avar_eval.answers import FinishReason, Judgement, Kind, judge_answer
-from avar_eval.tasks.prompts import style_of
+from avar_eval.tasks.prompts import lettered, style_of, templated
 from avar_eval.tasks.shapes.dataset import Row, Split, prompt, rows
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -30,6 +30,7 @@ def doc_to_visual(row: Mapping[str, Any]) -> list[Image.Image]:
     return [rgb_picture(row["image"], f"shapes row {row['id']} has no picture")]
 
 
+@templated(lambda row: {"options": lettered(row["choices"] or ())})
 def doc_to_text(row: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> str:
     """The user turn's text."""
     return prompt(cast(Row, row), style_of(settings))
