@@ -1,5 +1,6 @@
 """What AVAR's trainers ask about a batch: whose attention counts, on which keys, and where a model looks on average."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +55,20 @@ def captured(observation: Observation, roles: TokenRoles) -> Masses:
     asks = torch.isin(roles.codes[:, torch.tensor(observation.positions)], torch.tensor(ROLES_OF[observation.queries]))
     image, system, sink = masses.unbind(-1)
     return Masses(image, system, sink, asks.to(masses.device))
+
+
+def query_weights(
+    roles: TokenRoles, positions: Sequence[int], queries: Bool[Tensor, "batch queries"], power: float
+) -> Float[Tensor, "batch queries"]:
+    """What each query counts in Eq. 5-6: of a response's n tokens the one at place i counts (i / n)^power, a user's 1.
+
+    positions: of the queries in the sequence. All answers of a conversation count as one response. Weights are relative
+    to their sum: power 0 is the plain mean over Q.
+    """
+    answers = roles.mask(Role.RESPONSE)
+    places = answers.cumsum(-1) / answers.sum(-1, keepdim=True).clamp(min=1)
+    weights = torch.where(answers, places**power, 1.0)[:, torch.tensor(positions)]
+    return weights.to(queries.device) * queries
 
 
 def mean_over_queries(values: Float[Tensor, "layers batch heads queries"], queries: Tensor) -> Float[Tensor, " batch"]:

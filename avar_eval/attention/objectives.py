@@ -48,12 +48,12 @@ def attention_losses(
 def sequence_losses(
     image: Float[Tensor, "layers batch heads queries"],
     system: Float[Tensor, "layers batch heads queries"],
-    queries: Bool[Tensor, "batch queries"],
+    queries: Bool[Tensor, "batch queries"] | Float[Tensor, "batch queries"],
     image_keys: Int[Tensor, " batch"],
     system_keys: Int[Tensor, " batch"],
     epsilon: float = EPSILON,
 ) -> SequenceLosses:
-    """AGTO's losses of every sequence of a batch (see `attention_losses`).
+    """AGTO's losses of every sequence of a batch (see `attention_losses`). Queries may have weights of any scale.
 
     A sequence has a term if it has queries and keys of that kind: one without images has no image term. A head whose
     image mass underflows float32 counts as the smallest normal number and has no gradient: Eq. 5 has no ε.

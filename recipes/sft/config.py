@@ -19,6 +19,13 @@ class AvarSFTConfig(SFTConfig):  # type: ignore[misc] # TRL is untyped here
     attention_queries: Literal["user", "response", "both"] = field(
         default="user", metadata={"help": "Q of Eq. 5-6: the tokens whose attention is trained."}
     )
+    late_queries: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight in Q of a response's token: (its place / the response's length) to this power. 0 weighs all "
+            "alike (Eq. 5-6), larger numbers the end."
+        },
+    )
     attention_layers: list[int] | None = field(
         default=None, metadata={"help": "Decoder layers whose attention is trained, counted from 0; all by default."}
     )
@@ -40,6 +47,10 @@ class AvarSFTConfig(SFTConfig):  # type: ignore[misc] # TRL is untyped here
             raise UsageError(
                 f"attention_queries must be one of {', '.join(get_args(QuerySet))}, not {self.attention_queries!r}"
             )
+        if self.late_queries < 0:
+            raise UsageError(f"late_queries must not be negative, got {self.late_queries}")
+        if self.late_queries and self.attention_queries == "user":
+            raise UsageError("late_queries weighs tokens of the response: set attention_queries to response or both")
         if self.attention_epsilon <= 0:
             raise UsageError(f"attention_epsilon (Eq. 6) must be above 0, got {self.attention_epsilon}")
         if self.load_best_model_at_end:

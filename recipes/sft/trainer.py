@@ -25,6 +25,7 @@ from avar_eval.recipes.attention_terms import (
     captured,
     looks,
     prepared_markup,
+    query_weights,
 )
 from avar_eval.recipes.resume import ResumableTrainer
 from avar_eval.recipes.sft.config import AvarSFTConfig
@@ -137,9 +138,10 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
             masses = captured(observation, roles)
             keys = AttentionKeys(*(of.to(masses.image.device) for of in keys))
             looked = looks(masses, keys)
-            losses = sequence_losses(
-                masses.image, masses.system, masses.queries, *keys, epsilon=self.args.attention_epsilon
-            )
+            queries = masses.queries
+            if self.args.late_queries:
+                queries = query_weights(roles, observation.positions, queries, self.args.late_queries)
+            losses = sequence_losses(masses.image, masses.system, queries, *keys, epsilon=self.args.attention_epsilon)
             image, system = _parts_of_step(losses, share)
         attention = self.args.alpha * image + self.args.beta * system
         loss = loss_lm + (attention if share.scaled else attention * share.steps)

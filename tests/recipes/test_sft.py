@@ -32,8 +32,13 @@ def logged(trainer: Any, step: int = 0) -> dict[str, float]:
     return first
 
 
-def reference_terms(trainer: Any, queries: str, layers: list[int] | None, epsilon: float) -> tuple[Any, list[Tensor]]:
-    """The reference model and Eq. 5-6 and the language loss of the step, one row after the other."""
+def reference_terms(
+    trainer: Any, queries: str, layers: list[int] | None, epsilon: float, power: float = 0.0
+) -> tuple[Any, list[Tensor]]:
+    """The reference model and Eq. 5-6 and the language loss of the step, one row after the other.
+
+    power: a response's token at place i of n counts (i / n)^power.
+    """
     reference = in_eager_float64(runs.model())
     markup = ChatMarkup(trainer.processing_class)
     negative, tokens, enhance, suppress = [], 0, [], []
@@ -47,24 +52,35 @@ def reference_terms(trainer: Any, queries: str, layers: list[int] | None, epsilo
         roles = torch.tensor(markup.prompt_roles(inputs["input_ids"][0][mask[0].bool()].tolist()))
         masses = group_masses(eager_maps(reference, inputs), roles)
         asked = torch.isin(roles, torch.tensor(ROLES[queries]))
+        counts, answered = asked.double(), (roles == Role.RESPONSE).nonzero()[:, 0].tolist()
+        for number, place in enumerate(answered, start=1):
+            counts[place] *= (number / len(answered)) ** power
         for group, into, add in (("image", enhance, 0.0), ("system", suppress, epsilon)):
             keys = roles == Role[group.upper()]
             if keys.any():
-                by_head = masses[group][layers if layers is not None else slice(None)][..., asked].sum(-1)
-                into.append((by_head / asked.sum() / keys.sum() + add).log().mean())
+                by_head = masses[group][layers if layers is not None else slice(None)]
+                into.append(((by_head * counts).sum(-1) / counts.sum() / keys.sum() + add).log().mean())
     return reference, [torch.stack(negative).sum() / tokens, -torch.stack(enhance).mean(), torch.stack(suppress).mean()]
 
 
 @pytest.mark.parametrize(
-    ("queries", "layers", "epsilon"),
-    [("user", None, 1e-6), ("response", None, 1e-6), ("both", [0, 2], 1e-6), ("user", [1], 1e-2)],
+    ("queries", "layers", "epsilon", "power"),
+    [
+        ("user", None, 1e-6, 0.0),
+        ("response", None, 1e-6, 0.0),
+        ("both", [0, 2], 1e-6, 0.0),
+        ("user", [1], 1e-2, 0.0),
+        ("response", None, 1e-6, 2.0),
+        ("both", [1], 1e-6, 0.5),
+    ],
 )
 def test_terms_and_gradients_of_a_padded_batch_equal_eager_float64(
-    tmp_path: Path, queries: str, layers: list[int] | None, epsilon: float
+    tmp_path: Path, queries: str, layers: list[int] | None, epsilon: float, power: float
 ) -> None:
     options = {"attention_queries": queries, "attention_layers": layers, "attention_epsilon": epsilon}
+    options["late_queries"] = power
     trainer = runs.trained(tmp_path, runs.rows(), alpha=0.4, beta=0.7, **options)
-    reference, terms = reference_terms(trainer, queries, layers, epsilon)
+    reference, terms = reference_terms(trainer, queries, layers, epsilon, power)
     for name, wanted in zip(TERMS, terms, strict=True):
         assert logged(trainer)[name] == pytest.approx(wanted.item(), rel=1e-5), name
     total = terms[0] + 0.4 * terms[1] + 0.7 * terms[2]
@@ -253,6 +269,8 @@ def test_evaluation_has_the_same_terms(tmp_path: Path, whole: Any) -> None:
     [
         ({"alpha": -0.1}, "must not be negative"),
         ({"attention_epsilon": 0.0}, "must be above 0"),
+        ({"late_queries": 1.0}, "set attention_queries to response or both"),
+        ({"late_queries": -1.0, "attention_queries": "both"}, "late_queries must not be negative"),
         ({"packing": True}, "packing cannot be combined with attention losses"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor cannot be combined"),
         ({"gradient_checkpointing_kwargs": {"use_reentrant": True}}, "use_reentrant: false"),
