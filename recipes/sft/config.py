@@ -22,8 +22,8 @@ class AvarSFTConfig(SFTConfig):  # type: ignore[misc] # TRL is untyped here
     late_queries: float = field(
         default=0.0,
         metadata={
-            "help": "Weight in Q of a response's token: (its place / the response's length) to this power. 0 weighs all "
-            "alike (Eq. 5-6), larger numbers the end."
+            "help": "Weight in Q of a response's token: its place over the response's length to this power. 0 weighs "
+            "all alike (Eq. 5-6), larger numbers the end."
         },
     )
     attention_layers: list[int] | None = field(
