@@ -23,12 +23,14 @@ DATA_DIR_VARIABLE = "AVAR_DATA_DIR"
 class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
     """An lmms-eval chat task whose rows come from this package, from a local folder or from the hub.
 
-    `dataset_kwargs` holds `embedded` (a function split -> rows) or `revision`. Rows whose picture is missing or
-    broken are left out and named in `left_out` (id -> reason).
+    `dataset_kwargs` holds `embedded` (a function split -> rows) or `revision`. data_dir: folder of prepared benchmarks
+    (None: what AVAR_DATA_DIR names, if it does). allow_outside: whether rows may name pictures outside of it. Rows
+    whose picture is missing or broken are left out and named in `left_out` (id -> reason).
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], data_dir: Path | None = None, allow_outside: bool = False) -> None:
         self.left_out: dict[str, str] = {}
+        self._data_dir, self._allow_outside = data_dir, allow_outside
         settings = {key: value for key, value in config.items() if key != "class"}
         # lmms-eval would cut the thinking out before it judges: ours is judged whole, and carries its record.
         process_results = response_metrics(judge_of(config["task"]), grader_of(config["task"]))
@@ -39,11 +41,11 @@ class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
         """Fill `dataset` with the rows of the test split. Raises DataError."""
         entry = catalog()[self.config.task]
         kwargs = dataset_kwargs or {}
-        data_dir = os.environ.get(DATA_DIR_VARIABLE)
+        data_dir = self._data_dir or os.environ.get(DATA_DIR_VARIABLE)
         if "embedded" in kwargs:
             rows = datasets.Dataset.from_list(list(kwargs["embedded"](entry.split)))
         elif data_dir:
-            rows, self.left_out = rows_from_folder(Path(data_dir), entry)
+            rows, self.left_out = rows_from_folder(Path(data_dir), entry, self._allow_outside)
         else:
             rows = _rows_from_hub(entry)
         self.dataset = datasets.DatasetDict({entry.split: rows})
@@ -60,9 +62,11 @@ def _rows_from_hub(entry: TaskEntry) -> datasets.Dataset:
         ) from error
 
 
-def rows_from_folder(data_dir: Path, entry: TaskEntry) -> tuple[datasets.Dataset, dict[str, str]]:
+def rows_from_folder(
+    data_dir: Path, entry: TaskEntry, allow_outside: bool = False
+) -> tuple[datasets.Dataset, dict[str, str]]:
     """The task's rows with their pictures, and why others, by id, are left out for want of one. Raises DataError."""
-    rows, left_out = with_pictures(entry, data_dir, allowed_outside())
+    rows, left_out = with_pictures(entry, data_dir, allow_outside or allowed_outside())
     try:
         dataset = datasets.Dataset.from_list(rows)
     except (TypeError, ValueError) as error:  # such as a column of numbers and texts

@@ -1,7 +1,6 @@
 """A run of `avar-eval` with several samples, a judge and a prompt style; judged again and compared."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -76,16 +75,3 @@ def test_the_prompt_style_is_asked_for_and_written_down(
 def test_the_prompt_style_is_the_models_by_default() -> None:
     assert resolve(Asking(model="avar-tiny")).prompt_style == "thinking"
     assert resolve(Asking(model="owner/unregistered")).prompt_style == "thinking"
-
-
-def test_the_data_folder_is_forgotten_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from avar_eval.run.evaluate import data_folder
-
-    monkeypatch.setenv("AVAR_DATA_DIR", "before")
-    with data_folder(Asking(model=MODEL, data_dir=Path("during"))):
-        assert os.environ["AVAR_DATA_DIR"] == "during"
-    assert os.environ["AVAR_DATA_DIR"] == "before"
-    monkeypatch.delenv("AVAR_DATA_DIR")
-    with pytest.raises(KeyError), data_folder(Asking(model=MODEL, data_dir=Path("during"))):
-        raise KeyError
-    assert "AVAR_DATA_DIR" not in os.environ

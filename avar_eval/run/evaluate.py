@@ -1,8 +1,6 @@
 """One evaluation: tasks x model -> responses -> judgements -> attention -> results."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +9,11 @@ from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
 from avar_eval.outcomes import JudgeOutcome
-from avar_eval.pictures import ALLOW_OUTSIDE
 from avar_eval.ranks import init_ranks
 from avar_eval.results.schema import Asked, Results, note_other_run, run_id, write_asked
 from avar_eval.results.summary import group_results
-from avar_eval.run.asking import Asking
 from avar_eval.run.model import ResolvedModel
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
-from avar_eval.tasks.prompts import Style
 
 if TYPE_CHECKING:
     from avar_eval.records.record import Record
@@ -62,8 +57,8 @@ def evaluate(config: RunConfig) -> Results:
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
     entries = check_config(config)
-    with open_session(config.model, config.output) as session, data_folder(config.model.asking):
-        found = ask(session, load_tasks(entries, config.model.prompt_style), config)
+    with open_session(config.model, config.output) as session:
+        found = ask(session, load_tasks(entries, config.model), config)
     if session.ranks.first:
         note_other_run(config.output, found.results)
         write_asked(config.output, found.asked)
@@ -77,24 +72,6 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
     if config.judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
         raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
     return tasks
-
-
-@contextmanager
-def data_folder(asking: Asking) -> Iterator[None]:
-    """Tell lmms-eval's tasks where the rows are, by variables that they follow; afterwards those are as they were."""
-    variables = {} if asking.data_dir is None else {"AVAR_DATA_DIR": str(asking.data_dir)}
-    if asking.allow_outside:
-        variables[ALLOW_OUTSIDE] = "1"
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def open_session(model: ResolvedModel, output: Path) -> "Session":
@@ -112,11 +89,11 @@ def open_session(model: ResolvedModel, output: Path) -> "Session":
     return Session(model, output, ranks)
 
 
-def load_tasks(entries: Sequence[TaskEntry], style: Style) -> "list[LoadedTask]":
-    """The tasks of a run with their rows, asked in that style. Raises DataError, TaskFolderError."""
+def load_tasks(entries: Sequence[TaskEntry], model: ResolvedModel) -> "list[LoadedTask]":
+    """The tasks of a run with their rows, as this model is asked them. Raises DataError, TaskFolderError."""
     from avar_eval.run.loaded_task import LoadedTask
 
-    return [LoadedTask.of(entry, style) for entry in entries]
+    return [LoadedTask.of(entry, model) for entry in entries]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Headline, Metric, TaskResult
 from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
+from avar_eval.run.model import ResolvedModel
 from avar_eval.statistics import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, task_config
 from avar_eval.tasks.lmms_eval_tasks import load_lmms_eval_task, metric_values, requests_of
-from avar_eval.tasks.prompts import Style
 from avar_eval.tasks.rows import RowsTask
 
 
@@ -29,17 +29,17 @@ class LoadedTask:
     left_out: Mapping[str, str]
 
     @classmethod
-    def of(cls, entry: TaskEntry, style: Style) -> "LoadedTask":
-        """The task with its rows, asked in that style if it is in avar-eval's form. Raises DataError, TaskFolderError.
+    def of(cls, entry: TaskEntry, model: ResolvedModel) -> "LoadedTask":
+        """The task with its rows. Raises DataError, TaskFolderError.
 
-        Its rows come from the folder that AVAR_DATA_DIR names, if it does.
+        If it is in avar-eval's form, it is asked in the model's style, and its rows may lie in a data folder.
         """
         if entry.form == "lmms-eval":
             theirs = load_lmms_eval_task(entry)
             rows = {str(number): row for number, row in enumerate(theirs.eval_docs_no_media)}
             return cls(theirs, Benchmark(entry, rows), {})
-        ours = RowsTask(task_config(entry))
-        ours.lmms_eval_specific_kwargs = {"prompt_style": style}
+        ours = RowsTask(task_config(entry), model.asking.data_dir, model.asking.allow_outside)
+        ours.lmms_eval_specific_kwargs = {"prompt_style": model.prompt_style}
         return cls(
             ours, Benchmark(entry, {entry.row_id(row): row for row in ours.eval_docs_no_media}), dict(ours.left_out)
         )

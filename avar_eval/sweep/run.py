@@ -10,7 +10,7 @@ from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.run.evaluate import RunConfig, ask, check_config, data_folder, load_tasks, open_session
+from avar_eval.run.evaluate import RunConfig, ask, check_config, load_tasks, open_session
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
 from avar_eval.tasks.catalog import find_own_tasks
 
@@ -27,10 +27,10 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
             f"{model.asking.model} cannot be swept: it does not run with --backend transformers, the only one in which "
             "steering changes between questions"
         )
-    with open_session(model, config.output) as session, data_folder(model.asking):
+    with open_session(model, config.output) as session:
         assert isinstance(session.backend, TransformersBackend)
         _check_grid(session.backend, grid)
-        tasks = load_tasks(entries, model.prompt_style)
+        tasks = load_tasks(entries, model)
         session.steer(None)
         unsteered = ask(session, tasks, config)
         comparisons: list[Comparison] = []

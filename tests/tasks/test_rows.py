@@ -11,9 +11,9 @@ from runs import mathvista_row
 
 from avar_eval.answers import Judgement
 from avar_eval.records.record import JudgementRecord, Record, Response
-from avar_eval.tasks.catalog import catalog, find_tasks, judge_of
+from avar_eval.tasks.catalog import catalog, find_tasks, judge_of, task_config
 from avar_eval.tasks.files import DataError
-from avar_eval.tasks.rows import mean_of_known, response_metrics, rows_from_folder
+from avar_eval.tasks.rows import DATA_DIR_VARIABLE, RowsTask, mean_of_known, response_metrics, rows_from_folder
 
 ENTRY = catalog()["mathvista"]
 
@@ -46,6 +46,20 @@ def test_rows_and_pictures_are_read(folder: Path) -> None:
     assert {name: value for name, value in rows[1].items() if name != "image"} == {
         name: value for name, value in mathvista_row("3").items() if name != "image"
     }
+
+
+def test_the_folder_of_a_run_goes_before_the_environment_s(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path / "gone"))
+    with pytest.raises(DataError, match="gone"):
+        RowsTask(task_config(ENTRY))
+    assert RowsTask(task_config(ENTRY), folder.parent).left_out == {"2": "its picture is missing"}
+    Image.new("RGB", (8, 8)).save(tmp_path / "outside.png")
+    rewrite(folder, lines([mathvista_row("1") | {"image": str(tmp_path / "outside.png")}]))
+    with pytest.raises(DataError, match="is not inside"):
+        RowsTask(task_config(ENTRY), folder.parent)
+    assert RowsTask(task_config(ENTRY), folder.parent, allow_outside=True).left_out == {}
 
 
 def test_a_row_without_a_path_is_left_out(folder: Path) -> None:
