@@ -13,7 +13,7 @@ from runs import MODEL, records_of
 
 from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
+from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.tasks.catalog import TASKS_FOLDER, catalog
 
 LIMIT = 6
@@ -45,7 +45,7 @@ def test_every_question_is_recorded_and_judged(run: tuple[Path, dict[str, Any], 
 def test_its_numbers_are_ours(run: tuple[Path, dict[str, Any], str], metric: str) -> None:
     folder, theirs, printed = run
     records = [Record.model_validate(record) for record in records_of(folder)]
-    attention = attention_metrics([record.attention for record in records if record.attention])
+    attention = attention_means([record.attention for record in records if record.attention])
     benchmark = Benchmark(catalog()["shapes"], {})
     result = task_result(benchmark, [record.outcome() for record in records], attention, left_out_rows({}))
     ours = result.metrics[metric]

@@ -37,7 +37,7 @@ SCHEMA_VERSION: Final = 1
 ASKED_NAME: Final = "asked.json"
 """Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
 ATTENTION_METRICS: Final = ("vas", "vas_response", "ratio_of_sums")
-"""Ratios without an upper bound, as `attention_metrics` gives them; all other metrics of a task are shares."""
+"""Ratios without an upper bound, as `attention_means` gives them; all other metrics of a task are shares."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 

@@ -22,7 +22,7 @@ def task_result(
     attention: Mapping[str, Metric],
     left_out: LeftOut,
 ) -> TaskResult:
-    """A task's numbers from its judged responses; `attention` is what `attention_metrics` gives, or nothing."""
+    """A task's numbers from its judged responses; `attention` is what `attention_means` gives, or nothing."""
     metrics = {name: Metric.of(estimate) for name, estimate in response_metrics(benchmark, outcomes).items()}
     own: dict[Verdict, dict[str, Metric]] = {
         verdict: {name: Metric.of(estimate) for name, estimate in estimates.items()}
@@ -38,7 +38,7 @@ def task_result(
     )
 
 
-def attention_metrics(attention: Sequence[AttentionSummary]) -> dict[str, Metric]:
+def attention_means(attention: Sequence[AttentionSummary]) -> dict[str, Metric]:
     """vas, vas_response (Eq. 2, over the question's and the response's tokens), ratio_of_sums (over the question's).
 
     Means over what was measured.

@@ -12,7 +12,7 @@ from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Headline, Metric, TaskResult
-from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
+from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.run.model import ResolvedModel
 from avar_eval.statistics import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, task_config
@@ -62,7 +62,7 @@ class LoadedTask:
         result = task_result(
             self.benchmark,
             [record.outcome(judged.get(record.key)) for record in records if record.judgement],
-            attention_metrics([record.attention for record in records if record.attention]),
+            attention_means([record.attention for record in records if record.attention]),
             left_out_rows(self.left_out, refused),
         )
         return self._with_own_metrics(result, records) if self.entry.form == "lmms-eval" else result

@@ -23,7 +23,7 @@ from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.records.attention import ATTENTION_LINES, attention_line
 from avar_eval.records.book import ATTENTION_NAME, RecordBook
 from avar_eval.records.journal import Journal, read_lines
-from avar_eval.results.summary import attention_metrics
+from avar_eval.results.summary import attention_means
 
 ROLES = roles_of("--sssstvvvvvvvtuuuuutrrrr", "ssstvvvvttvvvvtuuuuuutrrr", "-----sssstvvtuuuuuutrrr--")
 WITHOUT_IMAGE = roles_of("sssstuuuuuuutrrrr")
@@ -127,7 +127,7 @@ def test_scores_that_are_not_defined_are_none(roles: TokenRoles, with_sink: bool
 
 def test_a_mean_over_samples_has_an_interval_and_leaves_out_the_undefined() -> None:
     summaries = [record.summary() for record in [*measured(ROLES)[0], *measured(WITHOUT_IMAGE)[0]]]
-    estimate = attention_metrics(summaries)["vas"]
+    estimate = attention_means(summaries)["vas"]
     scores = [summary.user.vas for summary in summaries if summary.user and summary.user.vas is not None]
     assert len(scores) == 3
     assert estimate.n == 3

@@ -13,7 +13,7 @@ from avar_eval.records.book import RecordBook
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Asked, Results, write_asked
-from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
+from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.tasks.catalog import catalog
 
 SYSTEM, IMAGE, USER = 11, 64, 20
@@ -86,7 +86,7 @@ def write_run(
     result = task_result(
         benchmark,
         [record.outcome() for record in records],
-        attention_metrics([record.attention for record in records if record.attention]),
+        attention_means([record.attention for record in records if record.attention]),
         left_out_rows({}),
     )
     card = {

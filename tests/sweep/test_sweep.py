@@ -15,7 +15,7 @@ from avar_eval.errors import UsageError
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Metric, TaskResult
-from avar_eval.results.summary import attention_metrics, left_out_rows, task_result
+from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.statistics import mcnemar
 from avar_eval.sweep.compare import Sweep, adjusted, compare
 from avar_eval.sweep.figure import draw_sweep
@@ -164,7 +164,7 @@ def record(row: int, correct: bool, sample: int = 0) -> Record:
 def numbers(records: list[Record]) -> TaskResult:
     """What a run finds that answered these."""
     benchmark = Benchmark(catalog()["shapes"], {record.row_id: {} for record in records})
-    return task_result(benchmark, [record.outcome() for record in records], attention_metrics([]), left_out_rows({}))
+    return task_result(benchmark, [record.outcome() for record in records], attention_means([]), left_out_rows({}))
 
 
 def test_pairs_are_formed_by_row_and_sample_whatever_their_order() -> None:
