@@ -1,4 +1,4 @@
-"""The paper's reinforcement learning data: Geo3K, Super-CLEVR, AI2D and R1-ShareVL, mapped to one form of row.
+"""The paper's data, mapped to one form of row: Geo3K, R1-ShareVL, M3CoT, AlgoPuzzleVQA, SOLIDGEO, Super-CLEVR, AI2D.
 
 Fields are those of the published cards and code. Which rows of these sets the paper took is not published: all of them
 are read. Revisions are pinned as far as public pages name them: a full commit, or its published beginning, which is
@@ -6,7 +6,7 @@ looked up among the hub's commits. Where none is known (`revision` None) the new
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,13 +16,14 @@ from avar_eval.user_files import parse_json, read_text
 
 _LETTERS: Final = "ABCDEFGHIJ"
 _LETTER: Final = re.compile(r"\(?([A-J])[).]?")
+_LABEL: Final = re.compile(r"^\s*\(?[A-J]\s*[).:．、]\s*")
 Adapter = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class PaperSource:
     """repository: on the hub. split: the one that is trained on. adapter: a published row -> `prompt`, `images`,
-    `answer`, `answer_type`, `choices`. method: what its rows are for.
+    `answer`, `answer_type`, `choices`. method: what its rows are for. licence: as its card says (None: it does not).
 
     Sets that are no table on the hub are read from a folder. file: its questions. reader: the rows of the training
     split in that file. download: what to get, and where it belongs.
@@ -33,6 +34,7 @@ class PaperSource:
     split: str
     adapter: Adapter
     method: Literal["sft", "grpo"] = "grpo"
+    licence: str | None = None
     file: str | None = None
     reader: Callable[[Path], Iterable[Mapping[str, Any]]] | None = None
     download: str = ""
@@ -64,11 +66,8 @@ def r1_sharevl(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def ai2d(row: Mapping[str, Any]) -> dict[str, Any]:
     """A question of AI2D's training split, as `ai2d_training` finds it: `image`, `question`, `options`, `answer`."""
-    options = list(row["options"])
-    lines = [f"({letter}) {option}" for letter, option in zip(_LETTERS, options, strict=False)]
-    question = "\n".join([row["question"], *lines])
     answer = _LETTERS[int(row["answer"])]
-    return asked(question, images=[row["image"]], answer=answer, answer_type="choice", choices=options, id=row["id"])
+    return _choice(row["question"], row["options"], answer, images=[row["image"]], id=row["id"])
 
 
 def super_clevr(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +79,49 @@ def super_clevr(row: Mapping[str, Any]) -> dict[str, Any]:
         kind = "integer" if str(answer).isdigit() else "text"
     picture = f"images/{row['image_filename']}"
     return asked(row["question"], images=[picture], answer=str(answer), answer_type=kind)
+
+
+def m3cot(row: Mapping[str, Any]) -> dict[str, Any]:
+    """LightChen2333/M3CoT: `question`, `context`, `choices`, `answer` (a letter), `image` (or None), `domain`, `id`."""
+    question = "\n".join(filter(None, [str(row.get("context") or "").strip(), row["question"].strip()]))
+    answer = str(row["answer"]).strip()
+    if answer not in _LETTERS[: len(row["choices"])]:
+        raise ValueError(f"its answer {answer!r} is no letter of its {len(row['choices'])} choices")
+    return _choice(question, row["choices"], answer, images=[row["image"]], domain=row["domain"], id=row["id"])
+
+
+def algopuzzlevqa(row: Mapping[str, Any]) -> dict[str, Any]:
+    """declare-lab/AlgoPuzzleVQA: `question`, `image`, `options` (texts), `answer` (one of them); 18 puzzles of 100."""
+    options = [str(option).strip() for option in row["options"]]
+    answer = _LETTERS[options.index(str(row["answer"]).strip())]
+    return _choice(row["question"], options, answer, images=[row["image"]])
+
+
+def solidgeo(row: Mapping[str, Any]) -> dict[str, Any]:
+    """SolidGeo.json of HarryYancy/SolidGeo: `question`, `choices`, `image` (paths), `answer` (LaTeX), `answer_type`
+    ("single-step", "multi-step" or "choice"), `qa_id`."""
+    answer, choices = str(row["answer"]).strip(), list(row.get("choices") or ())
+    letter = _LETTER.fullmatch(answer)
+    if row["answer_type"] == "choice" and letter is not None and choices:
+        texts = [_LABEL.sub("", str(choice)).strip() for choice in choices]
+        return _choice(row["question"], texts, letter[1], images=row["image"], id=str(row["qa_id"]))
+    kind = "choice" if row["answer_type"] == "choice" and letter is not None else "expression"
+    answer = letter[1] if kind == "choice" and letter is not None else answer
+    return asked(row["question"], images=row["image"], answer=answer, answer_type=kind, id=str(row["qa_id"]))
+
+
+def solidgeo_rows(file: Path) -> Iterable[Mapping[str, Any]]:
+    """All questions: the set has one split."""
+    rows: Iterable[Mapping[str, Any]] = parse_json(read_text(file))
+    return rows
+
+
+def _choice(question: str, options: Sequence[str], answer: str, **row: Any) -> dict[str, Any]:
+    """A row whose prompt shows its options with their letters."""
+    lines = [f"({letter}) {option}" for letter, option in zip(_LETTERS, options, strict=False)]
+    return asked(
+        "\n".join([question.strip(), *lines]), answer=answer, answer_type="choice", choices=list(options), **row
+    )
 
 
 SUPER_CLEVR_TRAIN_SCENES: Final = 20_000
@@ -142,12 +184,27 @@ PAPER_SOURCES: Final = {
         download="ai2d-all.zip and ai2d_test_ids.csv of AI2D (prior.allenai.org/projects/diagram-understanding), unzip "
         "it so that the folder has questions/ and images/, and put the list of test images beside them",
     ),
+    # its card: cc-by-sa-4.0; train split 7,863 rows, some without a picture
+    "m3cot": PaperSource("LightChen2333/M3CoT", None, "train", m3cot, licence="CC-BY-SA-4.0"),
+    # its card: apache-2.0; one split, "data"
+    "algopuzzlevqa": PaperSource("declare-lab/AlgoPuzzleVQA", None, "data", algopuzzlevqa, licence="Apache-2.0"),
+    "solidgeo": PaperSource(
+        "HarryYancy/SolidGeo",
+        None,
+        "train",
+        solidgeo,
+        licence="CC-BY-NC-4.0 (not for commercial use)",
+        file="SolidGeo.json",
+        reader=solidgeo_rows,
+        download="SolidGeo.json and the pictures of HarryYancy/SolidGeo beside it, under the paths that it names",
+    ),
     # questions and images.zip, no table
     "super_clevr": PaperSource(
         "RyanWW/Super-CLEVR",
         None,
         "train",
         super_clevr,
+        licence="MIT",
         file="superCLEVR_questions_30k.json",
         reader=super_clevr_training,
         download="superCLEVR_questions_30k.json and images.zip of RyanWW/Super-CLEVR, and unzip the pictures into "

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from avar_eval.errors import UsageError, unknown_name
 from avar_eval.models.checkpoint import find_source
 from avar_eval.recipes.memory import Architecture
-from avar_eval.recipes.sources import check_source
+from avar_eval.recipes.sources import MIXTURES, check_source
 from avar_eval.user_files import parse_yaml, read_text
 
 SHIPPED = Path(__file__).parent / "configs"
@@ -66,8 +66,8 @@ class Recipe(BaseModel):
 
 
 def shipped() -> dict[str, Path]:
-    """The recipes of this package by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    """The recipes of this package by name; mixtures of rows lie beside them."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml")) if path.stem not in MIXTURES}
 
 
 def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:

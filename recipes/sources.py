@@ -3,7 +3,9 @@
 A source is one of these, or several with commas between them, read one after the other:
 
     shapes, shapes_prior                    the embedded world
-    geo3k, r1_sharevl, ai2d, super_clevr    the paper's reinforcement learning data; NAME=FOLDER reads a downloaded copy
+    geo3k, r1_sharevl, m3cot, algopuzzlevqa, solidgeo, ai2d, super_clevr
+                                            the paper's data; NAME=FOLDER reads a downloaded copy
+    vard_coldstart, avar_rl_mix, FILE.yaml  a mixture: several sources with counts (see `mixture`)
     owner/name@revision                     a hub data set
     FILE.jsonl, FILE.json, FOLDER           rows on this disk; a folder may be a download of a hub data set
 
@@ -30,6 +32,10 @@ Found = Iterator[tuple[Mapping[str, Any], Path | None]]
 EMBEDDED: Final = ("shapes", "shapes_prior")
 EMBEDDED_ROWS: Final = 5000
 """Of the embedded world, which has no end, so many rows are read by default."""
+MIXTURES: Final[Mapping[str, Path]] = {
+    name: Path(__file__).parent / "configs" / f"{name}.yaml" for name in ("vard_coldstart", "avar_rl_mix")
+}
+"""The paper's two mixtures of rows."""
 _FILES: Final = ("rows.jsonl", "train.jsonl", "train.json", "data.json")
 _KINDS: Final = {"choice": "choice", "number": "integer", "word": "text"}
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -52,9 +58,15 @@ def _check(source: str) -> None:
     name, copied, folder = source.partition("=")
     if copied and name not in PAPER_SOURCES:
         raise unknown_name("source", name, PAPER_SOURCES, "before =FOLDER")
-    if copied and not Path(folder).is_dir():
-        raise UsageError(f"there is no folder {folder!r} with a copy of {name}")
     paper = PAPER_SOURCES.get(name)
+    if copied and not Path(folder).is_dir():
+        get = f": download {paper.download}" if paper is not None and paper.download else ""
+        raise UsageError(f"there is no folder {folder!r} with a copy of {name}{get}")
+    if (mixture := _mixture(source)) is not None:
+        from avar_eval.recipes.mixture import read_mixture
+
+        read_mixture(mixture)
+        return
     if paper is not None and paper.file is not None and not copied:
         raise UsageError(f"{name} is no table on the hub: download {paper.download}; then give {name}=FOLDER")
     if paper is not None or source in EMBEDDED or Path(source).exists():
@@ -63,8 +75,9 @@ def _check(source: str) -> None:
     local = owner.startswith((".", "~")) or Path(source).suffix in (".json", ".jsonl")
     if not (owner and rest) or "/" in rest or local:
         raise UsageError(
-            f"there is no training data {source!r}: give {', '.join((*EMBEDDED, *PAPER_SOURCES))}, a .json or .jsonl "
-            f"file, a folder that holds one of {', '.join(_FILES)} or a downloaded data set, or owner/name@revision"
+            f"there is no training data {source!r}: give {', '.join((*EMBEDDED, *PAPER_SOURCES, *MIXTURES))}, a .json, "
+            f".jsonl or .yaml file, a folder that holds one of {', '.join(_FILES)} or a downloaded data set, or "
+            "owner/name@revision"
         )
 
 
@@ -79,9 +92,18 @@ def published_rows(source: str, split: str, count: int | None, thoughts: Thought
         return ((row, None) for row in _embedded(source, split, count or EMBEDDED_ROWS, thoughts, seed))
     if paper is not None:
         return _adapted(name, paper, _paper_rows(paper, folder, paper.split if split == "train" else split))
+    if (mixture := _mixture(source)) is not None:
+        from avar_eval.recipes.mixture import mixed_rows
+
+        return mixed_rows(mixture, split, thoughts)
     if Path(source).exists():
         return _local(Path(source), split)
     return ((row, None) for row in _from_hub(source, split))
+
+
+def _mixture(source: str) -> Path | None:
+    """The file of a mixture, None for any other source."""
+    return MIXTURES.get(source) or (Path(source) if Path(source).suffix in (".yaml", ".yml") else None)
 
 
 def _embedded(name: str, split: str, count: int, thoughts: Thoughts, seed: int) -> Iterator[dict[str, Any]]:
