@@ -12,6 +12,7 @@ import typer
 from avar_eval.command_line import interruptible, new_app, run_app
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
+from avar_eval.recipes.synthesis.cli import synthesize
 from avar_eval.run.asking import Asking
 from avar_eval.run.options import As, asking_options
 from avar_eval.terminal import say
@@ -118,6 +119,9 @@ def _named_values(options: list[str]) -> dict[str, str]:
         if not (name and equals):
             raise UsageError(f"--backend-option takes NAME=VALUE, not {option!r}")
     return {name.replace("-", "_"): value for name, _, value in pairs}
+
+
+app.command()(synthesize)
 
 
 @app.command()

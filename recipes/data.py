@@ -156,7 +156,7 @@ def _of_source(
         if number == limit:
             return
         try:
-            for made in _rows(row, folder, method, system_prompt, allow_outside):
+            for made in training_rows(row, folder, method, system_prompt, allow_outside):
                 yield made if method == "sft" else {"source": source, "id": str(number)} | made
         except (TrainingDataError, OutsideError) as error:
             raise TrainingDataError(f"row {number} of {source}: {error}") from error
@@ -178,7 +178,7 @@ def drop_too_long(
 
     def fits(row: Mapping[str, Any], number: int) -> bool:
         try:
-            length = _length({**row, "images": [decoded(image) for image in row["images"]]}, processor)
+            length = token_count({**row, "images": [decoded(image) for image in row["images"]]}, processor)
         except (IndexError, OSError, ValueError, TrainingDataError) as error:
             raise TrainingDataError(
                 f"row {number} (from 0, of all sources) cannot be prepared for the model: {error}"
@@ -206,7 +206,7 @@ def drop_too_long(
     return kept
 
 
-def _length(row: Mapping[str, Any], processor: Any) -> int:
+def token_count(row: Mapping[str, Any], processor: Any) -> int:
     from trl.data_utils import prepare_multimodal_messages
 
     messages = prepare_multimodal_messages(row["prompt"] + row.get("completion", []), images=row["images"])
@@ -223,7 +223,7 @@ def _length(row: Mapping[str, Any], processor: Any) -> int:
     return len(ids)
 
 
-def _rows(
+def training_rows(
     row: Mapping[str, Any], folder: Path | None, method: Method, system_prompt: str | None, allow_outside: bool
 ) -> list[Message]:
     if not isinstance(row, dict):

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from PIL.Image import Image
@@ -114,7 +114,7 @@ class ApiBackend:
         )
 
     def answer(
-        self, prompts: Sequence[Prompt], decoding: Decoding, may_refuse: int = 0
+        self, prompts: Iterable[Prompt], decoding: Decoding, may_refuse: int = 0
     ) -> Iterator[tuple[int, Generation | Refusal]]:
         """Number and response of each prompt, as they arrive; at most `concurrency` are under way.
 
@@ -151,7 +151,8 @@ class ApiBackend:
         try:
             async for attempt in retrying:
                 with attempt:
-                    return await self._attempt(exchange, request, worst)
+                    made = await self._attempt(exchange, request, worst)
+                    return replace(made, attempts=attempt.retry_state.attempt_number)
         except RequestError as failure:
             if failure.kind in ("refused", "unanswered"):
                 return Refusal(failure.reason)

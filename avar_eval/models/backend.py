@@ -4,7 +4,7 @@ There are three: `transformers_backend`, which answers batch by batch and measur
 `api_backend`, which take all questions at once and answer in whatever order they finish.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -25,7 +25,7 @@ class Generation:
     """One response. token_ids contains the end-of-turn token, text does not; `length`: the token limit cut it.
 
     Both lists of token ids are empty where the model is only reached through an API; usage is what that API counted,
-    changed what became of parameters that it does not take (name -> how).
+    changed what became of parameters that it does not take (name -> how), attempts how often it was asked until then.
     """
 
     prompt_token_ids: list[int]
@@ -34,6 +34,7 @@ class Generation:
     finish_reason: Literal["stop", "length"]
     usage: Usage | None = None
     changed: Mapping[str, str] | None = None
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ class StreamingBackend(Backend, Protocol):
     """A backend that takes all questions at once."""
 
     def answer(
-        self, prompts: Sequence[Prompt], decoding: Decoding, may_refuse: int = 0
+        self, prompts: Iterable[Prompt], decoding: Decoding, may_refuse: int = 0
     ) -> Iterator[tuple[int, Generation | Refusal]]:
-        """Number and response of each prompt, as they finish.
+        """Number and response of each prompt, as they finish; the next prompt is taken when there is room for it.
 
         may_refuse: how many may be refused; beyond, the fault is not theirs. Raises BackendError after all that can be
         had.

@@ -1,7 +1,7 @@
 """Many questions under way at a time, for backends that answer in whatever order they finish."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
@@ -11,7 +11,7 @@ Ask = Callable[[int, Prompt], Coroutine[Any, Any, Generation | Refusal]]
 
 def answer_as_they_finish(
     runner: asyncio.Runner,
-    prompts: Sequence[Prompt],
+    prompts: Iterable[Prompt],
     ask: Ask,
     at_most: int,
     may_refuse: int,

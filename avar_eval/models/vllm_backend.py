@@ -7,7 +7,7 @@ its own: they, and what they hold, are gone after `release()`.
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,7 +112,7 @@ class VllmBackend:
             self._engine = self._runner = None
 
     def answer(
-        self, prompts: Sequence[Prompt], decoding: Decoding, may_refuse: int = 0
+        self, prompts: Iterable[Prompt], decoding: Decoding, may_refuse: int = 0
     ) -> Iterator[tuple[int, Generation | Refusal]]:
         """Number and response of each prompt, as they finish.
 

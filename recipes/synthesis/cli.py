@@ -1,0 +1,56 @@
+"""`avar-train synthesize`. Light: nothing heavy is imported before it is needed."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from avar_eval.command_line import check_choice, interruptible
+from avar_eval.terminal import say
+
+if TYPE_CHECKING:
+    from avar_eval.recipes.synthesis.rows import Stage
+
+_STAGES = ("describe", "reason", "anchor", "finish")
+
+
+def synthesize(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or vard_coldstart.")],
+    output: Annotated[Path, typer.Option(help="Folder for replies, finished rows and report.")],
+    stage: Annotated[str, typer.Option(help="Go no further: describe, reason, anchor or finish.")] = "finish",
+    limit: Annotated[int | None, typer.Option(min=1, help="The first N questions, a sample of all sources.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say requests, tokens, dollars and hours; ask nothing.")
+    ] = False,
+    inspect: Annotated[
+        int | None, typer.Option(min=1, help="Ask nothing: N finished rows with their pictures, as a page.")
+    ] = None,
+) -> None:
+    """Visual-anchored reflection data (VARD): describe, reason, anchor, with checks. Run again to resume."""
+    check_choice("--stage", stage, _STAGES)
+    from avar_eval.recipes.synthesis.recipe import read_recipe
+
+    read, upto = read_recipe(recipe), cast("Stage", stage)
+    with contextlib.redirect_stdout(sys.stderr), interruptible():  # standard output is for what was made
+        if inspect is not None:
+            from avar_eval.recipes.synthesis.page import write_page
+
+            made = str(write_page(read, output, inspect))
+        elif dry_run:
+            from avar_eval.recipes.synthesis.estimate import estimate, table
+
+            shown = table(*estimate(read, output, stage=upto, limit=limit))
+        else:
+            from avar_eval.recipes.synthesis.pipeline import synthesize
+
+            report = synthesize(read, output, stage=upto, limit=limit)
+            kept = sum(counts["kept"] for counts in report["sources"].values())
+            made = f"{kept} rows finished in {output}" if stage == "finish" else f"{output / 'report.md'}"
+    if dry_run and inspect is None:
+        from avar_eval.console import wide_console
+
+        wide_console().print(shown)
+    else:
+        say(made)

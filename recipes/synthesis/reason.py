@@ -1,0 +1,90 @@
+"""Stage 2: what a solution must be, and which of several is kept. Pure functions of texts."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from avar_eval.recipes.grpo.rewards import judge
+from avar_eval.recipes.synthesis.looking import marks
+from avar_eval.recipes.synthesis.recipe import Filters
+
+Reason = Literal["truncated", "format", "unparsed", "wrong", "few_reflections", "few_marks"]
+_LATEST: Final[Sequence[Reason]] = ("few_marks", "few_reflections", "wrong", "unparsed", "format", "truncated")
+"""The nearer to a solution that is kept, the earlier."""
+
+_WRITTEN: Final = re.compile(r"<reasoning>(.*?)</reasoning>\s*<answer>(.*?)</answer>\s*", re.DOTALL | re.IGNORECASE)
+_TAG: Final = re.compile(r"</?(?:reasoning|answer|think)>", re.IGNORECASE)
+_REFLECTION: Final = re.compile(
+    r"\b(?:wait|hold on|hang on|hmm+|actually|on second thoughts?"
+    r"|(?:let me|let['’]s|let us|I(?:['’]ll| will| should| need to| want to)|we should)\s+(?:\w+\s+){0,2}?"
+    r"(?:double-?\s?check|verify|re-?check|check|re-?examine|reconsider|confirm|make sure|re-?read|go back|look back)"
+    r"|double-?\s?checking|to (?:double-?check|verify|confirm)"
+    r"|is that (?:right|correct)|does (?:that|this) make sense)\b",
+    re.IGNORECASE,
+)
+_SENTENCE: Final = re.compile(r"(?<=[.!?:;])\s+|\n+")
+_MIN_MARKS: Final = 1
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The solution that is kept. sample: its number. difficulty: the share of the row's samples that are right."""
+
+    reasoning: str
+    answer: str
+    sample: int
+    difficulty: float
+
+
+def written(text: str) -> tuple[str, str] | None:
+    """Reasoning and answer of a reply that holds each once and nothing behind them, else None."""
+    found = _WRITTEN.search(text)
+    if found is None or _TAG.search(found[1]) or _TAG.search(found[2]) or text[found.end() :].strip():
+        return None
+    reasoning, answer = found[1].strip(), found[2].strip()
+    return (reasoning, answer) if reasoning and answer else None
+
+
+def reflections(reasoning: str) -> int:
+    """Sentences that stop and check."""
+    return sum(_REFLECTION.search(sentence) is not None for sentence in _SENTENCE.split(reasoning))
+
+
+def response_of(reasoning: str, answer: str) -> str:
+    """A response as it is trained on, and as it is judged."""
+    return f"<think>{reasoning}</think><answer>{answer}</answer>"
+
+
+def check_sample(text: str, ended: str, row: Mapping[str, Any], filters: Filters) -> tuple[str, str] | Reason:
+    """Reasoning and answer of one sample that is right and reflects, else why not.
+
+    ended: its finish reason. row: `answer`, `answer_type`, `choices`, `precision`, as the grader takes them.
+    """
+    if ended == "length":
+        return "truncated"
+    found = written(text)
+    if found is None:
+        return "format"
+    judgement = judge(row, response_of(*found), "stop")
+    if not judgement.correct:
+        return "wrong" if judgement.state == "scored" else "unparsed"
+    if reflections(found[0]) < filters.reflections:
+        return "few_reflections"
+    return found if len(marks(found[0])) >= _MIN_MARKS else "few_marks"
+
+
+def choose(checked: Sequence[tuple[str, str] | Reason], seed: int, row_id: str) -> Solution | Reason:
+    """One of the samples that passed, drawn by the hash of seed and row; else the reason that was nearest to passing.
+
+    checked: what `check_sample` says of each. Right are those that passed and those that only reflect or mark too
+    little.
+    """
+    right = sum(not isinstance(one, str) or one in ("few_reflections", "few_marks") for one in checked)
+    passed = [(sample, one) for sample, one in enumerate(checked) if not isinstance(one, str)]
+    if not passed:
+        return next(reason for reason in _LATEST if reason in checked)
+    drawn = int.from_bytes(hashlib.sha256(f"{seed}/{row_id}".encode()).digest()[:8]) % len(passed)
+    sample, (reasoning, answer) = passed[drawn]
+    return Solution(reasoning, answer, sample, right / len(checked))

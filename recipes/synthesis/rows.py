@@ -1,0 +1,156 @@
+"""What has become of each question: read from the replies, checked, never stored."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from avar_eval.folder_lock import FolderLock
+from avar_eval.recipes.grpo.rewards import format_reward, judge
+from avar_eval.recipes.synthesis.anchor import Anchored, check_anchored
+from avar_eval.recipes.synthesis.describe import Description, check_description
+from avar_eval.recipes.synthesis.engine import Asker, Reply, Request, journal_of
+from avar_eval.recipes.synthesis.prompts import prompts_of
+from avar_eval.recipes.synthesis.reason import Solution, check_sample, choose, response_of
+from avar_eval.recipes.synthesis.recipe import STAGES, Recipe, StageName
+from avar_eval.recipes.synthesis.selection import Question
+from avar_eval.recipes.synthesis.wording import why_no_row
+
+Stage = Literal["describe", "reason", "anchor", "finish"]
+ALL_STAGES: Final[tuple[Stage, ...]] = (*STAGES, "finish")
+NO_REPLY: Final = "no_reply"
+
+
+class Rejected(NamedTuple):
+    """Where and why a row was left out. text: what was looked at."""
+
+    stage: Stage
+    reason: str
+    text: str
+
+
+class Waiting(NamedTuple):
+    """A row that lacks replies of a stage; requests: those that are missing, of those that can be made."""
+
+    stage: StageName
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row that passed everything but the look at the other rows and its length."""
+
+    question: Question
+    description: Description
+    solution: Solution
+    anchored: Anchored
+    dollars: float
+
+    @property
+    def response(self) -> str:
+        """What is trained on."""
+        return response_of(self.anchored.reasoning, self.solution.answer)
+
+
+class Rows:
+    """The journals of an output folder, and what they make of each question. Use it as a context."""
+
+    def __init__(self, recipe: Recipe, folder: Path, lock: FolderLock) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.prompts = prompts_of(recipe)
+        self.askers: dict[StageName, Asker] = {}
+        try:
+            for stage in STAGES:
+                journal = journal_of(folder, stage, lock)
+                self.askers[stage] = Asker(stage, recipe.stage(stage), recipe.seed, journal)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Rows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put the journals on the disk and let go of them."""
+        for asker in self.askers.values():
+            asker.journal.close()
+
+    def outcome(self, question: Question) -> Finished | Rejected | Waiting:
+        """What has become of a question."""
+        filters, row = self.recipe.filters, question.judged_by()
+        found = self._replies("describe", question, {"question": question.text}, question.images)
+        if not isinstance(found, list):
+            return found
+        described = check_description(
+            [(reply.response, reply.finish_reason) for reply in found],
+            question.text,
+            question.answer,
+            question.answer_type,
+            question.choices,
+            filters,
+        )
+        if isinstance(described, str):
+            return Rejected("describe", described, found[0].response)
+        paid = found
+
+        values = {"question": question.text, "description": described.text}
+        found = self._replies("reason", question, values)
+        if not isinstance(found, list):
+            return found
+        checked = [check_sample(reply.response, reply.finish_reason, row, filters) for reply in found]
+        solution = choose(checked, self.recipe.seed, question.id)
+        if isinstance(solution, str):
+            return Rejected("reason", solution, found[checked.index(solution)].response)
+        paid += found
+
+        values = {"objects": "\n".join(f"- {name}" for name in described.objects), "reasoning": solution.reasoning}
+        found = self._replies("anchor", question, values)
+        if not isinstance(found, list):
+            return found
+        reply = found[0]
+        anchored = check_anchored(
+            reply.response, reply.finish_reason, solution.reasoning, question.text, described.objects, filters
+        )
+        if isinstance(anchored, str):
+            return Rejected("anchor", anchored, reply.response)
+
+        dollars = sum(reply.dollars for reply in (*paid, reply))
+        finished = Finished(question, described, solution, anchored, dollars)
+        if not format_reward(finished.response):
+            return Rejected("finish", "format", finished.response)
+        if not judge(row, finished.response, "stop").correct:
+            return Rejected("finish", "wrong", finished.response)
+        if reason := why_no_row(anchored.reasoning, question.text, filters):
+            return Rejected("finish", reason, finished.response)
+        return finished
+
+    def _replies(
+        self, stage: StageName, question: Question, values: Mapping[str, str], images: tuple[str, ...] = ()
+    ) -> list[Reply] | Waiting | Rejected:
+        """All samples of one stage; what waits if one is missing and can still be asked for."""
+        asker, prompt = self.askers[stage], self.prompts[stage, question.domain]
+        text = prompt.render(**values)
+        keys = [asker.key(prompt.digest, text, images, sample) for sample in range(asker.model.samples)]
+        found = [asker.journal.get(key) for key in keys]
+        known = [reply for reply in found if reply is not None]
+        if len(known) == len(keys):
+            return known
+        if failed := [asker.failed[key] for key in keys if key in asker.failed]:
+            return Rejected(stage, NO_REPLY, failed[0])
+        pictures = tuple(self.folder / image for image in images)
+        missing = [
+            Request(key, question.id, sample, text, prompt.digest, pictures)
+            for sample, (key, reply) in enumerate(zip(keys, found, strict=True))
+            if reply is None
+        ]
+        return Waiting(stage, tuple(missing))
+
+    def requests(self, stage: StageName, asked: Iterator[Question]) -> Iterator[Request]:
+        """The requests of one stage that are still to be sent; rows that wait for an earlier one are passed over."""
+        for question in asked:
+            outcome = self.outcome(question)
+            if isinstance(outcome, Waiting) and outcome.stage == stage:
+                yield from outcome.requests

@@ -1,0 +1,274 @@
+"""Which questions are asked: a seeded sample of each source, its near-duplicates and rows of benchmarks left out.
+
+`questions.jsonl` and `images/` hold it. They are made once and read by every stage; a recipe whose sources, seed or
+filters of likeness have changed makes them anew.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic import ValidationError as InvalidError
+
+from avar_eval.answers import Kind
+from avar_eval.atomic import write_atomically
+from avar_eval.errors import AvarError
+from avar_eval.pictures import OutsideError, allowed_outside, read_rgb
+from avar_eval.recipes.mixture import RowSource, drawn_rows
+from avar_eval.recipes.sources import TrainingDataError
+from avar_eval.recipes.synthesis.likeness import Benchmarks, Bits, Seen, picture_bits
+from avar_eval.recipes.synthesis.recipe import Domain, Recipe
+from avar_eval.tasks.prompts import THINKING
+from avar_eval.user_files import open_file, read_text
+
+QUESTIONS_NAME: Final = "questions.jsonl"
+SELECTION_NAME: Final = "selection.json"
+IMAGES_NAME: Final = "images"
+_DATA_DIR_VARIABLE: Final = "AVAR_DATA_DIR"
+_LETTERS: Final = "ABCDEFGHIJ"
+_EXAMPLES: Final = 20
+"""Rejected rows of a reason that are kept to be shown."""
+
+_SCIENCE: Final = frozenset({"ai2d", "m3cot"})
+"""Sources whose rows are of the sciences where they do not say otherwise; all others are mathematics."""
+_MATH_FIELDS: Final = frozenset({"math", "mathematics", "geometry", "algebra", "arithmetic"})
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row to be synthesised. images: files in the output folder, in the order of their places in `prompt`.
+
+    text: the question alone, as the models of all stages read it. prompt: the turns that are trained on.
+    """
+
+    id: str
+    source: str
+    domain: Domain
+    text: str
+    prompt: tuple[dict[str, Any], ...]
+    images: tuple[str, ...]
+    answer: str
+    answer_type: Kind
+    choices: tuple[str, ...]
+    precision: int | None
+
+    def judged_by(self) -> dict[str, Any]:
+        """What a response is judged against, as the accuracy reward takes it."""
+        return {
+            "answer": self.answer,
+            "answer_type": self.answer_type,
+            "choices": list(self.choices),
+            "precision": self.precision,
+        }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """drawn: rows of each source. rejected: how many of them for which reason, and some of them by name.
+
+    benchmarks: the tasks that rows were compared with.
+    """
+
+    digest: str
+    drawn: dict[str, int]
+    rejected: dict[str, int]
+    examples: dict[str, list[str]]
+    benchmarks: list[str]
+
+
+_questions: Final = TypeAdapter(Question)
+_selection: Final = TypeAdapter(Selection)
+
+
+class SelectionError(AvarError):
+    """The questions of an output folder cannot be read."""
+
+
+def select(recipe: Recipe, folder: Path) -> Selection:
+    """The recipe's questions, in the output folder; read from the sources only if they are not there yet.
+
+    Raises TrainingDataError or UsageError for a source that cannot be had.
+    """
+    data_dir = os.environ.get(_DATA_DIR_VARIABLE)
+    digest = _digest(recipe, data_dir)
+    try:
+        known = _selection.validate_json(read_text(folder / SELECTION_NAME))
+        if known.digest == digest:
+            return known
+    except (OSError, ValueError):
+        pass
+    filters = recipe.filters
+    benchmarks = Benchmarks(Path(data_dir), filters.question_likeness, filters.picture_bits) if data_dir else None
+    seen = Seen(filters.question_likeness, filters.picture_bits)
+    drawn: dict[str, int] = {}
+    rejected: Counter[str] = Counter()
+    examples: dict[str, list[str]] = {}
+    lines: list[tuple[str, bytes]] = []
+    for entry in recipe.sources:
+        drawn[entry.source] = 0
+        for question, reason in _of_source(entry, recipe.seed, folder):
+            drawn[entry.source] += 1
+            if isinstance(question, Question):
+                bits = [_bits(folder / image) for image in question.images]
+                reason = benchmarks.holds(question.text, bits) if benchmarks else None
+                if reason is None and not seen.takes(f"{question.text}\n{question.answer}", bits):
+                    reason = "near_duplicate"
+                if reason is None:
+                    lines.append((_order(recipe.seed, question), _questions.dump_json(question) + b"\n"))
+                    continue
+            name = question.id if isinstance(question, Question) else question
+            rejected[reason or ""] += 1
+            if len(examples.setdefault(reason or "", [])) < _EXAMPLES:
+                examples[reason or ""].append(name)
+    lines.sort()
+    write_atomically(folder / QUESTIONS_NAME, (line.decode() for _, line in lines))
+    made = Selection(digest, drawn, dict(rejected), examples, benchmarks.tasks if benchmarks else [])
+    write_atomically(folder / SELECTION_NAME, [json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n"])
+    return made
+
+
+def questions(folder: Path, limit: int | None = None) -> Iterator[Question]:
+    """The selected questions in their seeded order, one at a time; the first `limit` are a sample of all sources."""
+    path = folder / QUESTIONS_NAME
+    try:
+        with open_file(path) as file:
+            for number, line in enumerate(file):
+                if number == limit:
+                    return
+                yield _questions.validate_json(line)
+    except (OSError, InvalidError) as error:
+        raise SelectionError(
+            f"{path} cannot be read ({error}): delete {SELECTION_NAME} beside it to make it anew"
+        ) from error
+
+
+def wanted(recipe: Recipe, selection: Selection) -> dict[str, int]:
+    """How many rows the recipe asks of each source."""
+    return {entry.source: entry.count or selection.drawn[entry.source] for entry in recipe.sources}
+
+
+def _digest(recipe: Recipe, data_dir: str | None) -> str:
+    chosen = {
+        "sources": [entry.model_dump() for entry in recipe.sources],
+        "seed": recipe.seed,
+        "likeness": [recipe.filters.question_likeness, recipe.filters.picture_bits],
+        "benchmarks": data_dir,
+    }
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def _order(seed: int, question: Question) -> str:
+    return hashlib.sha256(f"{seed}/{question.id}".encode()).hexdigest()
+
+
+def _of_source(entry: RowSource, seed: int, folder: Path) -> Iterator[tuple[Question | str, str | None]]:
+    """The drawn questions of a source, or a row's name and why it cannot be asked."""
+    from avar_eval.recipes.data import training_rows
+    from avar_eval.recipes.judged_rows import why_unjudgeable
+
+    for number, row, home in drawn_rows(entry, seed):
+        named = f"{entry.source}/{number}"
+        try:
+            (made,) = training_rows(row, home, "grpo", None, allowed_outside())
+        except (TrainingDataError, OutsideError) as error:
+            raise TrainingDataError(f"row {number} of {entry.source}: {error}") from error
+        if why_unjudgeable(made) is not None:
+            yield named, "unjudgeable"
+        elif not made["images"]:
+            yield named, "no_image"
+        else:
+            images = tuple(_kept(folder, image) for image in made["images"])
+            yield _question(entry, number, row, made, images), None
+
+
+def _question(
+    entry: RowSource, number: int, row: Mapping[str, Any], made: Mapping[str, Any], images: tuple[str, ...]
+) -> Question:
+    own = made.get("id") or row.get("id")
+    source = entry.source.partition("=")[0]
+    asked = [
+        part["text"] for turn in made["prompt"] if turn["role"] == "user" for part in turn["content"] if part["text"]
+    ]
+    text = "\n".join(asked).strip().removesuffix(THINKING).strip()
+    return Question(
+        id=f"{source}/{number}" if own in (None, "") else f"{source}/{own}",
+        source=entry.source,
+        domain=entry.domain if entry.domain != "auto" else domain_of(source, row),
+        text=text,
+        prompt=_asked_to_think(made["prompt"]),
+        images=images,
+        answer=_as_asked(made),
+        answer_type=made["answer_type"],
+        choices=tuple(made["choices"]),
+        precision=made["precision"],
+    )
+
+
+def _as_asked(made: Mapping[str, Any]) -> str:
+    """The answer; of a choice the letter that the question shows, unless options are called by letters themselves."""
+    answer, choices = str(made["answer"]), list(made["choices"])
+    plain = all(len(choice) > 1 for choice in choices)
+    if made["answer_type"] == "choice" and plain and answer in choices and len(choices) <= len(_LETTERS):
+        return _LETTERS[choices.index(answer)]
+    return answer
+
+
+def _asked_to_think(prompt: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The turns, with evaluations' instruction at the end of the last one if it is not there."""
+    turns = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in prompt]
+    parts = turns[-1]["content"]
+    text = next((part for part in reversed(parts) if part["type"] == "text"), None)
+    if text is None:
+        parts.append({"type": "text", "text": THINKING})
+    elif THINKING not in text["text"]:
+        text["text"] = f"{text['text'].rstrip()}\n{THINKING}"
+    return tuple(turns)
+
+
+def _part(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]}
+
+
+def domain_of(source: str, row: Mapping[str, Any]) -> Domain:
+    """math or science: what the row's own field `domain` or `subject` says, else what its source is known for.
+
+    >>> domain_of("m3cot", {"domain": "mathematics"}), domain_of("m3cot", {"domain": "commonsense"})
+    ('math', 'science')
+    """
+    field = next((str(row[name]).casefold() for name in ("domain", "subject") if row.get(name)), None)
+    if field is not None:
+        return "math" if field in _MATH_FIELDS else "science"
+    return "science" if source in _SCIENCE else "math"
+
+
+def _kept(folder: Path, image: Any) -> str:
+    """The image's file in the output folder, named by the hash of its bytes."""
+    if isinstance(image, dict):
+        content = image["bytes"]
+    elif isinstance(image, str):
+        with open_file(Path(image)) as file:
+            content = file.read()
+    else:
+        buffer = BytesIO()
+        image.save(buffer, "PNG")
+        content = buffer.getvalue()
+    ending = "png" if content.startswith(b"\x89PNG") else "jpg" if content.startswith(b"\xff\xd8") else "img"
+    name = f"{IMAGES_NAME}/{hashlib.sha256(content).hexdigest()[:32]}.{ending}"
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+    return name
+
+
+def _bits(path: Path) -> Bits | None:
+    return picture_bits(read_rgb(path))

@@ -1,0 +1,272 @@
+"""The whole pipeline on the embedded world: three actors behind an endpoint, who see no more than the models would."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from actors import Actors, playing, recipe
+from typer.testing import CliRunner
+
+from avar_eval.errors import UsageError
+from avar_eval.models.spending import CostLimitError
+from avar_eval.recipes.cli import app
+from avar_eval.recipes.data import load
+from avar_eval.recipes.synthesis.estimate import estimate
+from avar_eval.recipes.synthesis.page import write_page
+from avar_eval.recipes.synthesis.pipeline import NothingFinishedError, synthesize
+from avar_eval.recipes.synthesis.recipe import Recipe, parse_recipe
+from avar_eval.recipes.synthesis.selection import questions
+from avar_eval.tasks.shapes.dataset import rows as shapes_rows
+
+COUNT = 20
+
+
+def made(url: str, count: int = COUNT, **changes: Any) -> Recipe:
+    return parse_recipe(recipe(url, count, **changes), "the recipe")
+
+
+def run(actors: Actors, folder: Path, count: int = COUNT, **options: Any) -> dict[str, Any]:
+    changes = options.pop("changes", {})
+    return synthesize(made(actors.url, count, **changes), folder, shown=False, **options)
+
+
+def lines(folder: Path, name: str = "rows.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Actors]:
+    folder = tmp_path_factory.mktemp("synthesis")
+    with playing(Actors(count=COUNT)) as actors:
+        report = run(actors, folder)
+    return folder, report, actors
+
+
+Finished = tuple[Path, dict[str, Any], Actors]
+
+
+def test_every_row_of_honest_models_is_finished_and_counted(finished: Finished) -> None:
+    folder, report, actors = finished
+    assert actors.stages == {"describer": COUNT, "reasoner": 4 * COUNT, "rewriter": COUNT}
+    assert report["sources"] == {"shapes": {"wanted": COUNT, "kept": COUNT}}
+    for stage in ("select", "describe", "reason", "anchor", "finish"):
+        assert {name: report["stages"][stage][name] for name in ("asked", "finished", "rejected")} == {
+            "asked": COUNT,
+            "finished": COUNT,
+            "rejected": {},
+        }
+    paid = sum(report["stages"][stage]["dollars"] for stage in ("describe", "reason", "anchor"))
+    assert paid == pytest.approx(sum(row["dollars"] for row in lines(folder)), rel=1e-4)
+    assert json.loads((folder / "report.json").read_text()) == report
+
+
+def test_rows_say_where_they_are_from_and_what_made_them(finished: Finished) -> None:
+    folder = finished[0]
+    answers = {f"shapes/{number}": row["answer"] for number, row in enumerate(shapes_rows("train", COUNT, seed=0))}
+    assert {row["id"]: row["answer"] for row in lines(folder)} == answers
+    for row in lines(folder):
+        thought, answer = re.fullmatch(
+            r"<think>(.*)</think><answer>(.*)</answer>", row["messages"][1]["content"][0]["text"], re.DOTALL
+        ).groups()  # type: ignore[union-attr]
+        assert answer == row["answer"]
+        assert "look back at the" in thought
+        assert "descri" not in thought
+        assert "LOOK:" not in thought
+        assert (row["source"], row["domain"], row["difficulty"]) == ("shapes", "math", 1.0)
+        assert row["models"] == {"describe": "describer", "reason": "reasoner", "anchor": "rewriter"}
+        assert set(row["prompts"]) == {"describe", "reason", "anchor"}
+        assert (folder / row["images"][0]).is_file()
+
+
+def test_the_describer_sees_the_picture_but_not_the_answer_and_the_others_see_text_alone(finished: Finished) -> None:
+    folder = finished[0]
+    replies = {stage: lines(folder, f"{stage}.jsonl") for stage in ("describe", "reason", "anchor")}
+    assert len({reply["key"] for stage in replies.values() for reply in stage}) == 6 * COUNT
+    assert all(
+        reply["attempts"] == 1 and reply["reasoning_content"].startswith("reply ") for reply in replies["reason"]
+    )
+    assert {reply["sample"] for reply in replies["reason"]} == {0, 1, 2, 3}
+
+
+def test_rows_are_read_by_fine_tuning_and_reinforcement_learning_as_they_are(finished: Finished) -> None:
+    folder = finished[0]
+    tuned = load(str(folder), "sft", system_prompt=None)
+    assert len(tuned) == COUNT
+    assert tuned[0]["prompt"][0]["content"][0]["type"] == "image"
+    assert tuned[0]["completion"][0]["content"][0]["text"].startswith("<think>")
+    assert tuned[0]["images"][0].size == (112, 112)
+    drawn = load(str(folder), "grpo", system_prompt=None)
+    assert [row["answer"] for row in drawn] == [row["answer"] for row in lines(folder)]
+    gpt = load(str(folder / "sharegpt.jsonl"), "sft", system_prompt=None)
+    assert [row["completion"] for row in gpt] == [row["completion"] for row in tuned]
+
+
+def test_asked_again_nothing_is_sent_and_the_files_are_the_same(finished: Finished, tmp_path: Path) -> None:
+    folder = finished[0]
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with playing(Actors(count=COUNT)) as actors:
+        run(actors, folder)
+        assert not actors.stages
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_another_prompt_of_stage_3_keeps_stages_1_and_2(tmp_path: Path) -> None:
+    own = tmp_path / "mine.md"
+    shipped = Path("recipes/synthesis/prompts/anchor_math.md").read_text()
+    own.write_text(shipped.replace("Change only this", "Change this alone"))
+    with playing(Actors(count=4)) as actors:
+        run(actors, tmp_path / "out", 4)
+        first = dict(actors.stages)
+        run(actors, tmp_path / "out", 4, changes={"stages": {"anchor": {"prompt": str(own)}}})
+        assert actors.stages == first | {"rewriter": 8}
+        run(actors, tmp_path / "out", 4)  # the shipped one's replies are there still
+        assert actors.stages == first | {"rewriter": 8}
+
+
+def test_the_yield_falls_as_the_describer_errs_and_no_wrong_answer_survives(tmp_path: Path) -> None:
+    answers = {f"shapes/{number}": row["answer"] for number, row in enumerate(shapes_rows("train", 40, seed=0))}
+    kept = []
+    for wrong in (0.0, 0.5, 1.0):
+        with playing(Actors(count=40, wrong=wrong)) as actors:
+            report = run(actors, tmp_path / str(wrong), 40)
+        rows = lines(tmp_path / str(wrong))
+        assert all(row["answer"] == answers[row["id"]] for row in rows)
+        assert all(
+            row["messages"][1]["content"][0]["text"].endswith(f"<answer>{row['answer']}</answer>") for row in rows
+        )
+        assert report["stages"]["reason"]["rejected"].get("wrong", 0) == 40 - len(rows)
+        kept.append(len(rows))
+    assert kept[0] == 40
+    assert kept[0] > kept[1] > kept[2] > 0
+
+
+def _only(spoilt: str, how: Callable[[str], str]) -> Callable[[str, str], str]:
+    return lambda model, text: how(text) if model == spoilt else text
+
+
+SPOILT = {
+    "a describer that solves": (
+        _only("describer", lambda text: f"{text} The answer is 4, the answer is circle, the answer is C."),
+        "describe",
+    ),
+    "a describer that refuses": (_only("describer", lambda text: "I'm sorry, I cannot view images."), "describe"),
+    "a reasoner without tags": (_only("reasoner", lambda text: text.replace("<answer>", "")), "reason"),
+    "a rewriter that changes steps": (
+        _only("rewriter", lambda text: text.replace("one part of", "a part of")),
+        "anchor",
+    ),
+    "a rewriter that leaves marks": (_only("rewriter", lambda text: text.replace("Let", "[LOOK: dial] Let")), "anchor"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_models_that_do_not_do_as_they_are_told_lose_their_rows_to_a_named_reason(name: str, tmp_path: Path) -> None:
+    spoil, stage = SPOILT[name]
+    with playing(Actors(count=4, spoil=spoil)) as actors:
+        try:
+            run(actors, tmp_path, 4)
+        except NothingFinishedError as error:
+            assert "report.md" in str(error)  # noqa: PT017
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert sum(report["stages"][stage]["rejected"].values()) >= 1
+    assert len(lines(tmp_path)) == report["sources"]["shapes"]["kept"]
+    (reason, *_) = report["stages"][stage]["rejected"]
+    assert f"### {stage}: {reason}" in (tmp_path / "report.md").read_text()
+
+
+def test_stages_and_limits_can_be_taken_one_at_a_time(tmp_path: Path) -> None:
+    with playing(Actors(count=8)) as actors:
+        report = run(actors, tmp_path, 8, stage="describe", limit=3)
+        assert dict(actors.stages) == {"describer": 3}
+        assert report["stages"]["reason"]["waiting"] == 3
+        assert not (tmp_path / "rows.jsonl").exists()
+        run(actors, tmp_path, 8, stage="reason")
+        assert dict(actors.stages) == {"describer": 8, "reasoner": 32}
+        run(actors, tmp_path, 8, limit=2)
+        assert dict(actors.stages) == {"describer": 8, "reasoner": 32, "rewriter": 2}
+    assert [row["id"] for row in lines(tmp_path)] == [question.id for question in questions(tmp_path, 2)]
+
+
+def test_a_dry_run_asks_nothing_knows_the_requests_and_after_a_few_replies_the_tokens(tmp_path: Path) -> None:
+    with playing(Actors(count=30)) as actors:
+        count, before = estimate(made(actors.url, 30), tmp_path)
+        assert not actors.stages
+        assert (count, {name: stage.requests for name, stage in before.items()}) == (
+            30,
+            {"describe": 30, "reason": 120, "anchor": 30},
+        )
+        run(actors, tmp_path, 30, limit=5)
+        sent = dict(actors.stages)
+        _, after = estimate(made(actors.url, 30), tmp_path)
+        spent = {stage: lines(tmp_path, f"{stage}.jsonl") for stage in after}
+        run(actors, tmp_path, 30)
+    names = {"describe": "describer", "reason": "reasoner", "anchor": "rewriter"}
+    for name, stage in after.items():
+        assert stage.requests == actors.stages[names[name]] - sent[names[name]]
+        new = lines(tmp_path, f"{name}.jsonl")[len(spent[name]) :]
+        assert stage.prompt_tokens == pytest.approx(sum(reply["prompt_tokens"] for reply in new), rel=0.2)
+        assert stage.completion_tokens == pytest.approx(sum(reply["completion_tokens"] for reply in new), rel=0.2)
+        assert stage.dollars == pytest.approx(sum(reply["dollars"] for reply in new), rel=0.2)
+
+
+def test_the_cost_limit_holds_over_all_stages_and_what_was_paid_before(tmp_path: Path) -> None:
+    with playing(Actors(count=6)) as actors:
+        paid = sum(stage["dollars"] for stage in run(actors, tmp_path / "whole", 6)["stages"].values())
+        half = {"cost_limit": paid / 2}
+        with pytest.raises(CostLimitError, match="cost_limit"):
+            run(actors, tmp_path / "half", 6, changes=half)
+        spent = [
+            reply["dollars"]
+            for stage in ("describe", "reason", "anchor")
+            for reply in lines(tmp_path / "half", f"{stage}.jsonl")
+        ]
+        assert 0 < sum(spent) <= paid / 2
+        run(actors, tmp_path / "half", 6, changes={"cost_limit": 10 * paid})
+    assert lines(tmp_path / "half") == lines(tmp_path / "whole")
+
+
+def test_rows_too_long_for_the_target_are_left_out_image_tokens_included(tmp_path: Path) -> None:
+    with playing(Actors(count=4)) as actors:
+        with pytest.raises(NothingFinishedError):
+            run(
+                actors,
+                tmp_path,
+                4,
+                changes={"target": "avar-tiny", "filters": {"tokens": 60, "anchors_per_100_words": [0, 20]}},
+            )
+        assert json.loads((tmp_path / "report.json").read_text())["stages"]["finish"]["rejected"] == {
+            "too_many_tokens": 4
+        }
+        report = run(actors, tmp_path, 4, changes={"target": "avar-tiny"})
+    assert report["sources"]["shapes"]["kept"] == 4
+
+
+def test_finished_rows_are_shown_on_a_page_that_fetches_nothing(finished: Finished) -> None:
+    folder, _, actors = finished
+    page = write_page(made(actors.url), folder, 3).read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 3
+    assert "3 of 20 finished rows" in page
+    assert "<mark>look back at the" in page or "<mark>Wait" in page or "<mark>let me check" in page
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
+    assert "<script" not in page
+
+
+def test_the_command_line_does_all_of_it(tmp_path: Path) -> None:
+    with playing(Actors(count=4)) as actors:
+        file = tmp_path / "recipe.yaml"
+        file.write_text(json.dumps(recipe(actors.url, 4)))
+        out = ["synthesize", str(file), "--output", str(tmp_path / "out")]
+        told = CliRunner().invoke(app, [*out, "--dry-run"], catch_exceptions=False).stdout
+        assert re.search(r"reason +16 ", told)
+        assert "4 questions" in told
+        assert CliRunner().invoke(app, [*out, "--inspect", "2"]).exit_code == 1
+        done = CliRunner().invoke(app, out, catch_exceptions=False)
+        assert done.stdout == f"4 rows finished in {tmp_path / 'out'}\n"
+        assert (
+            CliRunner().invoke(app, [*out, "--inspect", "2"], catch_exceptions=False).stdout.endswith("inspect.html\n")
+        )
+        with pytest.raises(UsageError, match="--stage takes"):
+            CliRunner().invoke(app, [*out, "--stage", "all"], catch_exceptions=False)
