@@ -49,7 +49,7 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
-@asking_options(*asking_fields(), model=As(optional=True))
+@asking_options(*asking_fields(), model=As(required=False))
 def evaluate(
     context: typer.Context,
     *,

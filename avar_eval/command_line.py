@@ -1,4 +1,4 @@
-"""What the command lines share: options, errors as one message, Ctrl-C. Light: nothing heavy is imported."""
+"""What the command lines share beside how a model is asked: paths, errors as one message, Ctrl-C. Light."""
 
 import contextlib
 import errno
@@ -25,32 +25,6 @@ _OF_THE_PLACE: Final = (
 """What is wrong with a place that the user has named, whoever finds it; a file that is missing may be our fault."""
 
 
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions of each task.")]
-BatchSizeOption = Annotated[int | None, typer.Option(min=1, help="Questions a batch.", show_default="the model's")]
-TokenLimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Token limit of a response.", show_default="the model's")
-]
-DeviceOption = Annotated[str | None, typer.Option(help="Such as cuda, cuda:1, cpu.", show_default="what is there")]
-DtypeOption = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU, else float32")
-]
-AttnImplementationOption = Annotated[
-    str | None,
-    typer.Option(
-        "--attn-implementation",
-        help="Attention kernel (transformers): sdpa, eager, flash_attention_2 (3, 4), flex_attention, or a hub name.",
-        show_default="sdpa",
-    ),
-]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="AVAR_DATA_DIR",
-        help="Folder of benchmarks: BENCHMARK/rows.jsonl, instead of the hub.",
-    ),
-]
-
-
 def _include(folders: list[Path] | None) -> list[Path]:
     from avar_eval.tasks.folders import include_folders
 
@@ -66,10 +40,6 @@ IncludeOption = Annotated[
         callback=_include,
         help="Folder with tasks of your own, more than once if need be; also from AVAR_INCLUDE_PATH.",
     ),
-]
-OutsideOption = Annotated[
-    bool,
-    typer.Option("--allow-outside", help="Rows may name pictures outside of their folder, on all of this machine."),
 ]
 JudgeOption = Annotated[
     str | None, typer.Option("--judge", help="A model that judges beside the rules, by its name at --judge-url.")

@@ -2,28 +2,27 @@
 
 import contextlib
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from avar_eval.command_line import interruptible, new_app
 from avar_eval.names import listed_names
+from avar_eval.run.options import As, asking_options
 from avar_eval.terminal import note
 
 data_app = new_app("Download benchmarks into folders that --data-dir takes, and check them.")
 
 Tasks = Annotated[str, typer.Argument(help="Names of tasks or groups, separated by commas.")]
-DataDir = Annotated[
-    Path,
-    typer.Option(envvar="AVAR_DATA_DIR", help="Folder with one sub-folder a benchmark."),
-]
+_FOLDER = As("Folder with one sub-folder a benchmark.", required=True)
 
 _SHOWN_PROBLEMS = 20
 
 
 @data_app.command("fetch")
-def fetch_command(tasks: Tasks, data_dir: DataDir) -> None:
+@asking_options("data_dir", data_dir=_FOLDER)
+def fetch_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
     """Download the rows and pictures of TASKS at their pinned revisions. Run again to resume."""
     with contextlib.redirect_stdout(sys.stderr), interruptible():  # libraries print
         from avar_eval.tasks.catalog import find_own_tasks
@@ -33,13 +32,14 @@ def fetch_command(tasks: Tasks, data_dir: DataDir) -> None:
         for entry in entries:
             if entry.dataset == EMBEDDED:
                 note(f"{entry.name}: a part of the package, nothing to fetch")
-        for folder, manifest in fetch(entries, data_dir):
+        for folder, manifest in fetch(entries, asked["data_dir"]):
             source = manifest.revision or ", ".join(manifest.commits) or "no revision known"
             note(f"{folder}: {manifest.rows} rows, {len(manifest.pictures)} pictures, {source}")
 
 
 @data_app.command("verify")
-def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
+@asking_options("data_dir", data_dir=_FOLDER)
+def verify_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
     """Check that the folders of TASKS are complete and undamaged. Exit code 1 if one is not."""
     from rich.table import Table
 
@@ -52,7 +52,7 @@ def verify_command(tasks: Tasks, data_dir: DataDir) -> None:
     checked = []
     with interruptible(), Bar("checking tasks", len(entries)) as bar:
         for entry in entries:
-            checked.append(verify(entry, data_dir))
+            checked.append(verify(entry, asked["data_dir"]))
             bar.advance(1)
     table = Table("task", "rows", "pictures", "problems")
     for one in checked:

@@ -2,7 +2,8 @@
 
 A block of code is a file, or what is added to one: the paragraph before it names the file last, as `path`, and where in
 it, if it is there already: "In `NAME` of `path`" adds to the list, tuple or mapping of that name, "before `NAME` of
-`path`" puts the block before its definition. Blocks of `bash` are run, line by line.
+`path`" puts the block before its definition, "after `CLASS.FIELD` of `path`" behind that field. Blocks of `bash` are
+run, line by line.
 """
 
 import ast
@@ -20,7 +21,9 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?P<said>(?:[^\n]+\n)+)\n```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-PLACE = re.compile(r"(?:(?P<how>in|before) `(?P<name>\w+)` of )?`(?P<path>[\w./-]+/[\w.-]+)`:?$", re.IGNORECASE)
+PLACE = re.compile(
+    r"(?:(?P<how>in|before|after) `(?P<name>[\w.]+)` of )?`(?P<path>[\w./-]+/[\w.-]+)`:?$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,12 @@ def blocks_of(heading: str) -> list[Block]:
 
 def definition_of(name: str, text: str) -> ast.stmt:
     """Where a module defines a name."""
-    for node in ast.parse(text).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node]
+    *outer, name = name.split(".")
+    body = ast.parse(text).body
+    for one in outer:
+        (body,) = (node.body for node in body if isinstance(node, ast.ClassDef) and node.name == one)
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
         if name in (getattr(target, "id", None) or getattr(target, "name", None) for target in targets):
             return node
     raise AssertionError(f"there is no {name}")
@@ -68,6 +75,8 @@ def write(block: Block, root: Path) -> None:
     if place["how"].lower() == "before":
         at = sum(map(len, lines[: node.lineno - 1]))
         code = f"{code}\n\n" if isinstance(node, ast.FunctionDef | ast.ClassDef) else f"{code}\n"
+    elif place["how"].lower() == "after":
+        at = sum(map(len, lines[: node.end_lineno]))
     else:
         assert node.end_lineno
         assert node.end_col_offset
@@ -123,3 +132,24 @@ def test_a_model_family_is_added(copy: Path) -> None:
 
 def test_a_loss_is_added(copy: Path) -> None:
     assert "1 passed" in carry_out("Add a loss or reward", copy)
+
+
+def test_a_sampling_option_is_added(copy: Path) -> None:
+    files = [PLACE.search(block.said) for block in blocks_of("Add a sampling option") if block.language != "bash"]
+    assert [place and place["path"] for place in files] == [
+        "avar_eval/models/decoding.py",
+        "avar_eval/models/sampling.py",
+        "avar_eval/models/sampling.py",
+    ], "three edits"
+    said = carry_out("Add a sampling option", copy)
+    assert re.search(r"--frequency-penalty <float range>\s+Taken off a token's logit each time", said)
+    plain, penalised = (copy / "avar-runs" / name for name in ("plain", "frequency"))
+    decoding = json.loads((penalised / "results.json").read_text())["protocol"]["decoding"]
+    assert decoding.pop("frequency_penalty") == 0.5
+    assert decoding == json.loads((plain / "results.json").read_text())["protocol"]["decoding"]
+    keys = [
+        {json.loads(line)["key"] for line in (folder / "records.jsonl").read_text().splitlines()}
+        for folder in (plain, penalised)
+    ]
+    assert len(keys[0]) == len(keys[1]) == 2
+    assert not keys[0] & keys[1], "another way to draw is another record"

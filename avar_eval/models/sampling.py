@@ -1,12 +1,24 @@
 """Sampling that depends on the question and not on the batch, one random stream a sequence; and when it stops."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from avar_eval.models.decoding import Decoding
 
 
 class SeededSampling(LogitsProcessor):  # type: ignore[misc]
@@ -16,7 +28,7 @@ class SeededSampling(LogitsProcessor):  # type: ignore[misc]
     streams: one key (hex) a sequence, which seeds its stream.
     """
 
-    def __init__(self, streams: list[str]) -> None:
+    def __init__(self, streams: Sequence[str]) -> None:
         self._generators = [np.random.Generator(np.random.Philox(key=int(stream[:32], 16))) for stream in streams]
 
     def __call__(
@@ -64,6 +76,44 @@ class PresencePenalty(LogitsProcessor):  # type: ignore[misc]
     ) -> Float[Tensor, "batch vocabulary"]:
         response = input_ids[:, self._prompt :]
         return scores - torch.zeros_like(scores).scatter_(1, response, self._penalty)
+
+
+PENALTIES: Final[dict[str, Callable[[Any, Int[Tensor, "batch prompt"]], Any]]] = {
+    "repetition_penalty": RepetitionPenalty,
+    "presence_penalty": lambda penalty, prompts: PresencePenalty(penalty, prompts.shape[1]),
+}
+"""What acts on the model's own scores, greedy or not: option -> its processor, of a value and the attention mask."""
+
+WARPERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "temperature": TemperatureLogitsWarper,
+    "min_p": MinPLogitsWarper,
+    "top_k": TopKLogitsWarper,
+    "top_p": TopPLogitsWarper,
+}
+"""What acts on a distribution that is drawn from, in this order, which is vLLM's: option -> its processor, of a value.
+
+transformers itself has min-p after top-p. Of a distribution from which min-p has taken tokens, top-p keeps fewer.
+"""
+
+
+def logits_processors(
+    decoding: Decoding, streams: Sequence[str], attention_mask: Int[Tensor, "batch prompt"]
+) -> LogitsProcessorList:
+    """What makes transformers' greedy search decode as it is specified: penalties, warpers, and the draw.
+
+    streams: a hex key a sequence, which seeds its draws. attention_mask: of the left-padded prompts.
+    """
+    chosen = decoding.sampling()
+    processors = LogitsProcessorList(
+        [make(chosen[name], attention_mask) for name, make in PENALTIES.items() if name in chosen]
+    )
+    if decoding.greedy:
+        return processors
+    if decoding.temperature != 1:
+        chosen["temperature"] = decoding.temperature
+    processors.extend(make(chosen[name]) for name, make in WARPERS.items() if name in chosen)
+    processors.append(SeededSampling(streams))
+    return processors
 
 
 class OneTokenLater(StoppingCriteria):  # type: ignore[misc]

@@ -14,13 +14,8 @@ from transformers import (
     AutoProcessor,
     EosTokenCriteria,
     GenerationConfig,
-    LogitsProcessorList,
-    MinPLogitsWarper,
     StoppingCriteriaList,
     StopStringCriteria,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from avar_eval.attention.implementations import resolve_kernel_name, unavailable_reason
@@ -36,7 +31,7 @@ from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.checkpoint import Checkpoint
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.image_limits import AppliedLimits, ImageLimits, apply_limits
-from avar_eval.models.sampling import OneTokenLater, PresencePenalty, RepetitionPenalty, SeededSampling
+from avar_eval.models.sampling import OneTokenLater, logits_processors
 from avar_eval.time_limit import time_limit
 
 TEMPLATE_SECONDS = 30.0
@@ -270,7 +265,7 @@ class TransformersBackend:
         """The prompts, each followed by what the model makes of it under this decoding and the steering."""
         with steer(self.model, self.steering or UNSTEERED, roles):
             sequences: Tensor = self.model.generate(
-                **inputs, **how, logits_processor=_sampling(decoding, streams, inputs["attention_mask"])
+                **inputs, **how, logits_processor=logits_processors(decoding, streams, inputs["attention_mask"])
             )
         return sequences
 
@@ -360,30 +355,6 @@ def end_tokens(config: GenerationConfig) -> set[int]:
     """The tokens that end a response; none where the defaults name none."""
     end = config.eos_token_id
     return {end} if isinstance(end, int) else set(end or ())
-
-
-def _sampling(decoding: Decoding, streams: Sequence[str], attention_mask: torch.Tensor) -> LogitsProcessorList:
-    """Penalties, temperature, min-p, top-k and top-p in the order of vLLM, then the draw.
-
-    transformers itself has min-p after top-p. Of a distribution from which min-p has taken tokens, top-p keeps fewer.
-    """
-    processors = LogitsProcessorList()
-    if decoding.repetition_penalty != 1:
-        processors.append(RepetitionPenalty(decoding.repetition_penalty, attention_mask))
-    if decoding.presence_penalty:
-        processors.append(PresencePenalty(decoding.presence_penalty, attention_mask.shape[1]))
-    if decoding.greedy:
-        return processors
-    if decoding.temperature != 1:
-        processors.append(TemperatureLogitsWarper(decoding.temperature))
-    if decoding.min_p:
-        processors.append(MinPLogitsWarper(decoding.min_p))
-    if decoding.top_k:
-        processors.append(TopKLogitsWarper(decoding.top_k))
-    if decoding.top_p < 1:
-        processors.append(TopPLogitsWarper(decoding.top_p))
-    processors.append(SeededSampling(list(streams)))
-    return processors
 
 
 def check_prompts(inputs: Any, token_ids: Sequence[Sequence[int]]) -> None:

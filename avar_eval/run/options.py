@@ -24,7 +24,7 @@ Command = Callable[..., None]
 class As:
     """How a command has a field otherwise: its help, default, what is shown as its default, or its names.
 
-    argument: as a positional argument with that name in the help. optional: not required, although it has no default.
+    argument: as a positional argument with that name in the help. required: whether it must be given.
     """
 
     help: str | None = None
@@ -32,7 +32,7 @@ class As:
     shown: str | None = None
     flags: tuple[str, ...] | None = None
     argument: str | None = None
-    optional: bool = False
+    required: bool | None = None
 
 
 _ATTENTION: Final = Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")]
@@ -95,7 +95,8 @@ def _parameter(name: str, field: AskingField, changed: As) -> inspect.Parameter:
         shown = str(field.declared.default)  # the option is not given all the same: another backend has no such field
     show: dict[str, Any] = {} if shown is None or changed.default is not None else {"show_default": shown}
     kind = _command_line_type(field)
-    if field.declared.default is MISSING and field.part is None and not changed.optional:
+    no_default = field.declared.default is MISSING and field.part is None
+    if no_default if changed.required is None else changed.required:
         default = inspect.Parameter.empty
     if changed.argument is not None:
         return _keyword(name, Annotated[kind, typer.Argument(help=help_, metavar=changed.argument)], default)

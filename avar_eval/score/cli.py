@@ -1,12 +1,12 @@
 """`avar-eval score` and `avar-eval compare`: what responses that are there are worth."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from avar_eval.command_line import (
-    DataDirOption,
     IncludeOption,
     JudgeKeyOption,
     JudgeOption,
@@ -16,10 +16,13 @@ from avar_eval.command_line import (
 )
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
+from avar_eval.run.options import asking_options
 from avar_eval.terminal import say
 
 
+@asking_options("data_dir")
 def score(
+    *,
     run_dir: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
     task: Annotated[str | None, typer.Option(help="Task of --responses.")] = None,
     responses: Annotated[
@@ -27,7 +30,7 @@ def score(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Where the judged responses go, as JSON Lines.")] = None,
     include_path: IncludeOption = None,
-    data_dir: DataDirOption = None,
+    asked: Mapping[str, Any],
     judge: JudgeOption = None,
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
@@ -43,7 +46,7 @@ def score(
         from avar_eval.score.rescore import score_run
 
         with interruptible():
-            results = score_run(run_dir, data_dir, judge_model)
+            results = score_run(run_dir, asked["data_dir"], judge_model)
         if as_json:
             say(results.to_json(), end="")
         else:
@@ -59,7 +62,7 @@ def score(
     if len(entries) > 1:
         raise UsageError("--task takes one task: its --responses are those of one benchmark")
     with interruptible():
-        scored = score_responses(entries[0], responses, data_dir, output, judge_model)
+        scored = score_responses(entries[0], responses, asked["data_dir"], output, judge_model)
         if as_json:
             for part in scores_to_json(scored):
                 say(part, end="")

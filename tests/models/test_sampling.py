@@ -12,8 +12,8 @@ from transformers import RepetitionPenaltyLogitsProcessor, TopPLogitsWarper
 
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.sampling import PresencePenalty, RepetitionPenalty
-from avar_eval.models.transformers_backend import TransformersBackend, _sampling
+from avar_eval.models.sampling import PresencePenalty, RepetitionPenalty, logits_processors
+from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.tasks.shapes.dataset import prompt, rows
 
 QUESTIONS = 4
@@ -102,7 +102,7 @@ def test_the_distribution_is_that_of_vllms_formulas(options: dict[str, Any]) -> 
     prompts, responses = (torch.randint(0, 60, (16, length), generator=generator) for length in (6, 4))
     logits = 2 * torch.randn(16, 60, generator=generator)
     scores = logits.clone()
-    for processor in _sampling(decoding, ["0"] * 16, torch.ones_like(prompts))[:-1]:  # all but the draw
+    for processor in logits_processors(decoding, ["0"] * 16, torch.ones_like(prompts))[:-1]:  # all but the draw
         scores = processor(torch.cat([prompts, responses], 1), scores)
     for row in range(16):
         expected = by_formula(logits[row].numpy(), prompts[row].tolist(), responses[row].tolist(), decoding)
@@ -114,7 +114,7 @@ def test_min_p_comes_before_top_p_as_in_vllm() -> None:
     """Tokens of 0.4, 0.3, 0.2, 0.1 under min-p 0.6, top-p 0.5: of the 0.4 and 0.3 that are left, 0.4 alone is 0.57."""
     scores = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
     decoding = Decoding(max_new_tokens=8, temperature=1.0, min_p=0.6, top_p=0.5)
-    for processor in _sampling(decoding, ["0"], torch.ones(1, 1))[:-1]:
+    for processor in logits_processors(decoding, ["0"], torch.ones(1, 1))[:-1]:
         scores = processor(torch.zeros(1, 1, dtype=torch.long), scores)
     assert scores.isfinite().tolist() == [[True, False, False, False]]
     theirs = TopPLogitsWarper(0.5)(None, torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log())
