@@ -77,7 +77,7 @@ def mean_over_queries(values: Float[Tensor, "layers batch heads queries"], queri
 
 
 @torch.no_grad()
-def looks(masses: Masses, keys: AttentionKeys) -> dict[str, Float[Tensor, " batch"]]:
+def attention_metrics(masses: Masses, keys: AttentionKeys) -> dict[str, Float[Tensor, " batch"]]:
     """VAS (Eq. 2) and shares of attention of each sequence; nan where one is not defined.
 
     `vas` needs image and system tokens. Shares are of the whole attention of the queries: `sink` (the first position)

@@ -22,8 +22,8 @@ from avar_eval.recipes.attention_terms import (
     AttentionKeys,
     AttentionTrainingError,
     attention_keys,
+    attention_metrics,
     captured,
-    looks,
     prepared_markup,
     query_weights,
 )
@@ -52,7 +52,7 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
     Attention is measured in the forward pass that is trained on, in memory linear in the length of the sequence, with
     any kernel and with non-reentrant gradient checkpointing. Logged beside TRL's metrics: `loss_lm`,
     `loss_enhance_image` and `loss_suppress_system`, before their weights (`loss` is their sum after Eq. 4), `vas`
-    (Eq. 2, over `attention_queries`), and shares of attention (`attention/...`, see `attention_terms.looks`).
+    (Eq. 2, over `attention_queries`), and shares of attention (`attention/...`, see `attention_metrics`).
 
     Raises, before any training, UsageError, ChatTemplateError, ObserveError or AttentionTrainingError if attention
     cannot be measured.
@@ -115,7 +115,7 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """TRL's loss, plus the weighted attention losses of this micro-batch's sequences."""
-        if not self.model.training:  # those of a training step were looked at together
+        if not self.model.training:  # those of a training step were measured at together
             refuse_uneven_images(self, ["pixel_values" in inputs])
         if not self._trains_attention:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -133,11 +133,11 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
         loss_lm, outputs = result if return_outputs else (result, None)
         share = self._share(keys, num_items_in_batch)
         image = system = loss_lm.new_zeros(())
-        looked: dict[str, Tensor] = {}
+        measured: dict[str, Tensor] = {}
         if any(bool(of.any()) for of in keys):
             masses = captured(observation, roles)
             keys = AttentionKeys(*(of.to(masses.image.device) for of in keys))
-            looked = looks(masses, keys)
+            measured = attention_metrics(masses, keys)
             queries = masses.queries
             if self.args.late_queries:
                 queries = query_weights(roles, observation.positions, queries, self.args.late_queries)
@@ -146,7 +146,7 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
         attention = self.args.alpha * image + self.args.beta * system
         loss = loss_lm + (attention if share.scaled else attention * share.steps)
         self._log_losses(loss_lm if share.scaled else loss_lm / share.steps, image, system, share)
-        self._log_looks(looked)
+        self._log_attention(measured)
         return (loss, outputs) if return_outputs else loss
 
     def _share(self, keys: AttentionKeys, num_items_in_batch: Any) -> _Share:
@@ -173,13 +173,13 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
             if count:
                 metrics[name].append(value)
 
-    def _log_looks(self, looked: Mapping[str, Tensor]) -> None:
+    def _log_attention(self, measured: Mapping[str, Tensor]) -> None:
         """Log means over the sequences of all processes."""
         names = ("vas", "attention/image", "attention/system", "attention/sink", "attention/text")
         sums = torch.zeros(2, len(names), device=self.accelerator.device)
         for place, name in enumerate(names):
-            if name in looked:
-                values = looked[name][~looked[name].isnan()]
+            if name in measured:
+                values = measured[name][~measured[name].isnan()]
                 sums[:, place] = torch.stack([values.sum(), values.new_tensor(len(values))])
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, total, count in zip(names, *self.accelerator.reduce(sums, "sum").tolist(), strict=True):
