@@ -56,32 +56,34 @@ def requests_of(task: ConfigurableMessagesTask, limit: int | None, samples: int)
 
 
 @dataclass(frozen=True)
-class OwnMetric:
+class TaskMetric:
     """A metric in its own unit. is_share: whether it is a share, 0..1, as far as its values show."""
 
     estimate: Estimate
     is_share: bool
 
 
-def metric_values(
+def task_metrics(
     task: ConfigurableMessagesTask, responses: Sequence[Mapping[int, str]], file: Path
-) -> dict[str, OwnMetric]:
+) -> dict[str, TaskMetric]:
     """The task's own metrics as lmms-eval computes them. responses: one mapping a sample, row -> response.
 
     Where a metric is the mean of its values it has an interval, clustered by row; with several samples it is the mean
     over them. What a task reports that is no number is left out. Raises TaskFolderError if its functions fail.
     """
     try:
-        values = [_values(task, of) for of in responses]
-        names = dict.fromkeys(name for of in values for name in of)
-        found = {name: _own_metric(task, name, [of[name] for of in values if name in of]) for name in names}
+        samples = [_values_by_metric(task, sample) for sample in responses]
+        names = dict.fromkeys(name for sample in samples for name in sample)
+        found = {
+            name: _task_metric(task, name, [sample[name] for sample in samples if name in sample]) for name in names
+        }
     except Exception as error:  # functions of the task's, which may fail in any way
         cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
         raise TaskFolderError(f"{file}: its metrics fail: {type(cause).__name__}: {cause}") from error
     return {name: metric for name, metric in found.items() if metric is not None}
 
 
-def _values(task: ConfigurableMessagesTask, responses: Mapping[int, str]) -> dict[str, list[tuple[int, Any]]]:
+def _values_by_metric(task: ConfigurableMessagesTask, responses: Mapping[int, str]) -> dict[str, list[tuple[int, Any]]]:
     """By metric: rows and what the task's `process_results` gives for each, after its filters."""
     instances = []
     for instance in {one.doc_id: one for one in task.instances}.values():
@@ -106,24 +108,24 @@ def _values(task: ConfigurableMessagesTask, responses: Mapping[int, str]) -> dic
     return found
 
 
-def _own_metric(
+def _task_metric(
     task: ConfigurableMessagesTask, label: str, samples: Sequence[Sequence[tuple[int, Any]]]
-) -> OwnMetric | None:
+) -> TaskMetric | None:
     """The mean over samples of what the metric's aggregation gives; None if that is no number."""
     aggregate = task.aggregation()[label.partition(",")[0]]
-    found = [aggregate([value for _, value in of]) for of in samples]
-    if not all(_is_number(value) for value in found):
+    aggregated = [aggregate([value for _, value in sample]) for sample in samples]
+    if not all(_is_number(value) for value in aggregated):
         return None
-    value = sum(map(float, found)) / len(found)
-    values = [one for of in samples for _, one in of]
-    if not all(_is_number(one) for one in values):  # such as texts, which the aggregation compares
-        return OwnMetric(Estimate(value, None, len(values)), is_share=0 <= value <= 1)
-    scores = [float(one) for one in values]
-    shares = all(0 <= one <= 1 for one in [value, *scores])
-    if not math.isclose(value, sum(scores) / len(scores), rel_tol=1e-9, abs_tol=1e-12):
-        return OwnMetric(Estimate(value, None, len(values)), shares)
-    rows = [row for of in samples for row, _ in of]
-    return OwnMetric(clustered_proportion(scores, rows) if shares else mean(scores), shares)
+    mean_over_samples = sum(map(float, aggregated)) / len(aggregated)
+    values = [value for sample in samples for _, value in sample]
+    if not all(_is_number(value) for value in values):  # such as texts, which the aggregation compares
+        return TaskMetric(Estimate(mean_over_samples, None, len(values)), is_share=0 <= mean_over_samples <= 1)
+    scores = [float(value) for value in values]
+    is_share = all(0 <= score <= 1 for score in [mean_over_samples, *scores])
+    if not math.isclose(mean_over_samples, sum(scores) / len(scores), rel_tol=1e-9, abs_tol=1e-12):
+        return TaskMetric(Estimate(mean_over_samples, None, len(values)), is_share)
+    rows = [row for sample in samples for row, _ in sample]
+    return TaskMetric(clustered_proportion(scores, rows) if is_share else mean(scores), is_share)
 
 
 def _is_number(value: object) -> bool:

@@ -16,7 +16,7 @@ from avar_eval.results.summary import attention_means, left_out_rows, task_resul
 from avar_eval.run.model import ResolvedModel
 from avar_eval.statistics import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, task_config
-from avar_eval.tasks.lmms_eval_tasks import load_lmms_eval_task, metric_values, requests_of
+from avar_eval.tasks.lmms_eval_tasks import load_lmms_eval_task, requests_of, task_metrics
 from avar_eval.tasks.rows import RowsTask
 
 
@@ -65,14 +65,14 @@ class LoadedTask:
             attention_means([record.attention for record in records if record.attention]),
             left_out_rows(self.left_out, refused),
         )
-        return self._with_own_metrics(result, records) if self.entry.form == "lmms-eval" else result
+        return self._with_lmms_eval_metrics(result, records) if self.entry.form == "lmms-eval" else result
 
-    def _with_own_metrics(self, result: TaskResult, records: Sequence[Record]) -> TaskResult:
+    def _with_lmms_eval_metrics(self, result: TaskResult, records: Sequence[Record]) -> TaskResult:
         """With lmms-eval's metrics as the benchmark's own under its published rule, and what needs no verdict."""
         responses: dict[int, dict[int, str]] = {}
         for record in records:
             responses.setdefault(record.sample, {})[int(record.row_id)] = record.response
-        found = metric_values(self.task, list(responses.values()), self.entry.file)
+        found = task_metrics(self.task, list(responses.values()), self.entry.file)
         own = {name: Metric.of(metric.estimate) for name, metric in found.items()}
         cut = clustered_proportion([one.finish_reason == "length" for one in records], [one.row_id for one in records])
         name = self.entry.headline
