@@ -92,6 +92,9 @@ class Asking(Checked):
         except ValidationError as error:
             problem = error.errors()[0]
             raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
+        for name in self.decoding:
+            if name not in declared(Decoding):
+                raise unknown_name("decoding option", name, declared(Decoding))
         for given in declared(Asking).values():
             value = getattr(self, given.name)
             if given.option and given.option.choices and value is not None:

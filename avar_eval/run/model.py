@@ -8,11 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from avar_eval.endpoint.url import key_for
 from avar_eval.errors import UsageError
 from avar_eval.fields import declared
 from avar_eval.models.answer_format import Replacement, instruction_for
-from avar_eval.models.backend_options import OPTIONS, ApiOptions, BackendName, BackendOptions
+from avar_eval.models.backend_options import OPTIONS, BackendName, BackendOptions
 from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, locate
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.image_limits import ImageLimits
@@ -126,15 +125,12 @@ def _options(asking: Asking, source: ModelSource, backend: BackendName) -> Backe
     if backend == "api" and not (registered or asking.backend_options.get("url")):
         raise UsageError("--backend api needs --api-url, such as http://localhost:8000/v1")
     try:
-        options = OPTIONS[backend](**{**registered, **asking.backend_options})
+        return OPTIONS[backend](**{**registered, **asking.backend_options})
     except ValidationError as error:
         problem = error.errors()[0]
         raise UsageError(f"option {problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}") from error
     except ValueError as error:  # of several options together
         raise UsageError(str(error)) from error
-    if isinstance(options, ApiOptions):
-        key_for(options.url, options.key_env, "--api-key-env")
-    return options
 
 
 def _check_texts(asking: Asking) -> None:
