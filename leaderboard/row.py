@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from avar_eval.results.prompting import prompting_sha256
 from avar_eval.results.schema import UNKNOWN, Count, GroupResult, Headline, Metric, RunResults, TaskScores
 
 # Names reach terminals and tables: control characters would break both.
@@ -22,6 +23,13 @@ class Training(BaseModel):
     started: str | None = None
 
 
+class NamedProtocol(BaseModel):
+    """A named protocol, `custom` if a run changed anything of it, with the prompts that it asked in, by task."""
+
+    name: Name
+    prompts: dict[str, dict[str, str]] = {}
+
+
 class ListedProtocol(BaseModel):
     """The part of the protocol card that tells rows of the leaderboard apart; `limit` is in questions a task."""
 
@@ -31,6 +39,9 @@ class ListedProtocol(BaseModel):
     steering: dict[str, Any] | None
     prompt_sha256: dict[str, str]
     limit: Count | None
+    prompt_style: str | None = None
+    instruction: list[str] | None = None
+    protocol: NamedProtocol | None = None
     training: Training | None = None
     trained_on: list[str] = []
 
@@ -54,7 +65,8 @@ class Row:
     verdict. They, the ends of their intervals, `truncated`, `unparsed`, `timeout` and `judge_error` are fractions 0..1;
     VAS is a ratio (Eq. 2) without unit; an interval is at 95 %. None is unknown. `training_run` and `training_step` are
     of a checkpoint that was scored in its training, which began at `training_started` (ISO 8601). `steering` is its
-    JSON with sorted keys, the hashes are SHA-256 in hexadecimal, `limit` counts questions, `trained_on` says that the
+    JSON with sorted keys, the hashes are SHA-256 in hexadecimal (`prompting_sha256`: of all that stands around a
+    question), `limit` counts questions, `protocol` is the named one that it was asked under, `trained_on` says that the
     task's data set is known to be in the model's training data, `added` is UTC in ISO 8601.
     """
 
@@ -91,6 +103,8 @@ class Row:
     training_step: int | None
     training_started: str | None
     trained_on: bool
+    protocol: str | None
+    prompting_sha256: str
     system_prompt_sha256: str | None
     prompt_sha256: str | None
     added: str
@@ -150,6 +164,8 @@ def _row(run: ListedRun, task: str, scores: TaskScores, added: str) -> Row:
         training_step=protocol.training.step if protocol.training else None,
         training_started=protocol.training.started if protocol.training else None,
         trained_on=task in protocol.trained_on,
+        protocol=protocol.protocol.name if protocol.protocol else None,
+        prompting_sha256=prompting_sha256(protocol.model_dump()),
         system_prompt_sha256=None
         if protocol.system_prompt is None
         else sha256(protocol.system_prompt.encode()).hexdigest(),

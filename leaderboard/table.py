@@ -123,10 +123,11 @@ def _task(row: Row) -> str:
 
 
 def _model(row: Row) -> str:
-    """The model's name, with what makes it another one: its revision, and whether it was steered."""
+    """The model's name, with what makes it another one: its revision, steering, and the protocol that it is asked by."""
     revision = row.revision and (row.revision[:7] if COMMIT.fullmatch(row.revision) else row.revision)
     name = f"{row.model}@{revision}" if revision else row.model
-    return f"{name} (steered)" if row.steering is not None else name
+    notes = [*(["steered"] if row.steering is not None else []), *([row.protocol] if row.protocol else [])]
+    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def _questions(row: Row) -> str:

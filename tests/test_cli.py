@@ -105,7 +105,7 @@ def seconds(command: list[str]) -> float:
         ([*SHORT, "--seed", "-1"], r"'--seed'.*0"),
         ([*SHORT, "--seed", "4294967296"], r"'--seed'.*4294967295"),
         ([*SHORT, "--dtype", "int4"], r"--dtype takes float32, bfloat16, float16, not 'int4'"),
-        ([*SHORT, "--prompt-style", "loud"], r"--prompt-style takes thinking, direct, boxed, not 'loud'"),
+        ([*SHORT, "--prompt-style", "loud"], r"--prompt-style takes thinking, direct, boxed, none, not 'loud'"),
         ([*SHORT, "--judge", "m"], r"a judge needs both --judge MODEL and --judge-url URL"),
         ([*SHORT, "--attention", "maybe"], r"--attention takes on, off, not 'maybe'"),
         ([*SHORT, "--attention-samples", "-1"], r"'--attention-samples'.*0"),

@@ -19,6 +19,8 @@ from avar_eval.terminal import say
     "limit",
     "batch_size",
     "max_new_tokens",
+    "protocol",
+    "uniform_prompts",
     "image_min_pixels",
     "image_max_pixels",
     "data_dir",

@@ -13,6 +13,7 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.row import ListedRun, Row, run_rows
 from avar_eval.leaderboard.store import Store, default_store
+from avar_eval.results.prompting import note_on_prompts
 from avar_eval.results.schema import RESULTS_NAME, Results, parse_results, results_bytes
 from avar_eval.statistics import Correlation, pearson
 from avar_eval.tasks.groups import Group, group_mean, groups
@@ -56,6 +57,7 @@ class Correlated(BaseModel):
     """The content of correlate.json: n models; r, its interval (Fisher's z) and two-sided p; r without each model.
 
     accuracy: what it is. left_out: models without a point, with the reason. r is None where all values are equal.
+    note: how the models were not asked alike.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -70,6 +72,7 @@ class Correlated(BaseModel):
     without: list[WithoutOne]
     points: list[Point]
     left_out: dict[str, str]
+    note: str | None = None
 
     def to_json(self) -> str:
         """The file's text."""
@@ -79,12 +82,13 @@ class Correlated(BaseModel):
 
 @dataclass(frozen=True)
 class Points:
-    """What is to be correlated: source and accuracy in words, the points, and who has none and why."""
+    """What is to be correlated: source and accuracy in words, the points, who has none and why, and a note."""
 
     source: str
     accuracy: str
     points: list[Point]
     left_out: dict[str, str]
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def correlate(of: Points) -> Correlated:
         ],
         points=points,
         left_out=of.left_out,
+        note=of.note,
     )
 
 
@@ -160,7 +165,9 @@ def run_points(runs: Sequence[Path], names: Sequence[str] | None) -> Points:
         else:
             left_out[model] = point
     tasks = ", ".join(term.label for term in group.mean)
-    return Points(source, f"mean of {tasks}" if len(group.mean) > 1 else tasks, points, left_out)
+    used = [one.row for model, of in by_model.items() if model not in left_out for one in of.values()]
+    note = note_on_prompts(row.prompting_sha256 for row in used if row.task in group.task_names())
+    return Points(source, f"mean of {tasks}" if len(group.mean) > 1 else tasks, points, left_out, note)
 
 
 def _measured(runs: Sequence[Path]) -> list[Measured]:

@@ -40,6 +40,8 @@ def print_correlation(found: Correlated, picture: Path, published: bool) -> None
             console.print(Text(f"{point.model}: {point.note}"), soft_wrap=True)
     for model, reason in found.left_out.items():
         console.print(Text(f"left out: {model}: {reason}"), soft_wrap=True)
+    if found.note is not None:
+        console.print(f"note: {found.note}", highlight=False, soft_wrap=True)
     if published:
         said = paper().correlation
         console.print(

@@ -17,6 +17,7 @@ from avar_eval.records.attention import ATTENTION_LINES
 from avar_eval.records.book import ATTENTION_NAME, RECORDS_NAME, RecordBookError, stream_records
 from avar_eval.records.journal import JournalError, stream_lines
 from avar_eval.records.record import Record
+from avar_eval.results.prompting import note_on_prompts, prompting_sha256
 from avar_eval.results.schema import Metric, Results, read_asked, read_results
 from avar_eval.statistics import mean
 
@@ -58,13 +59,14 @@ class ModelProfile(BaseModel):
 
 
 class Profile(BaseModel):
-    """The content of profile.json: several models on the same questions of `tasks`."""
+    """The content of profile.json: several models on the same questions of `tasks`. note: how they are not alike."""
 
     model_config = ConfigDict(extra="forbid")
 
     schema_version: Literal[1] = 1
     tasks: list[str]
     models: list[ModelProfile]
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,9 @@ def profile(runs: Sequence[MeasuredRun]) -> Profile:
     rows = sorted(common)
     labels = _distinct(runs)
     tasks = list(dict.fromkeys(task for task, _, _ in rows))
-    return Profile(tasks=tasks, models=[_profile(run, label, rows) for run, label in zip(runs, labels, strict=True)])
+    models = [_profile(run, label, rows) for run, label in zip(runs, labels, strict=True)]
+    note = note_on_prompts(prompting_sha256(run.results.protocol) for run in runs)
+    return Profile(tasks=tasks, models=models, note=note)
 
 
 def _profile(run: MeasuredRun, label: str, rows: Sequence[Row]) -> ModelProfile:

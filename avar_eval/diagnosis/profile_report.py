@@ -43,4 +43,6 @@ def print_profile(profile: Profile, picture: Path) -> None:
     console.print(
         f"the same {profile.models[0].n} questions of {', '.join(profile.tasks)}; below VAS its 95 % interval"
     )
+    if profile.note is not None:
+        console.print(f"note: {profile.note}", highlight=False, soft_wrap=True)
     console.print(f"picture and profile.json: {picture}", highlight=False, soft_wrap=True)

@@ -45,6 +45,16 @@ class Asking(Checked):
     decoding: Mapping[str, Any] = field(default_factory=dict)
     system_prompt: Annotated[str | None, Option("System turn.", THE_MODELS)] = None
     prompt_style: Annotated[Style | None, Option("thinking, direct, boxed or none.", THE_MODELS)] = None
+    protocol: Annotated[
+        str | None, Option("Ask as a published evaluation does: a name that `avar-eval protocols` lists.")
+    ] = None
+    uniform_prompts: Annotated[
+        bool,
+        Option(
+            "Ask as though nothing were known of the model: its chat template's system turn, the question alone or in "
+            "--prompt-style."
+        ),
+    ] = False
     image_min_pixels: Annotated[
         int | None, Option("Enlarge pictures of fewer pixels (width x height) to so many.", THE_MODELS, least=1)
     ] = None

@@ -14,8 +14,10 @@ from avar_eval.results.schema import Asked, Results, note_other_run, run_id, wri
 from avar_eval.results.summary import group_results
 from avar_eval.run.model import ResolvedModel
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
+from avar_eval.terminal import note
 
 if TYPE_CHECKING:
+    from avar_eval.models.decoding import Decoding
     from avar_eval.records.record import Record
     from avar_eval.run.loaded_task import LoadedTask
     from avar_eval.run.session import Session
@@ -71,6 +73,11 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
     tasks = find_tasks(config.tasks)
     if config.judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
         raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
+    if config.model.protocol is not None:
+        named = config.model.protocol.protocol
+        judged = [task.name for task in tasks if named.verdict_of(task) == "judge"]  # names one that is not covered
+        if judged and config.judge is None:
+            note(f"note: scores of {named.name} on {', '.join(judged)} are a judge model's: give --judge to have them")
     return tasks
 
 
@@ -113,15 +120,21 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
 
     asking, decoding = session.model.asking, session.model.decoding
     sampling = AttentionSampling(asking.attention_samples if session.observer else 0, decoding.seed)
-    requests = [request for task in tasks for request in task.requests(asking.limit, decoding.samples)]
     rows = {task.entry.name: task.task.dataset for task in tasks}
-    responses = session.ask(questions_of(requests, rows, sampling))
-    records = {task.entry.name: responses.of_task(task.entry.name) for task in tasks}
+    alike: "dict[Decoding, list[LoadedTask]]" = {}
+    for task in tasks:
+        alike.setdefault(session.model.decoding_of(task.entry), []).append(task)
+    responses = {}
+    for of, drawn in alike.items():
+        requests = [request for task in drawn for request in task.requests(asking.limit, of.samples)]
+        answered = session.ask(questions_of(requests, rows, sampling), of)
+        responses |= {task.entry.name: answered for task in drawn}
+    records = {name: responses[name].of_task(name) for name in rows}
     judged, judge_changed = _ask_judge(session, tasks, records, config)
     entries = [task.entry for task in tasks]
     how = protocol(session, entries, records, config, sampling, judge_changed)
     results = {
-        name: task.result(records[name], responses.refused.get(name, {}), judged)
+        name: task.result(records[name], responses[name].refused.get(name, {}), judged)
         for task in tasks
         for name in [task.entry.name]
     }

@@ -18,6 +18,7 @@ from avar_eval.terminal import note
 RUNS: Final = Path("avar-runs")
 
 _WORDS: Final = {
+    "protocol": "",
     "steering": "steer",
     "temperature": "t",
     "top_p": "p",
@@ -63,6 +64,10 @@ def _settings(model: ResolvedModel) -> dict[str, Any]:
     default = replace(asking, decoding={}, system_prompt=None, prompt_style=None, steering=None)
     usual = resolve(replace(default, image_min_pixels=None, image_max_pixels=None))
     settings: dict[str, Any] = {}
+    if model.protocol is not None:
+        settings["protocol"] = model.protocol.protocol.name
+    if asking.uniform_prompts:
+        settings["uniform_prompts"] = True
     if asking.steering is not None and asking.steering.active:
         settings["steering"] = asking.steering.identity()
     decisive = {*model.decoding.identity(), "samples"}

@@ -15,7 +15,7 @@ from avar_eval.run.model import resolve
 from avar_eval.run.requests import questions_of
 from avar_eval.run.session import Session
 
-_OF_TASKS: Final = ("limit", "data_dir", "allow_outside", "prompt_style")
+_OF_TASKS: Final = ("limit", "data_dir", "allow_outside", "prompt_style", "protocol", "uniform_prompts")
 """Fields of `Asking` that lmms-eval's own options decide; here they are refused like any unknown option."""
 
 

@@ -32,14 +32,14 @@ class LoadedTask:
     def of(cls, entry: TaskEntry, model: ResolvedModel) -> "LoadedTask":
         """The task with its rows. Raises DataError, TaskFolderError.
 
-        If it is in avar-eval's form, it is asked in the model's style, and its rows may lie in a data folder.
+        If it is in avar-eval's form, it is worded as the model is asked, and its rows may lie in a data folder.
         """
         if entry.form == "lmms-eval":
             theirs = load_lmms_eval_task(entry)
             rows = {str(number): row for number, row in enumerate(theirs.eval_docs_no_media)}
             return cls(theirs, Benchmark(entry, rows), {})
         ours = RowsTask(task_config(entry), model.asking.data_dir, model.asking.allow_outside)
-        ours.lmms_eval_specific_kwargs = {"prompt_style": model.prompt_style}
+        ours.lmms_eval_specific_kwargs = dict(model.prompt_settings(entry))
         return cls(
             ours, Benchmark(entry, {entry.row_id(row): row for row in ours.eval_docs_no_media}), dict(ours.left_out)
         )

@@ -1,7 +1,7 @@
 """The model that a run asks, made once from how it is asked: after it, nobody looks a model's name up again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, lo
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.image_limits import ImageLimits
 from avar_eval.models.registry import ModelEntry, choose_backend, find_by_weights, find_model
+from avar_eval.protocols.protocol import Protocol
 from avar_eval.run.asking import Asking
+from avar_eval.run.named_protocol import NamedProtocol
+from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.prompts import Style
 
 DEFAULT_BATCH_SIZE = 16
@@ -29,6 +32,7 @@ class ResolvedModel:
     source: what its name stands for. A checkpoint of AVAR's trainers is asked as it was trained, in the thinking style
     and greedily, else as its base model; an adapter of another trainer as its base. options: the backend's.
     instruction: what the model's authors say in the place of their style's sentence. image_limits: of pictures' pixels.
+    protocol: the named one that it is asked under, if any: it goes before the registry entry, and a choice before it.
     """
 
     asking: Asking
@@ -41,6 +45,7 @@ class ResolvedModel:
     instruction: Replacement | None
     image_limits: ImageLimits
     batch_size: int
+    protocol: NamedProtocol | None = None
 
     @property
     def entry(self) -> ModelEntry | None:
@@ -51,6 +56,18 @@ class ResolvedModel:
     def name(self) -> str:
         """What it is called in results."""
         return self.asking.name or self.source.name
+
+    def prompt_settings(self, task: TaskEntry) -> Mapping[str, str]:
+        """What a task's `doc_to_text` is told. Raises UsageError for one of which the named protocol says nothing."""
+        return {"prompt_style": self.prompt_style} if self.protocol is None else self.protocol.prompt_settings(task)
+
+    def decoding_of(self, task: TaskEntry) -> Decoding:
+        """How responses to a task are drawn: a named protocol may have a token limit and ends for it."""
+        if self.protocol is None:
+            return self.decoding
+        of = self.protocol.protocol.of_task(task)
+        own = {} if of.max_new_tokens is None else {"max_new_tokens": of.max_new_tokens}
+        return replace(self.decoding, stop=of.stop, **own | _given(self.asking.decoding))
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -69,6 +86,10 @@ def resolve(asking: Asking, source: ModelSource | None = None) -> ResolvedModel:
     wishes = source.entry or (None if source.trained_here else source.base)
     known = source.entry or source.base
     limit = {} if known is None else {"max_new_tokens": known.max_new_tokens}
+    named = NamedProtocol.of(asking)
+    protocol = None if named is None else named.protocol
+    if protocol is not None:
+        limit |= (protocol.decoding or {}) | _given({"max_new_tokens": protocol.max_new_tokens})
     if asking.steering is not None and backend != "transformers":
         from avar_eval.models.vllm_plugin import VllmSteering
 
@@ -78,15 +99,32 @@ def resolve(asking: Asking, source: ModelSource | None = None) -> ResolvedModel:
         source=source,
         backend=backend,
         options=_options(asking, source, backend),
-        decoding=decoding_for(wishes, **limit | {k: v for k, v in asking.decoding.items() if v is not None}),
-        system_prompt=asking.system_prompt
-        if asking.system_prompt is not None
-        else (known.system_prompt if known else None),
-        prompt_style=asking.prompt_style or (wishes.answer_format if wishes else "thinking"),
-        instruction=instruction_for(wishes, asking.prompt_style),
-        image_limits=_image_limits(asking, wishes),
+        decoding=decoding_for(wishes, **limit | _given(asking.decoding)),
+        system_prompt=_system_prompt(asking, protocol, known),
+        prompt_style=asking.prompt_style or _prompt_style(asking, wishes),
+        instruction=None if protocol or asking.uniform_prompts else instruction_for(wishes, asking.prompt_style),
+        image_limits=_image_limits(asking, protocol, wishes),
         batch_size=asking.batch_size or (known.batch_size if known else DEFAULT_BATCH_SIZE),
+        protocol=named,
     )
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _system_prompt(asking: Asking, protocol: Protocol | None, entry: ModelEntry | None) -> str | None:
+    if asking.system_prompt is not None or asking.uniform_prompts:
+        return asking.system_prompt
+    if protocol is not None and protocol.sets_system_prompt:
+        return protocol.system_prompt
+    return entry.system_prompt if entry else None
+
+
+def _prompt_style(asking: Asking, entry: ModelEntry | None) -> Style:
+    if asking.uniform_prompts:
+        return "none"
+    return entry.answer_format if entry else "thinking"
 
 
 def _source(asking: Asking) -> ModelSource:
@@ -97,13 +135,13 @@ def _source(asking: Asking) -> ModelSource:
     return find_source(asking.model)
 
 
-def _image_limits(asking: Asking, entry: ModelEntry | None) -> ImageLimits:
-    chosen = ImageLimits(min_pixels=asking.image_min_pixels, max_pixels=asking.image_max_pixels)
-    if entry is None:
-        return chosen
+def _image_limits(asking: Asking, protocol: Protocol | None, entry: ModelEntry | None) -> ImageLimits:
+    """The limits of the first that has any of its own: the call, the protocol, the entry."""
+    least = [of.image_min_pixels for of in (asking, protocol, entry) if of is not None]
+    most = [of.image_max_pixels for of in (asking, protocol, entry) if of is not None]
     return ImageLimits(
-        min_pixels=entry.image_min_pixels if chosen.min_pixels is None else chosen.min_pixels,
-        max_pixels=entry.image_max_pixels if chosen.max_pixels is None else chosen.max_pixels,
+        min_pixels=next((limit for limit in least if limit is not None), None),
+        max_pixels=next((limit for limit in most if limit is not None), None),
     )
 
 

@@ -49,6 +49,7 @@ def protocol(
                 "split": task.split,
             }
             | ({"form": task.form} if task.form == "lmms-eval" else {})
+            | ({"decoding": of.protocol()} if (of := model.decoding_of(task)) != model.decoding else {})
             for task in tasks
         },
         "limit": model.asking.limit,
@@ -64,6 +65,8 @@ def protocol(
         "versions": _versions(session.backend.name),
         "command": masked(config.command),
         **({"image_limits": asdict(model.image_limits)} if model.image_limits else {}),
+        **({"uniform_prompts": True} if model.asking.uniform_prompts else {}),
+        **({"protocol": model.protocol.card(list(tasks))} if model.protocol else {}),
     } | ({} if config.training is None else {"training": asdict(config.training)})
 
 

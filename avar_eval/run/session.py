@@ -11,6 +11,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.backend import Backend, BackendError
 from avar_eval.models.checkpoint import weights_sha256
+from avar_eval.models.decoding import Decoding
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.pictures import UNREADABLE, whole_pictures_only
@@ -108,16 +109,19 @@ class Session:
         """What the model is steered by, as it stands in record keys and in the protocol."""
         return None if self.steering is None else self.steering.identity()
 
-    def ask(self, questions: Sequence[Question]) -> Responses:
+    def ask(self, questions: Sequence[Question], decoding: Decoding | None = None) -> Responses:
         """The records of all questions, from the book or from the model; by then each is in the book.
+
+        decoding: how responses are drawn (None: as the model's are).
 
         Questions that cannot be read, or that the model's server refuses, are left out and named. Raises BackendError
         if these are more than `may_refuse`, and what loading and answering raise; the book holds all that was answered.
         """
+        drawn = decoding or self.model.decoding
         refusals = Refusals(len(questions))
-        rendered = [self._rendered(question, refusals) for question in questions]
+        rendered = [self._rendered(question, drawn, refusals) for question in questions]
         readable = [asked for asked in rendered if asked]
-        self._answer_missing(readable, refusals)
+        self._answer_missing(readable, drawn, refusals)
         self._sync_ranks()
         refusals.gather(self.ranks)
         answered = [asked for asked in readable if not self._is_refused(asked, refusals)]
@@ -151,7 +155,7 @@ class Session:
             self.book.read_first()
         self.ranks.barrier()
 
-    def _rendered(self, question: Question, refusals: Refusals) -> RenderedQuestion | None:
+    def _rendered(self, question: Question, decoding: Decoding, refusals: Refusals) -> RenderedQuestion | None:
         """The question as the model is asked it; None for one that cannot be read, which is then refused."""
         try:
             with whole_pictures_only():
@@ -170,7 +174,7 @@ class Session:
             images=images,
             weights=self.weights,
             dtype=self.backend.dtype,
-            decoding=self.model.decoding.identity(),
+            decoding=decoding.identity(),
             steering=self.steering_identity(),
             **self.backend.identity(),
         )
@@ -179,7 +183,7 @@ class Session:
     def _is_refused(self, asked: RenderedQuestion, refusals: Refusals) -> bool:
         return asked.key not in self.book and asked.question.row_id in refusals.reasons.get(asked.question.task, {})
 
-    def _answer_missing(self, questions: Sequence[RenderedQuestion], refusals: Refusals) -> None:
+    def _answer_missing(self, questions: Sequence[RenderedQuestion], decoding: Decoding, refusals: Refusals) -> None:
         missing = [asked for asked in questions if asked.key not in self.book]
         if missing:
             self._load(self.backend)  # before the clock of the bar starts
@@ -188,9 +192,9 @@ class Session:
         with Bar(what, done + own, done, shown=self.ranks.first) as bar:
             if isinstance(self.backend, TransformersBackend):
                 batches = self._batching.unanswered(questions, self.book)
-                answered = answer_batches(self.backend, self.model.decoding, batches, self.book, refusals)
+                answered = answer_batches(self.backend, decoding, batches, self.book, refusals)
             else:
-                answered = answer_streaming(self.backend, self.model.decoding, missing, refusals)
+                answered = answer_streaming(self.backend, decoding, missing, refusals)
             for records in answered:
                 if records:
                     self.book.append(records)

@@ -20,6 +20,8 @@ from avar_eval.terminal import say
     "limit",
     "batch_size",
     "max_new_tokens",
+    "protocol",
+    "uniform_prompts",
     "image_min_pixels",
     "image_max_pixels",
     "attention_samples",

@@ -20,6 +20,8 @@ THE_BASES = "the base model's"
     "limit",
     "batch_size",
     "max_new_tokens",
+    "protocol",
+    "uniform_prompts",
     "image_min_pixels",
     "image_max_pixels",
     "system_prompt",
