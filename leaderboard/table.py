@@ -123,7 +123,7 @@ def _task(row: Row) -> str:
 
 
 def _model(row: Row) -> str:
-    """The model's name, with what makes it another one: its revision, steering, and the protocol that it is asked by."""
+    """The model's name, with what makes it another one: its revision, steering, and the protocol it is asked under."""
     revision = row.revision and (row.revision[:7] if COMMIT.fullmatch(row.revision) else row.revision)
     name = f"{row.model}@{revision}" if revision else row.model
     notes = [*(["steered"] if row.steering is not None else []), *([row.protocol] if row.protocol else [])]

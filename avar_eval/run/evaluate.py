@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from avar_eval.models.decoding import Decoding
     from avar_eval.records.record import Record
     from avar_eval.run.loaded_task import LoadedTask
+    from avar_eval.run.responses import Responses
     from avar_eval.run.session import Session
 
 
@@ -124,7 +125,7 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
     alike: "dict[Decoding, list[LoadedTask]]" = {}
     for task in tasks:
         alike.setdefault(session.model.decoding_of(task.entry), []).append(task)
-    responses = {}
+    responses: dict[str, Responses] = {}
     for of, drawn in alike.items():
         requests = [request for task in drawn for request in task.requests(asking.limit, of.samples)]
         answered = session.ask(questions_of(requests, rows, sampling), of)

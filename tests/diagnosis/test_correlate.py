@@ -151,3 +151,17 @@ def test_wrong_input_gets_one_message(tmp_path: Path, arguments: list[str], mess
     done = CliRunner().invoke(app, ["correlate", *(str(places.get(word, word)) for word in arguments)])
     assert isinstance(done.exception, AvarError)
     assert message in str(done.exception)
+
+
+def test_a_correlation_says_when_models_were_not_asked_alike(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / str(vas), f"model-{vas}", vas, accuracy=vas / 20, prompt_style="none")
+        for vas in (8.0, 12.0, 16.0)
+    ]
+    assert run_points(folders, None).note is None
+    named = {"name": "custom", "prompts": {"shapes": {"prompt_template": "{{ question }}"}}}
+    folders.append(write_run(tmp_path / "named", "model-named", 10.0, prompt_style="none", protocol=named))
+    found = correlate(run_points(folders, None))
+    assert found.note is not None
+    assert "--uniform-prompts, or one --protocol, asks all alike" in found.note
+    assert json.loads(found.to_json())["note"] == found.note

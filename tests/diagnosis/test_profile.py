@@ -141,3 +141,13 @@ def test_help_is_light() -> None:
     program = "import sys, avar_eval.cli; print(sorted(m for m in sys.modules if '.' not in m))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert not [name for name in ("torch", "numpy", "matplotlib", "scipy", "pydantic") if f"'{name}'" in loaded]
+
+
+def test_a_profile_says_when_models_were_not_asked_alike(runs: Path, tmp_path: Path) -> None:
+    alike = profile([MeasuredRun(runs / name) for name in ("narrow", "panoramic")])
+    assert alike.note is None
+    write_run(tmp_path / "other", "other-7b", 11.0, system_prompt="Think first.")
+    folders = [str(runs / "narrow"), str(tmp_path / "other")]
+    done = CliRunner().invoke(app, ["profile", *folders, "--output", str(tmp_path / "profile")])
+    assert done.exit_code == 0, done.output
+    assert "note: the models were not asked alike: system prompt, style or instruction differ" in done.output

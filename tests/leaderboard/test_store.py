@@ -19,6 +19,7 @@ import pytest
 
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.store import Store, StoreError, default_store, publish
+from avar_eval.results.prompting import prompting_sha256
 from avar_eval.results.schema import ResultsError
 
 WriteRun = Callable[..., Path]
@@ -69,6 +70,8 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
         training_step=None,
         training_started=None,
         trained_on=False,
+        protocol=None,
+        prompting_sha256=prompting_sha256({"system_prompt": "You are helpful."}),
         system_prompt_sha256=hashlib.sha256(b"You are helpful.").hexdigest(),
         prompt_sha256="12" * 32,
         added=shapes.added,
