@@ -1,4 +1,5 @@
-"""The paper's data, mapped to one form of row: Geo3K, R1-ShareVL, M3CoT, AlgoPuzzleVQA, SOLIDGEO, Super-CLEVR, AI2D.
+"""The paper's data, mapped to one form of row: Geo3K, R1-ShareVL, M3CoT, AlgoPuzzleVQA, SOLIDGEO, Super-CLEVR, AI2D,
+and the cold-start sets that it compares with.
 
 Fields are those of the published cards and code. Which rows of these sets the paper took is not published: all of them
 are read. Revisions are pinned as far as public pages name them: a full commit, or its published beginning, which is
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from avar_eval.recipes.cold_start_sources import conversation, r1_onevision, vision_r1_rows, vision_sr1_rows
 from avar_eval.tasks.prompts import THINKING
 from avar_eval.user_files import parse_json, read_text
 
@@ -209,5 +211,27 @@ PAPER_SOURCES: Final = {
         reader=super_clevr_training,
         download="superCLEVR_questions_30k.json and images.zip of RyanWW/Super-CLEVR, and unzip the pictures into "
         "images/ beside it",
+    ),
+    "r1_onevision": PaperSource("Fancy-MLLM/R1-Onevision", None, "train", r1_onevision, method="sft"),
+    "vision_r1_cold": PaperSource(
+        "Osilly/Vision-R1-cold",
+        None,
+        "train",
+        conversation,
+        method="sft",
+        file=".",
+        reader=vision_r1_rows,
+        download="the two .json files of Osilly/Vision-R1-cold, and put the pictures of Xkev/LLaVA-CoT-100k into "
+        "llava_cot_images/ and those of HuanjinYao/Mulberry-SFT into mulberry_images/ beside them",
+    ),
+    "vision_sr1_cold": PaperSource(
+        "LMMs-Lab-Turtle/Vision-SR1-Cold-9K",
+        None,
+        "train",
+        conversation,
+        method="sft",
+        file=".",
+        reader=vision_sr1_rows,
+        download="LMMs-Lab-Turtle/Vision-SR1-Cold-9K whole (hf download --repo-type dataset)",
     ),
 }

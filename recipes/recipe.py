@@ -73,9 +73,26 @@ def shipped() -> dict[str, Path]:
 def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:
     """A shipped recipe or a file, with `--key value` arguments of the command line put over it.
 
+    A recipe whose card names a `base` says only what differs from that shipped recipe.
+
     Raises UsageError if there is no such recipe, or it or the arguments cannot be read.
     """
     path = shipped().get(name, Path(name))
+    content, card = _content(name, path)
+    if "base" in card:
+        content, card = _over_base(path, content, card)
+    content |= _overrides(arguments)
+    options = {key: _strategy(key, value) for key, value in content.items()}
+    card |= {key: options.pop(key) for key in ("processes", "global_batch_size") if key in options}
+    try:
+        return Recipe(name=path.stem, card=Card.model_validate(card), options=options)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        raise UsageError(f"{path}, `recipe`: {problems}") from error
+
+
+def _content(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A recipe file's options, and its card. Raises UsageError."""
     if not path.is_file():
         if path.suffix in (".yaml", ".yml"):
             raise UsageError(f"there is no recipe file {name!r}")
@@ -91,13 +108,22 @@ def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:
     card = content.pop("recipe")
     if odd := [key for key in (*content, *card) if not isinstance(key, str)]:
         raise UsageError(f"{path}: the key {odd[0]!r} is no text: write it in quotes, or take it out")
-    options = {key: _strategy(key, value) for key, value in (content | _overrides(arguments)).items()}
-    card |= {key: options.pop(key) for key in ("processes", "global_batch_size") if key in options}
-    try:
-        return Recipe(name=path.stem, card=Card.model_validate(card), options=options)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
-        raise UsageError(f"{path}, `recipe`: {problems}") from error
+    return content, card
+
+
+def _over_base(path: Path, content: Mapping[str, Any], card: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and card put over those of the shipped recipe that the card names as its base.
+
+    What is published of the base's model is not of this one's.
+    """
+    base = card.pop("base")
+    if base not in shipped():
+        raise UsageError(f"{path}: `base` must name a shipped recipe, such as {next(iter(shipped()))}, not {base!r}")
+    options, of_base = _content(base, shipped()[base])
+    if "base" in of_base:
+        raise UsageError(f"{path}: the recipe {base} stands on another one itself: name that as the base")
+    of_base.pop("expected", None)
+    return {**options, **content}, of_base | card
 
 
 def _strategy(key: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ A source is one of these, or several with commas between them, read one after th
     geo3k, r1_sharevl, m3cot, algopuzzlevqa, solidgeo, ai2d, super_clevr
                                             the paper's data; NAME=FOLDER reads a downloaded copy
     vard_coldstart, avar_rl_mix, FILE.yaml  a mixture: several sources with counts (see `mixture`)
+    r1_onevision, vision_r1_cold, vision_sr1_cold       cold-start sets that the paper compares with, in the same way
     owner/name@revision                     a hub data set
     FILE.jsonl, FILE.json, FOLDER           rows on this disk; a folder may be a download of a hub data set
 

@@ -29,7 +29,10 @@ def on_cpu(name: str) -> Recipe:
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
-def test_every_shipped_recipe_is_one_that_trl_reads(name: str) -> None:
+def test_every_shipped_recipe_is_one_that_trl_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for downloaded in ("vision_r1_cold", "vision_sr1_cold"):
+        (tmp_path / "data" / downloaded).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     recipe = on_cpu(name)
     read = parse(recipe, launched=False)
     assert read.training.output_dir == f"avar-runs/{name}"
@@ -124,6 +127,26 @@ def test_impossible_reinforcement_learning_is_refused(option: str, message: str)
     recipe = without_gpu(read_recipe("avar_grpo_qwen2_5_vl_7b", [option]))
     with pytest.raises(UsageError, match=message):
         parse(recipe, launched=False)
+
+
+def test_a_recipe_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
+    vard, agto = read_recipe("avar_sft_qwen2_5_vl_7b_vard"), read_recipe("avar_sft_qwen2_5_vl_7b")
+    changed = {name for name in agto.options if vard.options[name] != agto.options[name]}
+    assert changed == {"alpha", "beta", "output_dir"}
+    assert (vard.options["alpha"], vard.options["beta"]) == (0.0, 0.0)
+    assert vard.card.architecture == agto.card.architecture
+    assert vard.card.expected is not None
+    assert (vard.card.expected.vas, vard.card.expected.scores["mathvista"]) == (10.1, 70.6)
+    (tmp_path / "own.yaml").write_text("recipe: {base: avar_sft_qwen2_5_vl_7b}\nalpha: 0.5\n")
+    own = read_recipe(str(tmp_path / "own.yaml"), ["--beta", "0.1"])
+    assert (own.options["alpha"], own.options["beta"], own.card.expected) == (0.5, 0.1, None)
+    for base, message in (
+        ("nothing", "must name a shipped recipe"),
+        ("avar_sft_qwen2_5_vl_7b_vard", "stands on another"),
+    ):
+        (tmp_path / "own.yaml").write_text(f"recipe: {{base: {base}}}\n")
+        with pytest.raises(UsageError, match=message):
+            read_recipe(str(tmp_path / "own.yaml"))
 
 
 def test_recipes_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -223,6 +246,10 @@ def test_grpo_with_adapters_fits_its_card_with_the_cache_of_generation(size: int
 def test_a_plan_names_what_is_published() -> None:
     for name, model in (
         ("avar_sft_qwen2_5_vl_7b", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("avar_sft_qwen2_5_vl_7b_vard", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("avar_sft_llama_3_2_11b_vision_vard", "meta-llama/Llama-3.2-11B-Vision-Instruct"),
+        ("sft_qwen2_5_vl_7b_r1_onevision", "Fancy-MLLM/R1-Onevision"),
+        ("sft_qwen2_5_vl_7b_vision_sr1", "vision_sr1_cold"),
         ("avar_grpo_llama_3_2_11b_vision", ""),
     ):
         recipe = read_recipe(name)
