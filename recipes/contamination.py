@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from avar_eval.errors import UsageError
-from avar_eval.names import listed_names
+from avar_eval.recipes.mixture import parts_of
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.sources import EMBEDDED
 from avar_eval.tasks.catalog import TaskEntry, catalog
@@ -45,7 +45,7 @@ _NOTHING: Final = re.compile(r"<image[ _]?\d*>|[^\w]+", re.IGNORECASE)
 def check_public_tests(sources: str, split: str) -> None:
     """Raise UsageError for sources that are a benchmark, by name and split: scores on it would mean nothing."""
     known = {entry.dataset.casefold(): entry.name for entry in catalog().values() if entry.dataset not in EMBEDDED}
-    for source in listed_names(sources):
+    for source in (part.source for part in parts_of(sources)):
         name, _, folder = source.partition("=")
         paper = PAPER_SOURCES.get(name)
         path = Path(folder or source)

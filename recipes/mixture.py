@@ -16,7 +16,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from avar_eval.errors import UsageError
-from avar_eval.recipes.sources import Found, Thoughts, TrainingDataError, check_source, published_rows
+from avar_eval.names import listed_names
+from avar_eval.recipes.sources import (
+    Found,
+    Thoughts,
+    TrainingDataError,
+    check_source,
+    mixture_file,
+    published_rows,
+)
 from avar_eval.user_files import parse_yaml, read_text
 
 
@@ -65,6 +73,15 @@ def read_mixture(path: Path) -> Mixture:
         raise UsageError(f"{path}, {'.'.join(map(str, first['loc'])) or 'mixture'}: {said}") from None
     except ValueError as error:
         raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
+
+
+def parts_of(sources: str) -> list[RowSource]:
+    """The sources that are named, with those of a mixture in its place. Raises UsageError."""
+    parts: list[RowSource] = []
+    for source in listed_names(sources):
+        path = mixture_file(source)
+        parts += [RowSource.model_construct(source=source)] if path is None else read_mixture(path).sources
+    return parts
 
 
 def mixed_rows(path: Path, split: str, thoughts: Thoughts) -> Found:

@@ -14,9 +14,9 @@ from transformers.utils import is_kernels_available
 
 from avar_eval.attention.implementations import resolve_kernel_name, unavailable_reason
 from avar_eval.errors import UsageError
-from avar_eval.names import listed_names
 from avar_eval.recipes.contamination import check_public_tests
 from avar_eval.recipes.data import Method, first_row
+from avar_eval.recipes.mixture import parts_of
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.recipe import Recipe
 from avar_eval.recipes.sources import EMBEDDED, TrainingDataError, rows_file
@@ -58,8 +58,8 @@ def check_data(recipe: Recipe) -> None:
             continue
         if key == "train_data":
             check_public_tests(str(sources), str(recipe.options.get(split, "train")))
-        for source in listed_names(str(sources)):
-            _check_form(source, method, allow_outside=bool(recipe.options.get("allow_outside")))
+        for part in parts_of(str(sources)):
+            _check_form(part.source, method, allow_outside=bool(recipe.options.get("allow_outside")))
 
 
 def _check_form(source: str, method: Method, *, allow_outside: bool) -> None:

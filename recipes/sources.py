@@ -63,7 +63,7 @@ def _check(source: str) -> None:
     if copied and not Path(folder).is_dir():
         get = f": download {paper.download}" if paper is not None and paper.download else ""
         raise UsageError(f"there is no folder {folder!r} with a copy of {name}{get}")
-    if (mixture := _mixture(source)) is not None:
+    if (mixture := mixture_file(source)) is not None:
         from avar_eval.recipes.mixture import read_mixture
 
         read_mixture(mixture)
@@ -93,7 +93,7 @@ def published_rows(source: str, split: str, count: int | None, thoughts: Thought
         return ((row, None) for row in _embedded(source, split, count or EMBEDDED_ROWS, thoughts, seed))
     if paper is not None:
         return _adapted(name, paper, _paper_rows(paper, folder, paper.split if split == "train" else split))
-    if (mixture := _mixture(source)) is not None:
+    if (mixture := mixture_file(source)) is not None:
         from avar_eval.recipes.mixture import mixed_rows
 
         return mixed_rows(mixture, split, thoughts)
@@ -102,7 +102,7 @@ def published_rows(source: str, split: str, count: int | None, thoughts: Thought
     return ((row, None) for row in _from_hub(source, split))
 
 
-def _mixture(source: str) -> Path | None:
+def mixture_file(source: str) -> Path | None:
     """The file of a mixture, None for any other source."""
     return MIXTURES.get(source) or (Path(source) if Path(source).suffix in (".yaml", ".yml") else None)
 

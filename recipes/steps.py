@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from avar_eval.names import listed_names
+from avar_eval.recipes.mixture import parts_of
 from avar_eval.recipes.recipe import Recipe
 from avar_eval.recipes.sources import EMBEDDED, EMBEDDED_ROWS, rows_file
 from avar_eval.user_files import open_file
@@ -74,7 +74,8 @@ def steps_of(recipe: Recipe) -> Steps:
 def training_rows(recipe: Recipe) -> int | None:
     """How many rows are trained on: counted in files on this disk, else as the recipe's card says; None if unknown."""
     limit = recipe.options.get("train_rows")
-    counts = [_rows(source, limit) for source in listed_names(str(recipe.options["train_data"]))]
+    parts = parts_of(str(recipe.options["train_data"]))
+    counts = [_rows(part.source, limit) if part.count is None else part.count for part in parts]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else recipe.card.rows
 

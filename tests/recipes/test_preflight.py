@@ -92,6 +92,20 @@ def test_rows_of_another_method_are_found_in_a_file(tmp_path: Path) -> None:
     assert f"row 0 of {neither}: there is no turn of the assistant" in check("tiny_agto_sft", "--train_data", neither)
 
 
+def test_the_parts_of_a_mixture_are_checked_and_counted(tmp_path: Path) -> None:
+    def mixture(*sources: str) -> str:
+        lines = [f"  - {{source: {source}, count: {10 * (place + 1)}}}" for place, source in enumerate(sources)]
+        (tmp_path / "mix.yaml").write_text("\n".join(["sources:", *lines]))
+        return str(tmp_path / "mix.yaml")
+
+    answers = write(tmp_path / "b", [ANSWER])
+    assert "geo3k is data for `avar-train grpo`" in check("tiny_agto_sft", "--train_data", mixture("shapes", "geo3k"))
+    assert f"{answers} is data for `avar-train grpo`" in check("tiny_agto_sft", "--train_data", mixture(answers))
+    assert "MMStar" in check("tiny_agto_sft", "--train_data", mixture("Lin-Chen/MMStar"))
+    passed = check("tiny_vars_grpo", "--train_data", mixture("shapes", answers, "geo3k"))
+    assert "an epoch of 60 rows" in passed
+
+
 def test_a_login_or_none_is_enough_for_trackers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE", "TRACKIO_SPACE_ID", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
