@@ -169,7 +169,7 @@ def _measured(
 
 
 def _judgement(sources: str, number: int, row: Mapping[str, Any], record: "Record") -> Judgement:
-    from avar_eval.recipes.grpo.rewards import RewardDataError, judge
+    from avar_eval.recipes.rewards import RewardDataError, judge
 
     try:
         return judge(row, record.response, record.finish_reason)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from avar_eval.answers import Kind
-from avar_eval.recipes.grpo.rewards import RewardDataError, judge
 from avar_eval.recipes.question_options import options_in
+from avar_eval.recipes.rewards import RewardDataError, judge
 from avar_eval.recipes.sources import TrainingDataError
 
 _LETTERS: Final = "ABCDEFGHIJ"

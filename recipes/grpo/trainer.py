@@ -17,10 +17,10 @@ from avar_eval.errors import UsageError
 from avar_eval.recipes.attention_terms import AttentionTrainingError, prepared_markup
 from avar_eval.recipes.grpo.config import AvarGRPOConfig
 from avar_eval.recipes.grpo.masked import MaskedImageTrainer
-from avar_eval.recipes.grpo.rewards import format_reward, judge
 from avar_eval.recipes.grpo.sampling import COLLAPSED, response_weights, weight_quantiles
 from avar_eval.recipes.grpo.signals import ATTENTION_REWARDS
 from avar_eval.recipes.resume import ResumableTrainer
+from avar_eval.recipes.rewards import format_reward, judge
 from avar_eval.recipes.sharding import gather_head, refuse_uneven_images
 
 REWARDS = ("accuracy", *ATTENTION_REWARDS, "format")

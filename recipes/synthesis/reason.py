@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from avar_eval.recipes.grpo.rewards import judge
+from avar_eval.recipes.rewards import judge
 from avar_eval.recipes.synthesis.looking import marks
 from avar_eval.recipes.synthesis.recipe import Filters
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from avar_eval.folder_lock import FolderLock
-from avar_eval.recipes.grpo.rewards import format_reward, judge
+from avar_eval.recipes.rewards import format_reward, judge
 from avar_eval.recipes.synthesis.anchor import Anchored, check_anchored
 from avar_eval.recipes.synthesis.describe import Description, check_description
 from avar_eval.recipes.synthesis.engine import Asker, Reply, Request, journal_of

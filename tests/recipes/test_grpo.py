@@ -21,7 +21,7 @@ from avar_eval.errors import UsageError
 from avar_eval.recipes.attention_terms import AttentionTrainingError
 from avar_eval.recipes.grpo import AvarGRPOConfig, AvarGRPOTrainer
 from avar_eval.recipes.grpo import trainer as grpo_trainer
-from avar_eval.recipes.grpo.rewards import RewardDataError, format_reward, judge
+from avar_eval.recipes.rewards import RewardDataError, format_reward, judge
 from avar_eval.watch.complete import complete_checkpoints
 
 RIGHT = "<think>one two</think><answer>7</answer>"
