@@ -87,15 +87,17 @@ class ModelSource:
     revision: str | None = None
 
 
-def find_source(model: str) -> ModelSource:
+def find_source(model: str, *, served: bool = False) -> ModelSource:
     """Find a registered name, a local folder or a hub repository `owner/name[@revision]`.
 
     A registered name wins over a folder of the same name in the working directory; write ./NAME for that one.
-    Raises UsageError if it is none of them.
+    served: by an endpoint, which may know any name. Raises UsageError if it is none of them.
     """
     if entry := find_model(model):
         return ModelSource(entry.name, entry, folder=entry.path, repository=entry.repository, revision=entry.revision)
     entry = find_by_weights(model)
+    if served:
+        return ModelSource(model, None if Path(model).is_dir() else entry)
     if Path(model).is_dir():
         folder = Path(model).resolve()
         if entry is not None:

@@ -141,7 +141,7 @@ class Asking(Checked):
 
 @dataclass(frozen=True)
 class AskingField:
-    """A field of `Asking`, or of one of its parts: `decoding` or `backend_options`. default: as `Asking.of` has it."""
+    """A field of `Asking`, or of one of its parts: `decoding` or `backend_options`."""
 
     declared: Declared
     option: Option
@@ -150,10 +150,14 @@ class AskingField:
 
     @property
     def default(self) -> Any:
-        """None where the choice is the model's, or where there is none."""
-        default = self.declared.default
-        theirs = self.part == "backend_options" or (self.part and self.option.shown is not None)
-        return None if theirs or default is MISSING else default
+        """As `Asking.of` has it: None for a part's field, where what is not given may be the model's."""
+        return None if self.part or self.declared.default is MISSING else self.declared.default
+
+    @property
+    def shown(self) -> str | None:
+        """Its default in words, where `default` does not say it."""
+        own = self.declared.default
+        return self.option.shown or (str(own) if self.part and own not in (None, MISSING) else None)
 
 
 @cache

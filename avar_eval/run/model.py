@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +14,7 @@ from avar_eval.models.backend_options import OPTIONS, BackendName, BackendOption
 from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, locate
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.image_limits import ImageLimits
-from avar_eval.models.registry import ModelEntry, choose_backend, find_by_weights, find_model
+from avar_eval.models.registry import ModelEntry, choose_backend
 from avar_eval.protocols.protocol import Protocol
 from avar_eval.run.asking import Asking
 from avar_eval.run.named_protocol import NamedProtocol
@@ -80,7 +79,7 @@ def resolve(asking: Asking, source: ModelSource | None = None) -> ResolvedModel:
 
     Raises UsageError for all that can be known to be wrong before anything heavy is loaded.
     """
-    source = source or _source(asking)
+    source = source or find_source(asking.model, served=asking.backend == "api")
     backend = choose_backend(source.entry, asking.backend)
     _check_texts(asking)
     wishes = source.entry or (None if source.trained_here else source.base)
@@ -125,14 +124,6 @@ def _prompt_style(asking: Asking, entry: ModelEntry | None) -> Style:
     if asking.uniform_prompts:
         return "none"
     return entry.answer_format if entry else "thinking"
-
-
-def _source(asking: Asking) -> ModelSource:
-    """What the model's name stands for; an endpoint may know any name."""
-    if asking.backend == "api" and find_model(asking.model) is None:
-        entry = None if Path(asking.model).is_dir() else find_by_weights(asking.model)
-        return ModelSource(asking.model, entry)
-    return find_source(asking.model)
 
 
 def _image_limits(asking: Asking, protocol: Protocol | None, entry: ModelEntry | None) -> ImageLimits:

@@ -9,7 +9,7 @@ A command names the fields that it takes and states only what it adds; what it g
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import Annotated, Any, Final, Literal, get_origin
 
 import typer
@@ -35,6 +35,7 @@ class As:
     required: bool | None = None
 
 
+_AS_DECLARED: Final = As()
 _ATTENTION: Final = Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")]
 
 
@@ -45,11 +46,11 @@ def asking_options(*names: str, **changed: As) -> Callable[[Command], Command]:
     `asked: Mapping[str, Any]`, what was given for `Asking.of`. With `attention_samples` comes `--attention on|off`.
     """
     known = asking_fields()
-    parameters = [_parameter(name, known[name], changed.get(name, As())) for name in names if name != "model"]
+    parameters = [_parameter(name, changed.get(name, _AS_DECLARED)) for name in names if name != "model"]
     if "attention_samples" in names:
         where = next(i for i, one in enumerate(parameters) if one.name == "attention_samples")
         parameters.insert(where, _keyword("attention", _ATTENTION, "on"))
-    first = [_parameter("model", known["model"], changed.get("model", As()))] if "model" in names else []
+    first = [_parameter("model", changed.get("model", _AS_DECLARED))] if "model" in names else []
 
     def decorate(command: Command) -> Command:
         own = list(inspect.signature(command, eval_str=True).parameters.values())
@@ -83,16 +84,16 @@ def asking_options(*names: str, **changed: As) -> Callable[[Command], Command]:
     return decorate
 
 
-def _parameter(name: str, field: AskingField, changed: As) -> inspect.Parameter:
+@cache  # many commands have the same options, and typing takes its time for each
+def _parameter(name: str, changed: As) -> inspect.Parameter:
+    field = asking_fields()[name]
     option = field.option
     default = field.default if changed.default is None else changed.default
     help_ = option.help if changed.help is None else changed.help
     bounds: dict[str, Any] = {} if field.declared.type is str else {"min": option.least, "max": option.most}
     if option.above is not None:
         bounds["min"] = option.above  # the value itself is refused when the field is checked
-    shown: Any = changed.shown or option.shown
-    if shown is None and field.part == "backend_options" and field.declared.default not in (None, MISSING):
-        shown = str(field.declared.default)  # the option is not given all the same: another backend has no such field
+    shown: Any = changed.shown or field.shown
     show: dict[str, Any] = {} if shown is None or changed.default is not None else {"show_default": shown}
     kind = _command_line_type(field)
     no_default = field.declared.default is MISSING and field.part is None

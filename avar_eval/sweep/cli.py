@@ -56,11 +56,9 @@ def sweep(
         from avar_eval.run.folder import RUNS, run_folder
         from avar_eval.run.model import resolve
         from avar_eval.sweep.figure import draw_sweep
-        from avar_eval.sweep.run import check_backend
         from avar_eval.sweep.run import sweep as run
 
         command = command_text(sys.argv[1:])
-        check_backend(asking)
         model = resolve(asking)
         output = output or run_folder(model, RUNS / "sweep")
         found = run(RunConfig(model, listed_names(tasks), output, command=command), grid)

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
-from avar_eval.models.registry import choose_backend, find_model
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.run.asking import Asking
 from avar_eval.run.evaluate import RunConfig, ask, check_config, load_tasks, open_session
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
 from avar_eval.tasks.catalog import find_own_tasks
@@ -24,7 +22,11 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     """
     model, entries = config.model, check_config(config)
     find_own_tasks(config.tasks)
-    check_backend(model.asking)
+    if model.backend != "transformers":
+        raise UsageError(
+            f"{model.asking.model} cannot be swept: it does not run with --backend transformers, the only one in "
+            "which steering changes between questions"
+        )
     with open_session(model, config.output) as session:
         assert isinstance(session.backend, TransformersBackend)
         _check_grid(session.backend, grid)
@@ -51,15 +53,6 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     if session.ranks.first:
         found.write(config.output)
     return found
-
-
-def check_backend(asking: Asking) -> None:
-    """Raise UsageError for a model that runs elsewhere; a command asks before it asks for an endpoint's key."""
-    if choose_backend(find_model(asking.model), asking.backend) != "transformers":
-        raise UsageError(
-            f"{asking.model} cannot be swept: it does not run with --backend transformers, the only one in which "
-            "steering changes between questions"
-        )
 
 
 def _check_grid(backend: TransformersBackend, grid: Sequence[Steering]) -> None:

@@ -70,8 +70,8 @@ class Scoring:
             "attn_implementation": asking.backend_options.get("attn_implementation"),
         }
         drawn = {"temperature": decoding.temperature, "samples": decoding.samples, "seed": decoding.seed}
-        limits = {"image_min_pixels": asking.image_min_pixels, "image_max_pixels": asking.image_max_pixels}
-        chosen = {name: pixels for name, pixels in limits.items() if pixels is not None}
+        later = ("image_min_pixels", "image_max_pixels", "protocol", "uniform_prompts")  # not in earlier files
+        chosen = {name: value for name in later if (value := getattr(asking, name))}
         return settings | decoding.sampling() | ({} if decoding.greedy else drawn) | chosen
 
     def model_of(self, step: int, model: str) -> ResolvedModel:
