@@ -21,7 +21,7 @@ from avar_eval.names import listed_names
 from avar_eval.records.book import RECORDS_NAME, stream_records
 from avar_eval.records.record import Record
 from avar_eval.results.run_table import results_table
-from avar_eval.results.schema import RESULTS_NAME, Metric, read_asked, read_results
+from avar_eval.results.schema import RESULTS_NAME, Metric, read_results, read_task_records
 from avar_eval.results.schema import Results as ResultsFile
 from avar_eval.results.stored import run_responses
 from avar_eval.run.asking import Asking, asking_fields
@@ -73,7 +73,7 @@ class Results(ResultsFile):
             )
             return scores.astype({"value": float, "low": float, "high": float, "n": int})
         judge = (self.protocol.get("judge") or {}).get("model")
-        own = {key for asked in read_asked(self.folder, self.tasks).values() for key in asked.keys}
+        own = {key for asked in read_task_records(self.folder, self.tasks).values() for key in asked.keys}
         book = stream_records(self.folder / RECORDS_NAME)  # may hold other runs' records, too
         rows = {record.key: ResponseRow.of(record, judge) for record in book if record.key in own}
         in_order = [row for task in run_responses(self.folder, self.tasks, rows).values() for row in task]

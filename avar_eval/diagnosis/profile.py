@@ -18,7 +18,7 @@ from avar_eval.records.book import ATTENTION_NAME, RECORDS_NAME, RecordBookError
 from avar_eval.records.journal import JournalError, stream_lines
 from avar_eval.records.record import Record
 from avar_eval.results.prompting import note_on_prompts, prompting_sha256
-from avar_eval.results.schema import Metric, Results, read_asked, read_results
+from avar_eval.results.schema import Metric, Results, read_results, read_task_records
 from avar_eval.statistics import mean
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
@@ -124,7 +124,7 @@ class MeasuredRun:
         if missing:
             raise UsageError(f"{folder} has no {missing[0]}: it asked {', '.join(self.results.tasks)}")
         self.tasks = list(tasks or self.results.tasks)
-        asked = [key for of in read_asked(folder, self.tasks).values() for key in of.keys]
+        asked = [key for of in read_task_records(folder, self.tasks).values() for key in of.keys]
         # an absent record is False, one without attention None
         found: dict[str, MeasuredResponse | Literal[False] | None] = dict.fromkeys(asked, False)
         for record in stream_records(folder / RECORDS_NAME):

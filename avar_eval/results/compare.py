@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from avar_eval.errors import AvarError
 from avar_eval.names import first_few
 from avar_eval.records.book import RECORDS_NAME
-from avar_eval.results.schema import read_asked, read_results
+from avar_eval.results.schema import read_results, read_task_records
 from avar_eval.results.stored import StoredResponse, read_stored, run_responses
 from avar_eval.statistics import Estimate, holm, mcnemar, paired_difference, paired_permutation
 from avar_eval.tasks.catalog import catalog, hooks_of
@@ -88,7 +88,7 @@ def compare(a: Path, b: Path) -> list[Comparison]:
 def _read(folder: Path) -> _Run:
     tasks = read_results(folder).tasks
     responses = run_responses(folder, tasks, read_stored(folder / RECORDS_NAME))
-    asked = read_asked(folder, tasks)
+    asked = read_task_records(folder, tasks)
     rows: dict[str, dict[str, list[StoredResponse]]] = {task: {} for task in tasks}
     clusters: dict[str, dict[str, str]] = {task: {} for task in tasks}
     chances: dict[str, dict[str, float | None]] = {task: {} for task in tasks}

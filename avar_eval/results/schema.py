@@ -34,7 +34,7 @@ from avar_eval.user_files import parse_json, read_bytes, read_text
 RESULTS_NAME: Final = "results.json"
 SCHEMA_VERSION: Final = 1
 """Raised by a change that readers must not overlook."""
-ASKED_NAME: Final = "asked.json"
+TASK_RECORDS_NAME: Final = "asked.json"
 """Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
 ATTENTION_METRICS: Final = ("vas", "vas_response", "ratio_of_sums")
 """Ratios without an upper bound, as `attention_means` gives them; all other metrics of a task are shares."""
@@ -256,7 +256,7 @@ def note_other_run(folder: Path, results: Results) -> None:
         )
 
 
-class Asked(BaseModel):
+class TaskRecords(BaseModel):
     """A task's records in the order asked: their keys, and the cluster that each one's row belongs to.
 
     guess_chances: how probably the published rule is right where it guesses, of each one's row (None: no guess there);
@@ -268,18 +268,18 @@ class Asked(BaseModel):
     guess_chances: list[float | None] | None = None
 
 
-def write_asked(folder: Path, asked: Mapping[str, Asked]) -> None:
+def write_task_records(folder: Path, asked: Mapping[str, TaskRecords]) -> None:
     """Write which records belong to each task of the run, atomically."""
     data = {task: one.model_dump() for task, one in asked.items()}
-    write_atomically(folder / ASKED_NAME, [json.dumps(data) + "\n"])
+    write_atomically(folder / TASK_RECORDS_NAME, [json.dumps(data) + "\n"])
 
 
-def read_asked(folder: Path, tasks: Iterable[str]) -> dict[str, Asked]:
+def read_task_records(folder: Path, tasks: Iterable[str]) -> dict[str, TaskRecords]:
     """Which records belong to each of the tasks. Raises ResultsError, also for a run of before that was written."""
-    path = folder / ASKED_NAME
+    path = folder / TASK_RECORDS_NAME
     try:
         data = parse_json(read_text(path))
-        return {task: Asked.model_validate(data[task]) for task in tasks}
+        return {task: TaskRecords.model_validate(data[task]) for task in tasks}
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise ResultsError(
             f"{path}, which says what the run asked, cannot be read ({type(error).__name__}): run the evaluation "

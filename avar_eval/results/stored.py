@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
-from avar_eval.results.schema import read_asked
+from avar_eval.results.schema import read_task_records
 from avar_eval.user_files import open_file, parse_json
 
 
@@ -76,7 +76,7 @@ OfTask = TypeVar("OfTask", bound=HasTask)
 
 def run_responses(folder: Path, tasks: Iterable[str], stored: Mapping[str, OfTask]) -> dict[str, list[OfTask]]:
     """The responses of each task of the run, of those in its record book. Raises ResultsError, RecordBookError."""
-    asked = read_asked(folder, tasks)
+    asked = read_task_records(folder, tasks)
     missing = [key for of in asked.values() for key in of.keys if key not in stored]
     if missing:
         raise RecordBookError(

@@ -10,7 +10,7 @@ from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.ranks import init_ranks
-from avar_eval.results.schema import Asked, Results, note_other_run, run_id, write_asked
+from avar_eval.results.schema import Results, TaskRecords, note_other_run, run_id, write_task_records
 from avar_eval.results.summary import group_results
 from avar_eval.run.model import ResolvedModel
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
@@ -64,7 +64,7 @@ def evaluate(config: RunConfig) -> Results:
         found = ask(session, load_tasks(entries, config.model), config)
     if session.ranks.first:
         note_other_run(config.output, found.results)
-        write_asked(config.output, found.asked)
+        write_task_records(config.output, found.asked)
         publish(found.results.write(config.output))
     return found.results
 
@@ -110,7 +110,7 @@ class Evaluation:
 
     results: Results
     records: "Mapping[str, list[Record]]"
-    asked: Mapping[str, Asked]
+    asked: Mapping[str, TaskRecords]
 
 
 def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) -> Evaluation:
@@ -140,7 +140,7 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
         for name in [task.entry.name]
     }
     asked = {
-        task.entry.name: Asked(
+        task.entry.name: TaskRecords(
             keys=[record.key for record in records[task.entry.name]],
             clusters=[task.benchmark.cluster(record.row_id) for record in records[task.entry.name]],
             guess_chances=[task.benchmark.guess_chance(record.row_id) for record in records[task.entry.name]],

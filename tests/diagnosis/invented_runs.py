@@ -12,7 +12,7 @@ from avar_eval.records.attention import attention_line
 from avar_eval.records.book import RecordBook
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Asked, Results, write_asked
+from avar_eval.results.schema import Results, TaskRecords, write_task_records
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.tasks.catalog import catalog
 
@@ -101,6 +101,6 @@ def write_run(
     }
     run_id = json.dumps([model, vas, accuracy]).encode().hex()[:16].ljust(16, "0")
     Results(run_id=run_id, tasks={"shapes": result}, protocol=card | protocol).write(folder)
-    asked = Asked(keys=[record.key for record in records], clusters=[record.row_id for record in records])
-    write_asked(folder, {"shapes": asked})
+    asked = TaskRecords(keys=[record.key for record in records], clusters=[record.row_id for record in records])
+    write_task_records(folder, {"shapes": asked})
     return folder

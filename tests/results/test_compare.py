@@ -8,7 +8,7 @@ from invented_rows import mmmu_row
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import Comparison, compare
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Asked, Results, read_results, run_id, write_asked
+from avar_eval.results.schema import Results, TaskRecords, read_results, run_id, write_task_records
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.score.grading import Answered, grade_all
 from avar_eval.tasks.catalog import catalog
@@ -43,7 +43,7 @@ def finished_run(folder: Path, responses: list[str], *, chances: bool = True) ->
     task = task_result(benchmark, [record.outcome() for record in records], attention_means([]), left_out_rows({}))
     Results(run_id=run_id(protocol), tasks={"mmmu": task}, protocol=protocol).write(folder)
     worth = [benchmark.guess_chance(row) for row in ROWS] if chances else None
-    write_asked(folder, {"mmmu": Asked(keys=list(ROWS), clusters=list(ROWS), guess_chances=worth)})
+    write_task_records(folder, {"mmmu": TaskRecords(keys=list(ROWS), clusters=list(ROWS), guess_chances=worth)})
     return folder
 
 

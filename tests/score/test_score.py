@@ -22,7 +22,7 @@ from avar_eval.records.book import RecordBookError
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import CompareError, compare
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Asked, Results, ResultsError, read_results, run_id, write_asked
+from avar_eval.results.schema import Results, ResultsError, TaskRecords, read_results, run_id, write_task_records
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.score.rescore import score_run
 from avar_eval.score.response_file import ResponsesError, score_responses, scores_to_json
@@ -306,7 +306,7 @@ def finished_run(folder: Path, data: Path, right: list[str], rows: int = ROWS, s
     Results(run_id=run_id(protocol), tasks={"mathvista": task}, protocol=protocol).write(folder)
     keys = [record.key for record in records]
     clusters = [f"figure {record.row_id[-1]}" for record in records]
-    write_asked(folder, {"mathvista": Asked(keys=keys, clusters=clusters)})
+    write_task_records(folder, {"mathvista": TaskRecords(keys=keys, clusters=clusters)})
     return folder
 
 
