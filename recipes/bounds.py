@@ -35,6 +35,7 @@ _BOUNDS: Final[Mapping[str, _Bound]] = {
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
     **dict.fromkeys(("gradient_accumulation_steps", "steps_per_generation", "num_iterations", "lora_r"), _COUNT),
     **dict.fromkeys(("max_length", "max_prompt_tokens", "max_completion_length", "dataset_num_proc"), _COUNT),
+    **dict.fromkeys(("image_min_pixels", "image_max_pixels"), _COUNT),
     **dict.fromkeys(("train_rows", "eval_rows", "save_total_limit", "score_limit", "score_batch_size"), _COUNT),
     **dict.fromkeys(("seed", "data_seed", "data_seed_of_shapes"), _WHOLE),
     **dict.fromkeys(("dataloader_num_workers", "score_attention_samples"), _WHOLE),

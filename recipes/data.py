@@ -178,19 +178,12 @@ def drop_too_long(
 
     def fits(row: Mapping[str, Any], number: int) -> bool:
         try:
-            length = token_count({**row, "images": [decoded(image) for image in row["images"]]}, processor)
+            length, _ = token_count({**row, "images": [decoded_picture(one) for one in row["images"]]}, processor)
         except (IndexError, OSError, ValueError, TrainingDataError) as error:
             raise TrainingDataError(
                 f"row {number} (from 0, of all sources) cannot be prepared for the model: {error}"
             ) from error
         return max_length is None or length <= max_length
-
-    def decoded(image: Mapping[str, Any]) -> Any:
-        try:
-            with whole_pictures_only():
-                return Image().decode_example(image)
-        except OSError as error:
-            raise TrainingDataError(f"its image {image['path'] or ''} cannot be read: {error}") from error
 
     doing = "Checking rows" if max_length is None else f"Rows of at most {max_length} tokens"
     pictures = dataset.features["images"]
@@ -206,7 +199,19 @@ def drop_too_long(
     return kept
 
 
-def token_count(row: Mapping[str, Any], processor: Any) -> int:
+def decoded_picture(image: Mapping[str, Any]) -> Any:
+    """A picture of a row that holds its bytes or path. Raises TrainingDataError if it cannot be read."""
+    from datasets import Image
+
+    try:
+        with whole_pictures_only():
+            return Image().decode_example(image)
+    except OSError as error:
+        raise TrainingDataError(f"its image {image['path'] or ''} cannot be read: {error}") from error
+
+
+def token_count(row: Mapping[str, Any], processor: Any) -> tuple[int, int]:
+    """Tokens of a row, and how many of them are its images'."""
     from trl.data_utils import prepare_multimodal_messages
 
     messages = prepare_multimodal_messages(row["prompt"] + row.get("completion", []), images=row["images"])
@@ -214,13 +219,13 @@ def token_count(row: Mapping[str, Any], processor: Any) -> int:
         raise TrainingDataError(f"a text of it holds {processor.image_token!r}, which would stand for no image")
     inputs = processor.apply_chat_template([messages], tokenize=True, return_dict=True)
     ids = inputs["input_ids"][0]
+    tokens = list(ids).count(processor.tokenizer.convert_tokens_to_ids(processor.image_token))
     grids = inputs.get("image_grid_thw")  # of the Qwen family; other models compare for themselves
     if grids is not None:
         features = sum(math.prod(map(int, grid)) for grid in grids) // processor.image_processor.merge_size**2
-        tokens = list(ids).count(processor.image_token_id)
         if tokens != features:
             raise TrainingDataError(f"it has {tokens} image tokens for {features} image features")
-    return len(ids)
+    return len(ids), tokens
 
 
 def training_rows(

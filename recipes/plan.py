@@ -22,7 +22,7 @@ def plan(recipe: Recipe) -> str:
     ]
     if steps.generated:
         lines.append(f"  rollout {_rollouts(steps)}")
-    lines += [f"  steps   {_steps(recipe)}", f"  length  {_length(card, options)}"]
+    lines += [f"  steps   {_steps(recipe)}", f"  length  {_length(card, options)}", f"  images  {_pictures(options)}"]
     if card.architecture is not None:
         lines.append(f"  memory  {_memory(card, options, steps)}")
     lines += [f"  {name:7} {said}" for name, said in (("hours", _hours(recipe)), ("disk", _disk(recipe))) if said]
@@ -69,8 +69,15 @@ def _length(card: Card, options: dict[str, Any]) -> str:
         limit = options.get("max_length")
         return f"at most {limit} tokens, longer rows are left out" if limit else "no limit"
     prompt, response = options.get("max_prompt_tokens"), options.get("max_completion_length")
-    kept = f"prompts of at most {prompt} tokens, longer ones are left out" if prompt else "prompts of any length"
+    shrunk = f"prompts of at most {prompt} tokens, pictures of longer ones are made smaller"
+    kept = shrunk if prompt else "prompts of any length"
     return f"{kept}; responses of at most {response}"
+
+
+def _pictures(options: dict[str, Any]) -> str:
+    least, most = options.get("image_min_pixels"), options.get("image_max_pixels")
+    ends = [f"at least {least}" if least else "", f"at most {most}" if most else ""]
+    return f"{' and '.join(filter(None, ends))} pixels" if least or most else "of the processor's own sizes"
 
 
 def _memory(card: Card, options: dict[str, Any], steps: Steps) -> str:
@@ -87,10 +94,12 @@ def _memory(card: Card, options: dict[str, Any], steps: Steps) -> str:
         lora_rank=int(options["lora_r"]) if options.get("use_peft") else None,
         shards=card.processes if card.sharded else 1,
         generated=at_a_time * int(length),
+        pixels=steps.per_device * int(options.get("image_max_pixels") or 0),
     )
     parts = {name: value / GIGABYTE for name, value in memory.model_dump().items()}
-    # they are not there at one time
-    del parts["activations" if memory.generation > memory.activations else "generation"]
+    # rollouts and a step's activations are not there at one time
+    alone = ("activations", "vision") if memory.generation > memory.activations + memory.vision else ("generation",)
+    parts = {name: part for name, part in parts.items() if name not in alone}
     listed = " + ".join(f"{name} {value:.1f}" for name, value in parts.items())
     beside = f"; vLLM takes {options['vllm_gpu_memory_utilization']:.0%} of it" if options.get("use_vllm") else ""
     return f"{memory.total / GIGABYTE:.1f} GB a GPU, estimated: {listed}{beside}"

@@ -17,11 +17,13 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from avar_eval.attention.implementations import KNOWN, unknown_reason
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.models.image_limits import ImageLimits
 from avar_eval.names import listed_names
 from avar_eval.recipes.bounds import check_bounds
 from avar_eval.recipes.cost import check_disk
 from avar_eval.recipes.data import drop_too_long, load, temporary_folder
 from avar_eval.recipes.model_card import write_model_card
+from avar_eval.recipes.pictures import fit_pictures
 from avar_eval.recipes.preflight import check_attention, check_data, check_trackers
 from avar_eval.recipes.recipe import Recipe, check_batch, check_files, check_keys
 from avar_eval.recipes.scores import LogScores, ScoreArguments, ScoreCheckpoints, check_scores
@@ -48,7 +50,17 @@ class DataArguments:
     thoughts: Thoughts = field(default="anchored", metadata={"help": "Embedded solutions: anchored, plain or none."})
     data_seed_of_shapes: int = field(default=0, metadata={"help": "shapes: seed of the scenes."})
     max_prompt_tokens: int | None = field(
-        default=None, metadata={"help": "GRPO: leave out rows whose prompt is longer; SFT has max_length."}
+        default=None,
+        metadata={
+            "help": "GRPO: pictures of a longer prompt are made smaller until it fits, or it is left out; SFT has "
+            "max_length."
+        },
+    )
+    image_min_pixels: int | None = field(
+        default=None, metadata={"help": "Enlarge pictures of fewer pixels (width x height) to so many."}
+    )
+    image_max_pixels: int | None = field(
+        default=None, metadata={"help": "Make pictures of more pixels (width x height) smaller, to so many."}
     )
 
 
@@ -83,6 +95,7 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
     processes = int(os.environ.get("WORLD_SIZE", "1")) if launched else recipe.card.processes
     check_scores(scores, processes, saves=training.save_strategy != "no")
     _check_combinations(recipe.name, data, training, model)
+    image_limits(data)
     check_trackers(training.report_to)
     check_attention(
         model.attn_implementation,
@@ -99,6 +112,13 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
         processes,
     )
     return Parsed(data, training, model, scores)
+
+
+def image_limits(data: DataArguments) -> ImageLimits:
+    """The limits of pictures' pixels. Raises UsageError if no picture can be within them."""
+    if data.image_min_pixels and data.image_max_pixels and data.image_min_pixels > data.image_max_pixels:
+        raise UsageError(f"image_min_pixels {data.image_min_pixels} is above image_max_pixels {data.image_max_pixels}")
+    return ImageLimits(min_pixels=data.image_min_pixels, max_pixels=data.image_max_pixels)
 
 
 def _check_combinations(name: str, data: DataArguments, training: Any, model: Any) -> None:
@@ -284,6 +304,8 @@ def _rows(recipe: Recipe, data: DataArguments, training: Any, processor: Any, sh
             folder=folder,
             allow_outside=data.allow_outside,
         )
+        limits, room = image_limits(data), limit if method == "grpo" else None
+        rows = fit_pictures(rows, processor, limits, room, training.dataset_num_proc, folder)
         known_good = limit is None and set(listed_names(source)) <= set(EMBEDDED)
         loaded.append(rows if known_good else drop_too_long(rows, processor, limit, training.dataset_num_proc, folder))
     if method == "sft":

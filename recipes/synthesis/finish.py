@@ -79,7 +79,7 @@ def _token_counter(rows: Rows) -> Callable[[Mapping[str, Any]], int] | None:
 
     def tokens(row: Mapping[str, Any]) -> int:
         images = [read_rgb(rows.folder / name) for name in row["images"]]
-        return token_count({"prompt": row["messages"], "images": images}, processor)
+        return token_count({"prompt": row["messages"], "images": images}, processor)[0]
 
     return tokens
 

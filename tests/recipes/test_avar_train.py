@@ -200,6 +200,17 @@ def test_memory_is_that_of_the_published_shapes() -> None:
         assert estimate(shape, tokens, lora_rank=options["lora_r"]).total < 0.8 * size * 1e9
 
 
+def test_memory_counts_the_patches_of_pictures() -> None:
+    """4,194,304 pixels are 21,399 patches of 14 x 14, each 1,280 numbers in 32 layers of Qwen2.5-VL's vision tower."""
+    shape = read_recipe("avar_grpo_qwen2_5_vl_7b").card.architecture
+    assert shape is not None
+    whole = estimate(shape, 0, lora_rank=None, pixels=4_194_304)
+    assert whole.vision == pytest.approx(21_399 * 1280 * (2 * 32 + 18 + 4 * 3420 / 1280))
+    assert estimate(shape, 0, lora_rank=None).vision == 0
+    adapted = estimate(shape, 0, lora_rank=16, pixels=4_194_304)
+    assert adapted.vision == pytest.approx(21_399 * 1280 * (18 + 4 * 3420 / 1280)), "a frozen tower keeps no inputs"
+
+
 def test_adapters_are_those_that_the_memory_counts() -> None:
     """On every linear map of the decoder's layers, and on none of the vision tower."""
     tiny = Architecture(parameters=0, layers=2, hidden=16, intermediate=32, heads=4, kv_heads=2)
@@ -238,7 +249,8 @@ def test_grpo_with_adapters_fits_its_card_with_the_cache_of_generation(size: int
     length = options["max_prompt_tokens"] + options["max_completion_length"]
     together = options.get("steps_per_generation", options["gradient_accumulation_steps"])
     sequences = options["per_device_train_batch_size"]
-    need = estimate(shape, sequences * length, lora_rank=16, generated=sequences * together * length)
+    pixels = sequences * options["image_max_pixels"]
+    need = estimate(shape, sequences * length, lora_rank=16, generated=sequences * together * length, pixels=pixels)
     assert need.total < 0.8 * size * 1e9
     assert f"memory  {need.total / 1e9:.1f} GB a GPU" in plan(recipe)
 
