@@ -60,15 +60,43 @@ def ladder(
     asked: Mapping[str, Any],
 ) -> None:
     """The embedded world's ablation: base, + VARD, + AGTO, + VARS, trained and scored. Run again to resume."""
+    _climb("tiny", output, seeds, asked, context.args)
+
+
+@app.command(context_settings=_OPTIONS)
+@asking_options("limit", "data_dir", "max_new_tokens", "batch_size")
+def ablation(
+    context: typer.Context,
+    ladder: Annotated[str, typer.Argument(metavar="LADDER", help="A shipped ladder's name, or a YAML file.")],
+    *,
+    output: Annotated[Path, typer.Option(help="Folder for all models and evaluations.")],
+    seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0",
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            help="Command before `-m …` that starts a recipe of several processes; {config} is its file in launch/.",
+            show_default="accelerate launch --config_file {config}",
+        ),
+    ] = None,
+    asked: Mapping[str, Any],
+) -> None:
+    """Train and score every rung of LADDER and show them in one table. --key value goes to all recipes."""
+    _climb(ladder, output, seeds, asked, context.args, launch)
+
+
+def _climb(
+    name: str, output: Path, seeds: str, asked: Mapping[str, Any], options: list[str], launch: str | None = None
+) -> None:
     from avar_eval.console import wide_console
 
     if not all(seed.isdigit() for seed in listed_names(seeds)):
         raise UsageError(f"--seeds takes whole numbers with commas between them, not {seeds!r}")
     with contextlib.redirect_stdout(sys.stderr), interruptible():
-        from avar_eval.recipes.ladder import climb, ladder_table
+        from avar_eval.recipes.ladder import LAUNCH, climb, ladder_table, read_ladder
 
-        found = climb(output, [int(seed) for seed in listed_names(seeds)], asked, context.args)
-    wide_console().print(ladder_table(found))
+        read = read_ladder(name)
+        found = climb(read, output, [int(seed) for seed in listed_names(seeds)], asked, options, launch or LAUNCH)
+    wide_console().print(ladder_table(read, found))
 
 
 @app.command("filter")

@@ -1,136 +1,261 @@
-"""The paper's ablation in the embedded world: base, + VARD, + AGTO, + VARS, several seeds, each rung scored with VAS.
+"""An ablation: a base model and what is trained from it, rung by rung, over several seeds, each rung scored with VAS.
 
-    avar-train ladder --output DIR --seeds 0,1,2
+    avar-train ladder --output DIR --seeds 0,1,2                 the embedded world's, ladders/tiny.yaml
+    avar-train ablation qwen2_5_vl_7b --output DIR               the paper's on Qwen2.5-VL-7B
 
-Every rung is a shipped recipe, trained from the rung that it stands on:
-
-    base      tiny_base_sft from avar-tiny       answers without a thought, as the wording suggests
-    plain     tiny_vard_sft from base            solutions without visual anchors, the control of VARD
-    vard      tiny_vard_sft from base            solutions with anchors
-    agto      tiny_agto_sft from base            the same with the losses of Eq. 4-6
-    vars      tiny_vars_grpo from agto           GRPO with the rewards of Eq. 7-10
-
-Trainings and evaluations go on where they were stopped, so the same command finishes what it began. Each evaluation
-is a row of the leaderboard for each task.
+A ladder is a YAML file in `ladders/`, or anywhere. Each of its rungs is the base model as it is or a recipe, trained
+from the recipe's own model or from the rung that it stands on. Trainings and evaluations go on where they were stopped,
+so the same command finishes what it began. Each evaluation is a row of the leaderboard for each task.
 """
 
 import json
+import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from avar_eval.atomic import write_atomically
-from avar_eval.recipes.recipe import read_recipe
+from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.models.checkpoint import resolve_checkpoint
+from avar_eval.models.training_run import read_training_run
+from avar_eval.recipes.recipe import Expected, Recipe, read_recipe
 from avar_eval.results.schema import Results
 from avar_eval.run.asking import Asking
 from avar_eval.run.evaluate import RunConfig, evaluate
 from avar_eval.run.model import resolve
+from avar_eval.tasks.catalog import find_tasks
 from avar_eval.terminal import UNREADABLE, exponential
+from avar_eval.user_files import parse_yaml, read_text
 
-TASKS: Final = ("shapes", "shapes_prior")
+SHIPPED: Final = Path(__file__).parent / "ladders"
 LADDER_NAME: Final = "ladder.json"
-_MAX_NEW_TOKENS: Final = 160
-_BATCH_SIZE: Final = 50
+LAUNCH: Final = "accelerate launch --config_file {config}"
+"""How a recipe for several processes is started; {config} is the file that its card names."""
 
 
-@dataclass(frozen=True)
-class Rung:
-    """title: as the paper's ablation has it. start: the rung it is trained from; None: the recipe's own model."""
+class Rung(BaseModel):
+    """title: as the paper's ablation has it. recipe: None for the base model as it is. start: the rung it is trained
+    from; None: the recipe's own model. options: of the recipe. expected: what is published, by default the recipe's.
+    """
 
-    name: str
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"[A-Za-z0-9_-]+")
     title: str
-    recipe: str
-    start: str | None
-    options: tuple[str, ...] = ()
+    recipe: str | None = None
+    start: str | None = None
+    options: dict[str, Any] = {}
+    expected: Expected | None = None
 
 
-RUNGS: Final = (
-    Rung("base", "base", "tiny_base_sft", None),
-    Rung("plain", "+ reflection without anchors", "tiny_vard_sft", "base", ("--thoughts", "plain")),
-    Rung("vard", "+ VARD", "tiny_vard_sft", "base"),
-    Rung("agto", "+ AGTO", "tiny_agto_sft", "base"),
-    Rung("vars", "+ VARS", "tiny_vars_grpo", "agto"),
-)
+class Ladder(BaseModel):
+    """model: the base, where a rung is it as it is. max_new_tokens, batch_size: None for the model's own. columns: of
+    the table, title -> name of a number and its unit; by default each task's score, their average and VAS.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str
+    model: str | None = None
+    tasks: list[str] = Field(min_length=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    columns: dict[str, tuple[str, float]] = {}
+    caption: str = ""
+    rungs: list[Rung] = Field(min_length=1)
+
 
 Numbers = Mapping[str, float | None]
-"""Of one evaluation: `TASK/METRIC` -> accuracy and shares as fractions 0..1, VAS as a ratio."""
+"""Of one evaluation: `TASK/METRIC` -> accuracy and shares as fractions 0..1, VAS as a ratio; `TASK/score`, the
+benchmark's own, and over all tasks `average` and `vas`."""
+
+
+def shipped_ladders() -> dict[str, Path]:
+    """The ladders of this package by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def read_ladder(name: str) -> Ladder:
+    """A shipped ladder or a file. Raises UsageError if it cannot be read, or a rung or task of it does not exist."""
+    path = shipped_ladders().get(name, Path(name))
+    if not path.is_file():
+        raise unknown_name("ladder", name, shipped_ladders(), "(a YAML file is taken as well)")
+    try:
+        ladder = Ladder.model_validate(parse_yaml(read_text(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{path}, {'.'.join(map(str, first['loc'])) or 'ladder'}: {first['msg'].lower()}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
+    find_tasks(ladder.tasks)
+    below: set[str] = set()
+    for rung in ladder.rungs:
+        if rung.name in below:
+            raise UsageError(f"{path}: two rungs have the name {rung.name}")
+        if rung.start is not None and rung.start not in below:
+            raise UsageError(f"{path}: the rung {rung.name} stands on {rung.start}, which is no rung before it")
+        if rung.recipe is None and (ladder.model is None or rung.start is not None):
+            raise UsageError(
+                f"{path}: the rung {rung.name} has no recipe: give one, or leave `start` out and name `model`"
+            )
+        if rung.recipe is not None:
+            read_recipe(rung.recipe, _arguments(rung.options))
+        below.add(rung.name)
+    return ladder
 
 
 def climb(
-    output: Path, seeds: Sequence[int], asked: Mapping[str, Any], options: Sequence[str]
+    ladder: Ladder,
+    output: Path,
+    seeds: Sequence[int],
+    asked: Mapping[str, Any],
+    options: Sequence[str],
+    launch: str = LAUNCH,
 ) -> dict[str, list[Numbers]]:
     """Train and score all rungs for each seed; returns each rung's numbers, one entry a seed.
 
-    asked: how each model is asked, as `Asking.of` takes it. options: `--key value` for every recipe. `ladder.json` in
-    `output` holds the numbers.
+    asked: how each model is asked, as `Asking.of` takes it. options: `--key value` for every recipe. launch: the
+    command for recipes of several processes. `ladder.json` in `output` holds the numbers.
     """
-    found: dict[str, list[Numbers]] = {rung.name: [] for rung in RUNGS}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the folder {output} cannot be made: {error.strerror}; give --output another one") from error
+    found: dict[str, list[Numbers]] = {rung.name: [] for rung in ladder.rungs}
     for seed in seeds:
-        for rung in RUNGS:
-            folder = output / f"seed-{seed}"
-            found[rung.name].append(_numbers(_score(_train(rung, folder, seed, options), asked)))
+        for rung in ladder.rungs:
+            model, folder = _made(ladder, rung, output, seed, options, launch)
+            found[rung.name].append(_numbers(_score(ladder, model, folder, asked)))
             write_atomically(
                 output / LADDER_NAME, [json.dumps({"seeds": list(seeds), "rungs": found}, indent=2) + "\n"]
             )
     return found
 
 
-def _train(rung: Rung, folder: Path, seed: int, options: Sequence[str]) -> Path:
-    from avar_eval.recipes.run import run
+def _made(
+    ladder: Ladder, rung: Rung, output: Path, seed: int, options: Sequence[str], launch: str
+) -> tuple[Path, Path]:
+    """The model of a rung, trained if it is not the base, and the folder for what is found out about it."""
+    if rung.recipe is None:
+        assert ladder.model is not None
+        # by its folder: a registered name would be asked in another way than what is trained from it
+        return resolve_checkpoint(ladder.model).path, output / rung.name
+    folder = output / f"seed-{seed}"
+    start = {} if rung.start is None else {"model_name_or_path": str(_model_below(ladder, rung, output, folder))}
+    own = {"output_dir": str(folder / rung.name), "seed": seed}
+    arguments = [*_arguments(rung.options), *_arguments(start), *options, *_arguments(own)]
+    recipe = read_recipe(rung.recipe, arguments)
+    if recipe.card.processes == 1:
+        from avar_eval.recipes.run import run
 
-    start = () if rung.start is None else ("--model_name_or_path", str(folder / rung.start))
-    own = ("--output_dir", str(folder / rung.name), "--seed", str(seed))
-    return run(read_recipe(rung.recipe, (*rung.options, *start, *options, *own)))
+        trained = run(recipe)
+    else:
+        trained = _launched(rung.recipe, recipe, arguments, launch)
+    return trained, trained
 
 
-def _score(folder: Path, asked: Mapping[str, Any]) -> Results:
-    asking = Asking.of(model=str(folder), batch_size=_BATCH_SIZE, max_new_tokens=_MAX_NEW_TOKENS, **asked)
-    return evaluate(RunConfig(resolve(asking), TASKS, folder / "evaluation", command="avar-train ladder"))
+def _model_below(ladder: Ladder, rung: Rung, output: Path, folder: Path) -> Path:
+    below = next(other for other in ladder.rungs if other.name == rung.start)
+    if below.recipe is None:
+        assert ladder.model is not None
+        return resolve_checkpoint(ladder.model).path
+    return folder / below.name
+
+
+def _launched(name: str, recipe: Recipe, arguments: Sequence[str], launch: str) -> Path:
+    """Train in processes of their own, unless that is done. Raises AvarError where they fail."""
+    folder = Path(str(recipe.options["output_dir"]))
+    run = read_training_run(folder)
+    if run is not None and run.finished:
+        return folder
+    if "{config}" in launch and recipe.card.launch is None:
+        raise UsageError(f"the recipe {name} has no `launch`: give --launch the whole command")
+    config = str(Path(__file__).parent / "launch" / f"{recipe.card.launch}.yaml")
+    command = [part.replace("{config}", config) for part in shlex.split(launch)]
+    command += ["-m", "avar_eval.recipes.cli", recipe.card.method, name, *arguments]
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise AvarError(f"the training of {name} ended with exit code {done.returncode}: {shlex.join(command)}")
+    return folder
+
+
+def _arguments(options: Mapping[str, Any]) -> list[str]:
+    """Options as a recipe's command line has them."""
+    return [
+        word
+        for key, value in options.items()
+        for word in (f"--{key}", value if type(value) is str else json.dumps(value))
+    ]
+
+
+def _score(ladder: Ladder, model: Path, folder: Path, asked: Mapping[str, Any]) -> Results:
+    own = {"max_new_tokens": ladder.max_new_tokens, "batch_size": ladder.batch_size}
+    given = {name: value for name, value in own.items() if value is not None}
+    asking = Asking.of(model=str(model), **{**given, **asked})
+    return evaluate(RunConfig(resolve(asking), ladder.tasks, folder / "evaluation", command="avar-train ladder"))
 
 
 def _numbers(results: Results) -> Numbers:
     numbers: dict[str, float | None] = {}
+    scores, ratios = [], []
     for task, result in results.tasks.items():
         own = result.benchmark.get("strict", {})
         for name in ("accuracy", "vas", "vas_response", "ratio_of_sums"):
             numbers[f"{task}/{name}"] = result.metrics[name].value if name in result.metrics else None
         numbers |= {f"{task}/{name}": metric.value for name, metric in own.items()}
+        headline = result.headline.values.get("strict") if result.headline else None
+        numbers[f"{task}/score"] = headline.value if headline else numbers[f"{task}/accuracy"]
+        scores.append(numbers[f"{task}/score"])
+        ratios.append(numbers[f"{task}/vas"])
+    measured = [ratio for ratio in ratios if ratio is not None]
+    known = [score for score in scores if score is not None]
+    # of some of the tasks it would be another average
+    numbers["average"] = fmean(known) if len(known) == len(scores) else None
+    numbers["vas"] = fmean(measured) if measured else None
     return numbers
 
 
-_COLUMNS: Final = {
-    "shapes %": ("shapes/accuracy", 100),
-    "image ÷ system": ("shapes/ratio_of_sums", 1),
-    "VAS": ("shapes/vas", 1),
-    "shapes_prior %": ("shapes_prior/accuracy", 100),
-    "wording right %": ("shapes_prior/wording_right", 100),
-    "wording wrong %": ("shapes_prior/wording_wrong", 100),
-    "image ÷ system (prior)": ("shapes_prior/ratio_of_sums", 1),
-    "VAS (prior)": ("shapes_prior/vas", 1),
-}
-_CAPTION: Final = (
-    "Image ÷ system: the questions' summed attention on the image over that on the system turn. VAS is the mean of the "
-    "heads' own ratios: a few heads that keep next to nothing on the system turn make it."
-)
+def ladder_table(ladder: Ladder, found: Mapping[str, Sequence[Numbers]]) -> Any:
+    """A rich table: a line a rung, in each cell the mean over seeds and below it the lowest and the highest.
 
-
-def ladder_table(found: Mapping[str, Sequence[Numbers]]) -> Any:
-    """A rich table: a line a rung, in each cell the mean over seeds and below it the lowest and the highest."""
+    Where something is published of a rung it stands in a line of its own.
+    """
     from rich.table import Table
 
     count = max(map(len, found.values()))
     over = "One seed." if count == 1 else f"Means over {count} seeds, and below them the lowest and the highest."
-    table = Table(
-        box=None, padding=(0, 1, 0, 0), header_style="bold", caption=f"{over} {_CAPTION}", caption_justify="left"
-    )
+    caption = f"{over} {ladder.caption}".strip()
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", caption=caption, caption_justify="left")
     table.add_column("rung")
-    for column in _COLUMNS:
+    columns = ladder.columns or _default_columns(ladder)
+    for column in columns:
         table.add_column(column.replace(" ", "\n"), justify="right")
-    for rung in RUNGS:
-        table.add_row(rung.title, *(_cell(found[rung.name], *column) for column in _COLUMNS.values()))
+    for rung in ladder.rungs:
+        table.add_row(rung.title, *(_cell(found[rung.name], *column) for column in columns.values()))
+        if published := _published(rung):
+            cells = (published.get(name) for name, _ in columns.values())
+            table.add_row("  published", *("–" if of is None else f"{of:.1f}" for of in cells), style="dim")
     return table
+
+
+def _default_columns(ladder: Ladder) -> dict[str, tuple[str, float]]:
+    tasks = {f"{task.name} %": (f"{task.name}/score", 100.0) for task in find_tasks(ladder.tasks)}
+    return {**tasks, "average %": ("average", 100.0), "VAS": ("vas", 1.0)}
+
+
+def _published(rung: Rung) -> dict[str, float | None]:
+    """What is printed of a rung, by the names of its numbers, in percent but for VAS."""
+    expected = rung.expected
+    if expected is None and rung.recipe is not None and not rung.options:
+        expected = read_recipe(rung.recipe).card.expected
+    if expected is None:
+        return {}
+    scores: dict[str, float | None] = {f"{task}/score": score for task, score in expected.scores.items()}
+    return scores | {"average": expected.average, "vas": expected.vas}
 
 
 def _cell(seeds: Sequence[Numbers], name: str, unit: float) -> str:

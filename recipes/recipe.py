@@ -31,7 +31,8 @@ class Expected(BaseModel):
 
 class Card(BaseModel):
     """processes: GPUs of all nodes. global_batch_size: sequences of one optimizer step; GRPO counts prompts, as VeRL's
-    `train_batch_size` does, and each has num_generations responses. rows: how many the paper trained on. gpu: what it
+    `train_batch_size` does, and each has num_generations responses. launch: the file
+    in launch/ that starts its processes. rows: how many the paper trained on. gpu: what it
     is for. mean_tokens, mean_prompt_tokens: of a row or, in GRPO, of a response and its prompt, assumed for the hours.
     """
 
@@ -40,6 +41,7 @@ class Card(BaseModel):
     method: Literal["sft", "grpo"]
     description: str
     processes: int = Field(default=1, ge=1)
+    launch: str | None = None
     global_batch_size: int = Field(ge=1)
     sharded: bool = False
     rows: int | None = Field(default=None, ge=1)
