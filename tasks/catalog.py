@@ -361,10 +361,13 @@ def _with_functions(value: Any, folder: Path) -> Any:
 
 def question_and_target(task: str, row: Mapping[str, Any]) -> tuple[str, str]:
     """A row's question with its options, as the benchmark words it, and its gold answer."""
+    return str(hooks_of(task).doc_to_text(row, {"prompt_style": "direct"})), target_of(task, row)
+
+
+def target_of(task: str, row: Mapping[str, Any]) -> str:
+    """A row's gold answer, of a task in avar-eval's form."""
     entry = task_named(task)
-    question = hooks_of(task).doc_to_text(row, {"prompt_style": "direct"})
-    target = function_of(entry, entry.target)(row) if "." in entry.target else row[entry.target]
-    return str(question), str(target)
+    return str(function_of(entry, entry.target)(row) if "." in entry.target else row[entry.target])
 
 
 def judge_of(task: str) -> Judge:

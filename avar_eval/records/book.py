@@ -2,25 +2,28 @@
 
 A finished batch is appended with one write and flushed, so a killed run loses at most the batch in flight. A record
 that is measured or judged again later is appended anew and supersedes its older line; `close()` compacts the file, so
-that a finished run's book holds each key once. Beside it, under the same lock, stands `attention.jsonl`.
+that a finished run's book holds each key once. Beside it, under the same lock, stand `attention.jsonl`, and
+`protocols.jsonl`: how the model was asked for the records of each `protocol_id`, so that runs of one folder can be told
+apart, also those whose results.json made way. A record that several runs share names the one that asked for it first.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.journal import Journal, JournalError, of_rank, read_lines, stream_lines, typed_lines
-from avar_eval.records.record import JudgeRecord, Record
+from avar_eval.records.record import JudgeRecord, ProtocolLine, Record, protocol_id
 
 if TYPE_CHECKING:
     from avar_eval.records.attention import AttentionLine
 
 RECORDS_NAME = "records.jsonl"
 ATTENTION_NAME = "attention.jsonl"
+PROTOCOLS_NAME = "protocols.jsonl"
 AT_ONCE = 256
 """Records that are in memory together where all of them are gone through."""
 
@@ -35,6 +38,16 @@ RECORDS: Final = typed_lines(
     one="a record",
     many="records",
     remedy="mend or delete that line, or choose another --output",
+    error=RecordBookError,
+)
+
+
+PROTOCOLS: Final = typed_lines(
+    ProtocolLine,
+    key=lambda line: line.protocol_id,
+    one="a protocol",
+    many="protocols",
+    remedy="delete that line, or choose another --output",
     error=RecordBookError,
 )
 
@@ -68,6 +81,14 @@ class RecordBook(Journal[Record]):
         from avar_eval.records.attention import ATTENTION_LINES  # torch
 
         return Journal(self.path.with_name(ATTENTION_NAME), ATTENTION_LINES, lock=self.lock, rank=self.rank)
+
+    def keep_protocol(self, protocol: Mapping[str, Any]) -> None:
+        """Keep how the model is asked from now on, unless it is known; its `protocol_id` names it in records."""
+        line = ProtocolLine(protocol_id=protocol_id(protocol), protocol=dict(protocol))
+        if self.rank == 0:
+            with Journal(self.path.with_name(PROTOCOLS_NAME), PROTOCOLS, lock=self.lock) as journal:
+                if line.protocol_id not in journal:
+                    journal.append([line])
 
     def take_in_ranks(self) -> None:
         """Move what other ranks have written into the book, and what they have measured into `attention.jsonl`."""

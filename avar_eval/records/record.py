@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -51,7 +52,10 @@ class JudgeRecord(BaseModel):
 class Record(BaseModel):
     """One response and all that is known of it. usage: where an API answered, which tells no token ids.
 
-    changed: what became of parameters of the decoding that the API does not take (name -> how).
+    changed: what became of parameters of the decoding that the API does not take (name -> how). protocol_id: of the
+    `ProtocolLine` by which it was first asked for. reference: the gold answer as the benchmark has it. image_sha256: of
+    each picture's mode, size and pixels. These three are None in records of before they were written, reference also
+    where a task tells none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -70,6 +74,9 @@ class Record(BaseModel):
     usage: Usage | None = None
     changed: dict[str, str] | None = None
     judge: JudgeRecord | None = None
+    protocol_id: str | None = None
+    reference: str | None = None
+    image_sha256: list[str] | None = None
 
     def outcome(self, judge: JudgeOutcome | None = None) -> Outcome:
         """The judgements alone, with those of the run's judge model. Raises ValueError for a record without any."""
@@ -82,6 +89,20 @@ def record_key(**parts: Any) -> str:
     """SHA-256 (hex) of everything that decides a response: prompt, images, model, decoding, row and sample."""
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class ProtocolLine(BaseModel):
+    """How a folder's model was asked, as far as it is known before it is; `protocol_id` names it in records."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    protocol_id: str
+    protocol: dict[str, Any]
+
+
+def protocol_id(protocol: Mapping[str, Any]) -> str:
+    """A protocol's name, 16 hex digits: equal protocols have equal names, in every folder."""
+    return record_key(**protocol)[:16]
 
 
 class Response(str):

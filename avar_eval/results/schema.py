@@ -154,13 +154,14 @@ Card = TypeVar("Card")
 class RunResults(BaseModel, Generic[Task, Card]):
     """A run, with as much of each task and of the protocol card as the reader needs.
 
-    run_id: the first 16 hex digits of the protocol's hash. groups: those of which the run has all that their mean
-    needs.
+    run_id: the first 16 hex digits of the protocol's hash. protocol_id: of how it was asked, as its records have it
+    (None in files of before that was written). groups: those of which the run has all that their mean needs.
     """
 
     # `schema` is a name of pydantic's own
     schema_version: Annotated[Literal[1], Field(alias="schema")] = SCHEMA_VERSION
     run_id: str
+    protocol_id: str | None = None
     tasks: dict[str, Task]
     groups: dict[str, GroupResult] = {}
     protocol: Card

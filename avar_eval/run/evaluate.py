@@ -115,24 +115,27 @@ class Evaluation:
 
 def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) -> Evaluation:
     """All questions of the tasks to a model, as it is steered now."""
+    from avar_eval.records.record import protocol_id
     from avar_eval.run.measuring import AttentionSampling
-    from avar_eval.run.protocol import protocol
+    from avar_eval.run.protocol import protocol, protocol_before
     from avar_eval.run.requests import questions_of
 
     asking, decoding = session.model.asking, session.model.decoding
     sampling = AttentionSampling(asking.attention_samples if session.observer else 0, decoding.seed)
     rows = {task.entry.name: task.task.dataset for task in tasks}
+    targets = {task.entry.name: task.target for task in tasks}
+    entries = [task.entry for task in tasks]
+    before = protocol_before(session, entries)
     alike: "dict[Decoding, list[LoadedTask]]" = {}
     for task in tasks:
         alike.setdefault(session.model.decoding_of(task.entry), []).append(task)
     responses: dict[str, Responses] = {}
     for of, drawn in alike.items():
         requests = [request for task in drawn for request in task.requests(asking.limit, of.samples)]
-        answered = session.ask(questions_of(requests, rows, sampling), of)
+        answered = session.ask(questions_of(requests, rows, sampling, targets), of, before)
         responses |= {task.entry.name: answered for task in drawn}
     records = {name: responses[name].of_task(name) for name in rows}
     judged, judge_changed = _ask_judge(session, tasks, records, config)
-    entries = [task.entry for task in tasks]
     how = protocol(session, entries, records, config, sampling, judge_changed)
     results = {
         name: task.result(records[name], responses[name].refused.get(name, {}), judged)
@@ -147,7 +150,13 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
         )
         for task in tasks
     }
-    found = Results(run_id=run_id(how), tasks=results, groups=group_results(results), protocol=how)
+    found = Results(
+        run_id=run_id(how),
+        protocol_id=protocol_id(before),
+        tasks=results,
+        groups=group_results(results),
+        protocol=how,
+    )
     return Evaluation(found, records, asked)
 
 

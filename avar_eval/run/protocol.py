@@ -29,29 +29,10 @@ def protocol(
     """The protocol of a run. records: by task. judge_changed: parameters that the judge does not take (name -> how)."""
     model = session.model
     entry = model.entry
-    return {
-        "model": model.name,
-        "revision": session.checkpoint.revision,
-        "weights_sha256": session.weights,
-        "dtype": session.backend.dtype,
-        "attn_implementation": session.observer.attn_implementation if session.observer else None,
-        "backend": {"backend": session.backend.name, **session.backend.identity(), **_changed(records)},
-        "system_prompt": model.system_prompt,
-        "prompt_style": model.prompt_style,
-        "instruction": model.instruction,
-        "decoding": model.decoding.protocol(),
-        "steering": session.steering_identity(),
-        "tasks": {
-            task.name: {
-                "version": task.version,
-                "dataset": task.dataset,
-                "revision": task.revision,
-                "split": task.split,
-            }
-            | ({"form": task.form} if task.form == "lmms-eval" else {})
-            | ({"decoding": of.protocol()} if (of := model.decoding_of(task)) != model.decoding else {})
-            for task in tasks
-        },
+    before = protocol_before(session, tasks)
+    at_the_end = {name: before.pop(name) for name in ("image_limits", "uniform_prompts", "protocol") if name in before}
+    before["backend"] |= _changed(records)
+    return before | {
         "limit": model.asking.limit,
         "prompt_sha256": {name: prompt_sha256(of_task) for name, of_task in records.items()},
         "grader": {
@@ -64,10 +45,29 @@ def protocol(
         "seed": model.decoding.seed,
         "versions": _versions(session.backend.name),
         "command": masked(config.command),
-        **({"image_limits": asdict(model.image_limits)} if model.image_limits else {}),
+        **at_the_end,
+        **({} if config.training is None else {"training": asdict(config.training)}),
+    }
+
+
+def protocol_before(session: Session, tasks: Sequence[TaskEntry]) -> dict[str, Any]:
+    """All of the protocol that is known before anything is asked, but for what changes no response."""
+    model = session.model
+    return session.protocol() | {
+        "tasks": {
+            task.name: {
+                "version": task.version,
+                "dataset": task.dataset,
+                "revision": task.revision,
+                "split": task.split,
+            }
+            | ({"form": task.form} if task.form == "lmms-eval" else {})
+            | ({"decoding": of.protocol()} if (of := model.decoding_of(task)) != model.decoding else {})
+            for task in tasks
+        },
         **({"uniform_prompts": True} if model.asking.uniform_prompts else {}),
         **({"protocol": model.protocol.card(list(tasks))} if model.protocol else {}),
-    } | ({} if config.training is None else {"training": asdict(config.training)})
+    }
 
 
 def _changed(records: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, str]]:

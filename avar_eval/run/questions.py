@@ -43,7 +43,7 @@ class Question:
     row_id: its name within `task`. chat: makes the chat; called anew whenever the pictures are needed, so that only
     those of a batch are in memory. sample: which of several responses to the chat this one is: each has a random stream
     of its own. measured: whether attention is recorded with the response, where the backend can. judging: None records
-    the response without a judgement.
+    the response without a judgement. reference: the gold answer, which the record keeps; None where it is not known.
     """
 
     row_id: str
@@ -52,19 +52,21 @@ class Question:
     sample: int = 0
     measured: bool = True
     judging: Judging | None = None
+    reference: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True)
 class RenderedQuestion:
     """A question as a model is asked it. key: of its record, made from all that decides the response.
 
-    prompt: the text after the chat template. image_sha256: of each picture's pixels.
+    prompt: the text after the chat template. image_sha256: of each picture's pixels. protocol_id: of how it is asked.
     """
 
     question: Question
     key: str
     prompt: str
     image_sha256: tuple[str, ...]
+    protocol_id: str
 
     def images(self) -> list[Image]:
         """The pictures, decoded anew."""

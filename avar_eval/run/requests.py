@@ -11,16 +11,26 @@ from lmms_eval.protocol import ChatMessages
 
 from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.questions import Chat, Judging, Question
-from avar_eval.tasks.catalog import catalog, grader_of, is_judged, judge_of
+from avar_eval.tasks.catalog import catalog, grader_of, is_judged, judge_of, target_of
 
 Rows = Mapping[str, datasets.Dataset]
 """A task's rows by split, as lmms-eval has them."""
 
 
-def questions_of(requests: Sequence[Instance], rows: Mapping[str, Rows], sampling: AttentionSampling) -> list[Question]:
+Target = Callable[[Mapping[str, Any]], str | None]
+"""The gold answer of a row without its pictures; None where it is not known."""
+
+
+def questions_of(
+    requests: Sequence[Instance],
+    rows: Mapping[str, Rows],
+    sampling: AttentionSampling,
+    targets: Mapping[str, Target] | None = None,
+) -> list[Question]:
     """A question for each request for text, in order; requests for the same row are its samples.
 
-    rows: by task. sampling: whose attention is measured, in the first sample of each row.
+    rows: by task. sampling: whose attention is measured, in the first sample of each row. targets: by task, where the
+    catalog does not tell them.
     """
     doc_ids: dict[str, dict[str, int]] = {}
     for request in requests:
@@ -37,6 +47,7 @@ def questions_of(requests: Sequence[Instance], rows: Mapping[str, Rows], samplin
         if (task, split) not in plain:
             plain[task, split] = _without_images(task, rows[task][split])
         row = partial(plain[task, split].__getitem__, doc_id)
+        target = (targets or {}).get(task, partial(_target, task))
         questions.append(
             Question(
                 row_id=_row_id(task, doc_id, row),
@@ -45,6 +56,7 @@ def questions_of(requests: Sequence[Instance], rows: Mapping[str, Rows], samplin
                 sample=sample,
                 measured=sample == 0 and doc_id in measured[task],
                 judging=Judging(judge_of(task), row, grader_of(task)) if is_judged(task) else None,
+                reference=partial(_of_row, target, row),
             )
         )
     return questions
@@ -59,6 +71,15 @@ def _row_id(task: str, doc_id: int, row: Callable[[], Mapping[str, Any]]) -> str
     """A row's name: its number in a task of lmms-eval's form."""
     entry = catalog().get(task)
     return entry.row_id(row()) if entry and entry.form == "avar-eval" else str(doc_id)
+
+
+def _target(task: str, row: Mapping[str, Any]) -> str | None:
+    entry = catalog().get(task)
+    return target_of(task, row) if entry and entry.form == "avar-eval" else None
+
+
+def _of_row(target: Target, row: Callable[[], Mapping[str, Any]]) -> str | None:
+    return target(row())
 
 
 def _without_images(task: str, rows: datasets.Dataset) -> datasets.Dataset:

@@ -85,6 +85,9 @@ def new_record(asked: RenderedQuestion, generation: Generation, attention: Atten
         attention=attention,
         usage=generation.usage,
         changed=dict(generation.changed) if generation.changed else None,
+        protocol_id=asked.protocol_id,
+        reference=question.reference(),
+        image_sha256=list(asked.image_sha256),
     )
     return judged(record, question.judging)
 

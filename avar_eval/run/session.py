@@ -1,6 +1,7 @@
 """A model and its record book: questions go in, records come out, and what is recorded is not asked again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ from avar_eval.pictures import UNREADABLE, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
 from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
-from avar_eval.records.record import Record, record_key
+from avar_eval.records.record import Record, protocol_id, record_key
 from avar_eval.run.answering import answer_batches, answer_streaming
 from avar_eval.run.asking import Asking
 from avar_eval.run.batches import Batching
@@ -109,18 +110,44 @@ class Session:
         """What the model is steered by, as it stands in record keys and in the protocol."""
         return None if self.steering is None else self.steering.identity()
 
-    def ask(self, questions: Sequence[Question], decoding: Decoding | None = None) -> Responses:
+    def protocol(self) -> dict[str, Any]:
+        """How the model is asked: all that is known of it before it is."""
+        return {
+            "model": self.model.name,
+            "revision": self.checkpoint.revision,
+            "weights_sha256": self.weights,
+            "dtype": self.backend.dtype,
+            "attn_implementation": self.observer.attn_implementation if self.observer else None,
+            "backend": {"backend": self.backend.name, **self.backend.identity()},
+            "system_prompt": self.model.system_prompt,
+            "prompt_style": self.model.prompt_style,
+            "instruction": self.model.instruction,
+            "decoding": self.model.decoding.protocol(),
+            "steering": self.steering_identity(),
+        } | ({"image_limits": asdict(self.model.image_limits)} if self.model.image_limits else {})
+
+    def ask(
+        self,
+        questions: Sequence[Question],
+        decoding: Decoding | None = None,
+        protocol: Mapping[str, Any] | None = None,
+    ) -> Responses:
         """The records of all questions, from the book or from the model; by then each is in the book.
 
-        decoding: how responses are drawn (None: as the model's are).
+        decoding: how responses are drawn (None: as the model's are). protocol: all that is known of how the run asks,
+        which new records name (None: what the session knows of it).
 
         Questions that cannot be read, or that the model's server refuses, are left out and named. Raises BackendError
         if these are more than `may_refuse`, and what loading and answering raise; the book holds all that was answered.
         """
         drawn = decoding or self.model.decoding
         refusals = Refusals(len(questions))
-        rendered = [self._rendered(question, drawn, refusals) for question in questions]
+        asked_by = self.protocol() if protocol is None else protocol
+        name = protocol_id(asked_by)
+        rendered = [self._rendered(question, drawn, name, refusals) for question in questions]
         readable = [asked for asked in rendered if asked]
+        if any(asked.key not in self.book for asked in readable):
+            self.book.keep_protocol(asked_by)
         self._answer_missing(readable, drawn, refusals)
         self._sync_ranks()
         refusals.gather(self.ranks)
@@ -132,7 +159,8 @@ class Session:
             )
         self._measure_missing(answered)
         records = self._judged(answered)
-        return Responses([records.get(asked.key) if asked else None for asked in rendered], refusals.reasons)
+        by_question = [records.get(asked.key) if asked else None for asked in rendered]
+        return Responses(by_question, refusals.reasons)
 
     def _open_book(self, folder: Path) -> RecordBook:
         """The record book, the first rank's before the others', which read it."""
@@ -155,7 +183,9 @@ class Session:
             self.book.read_first()
         self.ranks.barrier()
 
-    def _rendered(self, question: Question, decoding: Decoding, refusals: Refusals) -> RenderedQuestion | None:
+    def _rendered(
+        self, question: Question, decoding: Decoding, asked_by: str, refusals: Refusals
+    ) -> RenderedQuestion | None:
         """The question as the model is asked it; None for one that cannot be read, which is then refused."""
         try:
             with whole_pictures_only():
@@ -178,7 +208,7 @@ class Session:
             steering=self.steering_identity(),
             **self.backend.identity(),
         )
-        return RenderedQuestion(question, key, prompt, images)
+        return RenderedQuestion(question, key, prompt, images, asked_by)
 
     def _is_refused(self, asked: RenderedQuestion, refusals: Refusals) -> bool:
         return asked.key not in self.book and asked.question.row_id in refusals.reasons.get(asked.question.task, {})

@@ -68,7 +68,14 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 for name, before in results.protocol["grader"].items()
             },
         }
-        rescored = Results(run_id=run_id(protocol), tasks=tasks, groups=group_results(tasks), protocol=protocol)
+        rescored = results.model_copy(
+            update={
+                "run_id": run_id(protocol),
+                "tasks": tasks,
+                "groups": group_results(tasks),
+                "protocol": protocol,
+            }
+        )
         path = rescored.write(folder)
     publish(path)
     return rescored

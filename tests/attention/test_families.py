@@ -220,7 +220,7 @@ def test_only_cross_attention_needs_batches_of_equal_numbers_of_images(
 ) -> None:
     def question(number: int, images: int) -> RenderedQuestion:
         asked = Question(str(number), list, "task", measured=number < 3)
-        return RenderedQuestion(asked, str(number), "Why?", ("picture",) * images)
+        return RenderedQuestion(asked, str(number), "Why?", ("picture",) * images, "protocol")
 
     questions = [question(number, images) for number, images in enumerate((1, 2, 1, 1, 1, 2))]
     batches = Batching(3, backend.markup.format.cross_attention, Ranks()).batches(questions)

@@ -95,6 +95,9 @@ def test_lmms_eval_s_metrics_stand_beside_vas_and_accuracy_is_absent(
     assert task["metrics"]["vas"]["n"] == task["metrics"]["truncated"]["n"] == 3
     assert "no accuracy" in done.stdout
     assert all("single word." in record["prompt"] for record in records_of(tmp_path / "run"))
+    assert {record["row_id"]: record["reference"] for record in records_of(tmp_path / "run")} == dict(
+        zip("012", COLOURS, strict=True)
+    )
     assert avar_eval(*run, "--output", str(tmp_path / "run")).code == 0
     assert (tmp_path / "run" / "results.json").read_text() == text
 
