@@ -71,7 +71,10 @@ class RecordBook(Journal[Record]):
             raise RecordBookError(f"cannot write to the output folder {folder}: {error.strerror}") from error
         try:
             super().__init__(folder / RECORDS_NAME, RECORDS, lock=self.lock, rank=rank)
+            if rank == 0:
+                self.take_in_ranks()  # of a run that was killed: this one's other ranks are still to open theirs
         except BaseException:
+            self._release()
             self.lock.release()
             raise
 

@@ -7,8 +7,8 @@ of lines with one write and, unless told otherwise, returns when the disk has th
 it was before. A line whose key is there already supersedes the older one, and `close` drops superseded lines.
 
 One writer: a journal has its folder's lock, or one of its own. Where several processes write together, the first one
-(rank 0) keeps NAME.jsonl, and each other one appends to NAME.rank1.jsonl, …, which `take_in_ranks` moves into it; so
-does opening it after a kill.
+(rank 0) keeps NAME.jsonl, and each other one appends to NAME.rank1.jsonl, …, which `take_in_ranks` moves into it when
+none of them is writing: at the end, or after a kill before they begin.
 """
 
 import os
@@ -116,9 +116,7 @@ class Journal(Generic[Line]):
         self._own_lock = _locked(path, of_rank(f".{path.name}.lock", rank), form) if lock is None else None
         try:
             self._open()
-            if rank == 0:
-                self.take_in_ranks()
-            else:
+            if rank != 0:
                 self.read_first()
         except BaseException:
             self._release()

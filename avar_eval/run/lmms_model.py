@@ -12,8 +12,10 @@ from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.folder import run_folder
 from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.model import resolve
+from avar_eval.run.protocol import task_versions
 from avar_eval.run.requests import questions_of
 from avar_eval.run.session import Session
+from avar_eval.tasks.catalog import catalog
 
 _OF_TASKS: Final = ("limit", "data_dir", "allow_outside", "prompt_style", "protocol", "uniform_prompts")
 """Fields of `Asking` that lmms-eval's own options decide; here they are refused like any unknown option."""
@@ -48,7 +50,10 @@ class Avar(lmms):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The responses to all requests, in their order, each with its record; an empty text where one is refused."""
-        responses = self.session.ask(questions_of(requests, self.task_dict, self.sampling))
+        entries = [
+            catalog()[name] for name in dict.fromkeys(request.args[4] for request in requests) if name in catalog()
+        ]
+        responses = self.session.ask(questions_of(requests, self.task_dict, self.sampling), task_versions(entries))
         return ["" if record is None else Response(record) for record in responses.by_question]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

@@ -52,7 +52,9 @@ def written(folder: Path, lines: list[Note]) -> bytes:
 
 
 def kept(folder: Path) -> list[Note]:
+    """All notes of a folder, those of ranks among them."""
     with opened(folder) as journal:
+        journal.take_in_ranks()
         return list(journal)
 
 
@@ -268,8 +270,8 @@ def test_many_lines_of_a_rank_are_taken_in(tmp_path: Path) -> None:
 
 def test_a_damaged_line_of_a_rank_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "notes.rank7.jsonl").write_bytes(b"{}\n")
-    with pytest.raises(NotesError, match=r"notes\.rank7\.jsonl, line 1 is not a note"):
-        opened(tmp_path)
+    with opened(tmp_path) as journal, pytest.raises(NotesError, match=r"notes\.rank7\.jsonl, line 1 is not a note"):
+        journal.take_in_ranks()
     assert (tmp_path / "notes.rank7.jsonl").read_bytes() == b"{}\n"
 
 
@@ -290,6 +292,7 @@ def test_a_name_that_is_a_pattern_takes_in_its_own_ranks_only(tmp_path: Path) ->
     for name in ("[ab].jsonl", "a.rank1.jsonl", "[ab].rank1.jsonl"):
         (tmp_path / name).write_bytes(NOTES.encode(Note(name)) + b"\n")
     with Journal(tmp_path / "[ab].jsonl", NOTES) as journal:
+        journal.take_in_ranks()
         assert [note.key for note in journal] == ["[ab].jsonl", "[ab].rank1.jsonl"]
     assert (tmp_path / "a.rank1.jsonl").exists()
 
