@@ -12,7 +12,7 @@ from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.folder import run_folder
 from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.model import resolve
-from avar_eval.run.protocol import task_versions
+from avar_eval.run.protocol import protocol_before
 from avar_eval.run.requests import questions_of
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import catalog
@@ -50,10 +50,10 @@ class Avar(lmms):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The responses to all requests, in their order, each with its record; an empty text where one is refused."""
-        entries = [
-            catalog()[name] for name in dict.fromkeys(request.args[4] for request in requests) if name in catalog()
-        ]
-        responses = self.session.ask(questions_of(requests, self.task_dict, self.sampling), task_versions(entries))
+        names = dict.fromkeys(request.args[4] for request in requests)
+        asked_by = protocol_before(self.session, [catalog()[name] for name in names if name in catalog()])
+        questions = questions_of(requests, self.task_dict, self.sampling)
+        responses = self.session.ask(questions, protocol=asked_by)
         return ["" if record is None else Response(record) for record in responses.by_question]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

@@ -32,7 +32,7 @@ def protocol(
     before = protocol_before(session, tasks)
     at_the_end = {name: before.pop(name) for name in ("image_limits", "uniform_prompts", "protocol") if name in before}
     before["backend"] |= _changed(records)
-    return before | {
+    after: dict[str, Any] = {
         "limit": model.asking.limit,
         "prompt_sha256": {name: prompt_sha256(of_task) for name, of_task in records.items()},
         "grader": {
@@ -46,8 +46,8 @@ def protocol(
         "versions": _versions(session.backend.name),
         "command": masked(config.command),
         **at_the_end,
-        **({} if config.training is None else {"training": asdict(config.training)}),
     }
+    return before | after | ({} if config.training is None else {"training": asdict(config.training)})
 
 
 def protocol_before(session: Session, tasks: Sequence[TaskEntry]) -> dict[str, Any]:
