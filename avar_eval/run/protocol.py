@@ -30,7 +30,8 @@ def protocol(
     model = session.model
     entry = model.entry
     before = protocol_before(session, tasks)
-    at_the_end = {name: before.pop(name) for name in ("image_limits", "uniform_prompts", "protocol") if name in before}
+    if_set: tuple[str, ...] = ("image_limits", "uniform_prompts", "protocol")  # these stand at the card's end
+    at_the_end = {name: before.pop(name) for name in if_set if name in before}
     before["backend"] |= _changed(records)
     after: dict[str, Any] = {
         "limit": model.asking.limit,
