@@ -123,30 +123,36 @@ class ResponseRow:
         row_id: The row of its data set.
         sample: Number of the response to this row, from 0.
         prompt: The question as the model read it.
+        image_sha256: SHA-256 (hex) of each of its pictures' pixels; None in files of earlier versions.
         response: The model's words.
         finish_reason: "stop", or "length" where the token limit cut it off.
         state: What became of its answer, such as "scored", "truncated" or "unparsed".
         extracted: The answer found in it.
+        reference: The gold answer, if the task tells one; None in files of earlier versions.
         strict: Whether it is right by our rule.
         official: Whether it is right by the published rule, if that has a verdict.
         judge: Whether it is right by the run's judge model, if there is one and it could tell.
         vas: Visual Attention Score of the question's tokens, if it was measured, by this run or another in its folder.
         vas_response: The same of the response's tokens.
+        protocol_id: Of the protocol by which it was first asked for; protocols.jsonl in the run's folder has it.
     """
 
     task: str
     row_id: str
     sample: int
     prompt: str
+    image_sha256: list[str] | None
     response: str
     finish_reason: str
     state: str | None
     extracted: str | None
+    reference: str | None
     strict: bool | None
     official: bool | None
     judge: bool | None
     vas: float | None
     vas_response: float | None
+    protocol_id: str | None
 
     @classmethod
     def of(cls, record: Record, judge: str | None) -> "ResponseRow":
@@ -165,15 +171,18 @@ class ResponseRow:
             row_id=record.row_id,
             sample=record.sample,
             prompt=record.prompt,
+            image_sha256=record.image_sha256,
             response=record.response,
             finish_reason=record.finish_reason,
             state=judgement.state if judgement else None,
             extracted=judgement.extracted if judgement else None,
+            reference=record.reference,
             strict=judgement.correct if judgement else None,
             official=judgement.official if judgement else None,
             judge=record.judge.correct if record.judge and record.judge.model == judge else None,
             vas=attention.user.vas if attention and attention.user else None,
             vas_response=attention.response.vas if attention and attention.response else None,
+            protocol_id=record.protocol_id,
         )
 
 

@@ -111,6 +111,11 @@ def test_rows_are_the_records(results: package.Results) -> None:
         for record in records
     ]
     assert list(rows.state) == [record["judgement"]["state"] for record in records]
+    for name in ("reference", "image_sha256", "protocol_id"):
+        assert list(rows[name]) == [record[name] for record in records]
+    assert set(rows.protocol_id) == {results.protocol_id}
+    wrong = rows[rows.strict == (rows.extracted != rows.reference)]
+    assert wrong.empty, "of shapes, an answer is right that is the gold one"
     assert list(rows.strict) == [record["judgement"]["correct"] for record in records]
     assert rows[["official", "judge"]].isna().all(axis=None)
     for name, queries in (("vas", "user"), ("vas_response", "response")):
