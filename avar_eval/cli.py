@@ -66,6 +66,10 @@ def evaluate(
     judge_url: JudgeUrlOption = None,
     judge_key_env: JudgeKeyOption = None,
     judge_rate: JudgeRateOption = 10.0,
+    attribute: Annotated[
+        str | None,
+        typer.Option(help="Then change one setting after the other to this protocol's, and say what each one does."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json and nothing else.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -86,10 +90,20 @@ def evaluate(
         from avar_eval.run.model import resolve
 
         model = resolve(asking)
-        output = output or run_folder(model)
+        output = output or run_folder(model) / (f"to-{attribute}" if attribute else "")
         command = command_text(sys.argv[1:])
-        results = run(RunConfig(model, listed_names(tasks), output, judge=judge_model, command=command))
+        if attribute is not None:
+            from avar_eval.run.attribution import attribute as attribute_steps
+
+            steps = attribute_steps(asking, attribute, listed_names(tasks), output, judge_model, command)
+        else:
+            results = run(RunConfig(model, listed_names(tasks), output, judge=judge_model, command=command))
     if not launched().first:
+        return
+    if attribute is not None:
+        from avar_eval.run.attribution_report import print_steps
+
+        print_steps(steps, output, as_json)
         return
     if as_json:
         say(results.to_json(), end="")

@@ -67,7 +67,7 @@ def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> No
             one.task,
             one.verdict,
             *(UNKNOWN if share is None else f"{100 * share:.1f}" for share in (one.a, one.b)),
-            _interval(difference, signed=True),
+            interval(difference, signed=True),
             *(UNKNOWN if p is None else p_value(p) for p in (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
         )
     console = wide_console()
@@ -166,10 +166,10 @@ def _print_finer(console: Console, name: str, task: TaskResult) -> None:
 
 
 def _cells(metrics: Mapping[Verdict, Metric]) -> list[str]:
-    return [_interval(metrics[verdict]) if verdict in metrics else UNKNOWN for verdict in VERDICTS]
+    return [interval(metrics[verdict]) if verdict in metrics else UNKNOWN for verdict in VERDICTS]
 
 
-def _interval(metric: Metric, signed: bool = False) -> str:
+def interval(metric: Metric, signed: bool = False) -> str:
     """A share in percent, its interval beside it."""
     if metric.value is None:
         return UNKNOWN

@@ -74,8 +74,10 @@ class ResolvedModel:
         return locate(self.source)
 
 
-def resolve(asking: Asking, source: ModelSource | None = None) -> ResolvedModel:
+def resolve(asking: Asking, source: ModelSource | None = None, protocol: NamedProtocol | None = None) -> ResolvedModel:
     """Find the model, or take this source of one, and settle how it is asked.
+
+    protocol: in the place of the one that the call names.
 
     Raises UsageError for all that can be known to be wrong before anything heavy is loaded.
     """
@@ -85,10 +87,10 @@ def resolve(asking: Asking, source: ModelSource | None = None) -> ResolvedModel:
     wishes = source.entry or (None if source.trained_here else source.base)
     known = source.entry or source.base
     limit = {} if known is None else {"max_new_tokens": known.max_new_tokens}
-    named = NamedProtocol.of(asking)
-    protocol = None if named is None else named.protocol
-    if protocol is not None:
-        limit |= (protocol.decoding or {}) | _given({"max_new_tokens": protocol.max_new_tokens})
+    named = protocol or NamedProtocol.of(asking)
+    published = None if named is None else named.protocol
+    if published is not None:
+        limit |= (published.decoding or {}) | _given({"max_new_tokens": published.max_new_tokens})
     if asking.steering is not None and backend != "transformers":
         from avar_eval.models.vllm_plugin import VllmSteering
 
@@ -99,10 +101,10 @@ def resolve(asking: Asking, source: ModelSource | None = None) -> ResolvedModel:
         backend=backend,
         options=_options(asking, source, backend),
         decoding=decoding_for(wishes, **limit | _given(asking.decoding)),
-        system_prompt=_system_prompt(asking, protocol, known),
+        system_prompt=_system_prompt(asking, published, known),
         prompt_style=asking.prompt_style or _prompt_style(asking, wishes),
-        instruction=None if protocol or asking.uniform_prompts else instruction_for(wishes, asking.prompt_style),
-        image_limits=_image_limits(asking, protocol, wishes),
+        instruction=None if published or asking.uniform_prompts else instruction_for(wishes, asking.prompt_style),
+        image_limits=_image_limits(asking, published, wishes),
         batch_size=asking.batch_size or (known.batch_size if known else DEFAULT_BATCH_SIZE),
         protocol=named,
     )
