@@ -11,7 +11,7 @@ from avar_eval.models.concurrency import too_many_refused
 from avar_eval.ranks import Ranks
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.refusals import may_refuse
-from avar_eval.run.questions import Judging, RenderedQuestion
+from avar_eval.run.questions import Question, RenderedQuestion
 
 
 class JudgingError(AvarError):
@@ -89,18 +89,21 @@ def new_record(asked: RenderedQuestion, generation: Generation, attention: Atten
         reference=question.reference(),
         image_sha256=list(asked.image_sha256),
     )
-    return judged(record, question.judging)
+    return judged(record, question)
 
 
-def judged(record: Record, judging: Judging | None) -> Record:
+def judged(record: Record, question: Question) -> Record:
     """The record with the judgement of today's rules: the one that it has, where they have made it.
 
-    Raises JudgingError, which names the place, if they fail.
+    It is made anew where the row's gold answer is another one now. Raises JudgingError, which names the place, if the
+    rules fail.
     """
-    before = record.judgement
+    before, judging = record.judgement, question.judging
     if judging is None:
         return record if before is None else record.model_copy(update={"judgement": None})
-    if before is not None and before.grader == judging.grader:
+    reference = question.reference()
+    same_row = record.reference in (None, reference)  # None: of before references were written
+    if before is not None and before.grader == judging.grader and same_row:
         return record
     try:
         judgement = judging.judge(judging.row(), record.response, record.finish_reason)
@@ -110,4 +113,4 @@ def judged(record: Record, judging: Judging | None) -> Record:
             f"a response to row {record.row_id} of {record.task} cannot be judged: {error!r} in {place.filename}, line "
             f"{place.lineno}; mend that, or the row, and run the same command again to go on"
         ) from error
-    return record.model_copy(update={"judgement": JudgementRecord(**judgement.to_json())})
+    return record.model_copy(update={"judgement": JudgementRecord(**judgement.to_json()), "reference": reference})

@@ -257,8 +257,8 @@ class Session:
         changed: list[Record] = []
         for asked in questions:
             before = self._recorded(asked)
-            record = judged(before, asked.question.judging)
-            if record.judgement != before.judgement and self.ranks.first:
+            record = judged(before, asked.question)
+            if record != before and self.ranks.first:
                 changed.append(record)
             if len(changed) == AT_ONCE:
                 self.book.append(changed)

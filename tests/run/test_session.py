@@ -2,6 +2,7 @@
 
 import doctest
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,29 @@ def test_a_run_judges_each_response_once_and_a_resumed_one_none(
     book.write_text(older)
     assert evaluate("avar-tiny", "shapes", output=tmp_path, **asked).tasks == results.tasks
     assert len(judged) == 13
+
+
+def test_a_corrected_gold_answer_judges_recorded_responses_anew(opened: Callable[..., Session], tmp_path: Path) -> None:
+    judge = Judge()
+
+    def corrected(to: str) -> list[Question]:
+        return [
+            replace(one, judging=Judging(judge, partial(dict, answer=to), GRADER), reference=lambda: to)
+            if one.row_id == "green"
+            else replace(one, reference=partial(str, one.row_id))
+            for one in questions(judge)
+        ]
+
+    with opened() as session:
+        first = session.ask(corrected("green"))
+        assert [record.reference for record in first.records] == list(COLOURS)
+        second = session.ask(corrected("a circle"))
+    assert judge.judged[4:] == [("a circle", first.records[1].response)]
+    assert [record.reference for record in second.records] == ["red", "a circle", "blue", "white"]
+    with opened() as session:
+        assert session.ask(corrected("a circle")).records == second.records
+    assert len(judge.judged) == 5
+    assert len(records_of(tmp_path)) == 4
 
 
 def test_a_batch_that_was_begun_judges_the_rest_of_it_only(opened: Callable[..., Session], tmp_path: Path) -> None:
