@@ -1,12 +1,15 @@
 """How long a training takes and what it writes, estimated from a model's shape: enough to see days, and full disks."""
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from avar_eval.errors import UsageError
 from avar_eval.recipes.memory import GIGABYTE, Architecture
+from avar_eval.recipes.mixture import parts_of
 from avar_eval.recipes.recipe import Recipe
+from avar_eval.recipes.sources import EMBEDDED, rows_file
 from avar_eval.recipes.steps import planned_steps, steps_of
 
 
@@ -22,6 +25,7 @@ GPUS: Final = {
     "H100-80GB": Gpu(989e12, 3.35e12),
     "RTX-4090": Gpu(165e12, 1.01e12),
 }
+_TABLES: Final = (".parquet", ".arrow")
 _USED: Final = 0.35
 """Share of the peak operations that a training step with checkpointing reaches, assumed."""
 _READ: Final = 0.6
@@ -112,6 +116,27 @@ def _saved(recipe: Recipe) -> int | None:
     return int(planned.steps // (every if every >= 1 else max(every * planned.steps, 1))) + 1
 
 
+def copied_rows(recipe: Recipe) -> float | None:
+    """Bytes of the temporary copy of the rows, which holds the pictures that stand within them; None where a part is on
+    the hub, which does not say so before it is downloaded. Pictures that rows name by their paths stay where they are.
+    """
+    sizes = [_copied(part.source) for part in parts_of(str(recipe.options["train_data"]))]
+    known = [size for size in sizes if size is not None]
+    return float(sum(known)) if len(known) == len(sizes) else None
+
+
+def _copied(source: str) -> int | None:
+    name, _, folder = source.partition("=")
+    path = Path(folder or name)
+    if source in EMBEDDED:
+        return 0  # some megabytes
+    if not path.exists():
+        return None
+    file = rows_file(path)
+    files = [file] if file is not None else [of for of in path.rglob("*") if of.suffix in _TABLES]
+    return sum(of.stat().st_size for of in files)
+
+
 def free_space(folder: Path) -> float:
     """Bytes that can still be written where a folder is or will be."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -119,7 +144,13 @@ def free_space(folder: Path) -> float:
 
 
 def check_disk(recipe: Recipe) -> None:
-    """Raise UsageError where the checkpoints will not fit beside what lies on the disk."""
+    """Raise UsageError where the checkpoints, or the rows' copy, will not fit beside what lies on the disk."""
+    copied, temporary = copied_rows(recipe) or 0.0, Path(tempfile.gettempdir())
+    if copied > (free := free_space(temporary)):
+        raise UsageError(
+            f"the rows' temporary copy needs {copied / GIGABYTE:.1f} GB, and {free / GIGABYTE:.1f} GB are free at "
+            f"{temporary}: set TMPDIR to a folder on another disk"
+        )
     needed, folder = estimated_disk(recipe), Path(str(recipe.options["output_dir"]))
     if needed is None:
         return

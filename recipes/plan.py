@@ -1,10 +1,11 @@
 """What a recipe will do, in numbers, before anything is loaded."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from avar_eval.names import listed_names
-from avar_eval.recipes.cost import estimated_disk, estimated_hours, free_space
+from avar_eval.recipes.cost import copied_rows, estimated_disk, estimated_hours, free_space
 from avar_eval.recipes.memory import GIGABYTE, estimate
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.recipe import Card, Expected, Recipe
@@ -124,7 +125,9 @@ def _disk(recipe: Recipe) -> str | None:
     free = free_space(folder)
     few = "" if free > needed.total else f"; NOT ENOUGH, {free / GIGABYTE:,.0f} GB are free at {folder}"
     each = f"{needed.kept} checkpoints of at most {needed.checkpoint / GIGABYTE:.3g} GB and the trained model"
-    return f"up to {needed.total / GIGABYTE:,.0f} GB: {each}{few}"
+    copied = copied_rows(recipe)
+    rows = "a copy of the rows" if copied is None else f"{copied / GIGABYTE:,.1f} GB of rows"
+    return f"up to {needed.total / GIGABYTE:,.0f} GB: {each}{few}; and {rows} in {tempfile.gettempdir()}"
 
 
 def _expected(expected: Expected | None) -> str:

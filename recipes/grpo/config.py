@@ -6,11 +6,11 @@ from typing import Final
 from trl import GRPOConfig
 
 from avar_eval.errors import UsageError
+from avar_eval.recipes.grpo.signals import ATTENTION_REWARDS
 
 _WEIGHTS: Final = (
-    "visual_weight",
+    *(f"{name}_weight" for name in ATTENTION_REWARDS),
     "format_weight",
-    "late_attention_weight",
     "perception_weight",
     "perception_entropy_weight",
     "masked_entropy_weight",
@@ -98,7 +98,7 @@ class AvarGRPOConfig(GRPOConfig):  # type: ignore[misc] # TRL is untyped here
     @property
     def trains_attention(self) -> bool:
         """Whether attention is measured at all."""
-        return bool(self.visual_weight or self.late_attention_weight)
+        return any(getattr(self, f"{name}_weight") for name in ATTENTION_REWARDS)
 
     @property
     def masks_images(self) -> bool:

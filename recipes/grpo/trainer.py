@@ -66,18 +66,11 @@ class AvarGRPOTrainer(ResumableTrainer, MaskedImageTrainer):
         for option in ("reward_funcs", "tools", "rollout_func", "environment_factory"):
             if kwargs.get(option) is not None:
                 raise UsageError(f"{option} cannot be given: the rewards are those of Eq. 8, for one turn of the model")
-        weights = {
-            "accuracy": 1.0,
-            "visual": args.visual_weight,
-            "late_attention": args.late_attention_weight,
-            "format": args.format_weight,
-        }
-        functions = {
-            "accuracy": self._accuracy_reward,
-            "visual": self._visual_reward,
-            "late_attention": self._late_attention_reward,
-            "format": self._format_reward,
-        }
+        weights = {"accuracy": 1.0, "format": args.format_weight}
+        functions: dict[str, Callable[..., Any]] = {"accuracy": self._accuracy_reward, "format": self._format_reward}
+        for name in ATTENTION_REWARDS:
+            weights[name] = getattr(args, f"{name}_weight")
+            functions[name] = self._attention_reward(name)
         self._used = [name for name in REWARDS if weights[name]]
         self._attention_rewards = [name for name in self._used if name in ATTENTION_REWARDS]
         args.reward_weights = [weights[name] for name in self._used]
@@ -113,14 +106,15 @@ class AvarGRPOTrainer(ResumableTrainer, MaskedImageTrainer):
     def _format_reward(self, **_: Any) -> list[float]:
         return [format_reward(rollout.text) for rollout in self._rollouts]
 
-    def _visual_reward(self, prompts: Any, completion_ids: Any, log_metric: Any, **_: Any) -> list[float | None]:
-        return self._of_right_answers("visual", self._visual_ratios(prompts, completion_ids), prompts, log_metric)
+    def _attention_reward(self, name: str) -> Callable[..., list[float | None]]:
+        """The reward of that name, as TRL asks for it."""
 
-    def _late_attention_reward(
-        self, prompts: Any, completion_ids: Any, log_metric: Any, **_: Any
-    ) -> list[float | None]:
-        ratios = self._attention_ratios(prompts, completion_ids)[:, self._attention_rewards.index("late_attention")]
-        return self._of_right_answers("late_attention", ratios, prompts, log_metric)
+        def reward(prompts: Any, completion_ids: Any, log_metric: Any, **_: Any) -> list[float | None]:
+            ratios = self._attention_ratios(prompts, completion_ids)[:, self._attention_rewards.index(name)]
+            return self._of_right_answers(name, ratios, prompts, log_metric)
+
+        reward.__name__ = name  # TRL's own name for it
+        return reward
 
     def _of_right_answers(
         self, name: str, ratios: Tensor, prompts: Sequence[Any], log_metric: Callable[[str, float], None]
@@ -148,10 +142,6 @@ class AvarGRPOTrainer(ResumableTrainer, MaskedImageTrainer):
             end -= 1
         text: str = self._tokenizer.decode(list(ids[:end]), skip_special_tokens=False)
         return text, "stop" if end < len(ids) else "length"
-
-    def _visual_ratios(self, prompts: Sequence[Any], completion_ids: Sequence[Sequence[int]]) -> Tensor:
-        """Eq. 7 of each response as if it were right [responses]."""
-        return self._attention_ratios(prompts, completion_ids)[:, self._attention_rewards.index("visual")]
 
     @torch.no_grad()
     def _attention_ratios(self, prompts: Sequence[Any], completion_ids: Sequence[Sequence[int]]) -> Tensor:

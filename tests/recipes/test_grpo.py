@@ -111,7 +111,7 @@ def test_the_total_reward_is_eq_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     end = [trainer._tokenizer.eos_token_id]
     responses = encoded(trainer, RIGHT, "<answer>7</answer>", RIGHT.replace("7", "8"), "<think>7 is")
     responses = [*(ids + end for ids in responses[:3]), responses[3]]
-    monkeypatch.setattr(trainer, "_visual_ratios", lambda *_: torch.tensor([2.0, 5.0, 4.0, 1.0]))
+    monkeypatch.setattr(trainer, "_attention_ratios", lambda *_: torch.tensor([[2.0], [5.0], [4.0], [1.0]]))
     table = rewards(trainer, rows(), responses)
     assert table.tolist() == [[1.0, 2.0, 1.0], [1.0, 3.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     total = (table * trainer.reward_weights).sum(1)
@@ -146,7 +146,7 @@ def test_a_dominant_visual_reward_is_warned_about_once(tmp_path: Path, monkeypat
     trainer = start(tmp_path)
     end = [trainer._tokenizer.eos_token_id]
     responses = [ids + end for ids in encoded(trainer, *[RIGHT] * 4)]
-    monkeypatch.setattr(trainer, "_visual_ratios", lambda *_: torch.full((4,), 50.0))
+    monkeypatch.setattr(trainer, "_attention_ratios", lambda *_: torch.full((4, 1), 50.0))
     with pytest.warns(UserWarning, match=r"r_visual makes up 93% of the total reward.*set visual_cap"):
         rewards(trainer, rows(), responses)
     before = trainer._warned
@@ -228,22 +228,23 @@ class Seen:
     """A batch that a trainer has made: how often its model ran over prompt and response, and Eq. 7 by both ways."""
 
     def __init__(self, trainer: AvarGRPOTrainer, made: Dataset) -> None:
-        own_pass = trainer._visual_ratios
+        own_pass = trainer._attention_ratios
         self.passes = 0
 
         def ratios(prompts: Any, completion_ids: Any) -> torch.Tensor:
             self.responses = completion_ids
-            self.used: torch.Tensor = own_pass(prompts, completion_ids)
+            found: torch.Tensor = own_pass(prompts, completion_ids)
+            self.used = found[:, 0]
             looked, trainer._looked = trainer._looked, None
             before = self.passes
-            self.apart: torch.Tensor = own_pass(prompts, completion_ids)
+            self.apart: torch.Tensor = own_pass(prompts, completion_ids)[:, 0]
             trainer._looked, self.passes = looked, before
-            return self.used
+            return found
 
         def count(module: Any, args: Any, inputs: Any) -> None:
             self.passes += not inputs.get("use_cache")  # generation keeps one
 
-        trainer._visual_ratios = ratios
+        trainer._attention_ratios = ratios
         groups = [dict(row) for row in made for _ in range(2)]
         torch.manual_seed(3)
         with trainer.model.get_base_model().register_forward_pre_hook(count, with_kwargs=True):

@@ -13,7 +13,7 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.recipes import contamination, cost, preflight
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.contamination import BenchmarkRows, check_public_tests
-from avar_eval.recipes.cost import check_disk, estimated_disk, estimated_hours
+from avar_eval.recipes.cost import check_disk, copied_rows, estimated_disk, estimated_hours
 from avar_eval.recipes.data import load
 from avar_eval.recipes.plan import plan
 from avar_eval.recipes.preflight import check_attention, check_trackers
@@ -212,6 +212,23 @@ def test_disk_is_what_checkpoints_need(tmp_path: Path, monkeypatch: pytest.Monke
     none = read_recipe("avar_sft_qwen2_5_vl_7b", ["--save_strategy", "no"])
     assert estimated_disk(none).kept == 0  # type: ignore[union-attr] # as above
     assert "disk" not in plan(read_recipe("tiny_agto_sft"))
+
+
+def test_rows_are_copied_into_a_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = write(tmp_path / "lines", [ANSWER])
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "train.parquet").write_bytes(bytes(5000))
+    data = f"shapes,{lines},geo3k={tmp_path / 'table'}"
+    recipe = read_recipe("tiny_vars_grpo", ["--train_data", data, "--output_dir", str(tmp_path / "out")])
+    size = (tmp_path / "lines" / "rows.jsonl").stat().st_size + 5000
+    assert copied_rows(recipe) == size
+    assert copied_rows(read_recipe("tiny_vars_grpo", ["--train_data", "geo3k"])) is None
+    monkeypatch.setattr(cost, "free_space", lambda folder: size - 1)
+    with pytest.raises(UsageError, match="set TMPDIR to a folder on another disk"):
+        check_disk(recipe)
+    monkeypatch.setattr(cost, "free_space", lambda folder: size)
+    check_disk(recipe)
+    assert "; and a copy of the rows in " in plan(read_recipe("avar_sft_qwen2_5_vl_7b"))
 
 
 def test_hours_are_operations_over_what_gpus_do() -> None:
