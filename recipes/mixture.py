@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
 from avar_eval.recipes.sources import (
+    EMBEDDED,
     Found,
     Thoughts,
     TrainingDataError,
@@ -104,12 +105,13 @@ def drawn_rows(
     def found() -> Found:
         return published_rows(entry.source, split, entry.count, thoughts, seed)
 
-    count = sum(1 for _ in found())
-    if not count:
-        raise TrainingDataError(f"{entry.source} holds no rows")
     chosen = None
-    if entry.count is not None and entry.count < count:
-        chosen = frozenset(random.Random(f"{seed}/{entry.source}").sample(range(count), entry.count))
+    if entry.source not in EMBEDDED:
+        count = sum(1 for _ in found())
+        if not count:
+            raise TrainingDataError(f"{entry.source} holds no rows")
+        if entry.count is not None and entry.count < count:
+            chosen = frozenset(random.Random(f"{seed}/{entry.source}").sample(range(count), entry.count))
     for number, (row, home) in enumerate(found()):
         if chosen is None or number in chosen:
             yield number, row, home

@@ -86,15 +86,14 @@ def anchors(text: str, objects: Sequence[str], plain: str) -> list[Anchor]:
     A verb of sight makes one; a verb of checking or going does where the phrase names an object or the image. What
     stands in the `plain` solution, word for word, is one of its steps. objects: stage 1's list.
     """
-    cores = [(name, _core(name)) for name in objects]
+    known = [(name, frozenset(_core(name))) for name in objects]
     steps = " ".join(_WORD.findall(plain.casefold()))
     found = []
     for phrase in _LOOKING.finditer(text):
         words = _WORD.findall(phrase["rest"].casefold())
-        # the name that says most: "blue circle at row 1" before "blue circle at row 2", and that before "circle"
-        counted = Counter(words)
-        said = [name for name, core in cores if _names(words, core)]
-        named = max(said, key=lambda name: (counted & Counter(_WORD.findall(name.casefold()))).total(), default=None)
+        singular = {_singular(word) for word in words}
+        said = [name for name, core in known if core and core <= singular]
+        named = _nearest(words, said) if len(said) > 1 else next(iter(said), None)
         whole = named is None and _IMAGE.search(phrase["rest"]) is not None
         sees = phrase["visual"] is not None and re.match(
             r"\s+(?:\w+\s+){0,2}?(?:at|to|on|in|into|again|closely|over)\b", phrase["rest"]
@@ -109,16 +108,16 @@ def anchors(text: str, objects: Sequence[str], plain: str) -> list[Anchor]:
     return found
 
 
+def _nearest(words: Sequence[str], names: Sequence[str]) -> str:
+    """The name that has most words in common: "blue circle at row 1" before one at row 2, and that before "circle"."""
+    counted = Counter(words)
+    return max(names, key=lambda name: (counted & Counter(_WORD.findall(name.casefold()))).total())
+
+
 def _core(name: str) -> list[str]:
     """The words by which an object is called: what precedes a preposition or a bracket."""
     head = _ENDS_NAME.split(name, maxsplit=1)[0]
     return [_singular(word) for word in _WORD.findall(head.casefold()) if word not in _SMALL]
-
-
-def _names(words: Sequence[str], core: Sequence[str]) -> bool:
-    """Whether a phrase has all words of an object's name."""
-    said = {_singular(word) for word in words}
-    return bool(core) and said.issuperset(core)
 
 
 def _singular(word: str) -> str:

@@ -49,7 +49,12 @@ def written(text: str) -> tuple[str, str] | None:
 
 def reflections(reasoning: str) -> int:
     """Sentences that stop and check."""
-    return sum(_REFLECTION.search(sentence) is not None for sentence in _SENTENCE.split(reasoning))
+    found, end = 0, -1
+    for word in _REFLECTION.finditer(reasoning):
+        if end < 0 or _SENTENCE.search(reasoning, end, word.start()):
+            found += 1
+        end = word.end()
+    return found
 
 
 def response_of(reasoning: str, answer: str) -> str:

@@ -11,7 +11,7 @@ from avar_eval.recipes.synthesis.anchor import Anchored, check_anchored
 from avar_eval.recipes.synthesis.describe import Description, check_description
 from avar_eval.recipes.synthesis.engine import Asker, Reply, Request, journal_of
 from avar_eval.recipes.synthesis.prompts import prompts_of
-from avar_eval.recipes.synthesis.reason import Solution, check_sample, choose, response_of
+from avar_eval.recipes.synthesis.reason import Solution, check_sample, choose, response_of, written
 from avar_eval.recipes.synthesis.recipe import STAGES, Recipe, StageName
 from avar_eval.recipes.synthesis.selection import Question
 from avar_eval.recipes.synthesis.wording import why_no_row
@@ -52,6 +52,14 @@ class Finished:
         return response_of(self.anchored.reasoning, self.solution.answer)
 
 
+class _Solved(NamedTuple):
+    """A row with a solution that can be anchored."""
+
+    description: Description
+    solution: Solution
+    dollars: float
+
+
 class Rows:
     """The journals of an output folder, and what they make of each question. Use it as a context."""
 
@@ -59,6 +67,9 @@ class Rows:
         self.recipe, self.folder = recipe, folder
         self.prompts = prompts_of(recipe)
         self.askers: dict[StageName, Asker] = {}
+        # every stage passes over all rows: what the checks have found is remembered, the texts are not
+        self._verdicts: dict[str, str | tuple[str, ...]] = {}
+        self._choices: dict[str, tuple[str | float, int]] = {}
         try:
             for stage in STAGES:
                 journal = journal_of(folder, stage, lock)
@@ -80,45 +91,21 @@ class Rows:
 
     def outcome(self, question: Question) -> Finished | Rejected | Waiting:
         """What has become of a question."""
+        before = self._before_anchor(question)
+        if not isinstance(before, _Solved):
+            return before
+        described, solution = before.description, before.solution
+        found = self._anchors(question, before)
+        if not isinstance(found, list):
+            return found
+        (reply,) = found
         filters, row = self.recipe.filters, question.judged_by()
-        found = self._replies("describe", question, {"question": question.text}, question.images)
-        if not isinstance(found, list):
-            return found
-        described = check_description(
-            [(reply.response, reply.finish_reason) for reply in found],
-            question.text,
-            question.answer,
-            question.answer_type,
-            question.choices,
-            filters,
-        )
-        if isinstance(described, str):
-            return Rejected("describe", described, found[0].response)
-        paid = found
-
-        values = {"question": question.text, "description": described.text}
-        found = self._replies("reason", question, values)
-        if not isinstance(found, list):
-            return found
-        checked = [check_sample(reply.response, reply.finish_reason, row, filters) for reply in found]
-        solution = choose(checked, self.recipe.seed, question.id)
-        if isinstance(solution, str):
-            return Rejected("reason", solution, found[checked.index(solution)].response)
-        paid += found
-
-        values = {"objects": "\n".join(f"- {name}" for name in described.objects), "reasoning": solution.reasoning}
-        found = self._replies("anchor", question, values)
-        if not isinstance(found, list):
-            return found
-        reply = found[0]
         anchored = check_anchored(
             reply.response, reply.finish_reason, solution.reasoning, question.text, described.objects, filters
         )
         if isinstance(anchored, str):
             return Rejected("anchor", anchored, reply.response)
-
-        dollars = sum(reply.dollars for reply in (*paid, reply))
-        finished = Finished(question, described, solution, anchored, dollars)
+        finished = Finished(question, described, solution, anchored, before.dollars + reply.dollars)
         if not format_reward(finished.response):
             return Rejected("finish", "format", finished.response)
         if not judge(row, finished.response, "stop").correct:
@@ -126,6 +113,77 @@ class Rows:
         if reason := why_no_row(anchored.reasoning, question.text, filters):
             return Rejected("finish", reason, finished.response)
         return finished
+
+    def requests(self, stage: StageName, asked: Iterator[Question]) -> Iterator[Request]:
+        """The requests of one stage that are still to be sent; rows that wait for an earlier one are passed over."""
+        for question in asked:
+            found: object
+            if stage == "anchor":
+                found = self._before_anchor(question)
+                if isinstance(found, _Solved):
+                    found = self._anchors(question, found)
+            else:
+                found = self._descriptions(question)
+                if stage == "reason" and isinstance(found, list):
+                    found = self._described(question, found)
+                    if isinstance(found, Description):
+                        found = self._solutions(question, found)
+            if isinstance(found, Waiting) and found.stage == stage:
+                yield from found.requests
+
+    def _before_anchor(self, question: Question) -> "_Solved | Rejected | Waiting":
+        replies = self._descriptions(question)
+        if not isinstance(replies, list):
+            return replies
+        described = self._described(question, replies)
+        if isinstance(described, Rejected):
+            return described
+        samples = self._solutions(question, described)
+        if not isinstance(samples, list):
+            return samples
+        solution = self._solved(question, samples)
+        if isinstance(solution, Rejected):
+            return solution
+        return _Solved(described, solution, sum(reply.dollars for reply in (*replies, *samples)))
+
+    def _descriptions(self, question: Question) -> list[Reply] | Waiting | Rejected:
+        return self._replies("describe", question, {"question": question.text}, question.images)
+
+    def _described(self, question: Question, replies: list[Reply]) -> Description | Rejected:
+        samples = [(reply.response, reply.finish_reason) for reply in replies]
+        key, filters = replies[0].key + question.answer, self.recipe.filters
+        if key not in self._verdicts:
+            checked = check_description(
+                samples, question.text, question.answer, question.answer_type, question.choices, filters
+            )
+            self._verdicts[key] = checked if isinstance(checked, str) else checked.objects
+        verdict = self._verdicts[key]
+        if isinstance(verdict, str):
+            return Rejected("describe", verdict, samples[0][0])
+        return Description(samples[0][0], verdict)
+
+    def _solutions(self, question: Question, described: Description) -> list[Reply] | Waiting | Rejected:
+        return self._replies("reason", question, {"question": question.text, "description": described.text})
+
+    def _solved(self, question: Question, samples: list[Reply]) -> Solution | Rejected:
+        key, row = samples[0].key + question.answer, question.judged_by()
+        if key not in self._choices:
+            checked = [check_sample(reply.response, reply.finish_reason, row, self.recipe.filters) for reply in samples]
+            chosen = choose(checked, self.recipe.seed, question.id)
+            self._choices[key] = (
+                (chosen, checked.index(chosen)) if isinstance(chosen, str) else (chosen.difficulty, chosen.sample)
+            )
+        found, sample = self._choices[key]
+        text = samples[sample].response
+        if isinstance(found, str):
+            return Rejected("reason", found, text)
+        parts = written(text)
+        assert parts is not None  # it has passed
+        return Solution(*parts, sample, found)
+
+    def _anchors(self, question: Question, solved: "_Solved") -> list[Reply] | Waiting | Rejected:
+        names = "\n".join(f"- {name}" for name in solved.description.objects)
+        return self._replies("anchor", question, {"objects": names, "reasoning": solved.solution.reasoning})
 
     def _replies(
         self, stage: StageName, question: Question, values: Mapping[str, str], images: tuple[str, ...] = ()
@@ -147,10 +205,3 @@ class Rows:
             if reply is None
         ]
         return Waiting(stage, tuple(missing))
-
-    def requests(self, stage: StageName, asked: Iterator[Question]) -> Iterator[Request]:
-        """The requests of one stage that are still to be sent; rows that wait for an earlier one are passed over."""
-        for question in asked:
-            outcome = self.outcome(question)
-            if isinstance(outcome, Waiting) and outcome.stage == stage:
-                yield from outcome.requests

@@ -31,6 +31,8 @@ def repeated_share(thought: str) -> float:
 
 def other_script_share(thought: str, question: str) -> float:
     """The share (0..1) of a thought's letters that are of a script which neither the question nor mathematics uses."""
+    if thought.isascii():
+        return 0.0
     known = {*_LETTERS_OF_ALL, *(_script(letter) for letter in question if letter.isalpha())}
     foreign = total = 0
     for letter in thought:

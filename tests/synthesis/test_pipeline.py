@@ -127,19 +127,19 @@ def test_another_prompt_of_stage_3_keeps_stages_1_and_2(tmp_path: Path) -> None:
 
 
 def test_the_yield_falls_as_the_describer_errs_and_no_wrong_answer_survives(tmp_path: Path) -> None:
-    answers = {f"shapes/{number}": row["answer"] for number, row in enumerate(shapes_rows("train", 40, seed=0))}
+    answers = {f"shapes/{number}": row["answer"] for number, row in enumerate(shapes_rows("train", 24, seed=0))}
     kept = []
     for wrong in (0.0, 0.5, 1.0):
-        with playing(Actors(count=40, wrong=wrong)) as actors:
-            report = run(actors, tmp_path / str(wrong), 40)
+        with playing(Actors(count=24, wrong=wrong)) as actors:
+            report = run(actors, tmp_path / str(wrong), 24)
         rows = lines(tmp_path / str(wrong))
         assert all(row["answer"] == answers[row["id"]] for row in rows)
         assert all(
             row["messages"][1]["content"][0]["text"].endswith(f"<answer>{row['answer']}</answer>") for row in rows
         )
-        assert report["stages"]["reason"]["rejected"].get("wrong", 0) == 40 - len(rows)
+        assert report["stages"]["reason"]["rejected"].get("wrong", 0) == 24 - len(rows)
         kept.append(len(rows))
-    assert kept[0] == 40
+    assert kept[0] == 24
     assert kept[0] > kept[1] > kept[2] > 0
 
 
