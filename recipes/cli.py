@@ -14,7 +14,7 @@ from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
 from avar_eval.recipes.synthesis.cli import synthesize
 from avar_eval.run.asking import Asking
-from avar_eval.run.options import As, asking_options
+from avar_eval.run.options import As, asking_options, names_of_options
 from avar_eval.terminal import say
 
 app = new_app("Train vision-language models to look at the image, with TRL.")
@@ -99,19 +99,16 @@ def _climb(
     wide_console().print(ladder_table(read, found))
 
 
+_NOT_OF_FILTER = (
+    "samples", "prompt_style", "protocol", "uniform_prompts", "data_dir", "allow_outside",
+    "steering", "attention_samples", "api_weights",
+)  # fmt: skip
+"""Rows have their prompts, --rollouts says how many responses, and nothing is measured."""
+
+
 @app.command("filter")
 @asking_options(
-    "model",
-    "limit",
-    "temperature",
-    "max_new_tokens",
-    "image_min_pixels",
-    "image_max_pixels",
-    "batch_size",
-    "seed",
-    "system_prompt",
-    "backend",
-    "attn_implementation",
+    *names_of_options("transformers", "vllm", "api", without=_NOT_OF_FILTER),
     limit=As("Ask only the first N rows of each source."),
     temperature=As("Of the rollouts.", default=0.8),
 )

@@ -177,3 +177,13 @@ def test_every_command_has_the_options_as_they_were_declared() -> None:
                     field.option.above if field.option.above is not None else field.option.least,
                     field.option.most,
                 )
+
+
+def test_every_command_that_asks_tasks_draws_and_shows_pictures_as_it_is_asked_to() -> None:
+    """A new field of `Decoding` or `Asking` is an option of all of them."""
+    for command in ("avar-eval", "avar-eval sweep", "avar-eval profile", "avar-eval watch"):
+        names = set(inspect.signature(COMMANDS[command]).parameters)
+        assert {name for name, field in asking_fields().items() if field.part == "decoding"} <= names
+        assert {"limit", "batch_size", "system_prompt", "prompt_style", "image_max_pixels", "device", "dtype"} <= names
+        assert "attn_implementation" in names
+    assert "api_url" not in inspect.signature(COMMANDS["avar-eval sweep"]).parameters

@@ -11,22 +11,12 @@ import typer
 from avar_eval.command_line import command_text, interruptible
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
-from avar_eval.run.options import As, asking_options
+from avar_eval.run.options import As, asking_options, names_of_options
 from avar_eval.terminal import say
 
 
 @asking_options(
-    "limit",
-    "batch_size",
-    "max_new_tokens",
-    "protocol",
-    "uniform_prompts",
-    "image_min_pixels",
-    "image_max_pixels",
-    "data_dir",
-    "device",
-    "dtype",
-    "attn_implementation",
+    *names_of_options("transformers", without=("model", "steering", "attention_samples", "backend")),
     limit=As("Ask a model the first N questions of each task.", default=200),
 )
 def profile(

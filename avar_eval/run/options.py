@@ -1,13 +1,13 @@
 """Options of the command line, made from the fields of `Asking`. Light.
 
-A command names the fields that it takes and states only what it adds; what it gets is one object:
+A command names the fields that it takes, or those that it does not, and states only what it adds; it gets one object:
 
-    @asking_options("model", "limit", "batch_size", model=As(argument="MODEL"))
+    @asking_options(*names_of_options("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
     def sweep(*, asking: Asking, tasks: ..., output: ...) -> None:
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass
 from functools import cache, wraps
 from typing import Annotated, Any, Final, Literal, get_origin
@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal, get_origin
 import typer
 
 from avar_eval.errors import UsageError
+from avar_eval.fields import declared
+from avar_eval.models.backend_options import OPTIONS, BackendName
 from avar_eval.run.asking import Asking, AskingField, asking_fields, check_choice
 
 Command = Callable[..., None]
@@ -37,6 +39,16 @@ class As:
 
 _AS_DECLARED: Final = As()
 _ATTENTION: Final = Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")]
+
+
+def names_of_options(*backends: BackendName, without: Collection[str] = ()) -> tuple[str, ...]:
+    """The names of all options of how a model is asked, but for these, with the options of these backends only."""
+    own = {name for backend in backends for name in declared(OPTIONS[backend])}
+    return tuple(
+        name
+        for name, field in asking_fields().items()
+        if name not in without and (field.part != "backend_options" or field.declared.name in own)
+    )
 
 
 def asking_options(*names: str, **changed: As) -> Callable[[Command], Command]:

@@ -11,26 +11,11 @@ from avar_eval.command_line import command_text, interruptible
 from avar_eval.names import listed_names
 from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking
-from avar_eval.run.options import As, asking_options
+from avar_eval.run.options import As, asking_options, names_of_options
 from avar_eval.terminal import say
 
 
-@asking_options(
-    "model",
-    "limit",
-    "batch_size",
-    "max_new_tokens",
-    "protocol",
-    "uniform_prompts",
-    "image_min_pixels",
-    "image_max_pixels",
-    "attention_samples",
-    "data_dir",
-    "device",
-    "dtype",
-    "attn_implementation",
-    model=As(argument="MODEL"),
-)
+@asking_options(*names_of_options("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
 def sweep(
     *,
     tasks: Annotated[str, typer.Option("--tasks", "-t", help="Task names, separated by commas.")],

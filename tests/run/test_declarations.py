@@ -25,6 +25,8 @@ OTHERS = {
     "avar_eval/models/transformers_backend.py:TransformersBackend.__init__": "below the border",
     "avar_eval/judge/model.py:JudgeModel": "a judge, who is asked otherwise",
     "avar_eval/judge/model.py:judge_from_options": "a judge",
+    "recipes/ladder.py:Ladder": "what a ladder's YAML says",
+    "recipes/run.py:DataArguments": "training rows",
     "recipes/data.py:load": "training rows",
     "recipes/data.py:_of_source": "training rows",
     "recipes/synthesis/recipe.py:StageModel": "who makes training data, in a recipe's YAML",
