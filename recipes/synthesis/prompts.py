@@ -46,7 +46,7 @@ def prompts_of(recipe: Recipe) -> dict[tuple[StageName, Domain], PromptText]:
         domains: tuple[Domain, ...] = ("math", "science")
         for domain in domains:
             path = own.get(domain) if isinstance(own, dict) else own
-            found[stage, domain] = read_prompt(path or _SHIPPED / f"{stage}_{domain}.md", stage)
+            found[stage, domain] = read_prompt(path or _SHIPPED / f"{stage}_{domain}.j2", stage)
     return found
 
 

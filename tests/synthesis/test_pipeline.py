@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from actors import Actors, playing, recipe
 from typer.testing import CliRunner
 
 from avar_eval.errors import UsageError
+from avar_eval.models.backend import BackendError
 from avar_eval.models.spending import CostLimitError
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.data import load
@@ -115,7 +117,7 @@ def test_asked_again_nothing_is_sent_and_the_files_are_the_same(finished: Finish
 
 def test_another_prompt_of_stage_3_keeps_stages_1_and_2(tmp_path: Path) -> None:
     own = tmp_path / "mine.md"
-    shipped = Path("recipes/synthesis/prompts/anchor_math.md").read_text()
+    shipped = Path("recipes/synthesis/prompts/anchor_math.j2").read_text()
     own.write_text(shipped.replace("Change only this", "Change this alone"))
     with playing(Actors(count=4)) as actors:
         run(actors, tmp_path / "out", 4)
@@ -270,3 +272,15 @@ def test_the_command_line_does_all_of_it(tmp_path: Path) -> None:
         )
         with pytest.raises(UsageError, match="--stage takes"):
             CliRunner().invoke(app, [*out, "--stage", "all"], catch_exceptions=False)
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is there, and would be started")
+def test_a_stage_may_run_in_this_process_if_vllm_is_there(tmp_path: Path) -> None:
+    with playing(Actors(count=2)) as actors:
+        content = recipe(actors.url, 2)
+        content["stages"]["describe"] = {"model": "avar-tiny", "backend": "vllm"}
+        with pytest.raises(BackendError, match=r"the stage describe stops: --backend vllm needs vLLM"):
+            synthesize(parse_recipe(content, "x"), tmp_path, shown=False)
+        content["stages"]["describe"] |= {"url": actors.url}
+        with pytest.raises(UsageError, match="it takes neither url nor price"):
+            parse_recipe(content, "x")
