@@ -25,6 +25,9 @@ SUPPORTED_ARCHITECTURES = (
 """`model_type` of config.json; proven in tests/attention/test_families.py."""
 
 
+INTERNVL_CHAT = "internvl_chat"
+"""OpenGVLab's own code, whose weights are read as transformers' InternVL (`avar_eval.models.internvl_chat`)."""
+
 _LOGS = ("training.json", "trainer_state.json", "training_run.json", "complete.json")
 """Of training, read by no model."""
 
@@ -50,13 +53,15 @@ _ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 class Checkpoint:
     """name: as it stands in tables. path: folder with the weights. revision: commit of a hub repository, else None.
 
-    base: what the weights are an adapter for (LoRA, as peft writes it), None where they are a model's own.
+    base: what the weights are an adapter for (LoRA, as peft writes it), None where they are a model's own. processor:
+    folder of the processor, where it is not the weights'.
     """
 
     name: str
     path: Path
     revision: str | None
     base: "Checkpoint | None" = None
+    processor: Path | None = None
 
     @property
     def model_path(self) -> Path:
@@ -66,6 +71,8 @@ class Checkpoint:
     @property
     def processor_path(self) -> Path:
         """Folder with tokenizer, image processor and chat template; those beside an adapter go before its base's."""
+        if self.processor is not None:
+            return self.processor
         return self.path if (self.path / "tokenizer_config.json").is_file() else self.model_path
 
 
@@ -161,7 +168,34 @@ def locate(source: ModelSource) -> Checkpoint:
     if (checkpoint.path / ADAPTER_CONFIG).is_file() and not (checkpoint.path / "config.json").is_file():
         return replace(checkpoint, base=_base_of(checkpoint))
     _check_architecture(checkpoint)
+    if architecture_of(checkpoint.path) == INTERNVL_CHAT:
+        return _with_processor(checkpoint, source.entry)
     return checkpoint
+
+
+def architecture_of(path: Path) -> str | None:
+    """`model_type` of a folder's config.json. Raises CheckpointError if it cannot be read."""
+    named = _read_json(path / "config.json").get("model_type")
+    return named if isinstance(named, str) else None
+
+
+def _with_processor(checkpoint: Checkpoint, entry: ModelEntry | None) -> Checkpoint:
+    """A checkpoint of OpenGVLab's own code with a processor of transformers. Raises CheckpointError without one."""
+    from avar_eval.models.internvl_chat import decoder_of
+
+    try:
+        decoder_of(_read_json(checkpoint.path / "config.json"))
+    except AvarError as error:
+        raise CheckpointError(f"{checkpoint.name} cannot be run: {error}") from error
+    if (checkpoint.path / "processor_config.json").is_file():
+        return checkpoint
+    if entry is not None and entry.processor is not None:
+        return replace(checkpoint, processor=_from_hub(entry.processor, None, weights=False))
+    raise CheckpointError(
+        f"{checkpoint.name} is of OpenGVLab's own code and has no processor of transformers (processor_config.json): "
+        "copy tokenizer and processor files of the converted checkpoint of its series into its folder, of a repository "
+        "whose name ends in -hf"
+    )
 
 
 def _base_of(adapter: Checkpoint) -> Checkpoint:
@@ -195,8 +229,11 @@ def _is_repository(model: str) -> bool:
     return bool(owner and name) and "/" not in name and not owner.startswith((".", "~"))
 
 
-def _from_hub(repository: str, revision: str | None) -> Path:
-    """The snapshot folder of a hub repository (its name is the commit), downloaded if it is not in the cache."""
+def _from_hub(repository: str, revision: str | None, weights: bool = True) -> Path:
+    """The snapshot folder of a hub repository (its name is the commit), downloaded if it is not in the cache.
+
+    weights: False leaves them there.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -206,11 +243,10 @@ def _from_hub(repository: str, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    left = ["*.bin", "*.pth", "*.gguf", "original/*", *([] if weights else ["*.safetensors"])]
     how = "; give --model the path of a local folder that holds it instead"
     try:
-        return Path(
-            snapshot_download(repository, revision=revision, ignore_patterns=["*.bin", "*.pth", "*.gguf", "original/*"])
-        )
+        return Path(snapshot_download(repository, revision=revision, ignore_patterns=left))
     except HFValidationError as error:
         raise UsageError(f"{repository!r} is neither a folder on this disk nor a name of a hub repository") from error
     except GatedRepoError as error:
@@ -238,8 +274,8 @@ def _check_architecture(checkpoint: Checkpoint) -> None:
     for file in checkpoint.path.iterdir():  # libraries would wait for a pipe for ever
         if file.exists() and not file.is_file() and not file.is_dir():
             raise CheckpointError(f"{file} is a pipe or a device, no file: take it out of the model's folder")
-    architecture = _read_json(path).get("model_type")
-    if architecture not in SUPPORTED_ARCHITECTURES:
+    architecture = architecture_of(checkpoint.path)
+    if architecture not in (*SUPPORTED_ARCHITECTURES, INTERNVL_CHAT):
         raise CheckpointError(
             f"{checkpoint.name} is of architecture {architecture!r}; supported: {', '.join(SUPPORTED_ARCHITECTURES)}"
         )
@@ -262,18 +298,25 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     An adapter's covers its own files and its base's. Raises CheckpointError where there are no weights, or not all.
     """
     own = _folder_sha256(checkpoint.path)
+    if checkpoint.processor is not None:
+        own = hashlib.sha256(f"{own}\n{_files_sha256(checkpoint.processor, [])}".encode()).hexdigest()
     if checkpoint.base is None:
         return own
     return hashlib.sha256(f"{own}\n{weights_sha256(checkpoint.base)}".encode()).hexdigest()
 
 
 def _folder_sha256(path: Path) -> str:
+    return _files_sha256(path, _loaded_weights(path))
+
+
+def _files_sha256(path: Path, weights: list[Path]) -> str:
+    """Of a folder's configuration and tokenizer, and of these files."""
     endings = {".safetensors", ".json", ".jinja", ".txt"}
     if not (path / "tokenizer.json").is_file():
         endings |= {".model", ".tiktoken"}  # what a tokenizer is then made from
     read = {file for file in path.iterdir() if file.suffix in endings and file.name not in _LOGS and file.is_file()}
     digest = hashlib.sha256()
-    for file in sorted(read | set(_loaded_weights(path))):
+    for file in sorted(read | set(weights)):
         try:
             with open_file(file) as opened:
                 sha256 = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -95,7 +95,8 @@ class ModelEntry(BaseModel):
 
     Weights: `bundled` in this package, a `folder` of this disk, or a hub `repository` at a `revision` (None: not
     pinned, the newest of its main branch). None of them for a model that is only served, at `api`.
-    gated: whether the hub gives them only to those who accepted their conditions. system_prompt None leaves it to the
+    gated: whether the hub gives them only to those who accepted their conditions. processor: the repository of the
+    processor, where the weights' has none of transformers. system_prompt None leaves it to the
     model's chat template. answer_format: how its answers end, `none` if nothing is said of it; `instruction` is the
     sentence that asks for it where the authors published one of their own, or, with `{question}` in it and `none`, the
     whole prompt. image_min_pixels, image_max_pixels: what its pictures are enlarged, or made smaller, to.
@@ -113,6 +114,7 @@ class ModelEntry(BaseModel):
     repository: str | None = None
     revision: str | None = None
     gated: bool = False
+    processor: str | None = None
     api: ApiSource | None = None
     architecture: str | None = None
     runs_on: list[BackendName] = Field(["transformers", "vllm", "api"], min_length=1)

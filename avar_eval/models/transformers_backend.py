@@ -28,9 +28,10 @@ from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.adapter import with_adapter
 from avar_eval.models.backend import BackendError, Generation
-from avar_eval.models.checkpoint import Checkpoint
+from avar_eval.models.checkpoint import INTERNVL_CHAT, Checkpoint, architecture_of
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.image_limits import AppliedLimits, ImageLimits, apply_limits
+from avar_eval.models.internvl_chat import load as load_internvl_chat
 from avar_eval.models.sampling import OneTokenLater, logits_processors
 from avar_eval.time_limit import time_limit
 
@@ -123,12 +124,7 @@ class TransformersBackend:
         if self._model is not None:
             return
         try:
-            model, info = AutoModelForImageTextToText.from_pretrained(
-                self.checkpoint.model_path,
-                dtype=DTYPES[self.dtype],
-                attn_implementation=self.attn_implementation,
-                output_loading_info=True,
-            )
+            model, info = self._pretrained()
             if self.checkpoint.base is not None:
                 model = with_adapter(model, self.checkpoint)
             model = model.to(self.device).eval()
@@ -148,6 +144,19 @@ class TransformersBackend:
         check_steering(model.config.get_text_config(), self.steering or UNSTEERED)
         model.generation_config = self.terminators(model.generation_config)
         self._model = model
+
+    def _pretrained(self) -> tuple[Any, Mapping[str, Any]]:
+        """The model of the checkpoint, or of its base, and what transformers says of loading it."""
+        path = self.checkpoint.model_path
+        how: dict[str, Any] = {
+            "dtype": DTYPES[self.dtype],
+            "attn_implementation": self.attn_implementation,
+            "output_loading_info": True,
+        }
+        if architecture_of(path) == INTERNVL_CHAT:
+            return load_internvl_chat(path, self.processor.image_token_id, how)
+        loaded: tuple[Any, Mapping[str, Any]] = AutoModelForImageTextToText.from_pretrained(path, **how)
+        return loaded
 
     @property
     def model(self) -> Any:

@@ -159,7 +159,7 @@ def test_the_answer_is_asked_for_in_the_model_s_form(model: str, last: list[str]
         ("avar-tiny", None, "transformers"),
         ("avar-tiny", "vllm", "vllm"),
         ("gpt-4o", None, "api"),
-        ("internvl2.5-8b", None, "api"),
+        ("internvl2.5-8b", None, "transformers"),
         ("some/repository", None, "transformers"),
         ("some/repository", "vllm", "vllm"),
     ],
