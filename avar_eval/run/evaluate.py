@@ -122,34 +122,26 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
 
     asking, decoding = session.model.asking, session.model.decoding
     sampling = AttentionSampling(asking.attention_samples if session.observer else 0, decoding.seed)
-    rows = {task.entry.name: task.task.dataset for task in tasks}
-    targets = {task.entry.name: task.target for task in tasks}
+    named = {task.entry.name: task for task in tasks}
+    rows = {name: task.task.dataset for name, task in named.items()}
+    targets = {name: task.target for name, task in named.items()}
     entries = [task.entry for task in tasks]
     before = protocol_before(session, entries)
-    alike: "dict[Decoding, list[LoadedTask]]" = {}
+    by_decoding: "dict[Decoding, list[LoadedTask]]" = {}
     for task in tasks:
-        alike.setdefault(session.model.decoding_of(task.entry), []).append(task)
+        by_decoding.setdefault(session.model.decoding_of(task.entry), []).append(task)
     responses: dict[str, Responses] = {}
-    for of, drawn in alike.items():
-        requests = [request for task in drawn for request in task.requests(asking.limit, of.samples)]
-        answered = session.ask(questions_of(requests, rows, sampling, targets), of, before)
-        responses |= {task.entry.name: answered for task in drawn}
-    records = {name: responses[name].of_task(name) for name in rows}
+    for how_drawn, group in by_decoding.items():
+        requests = [request for task in group for request in task.requests(asking.limit, how_drawn.samples)]
+        answered = session.ask(questions_of(requests, rows, sampling, targets), how_drawn, before)
+        responses |= {task.entry.name: answered for task in group}
+    records = {name: responses[name].of_task(name) for name in named}
     judged, judge_changed = _ask_judge(session, tasks, records, config)
     how = protocol(session, entries, records, config, sampling, judge_changed)
     results = {
-        name: task.result(records[name], responses[name].refused.get(name, {}), judged)
-        for task in tasks
-        for name in [task.entry.name]
+        name: task.result(records[name], responses[name].refused.get(name, {}), judged) for name, task in named.items()
     }
-    asked = {
-        task.entry.name: TaskRecords(
-            keys=[record.key for record in records[task.entry.name]],
-            clusters=[task.benchmark.cluster(record.row_id) for record in records[task.entry.name]],
-            guess_chances=[task.benchmark.guess_chance(record.row_id) for record in records[task.entry.name]],
-        )
-        for task in tasks
-    }
+    asked = {name: task.task_records(records[name]) for name, task in named.items()}
     found = Results(
         run_id=run_id(how),
         protocol_id=protocol_id(before),

@@ -13,7 +13,7 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Headline, Metric, TaskResult
+from avar_eval.results.schema import Headline, Metric, TaskRecords, TaskResult
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.run.model import ResolvedModel
 from avar_eval.statistics import clustered_proportion
@@ -66,6 +66,14 @@ class LoadedTask:
         except Exception:  # a function of the task's, which may fail in any way; its metrics may do without
             return None
         return target if isinstance(target, str) else json.dumps(target, default=str, ensure_ascii=False)
+
+    def task_records(self, records: Sequence[Record]) -> TaskRecords:
+        """Which records are the task's, and what compares them with another run's."""
+        return TaskRecords(
+            keys=[record.key for record in records],
+            clusters=[self.benchmark.cluster(record.row_id) for record in records],
+            guess_chances=[self.benchmark.guess_chance(record.row_id) for record in records],
+        )
 
     def result(
         self, records: Sequence[Record], refused: Mapping[str, str], judged: Mapping[str, JudgeOutcome]
