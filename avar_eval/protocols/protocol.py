@@ -53,8 +53,9 @@ class Protocol(BaseModel):
     """How a published evaluation asks and judges. What it does not say is as the model's registry entry has it.
 
     source: where it is published. models: whose own evaluation it is; any model may be asked under it. system_prompt:
-    None, given as such, is the chat template's own. benchmarks: by a task's name or its folder's; `default` for all
-    others. unknown: what the source does not say, or what is taken to be so.
+    None, given as such, is the chat template's own. image_architectures: whose pixel limits these are, if not every
+    model's: a model registered as of another one keeps its own. benchmarks: by a task's name or its folder's; `default`
+    for all others. unknown: what the source does not say, or what is taken to be so.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,6 +67,7 @@ class Protocol(BaseModel):
     system_prompt: str | None = None
     image_min_pixels: int | None = Field(None, ge=1)
     image_max_pixels: int | None = Field(None, ge=1)
+    image_architectures: list[str] = []
     decoding: Annotated[dict[str, Any], PlainValidator(sampling_options)] | None = None
     max_new_tokens: int | None = Field(None, ge=1)
     verdict: Verdict
@@ -76,6 +78,10 @@ class Protocol(BaseModel):
     def sets_system_prompt(self) -> bool:
         """Whether it says which system turn there is, if it is only the chat template's own."""
         return "system_prompt" in self.model_fields_set
+
+    def limits_pictures_of(self, architecture: str | None) -> bool:
+        """Whether its pixel limits are for models of that architecture (None: not known)."""
+        return not self.image_architectures or architecture is None or architecture in self.image_architectures
 
     def of_task(self, task: TaskEntry) -> BenchmarkProtocol:
         """What it says of a task. Raises UsageError where it says nothing of it."""

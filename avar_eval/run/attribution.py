@@ -88,7 +88,7 @@ def _runs(asking: Asking, other: Protocol, tasks: Sequence[TaskEntry]) -> Iterat
 _NAMES: Final = {
     "prompts": ("prompts",),
     "system prompt": ("system_prompt",),
-    "pixels": ("image_min_pixels", "image_max_pixels"),
+    "pixels": ("image_min_pixels", "image_max_pixels", "image_architectures"),
     "decoding": ("decoding",),
     "token limit": ("limits",),
 }
@@ -96,7 +96,7 @@ _NAMES: Final = {
 
 def _fields(protocol: Protocol, tasks: Sequence[TaskEntry]) -> dict[str, Any]:
     """A protocol's settings that can be exchanged one by one; what it does not set is absent."""
-    kept = ("system_prompt", "image_min_pixels", "image_max_pixels", "decoding")
+    kept = ("system_prompt", *_NAMES["pixels"], "decoding")
     fields = {name: getattr(protocol, name) for name in kept if name in protocol.model_fields_set}
     of = {task.name: protocol.of_task(task) for task in tasks}
     fields["prompts"] = {name: {"prompt": one.prompt, "style": one.style} for name, one in of.items()}

@@ -130,8 +130,9 @@ def _prompt_style(asking: Asking, entry: ModelEntry | None) -> Style:
 
 def _image_limits(asking: Asking, protocol: Protocol | None, entry: ModelEntry | None) -> ImageLimits:
     """The limits of the first that has any of its own: the call, the protocol, the entry."""
-    least = [of.image_min_pixels for of in (asking, protocol, entry) if of is not None]
-    most = [of.image_max_pixels for of in (asking, protocol, entry) if of is not None]
+    published = protocol if protocol and protocol.limits_pictures_of(entry.architecture if entry else None) else None
+    least = [of.image_min_pixels for of in (asking, published, entry) if of is not None]
+    most = [of.image_max_pixels for of in (asking, published, entry) if of is not None]
     return ImageLimits(
         min_pixels=next((limit for limit in least if limit is not None), None),
         max_pixels=next((limit for limit in most if limit is not None), None),

@@ -32,6 +32,15 @@ def test_a_protocol_goes_before_the_registry_and_a_choice_before_it() -> None:
     assert other.image_limits.max_pixels == 2_000_000
 
 
+def test_pixel_limits_of_one_family_are_not_another_s() -> None:
+    llava = resolve(Asking.of(model="llava-onevision-7b", protocol="vlmevalkit"))
+    assert not llava.image_limits
+    assert llava.decoding.max_new_tokens == 2048
+    chosen = resolve(Asking.of(model="llava-onevision-7b", protocol="vlmevalkit", image_max_pixels=500_000))
+    assert chosen.image_limits == ImageLimits(max_pixels=500_000)
+    assert resolve(Asking.of(model="owner/unregistered", protocol="vlmevalkit")).image_limits.min_pixels == 1280 * 28**2
+
+
 def test_a_benchmark_s_own_token_limit_and_ends() -> None:
     model = resolve(Asking.of(model="qwen2.5-vl-7b", protocol="lmms-eval"))
     limits = {name: model.decoding_of(catalog()[name]).max_new_tokens for name in ("mathvista", "mathverse_vo", "mmmu")}
