@@ -156,7 +156,7 @@ def rows_of_a_recipe(folder: Path) -> Any:
     options, shared = run.DataArguments(train_data="shapes", train_rows=6), run._shared_folder(training)
     with (
         patch.object(data, "published_rows", wraps=data.published_rows) as read,
-        patch.object(data, "_length", wraps=data._length) as measured,
+        patch.object(data, "token_count", wraps=data.token_count) as measured,
         training.main_process_first(),
     ):
         rows, _ = run._rows(recipe, options, training, tiny_processor(), shared)
