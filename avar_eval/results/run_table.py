@@ -1,6 +1,8 @@
 """What the command line prints: the final table, and the lists of models and tasks."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -21,6 +23,8 @@ def print_results(results: Results, output: Path) -> None:
     console = wide_console()
     console.print(results_table(results))
     console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
+    if line := _protocol_line(results.protocol.get("protocol")):
+        console.print(line, soft_wrap=True, markup=False)
     for name, task in results.tasks.items():
         if line := guessed_line(name, task):
             console.print(line)
@@ -47,6 +51,16 @@ def print_results(results: Results, output: Path) -> None:
             ids = ", ".join(task.left_out.ids[:_SHOWN]) + (", …" if task.left_out.n > _SHOWN else "")
             console.print(f"{name}: {rows} left out: {task.left_out.reason} [{ids}]", soft_wrap=True, markup=False)
     console.print(f"records and results: {output}", soft_wrap=True)
+
+
+def _protocol_line(named: Mapping[str, Any] | None) -> str:
+    """The named protocol that the run was asked under, what of it was changed, and whose verdict its score is."""
+    if named is None:
+        return ""
+    changed = ", ".join(f"{name} {of['chosen']} for {of['protocol']}" for name, of in named.get("changed", {}).items())
+    name = f"custom, {named['based_on']} with {changed}" if changed else named["name"]
+    verdicts = ", ".join(dict.fromkeys(named["verdict"].values()))
+    return f"protocol: {name}; published scores under it are by verdict {verdicts}"
 
 
 def results_table(results: Results) -> Table:

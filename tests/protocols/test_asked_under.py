@@ -95,6 +95,7 @@ def test_a_run_under_a_protocol_says_so(avar_eval: Run, tmp_path: Path) -> None:
     how = ("--model", "avar-tiny", "--tasks", "shapes", "--limit", "2", "--attention", "off")
     run = avar_eval(*how, "--protocol", "official", "--output", str(tmp_path / "a"))
     assert run.code == 0, run.stderr
+    assert "protocol: official; published scores under it are by verdict official" in run.stdout
     card = json.loads((tmp_path / "a" / "results.json").read_text())["protocol"]
     assert card["protocol"]["name"] == "official"
     assert card["protocol"]["verdict"] == {"shapes": "official"}
@@ -102,6 +103,7 @@ def test_a_run_under_a_protocol_says_so(avar_eval: Run, tmp_path: Path) -> None:
     changed = avar_eval(*how, "--protocol", "official", "--temperature", "0.5", "--output", str(tmp_path / "b"))
     card = json.loads((tmp_path / "b" / "results.json").read_text())["protocol"]["protocol"]
     assert changed.code == 0
+    assert "protocol: custom, official with temperature 0.5 for 0.0; published" in changed.stdout
     assert (card["name"], card["based_on"]) == ("custom", "official")
     assert card["changed"] == {"temperature": {"protocol": 0.0, "chosen": 0.5}}
     refused = avar_eval(*how, "--protocol", "vlmevalkit", "--output", str(tmp_path / "c"))
