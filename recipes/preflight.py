@@ -28,6 +28,7 @@ _FORMS: Final[dict[Method, str]] = {
 }
 _KNOWN_FORMS: Final[dict[str, Method]] = {"Antimage01/AVAR-ColdStart-30K": "sft"}
 """Sets of the hub in a form that is read as it is."""
+_LOG_IN: Final = "run `hf auth login` or set HF_TOKEN"
 _TRACKERS: Final = {
     "azure_ml": "azureml.core",
     "clearml": "clearml",
@@ -110,8 +111,13 @@ def check_attention(name: str | None, device: torch.device | None, dtype: torch.
         raise UsageError(f"attn_implementation {name} cannot be had here: {reason}")
 
 
-def check_trackers(names: Sequence[str]) -> None:
-    """Raise UsageError for a tracker that is not known, not installed or not logged in to."""
+def check_trackers(names: Sequence[str], *, trackio_space: str | None = None, push_to_hub: bool = False) -> None:
+    """Raise UsageError for a tracker that is not known, not installed or not logged in to, and for the hub itself.
+
+    trackio_space: the Space that trackio writes to, if it is none of its own environment variable.
+    """
+    if push_to_hub and not _has_hub_token():
+        raise UsageError(f"push_to_hub needs a login at the first checkpoint: {_LOG_IN}, or leave it out")
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
             raise UsageError(f"report_to {name} is no tracker: give none, or {', '.join(sorted(_TRACKERS))}")
@@ -126,10 +132,11 @@ def check_trackers(names: Sequence[str]) -> None:
                 "report_to wandb needs a login, and the training would stop to ask for it: run `wandb login`, set "
                 "WANDB_API_KEY, or WANDB_MODE=offline to upload later"
             )
-        if name == "trackio" and os.environ.get("TRACKIO_SPACE_ID") and not _has_hub_token():
+        space = trackio_space or os.environ.get("TRACKIO_SPACE_ID")
+        if name == "trackio" and space and not _has_hub_token():
             raise UsageError(
-                "report_to trackio writes to a Space of the hub (TRACKIO_SPACE_ID), which needs a login: run `hf auth "
-                "login`, or unset it to keep the numbers on this machine"
+                f"report_to trackio writes to the Space {space} of the hub, which needs a login: {_LOG_IN}, or leave "
+                "trackio_space_id and TRACKIO_SPACE_ID out to keep the numbers on this machine"
             )
 
 

@@ -96,7 +96,8 @@ def parse(recipe: Recipe, *, launched: bool = True) -> Parsed:
     check_scores(scores, processes, saves=training.save_strategy != "no")
     _check_combinations(recipe.name, data, training, model)
     image_limits(data)
-    check_trackers(training.report_to)
+    space = training.trackio_space_id or training.trackio_static_space_id or None
+    check_trackers(training.report_to, trackio_space=space, push_to_hub=training.push_to_hub)
     check_attention(
         model.attn_implementation,
         None if recipe.elsewhere else torch.device("cpu" if training.use_cpu else "cuda"),

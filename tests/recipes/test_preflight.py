@@ -124,8 +124,16 @@ def test_a_login_or_none_is_enough_for_trackers(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("WANDB_MODE", "offline")
     check_trackers(["wandb"])
     monkeypatch.setenv("TRACKIO_SPACE_ID", "me/space")
-    with pytest.raises(UsageError, match="run `hf auth login`"):
+    with pytest.raises(UsageError, match="the Space me/space of the hub, which needs a login: run `hf auth login`"):
         check_trackers(["trackio"])
+    monkeypatch.delenv("TRACKIO_SPACE_ID")
+    check_trackers(["trackio"])
+    with pytest.raises(UsageError, match="the Space me/other of the hub"):
+        check_trackers(["trackio"], trackio_space="me/other")
+    with pytest.raises(UsageError, match="push_to_hub needs a login at the first checkpoint"):
+        check_trackers([], push_to_hub=True)
+    monkeypatch.setattr(preflight, "_has_hub_token", lambda: True)
+    check_trackers(["trackio"], trackio_space="me/other", push_to_hub=True)
 
 
 def test_attention_that_is_installed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
