@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from avar_eval.results.prompting import prompting_sha256
-from avar_eval.results.schema import UNKNOWN, Count, GroupResult, Headline, Metric, RunResults, TaskScores
+from avar_eval.results.schema import UNKNOWN_METRIC, Count, GroupResult, Headline, Metric, RunResults, TaskScores
 
 # Names reach terminals and tables: control characters would break both.
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
@@ -116,7 +116,7 @@ def run_rows(run: ListedRun, added: str) -> Iterator[Row]:
         yield _row(run, task, scores, added)
     for name, group in run.groups.items():
         mean = Headline(name="mean", values=group.mean)
-        of_group = Metric(n=group.mean.get("strict", UNKNOWN).n)  # of a mean that is all there is
+        of_group = Metric(n=group.mean.get("strict", UNKNOWN_METRIC).n)  # of a mean that is all there is
         yield _row(run, name, TaskScores(metrics={"accuracy": of_group}, headline=mean), added)
 
 
@@ -125,7 +125,7 @@ def _row(run: ListedRun, task: str, scores: TaskScores, added: str) -> Row:
     accuracy, vas = metric("accuracy"), metric("vas")
     # a run of before there was a headline
     headline = scores.headline or Headline(name="accuracy", values={"strict": accuracy})
-    score, official = headline.values.get("strict", UNKNOWN), headline.values.get("official", UNKNOWN)
+    score, official = headline.values.get("strict", UNKNOWN_METRIC), headline.values.get("official", UNKNOWN_METRIC)
     score_low, score_high = score.ci95 or (None, None)
     official_low, official_high = official.ci95 or (None, None)
     accuracy_low, accuracy_high = accuracy.ci95 or (None, None)
@@ -144,7 +144,7 @@ def _row(run: ListedRun, task: str, scores: TaskScores, added: str) -> Row:
         official=official.value,
         official_low=official_low,
         official_high=official_high,
-        judge=headline.values.get("judge", UNKNOWN).value,
+        judge=headline.values.get("judge", UNKNOWN_METRIC).value,
         accuracy=accuracy.value,
         accuracy_low=accuracy_low,
         accuracy_high=accuracy_high,

@@ -67,7 +67,7 @@ class Metric(BaseModel):
         return cls(value=estimate.value, ci95=estimate.ci95, n=estimate.n)
 
 
-UNKNOWN: Final = Metric()
+UNKNOWN_METRIC: Final = Metric()
 
 
 class Headline(BaseModel):
@@ -119,7 +119,7 @@ class TaskScores(BaseModel):
 
     def metric(self, name: str) -> Metric:
         """A metric by its name, unknown if the run has none of that name."""
-        return self.metrics.get(name, UNKNOWN)
+        return self.metrics.get(name, UNKNOWN_METRIC)
 
 
 class TaskResult(TaskScores):

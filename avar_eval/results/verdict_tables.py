@@ -11,9 +11,9 @@ from avar_eval.console import wide_console
 from avar_eval.names import first_few
 from avar_eval.outcomes import Verdict
 from avar_eval.results.compare import Comparison
+from avar_eval.results.metrics import VERDICTS
 from avar_eval.results.schema import Metric, TaskResult
 
-VERDICTS: tuple[Verdict, ...] = ("strict", "official", "judge")
 UNKNOWN = "–"
 _COLUMNS = 3
 _MOST_ROWS = 12
