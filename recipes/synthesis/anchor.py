@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from avar_eval.recipes.synthesis.looking import Anchor, anchors, forbidden, without_anchors, without_marks
+from avar_eval.recipes.synthesis.reason import Solution, unwrapped, written
 from avar_eval.recipes.synthesis.recipe import Filters
 
 Reason = Literal[
     "truncated",
     "format",
+    "answer_changed",
     "steps_changed",
     "numbers_changed",
     "formulas_changed",
@@ -22,7 +24,6 @@ Reason = Literal[
     "anchor_in_formula",
 ]
 
-_WRITTEN: Final = re.compile(r"<reasoning>(.*?)</reasoning>(.*)", re.DOTALL | re.IGNORECASE)
 _TAG: Final = re.compile(r"</?(?:reasoning|answer|think)>", re.IGNORECASE)
 _FORMULA: Final = re.compile(r"\$\$.+?\$\$|\$[^$\n]+?\$|\\\[.+?\\\]|\\\(.+?\\\)|\\boxed\{[^{}]*\}", re.DOTALL)
 _TOKEN: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -41,21 +42,24 @@ class Anchored:
 
 
 def check_anchored(
-    text: str, ended: str, reasoning: str, question: str, objects: Sequence[str], filters: Filters
+    text: str, ended: str, solution: Solution, question: str, objects: Sequence[str], filters: Filters
 ) -> Anchored | Reason:
     """The anchored solution of a reply, if it differs from stage 2's by its looking phrases alone, else why not.
 
-    reasoning: of stage 2, with its marks. objects: the names of stage 1's list.
+    solution: of stage 2, its reasoning with its marks. objects: the names of stage 1's list. A reply need not repeat
+    the answer, but if it does it is the same.
     """
     if ended == "length":
         return "truncated"
-    found = _WRITTEN.search(text)
-    if found is None or found[2].strip() or _TAG.search(found[1]) or not found[1].strip():
+    whole = written(text)
+    if whole is not None and whole[1] != solution.answer:
+        return "answer_changed"
+    anchored = unwrapped(text) if whole is None else whole[0]
+    if _TAG.search(anchored) or not anchored:
         return "format"
-    anchored = found[1].strip()
     if forbidden(anchored, question):
         return "forbidden_word"
-    plain = without_marks(reasoning)
+    plain = without_marks(solution.reasoning)
     looking = anchors(anchored, objects, plain)
     rest = without_anchors(anchored, looking)
     if (

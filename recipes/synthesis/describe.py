@@ -12,10 +12,21 @@ Reason = Literal[
     "truncated", "refusal", "missing_part", "too_short", "too_long", "no_elements", "solved", "samples_disagree"
 ]
 
+_TITLE: Final = (
+    r"(?P<scan{0}>(?:global\s+)?scan\b{1})|(?P<element{0}>(?:the\s+|iterative\s+)?elements?\b{1})"
+    r"|(?P<link{0}>(?:information\s+)?link\w*\b{1})|(?P<synthesis{0}>(?:final\s+)?(?:scene\s+)?synthesis\b{1})"
+)
 _HEADING: Final = re.compile(
-    r"^\s{0,3}(?:#{1,6}\s*|\*\*\s*)?(?:part\s+|step\s+)?([1-4])\s*[.:)]\s*\**\s*([^\n]{3,80}?)\**:?\s*$",
+    r"^[ ]{0,3}(?:(?=[#*\d]|(?:part|step)\b)(?:#{1,6}\s*)?\**\s*(?:(?:part|step)\s*)?(?:[1-4]\s*[.:)\-]?\s*)?\**\s*(?:"
+    + _TITLE.replace("{0}", "").replace("{1}", r"[^\n:.]{0,60}?")
+    + r")\**\s*(?::\**|$)|(?:"
+    + _TITLE.replace("{0}", "_bare").replace(
+        "{1}", r"(?:\s+(?:and|one|by|frame|cross-?check|decomposition|definition)\b){0,4}"
+    )
+    + r")\s*:?\s*$)",
     re.IGNORECASE | re.MULTILINE,
 )
+"""Marked by #, ** or a number, and then the part may begin behind its colon; or alone on its line."""
 _NAMES: Final = ("scan", "element", "link", "synthesis")
 _ITEM: Final = re.compile(
     r"^\s*(?:[-*•]|\d+[.)])\s+(?:\*\*)?(?P<name>[^:\n]{1,120}?)(?:\*\*)?\s*:(?:\*\*)?\s*(?P<shown>[^\n]*)$",
@@ -52,8 +63,8 @@ class Description:
 
 def parts(text: str) -> tuple[str, str, str, str] | None:
     """The four parts under their headings, in order; None if one is missing or empty."""
-    headings = [mark for mark in _HEADING.finditer(text) if _NAMES[int(mark[1]) - 1] in mark[2].casefold()]
-    if [int(mark[1]) for mark in headings] != [1, 2, 3, 4]:
+    headings = list(_HEADING.finditer(text))
+    if tuple((mark.lastgroup or "").removesuffix("_bare") for mark in headings) != _NAMES:
         return None
     ends = [*(mark.start() for mark in headings[1:]), len(text)]
     first, second, third, last = (text[mark.end() : end].strip() for mark, end in zip(headings, ends, strict=True))

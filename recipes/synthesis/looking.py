@@ -87,12 +87,14 @@ def anchors(text: str, objects: Sequence[str], plain: str) -> list[Anchor]:
     stands in the `plain` solution, word for word, is one of its steps. objects: stage 1's list.
     """
     known = [(name, frozenset(_core(name))) for name in objects]
+    heads = [(name, *_head(name)) for name in objects]
     steps = " ".join(_WORD.findall(plain.casefold()))
     found = []
     for phrase in _LOOKING.finditer(text):
         words = _WORD.findall(phrase["rest"].casefold())
         singular = {_singular(word) for word in words}
         said = [name for name, core in known if core and core <= singular]
+        said = said or [name for name, head, label in heads if head in singular or label in phrase["rest"].split()]
         named = _nearest(words, said) if len(said) > 1 else next(iter(said), None)
         whole = named is None and _IMAGE.search(phrase["rest"]) is not None
         sees = phrase["visual"] is not None and re.match(
@@ -118,6 +120,14 @@ def _core(name: str) -> list[str]:
     """The words by which an object is called: what precedes a preposition or a bracket."""
     head = _ENDS_NAME.split(name, maxsplit=1)[0]
     return [_singular(word) for word in _WORD.findall(head.casefold()) if word not in _SMALL]
+
+
+def _head(name: str) -> tuple[str, str | None]:
+    """The noun that a short look may name alone, and the capital label: triangle and ABC, bar and none."""
+    words = [word for word in _WORD.findall(_ENDS_NAME.split(name, maxsplit=1)[0]) if word.casefold() not in _SMALL]
+    label = next((word for word in reversed(words[1:]) if word.isupper() and word.isalpha()), None)
+    nouns = words[: words.index(label)] if label else words
+    return (_singular(nouns[-1].casefold()) if nouns else ""), label
 
 
 def _singular(word: str) -> str:

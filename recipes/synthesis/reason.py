@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from avar_eval.recipes.rewards import judge
-from avar_eval.recipes.synthesis.looking import marks
+from avar_eval.recipes.synthesis.looking import ACCORDING, marks
 from avar_eval.recipes.synthesis.recipe import Filters
 
 Reason = Literal["truncated", "format", "unparsed", "wrong", "few_reflections", "few_marks"]
 _LATEST: Final[Sequence[Reason]] = ("few_marks", "few_reflections", "wrong", "unparsed", "format", "truncated")
 """The nearer to a solution that is kept, the earlier."""
 
-_WRITTEN: Final = re.compile(r"<reasoning>(.*?)</reasoning>\s*<answer>(.*?)</answer>\s*", re.DOTALL | re.IGNORECASE)
+_ANSWER: Final = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>\s*\Z", re.DOTALL | re.IGNORECASE)
+_WRAPPED: Final = re.compile(r"\A\s*<(reasoning|think)>(.*)</\1>\s*\Z", re.DOTALL | re.IGNORECASE)
 _TAG: Final = re.compile(r"</?(?:reasoning|answer|think)>", re.IGNORECASE)
 _REFLECTION: Final = re.compile(
     r"\b(?:wait|hold on|hang on|hmm+|actually|on second thoughts?"
@@ -25,7 +26,6 @@ _REFLECTION: Final = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE: Final = re.compile(r"(?<=[.!?:;])\s+|\n+")
-_MIN_MARKS: Final = 1
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,26 @@ class Solution:
     difficulty: float
 
 
-def written(text: str) -> tuple[str, str] | None:
-    """Reasoning and answer of a reply that holds each once and nothing behind them, else None."""
-    found = _WRITTEN.search(text)
-    if found is None or _TAG.search(found[1]) or _TAG.search(found[2]) or text[found.end() :].strip():
+def unwrapped(text: str) -> str:
+    """A text without the tags of reasoning around all of it, if it has them."""
+    found = _WRAPPED.match(text)
+    return (found[2] if found else text).strip()
+
+
+def written(text: str, thoughts: str = "") -> tuple[str, str] | None:
+    """Reasoning and answer of a reply that ends in its one answer, else None.
+
+    thoughts: reasoning_content, which is the reasoning of a reply that holds nothing but the answer. What a model says
+    before <reasoning> is left out.
+    """
+    found = _ANSWER.search(text)
+    if found is None:
         return None
-    reasoning, answer = found[1].strip(), found[2].strip()
-    return (reasoning, answer) if reasoning and answer else None
+    before = text[: found.start()]
+    opened = before.lower().find("<reasoning>")
+    reasoning = unwrapped(before[max(0, opened) :]) or thoughts.strip()
+    answer = found[1].strip()
+    return None if not (reasoning and answer) or _TAG.search(reasoning) or _TAG.search(answer) else (reasoning, answer)
 
 
 def reflections(reasoning: str) -> int:
@@ -62,14 +75,17 @@ def response_of(reasoning: str, answer: str) -> str:
     return f"<think>{reasoning}</think><answer>{answer}</answer>"
 
 
-def check_sample(text: str, ended: str, row: Mapping[str, Any], filters: Filters) -> tuple[str, str] | Reason:
+def check_sample(
+    text: str, ended: str, row: Mapping[str, Any], filters: Filters, thoughts: str = ""
+) -> tuple[str, str] | Reason:
     """Reasoning and answer of one sample that is right and reflects, else why not.
 
-    ended: its finish reason. row: `answer`, `answer_type`, `choices`, `precision`, as the grader takes them.
+    ended: its finish reason. row: `answer`, `answer_type`, `choices`, `precision`, as the grader takes them. thoughts:
+    its reasoning_content.
     """
     if ended == "length":
         return "truncated"
-    found = written(text)
+    found = written(text, thoughts)
     if found is None:
         return "format"
     judgement = judge(row, response_of(*found), "stop")
@@ -77,7 +93,7 @@ def check_sample(text: str, ended: str, row: Mapping[str, Any], filters: Filters
         return "wrong" if judgement.state == "scored" else "unparsed"
     if reflections(found[0]) < filters.reflections:
         return "few_reflections"
-    return found if len(marks(found[0])) >= _MIN_MARKS else "few_marks"
+    return found if marks(found[0]) or ACCORDING.search(found[0]) else "few_marks"
 
 
 def choose(checked: Sequence[tuple[str, str] | Reason], seed: int, row_id: str) -> Solution | Reason:

@@ -101,7 +101,7 @@ class Rows:
         (reply,) = found
         filters, row = self.recipe.filters, question.judged_by()
         anchored = check_anchored(
-            reply.response, reply.finish_reason, solution.reasoning, question.text, described.objects, filters
+            reply.response, reply.finish_reason, solution, question.text, described.objects, filters
         )
         if isinstance(anchored, str):
             return Rejected("anchor", anchored, reply.response)
@@ -168,7 +168,10 @@ class Rows:
     def _solved(self, question: Question, samples: list[Reply]) -> Solution | Rejected:
         key, row = samples[0].key + question.answer, question.judged_by()
         if key not in self._choices:
-            checked = [check_sample(reply.response, reply.finish_reason, row, self.recipe.filters) for reply in samples]
+            checked = [
+                check_sample(reply.response, reply.finish_reason, row, self.recipe.filters, reply.reasoning_content)
+                for reply in samples
+            ]
             chosen = choose(checked, self.recipe.seed, question.id)
             self._choices[key] = (
                 (chosen, checked.index(chosen)) if isinstance(chosen, str) else (chosen.difficulty, chosen.sample)
@@ -177,7 +180,7 @@ class Rows:
         text = samples[sample].response
         if isinstance(found, str):
             return Rejected("reason", found, text)
-        parts = written(text)
+        parts = written(text, samples[sample].reasoning_content)
         assert parts is not None  # it has passed
         return Solution(*parts, sample, found)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from avar_eval.recipes.synthesis.anchor import Anchored, check_anchored, equal_share
 from avar_eval.recipes.synthesis.looking import anchors, forbidden, marks, without_marks
+from avar_eval.recipes.synthesis.reason import Solution
 from avar_eval.recipes.synthesis.recipe import Filters
 
 OBJECTS = ("triangle ABC", "segment AB", "segment BC", "second bar")
@@ -16,6 +17,7 @@ PLAIN = """[LOOK: triangle ABC] The triangle has a right angle at B, so the theo
 Wait, according to the description, [LOOK: segment AB] AB is 6 and is one of the legs, as is BC with its length of 8.
 So [LOOK: segment BC] the squares add up: $6^2 + 8^2 = 36 + 64 = 100$, and the root of 100 is 10, longer than both.
 Let me double-check this step. As described, [LOOK: segment BC] BC is 8, and 64 = 100 - 36, so AC is 10."""
+SOLUTION = Solution(PLAIN, "10", 0, 1.0)
 LOOKING = """Look at the triangle ABC: The triangle has a right angle at B, so the theorem of Pythagoras holds in it.
 Wait, look back at the segment AB to confirm: AB is 6 and is one of the legs, as is BC with its length of 8.
 So, looking at segment BC, the squares add up: $6^2 + 8^2 = 36 + 64 = 100$, and the root of 100 is 10, longer than both.
@@ -24,7 +26,7 @@ Let me double-check this step. Let me check segment BC in the image again: BC is
 
 def check(anchored: str, ended: str = "stop", question: str = QUESTION, **filters: object) -> Anchored | str:
     given = Filters.model_validate(filters)
-    return check_anchored(f"<reasoning>\n{anchored}\n</reasoning>", ended, PLAIN, question, OBJECTS, given)
+    return check_anchored(f"<reasoning>\n{anchored}\n</reasoning>", ended, SOLUTION, question, OBJECTS, given)
 
 
 def test_a_solution_that_only_looks_more_passes() -> None:
@@ -83,9 +85,11 @@ def test_what_has_changed_otherwise_is_rejected_by_its_reason(name: str) -> None
 
 def test_replies_that_are_cut_or_not_in_their_tags_are_none() -> None:
     assert check(LOOKING, ended="length") == "truncated"
-    assert check_anchored(LOOKING, "stop", PLAIN, QUESTION, OBJECTS, Filters()) == "format"
-    answered = f"<reasoning>{LOOKING}</reasoning><answer>9</answer>"
-    assert check_anchored(answered, "stop", PLAIN, QUESTION, OBJECTS, Filters()) == "format"
+    for answer, outcome in (("10", Anchored), ("9", str)):
+        said = f"<reasoning>{LOOKING}</reasoning><answer>{answer}</answer>"
+        found = check_anchored(said, "stop", SOLUTION, QUESTION, OBJECTS, Filters())
+        assert isinstance(found, outcome)
+        assert found == "answer_changed" or answer == "10"
 
 
 def test_density_and_count_are_the_filters() -> None:
@@ -132,6 +136,13 @@ def test_the_object_that_says_most_is_named() -> None:
     (plural,) = anchors("Glancing at the dials once more, they differ.", names, "")
     assert plural.named == "dial"
     assert anchors("Look at the decimal 3.5 in the picture: yes.", names, "")[0].text.endswith("picture:")
+
+
+def test_an_object_may_be_named_by_its_noun_or_its_label_alone() -> None:
+    names = ("triangle ABC", "segment DE", "second bar")
+    said = "Look back at the triangle to confirm the relation. Look at DE again: yes. Glance at the bars, then."
+    assert [anchor.named for anchor in anchors(said, names, "")] == ["triangle ABC", "segment DE", "second bar"]
+    assert anchors("Look at the second equation: yes.", names, "")[0].named is None
 
 
 def test_marks_and_the_words_beside_them_can_be_taken_out() -> None:

@@ -38,8 +38,11 @@ def test_a_whole_description_passes_with_the_names_of_its_elements() -> None:
 
 @pytest.mark.parametrize(
     "heading",
-    ["### 2. Elements", "**2. Elements**", "2. Elements:", "## Part 2: Elements one by one", "## Step 2. Elements"],
-)
+    [
+        "### 2. Elements", "**2. Elements**", "2. Elements:", "## Part 2: Elements one by one", "## Step 2. Elements",
+        "Elements:", "**Elements one by one:**", "Step 2: Iterative element decomposition", "## Elements",
+    ],
+)  # fmt: skip
 def test_headings_are_found_however_they_are_set(heading: str) -> None:
     assert parts(text().replace("## 2. Elements", heading)) is not None
 
@@ -102,6 +105,19 @@ def test_two_descriptions_have_to_agree_in_numbers_and_labels() -> None:
     assert check(text(), "I cannot see it") == "samples_disagree"
     assert agreement("a circle", "a square") == 1.0
     assert agreement("AB is 3.5", "AB is 3.6") == pytest.approx(1 / 3)
+
+
+def test_a_part_may_begin_on_the_line_of_its_heading() -> None:
+    said = (
+        f"**Global scan and frame:** {FRAME}\n**Elements:**\n{ELEMENTS}\n**Links and cross-check:** {LINKS}\n"
+        f"**Synthesis:** {SYNTHESIS}"
+    )
+    assert parts(said) == (FRAME, ELEMENTS, LINKS, SYNTHESIS)
+
+
+def test_sentences_are_no_headings() -> None:
+    said = "Elements are linked: A to B.\nSynthesis of light is not shown, and neither are links to it."
+    assert parts(text(links=said)) is not None
 
 
 def test_names_of_elements_stand_before_a_colon_in_a_list() -> None:

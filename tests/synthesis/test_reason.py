@@ -24,7 +24,9 @@ def test_a_right_solution_that_reflects_and_marks_passes() -> None:
 
 REJECTED = {
     "cut": (reply(), "length", "truncated"),
-    "no tags": (THOUGHT, "stop", "format"),
+    "no answer's tags": (THOUGHT, "stop", "format"),
+    "two answers": (reply() + "<answer>10</answer>", "stop", "format"),
+    "nothing but the answer": ("<answer>10</answer>", "stop", "format"),
     "no answer": (reply(answer=" "), "stop", "format"),
     "talk behind it": (reply() + "\nI hope this helps!", "stop", "format"),
     "tags in the thought": (reply(f"{THOUGHT}<think>hm</think>"), "stop", "format"),
@@ -62,3 +64,16 @@ def test_without_a_sample_the_reason_nearest_to_passing_is_the_rows() -> None:
 def test_a_reply_is_read_only_whole() -> None:
     assert written("<reasoning>a</reasoning><answer>b</answer><answer>c</answer>") is None
     assert written("<REASONING> a </REASONING> <Answer> b </Answer>") == ("a", "b")
+    assert written("a\n<answer>b</answer>") == ("a", "b")
+    assert written("<think>a</think><answer>b</answer>\n") == ("a", "b")
+
+
+def test_a_reply_of_the_answer_alone_has_its_thoughts_as_its_reasoning() -> None:
+    assert written("<answer>b</answer>", " a ") == ("a", "b")
+    assert written("c <answer>b</answer>", "a") == ("c", "b")
+    assert check_sample("<answer>10</answer>", "stop", ROW, Filters(), THOUGHT) == (THOUGHT, "10")
+
+
+def test_words_that_go_back_to_the_description_are_marks() -> None:
+    unmarked = "Wait, according to the description AB is 6. Let me verify: it is. So AC is 10."
+    assert check_sample(reply(unmarked), "stop", ROW, Filters()) == (unmarked, "10")
