@@ -1,1 +1,6 @@
-"""What a run keeps of each response, and the file that keeps it."""
+"""What a run keeps as it goes, so that a killed one goes on and a finished one can be judged again.
+
+`journal` is the file itself: append-only lines under a lock. `book` is a run's folder: `records.jsonl` (`record`), one
+line a response; `attention.jsonl` (`attention`), where the model looked; `protocols.jsonl`, how it was asked. A session
+appends to them; `avar_eval.results`, `score` and `diagnosis` read them.
+"""
