@@ -8,12 +8,12 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.terminal import note, tame_libraries
@@ -75,7 +75,8 @@ class _Group(TyperGroup):
         for param in self.params:
             source = ctx.get_parameter_source(param.name)
             if source is not None and source.name == "COMMANDLINE":
-                known = {flag for one in command.params for flag in one.opts} if command else set()
+                whole = command.command if isinstance(command, DeferredCommand) else command
+                known = {flag for one in whole.params for flag in one.opts} if whole else set()
                 flag = next((flag for flag in param.opts if flag in known), max(param.opts, key=len))
                 advice = (
                     f"write it after: {ctx.command_path} {name} … {flag}"
@@ -87,19 +88,48 @@ class _Group(TyperGroup):
 
 
 class _App(typer.Typer):
-    def command(self, *how: Any, **more: Any) -> Any:
-        return _registering(super().command(*how, **more))
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        def registered(command: Command) -> Command:
+            def described() -> None: ...
 
-    def callback(self, *how: Any, **more: Any) -> Any:
-        return _registering(super().callback(*how, **{"cls": _Group} | more))
+            described.__name__, described.__doc__ = command.__name__, command.__doc__
+            deferred = type("Deferred", (DeferredCommand,), {"source": (command,), "registered": (name, settings)})
+            super(_App, self).command(name, **settings | {"cls": deferred})(described)
+            return command
+
+        return registered
+
+    def callback(self, **settings: Any) -> Any:
+        register = super().callback(**{"cls": _Group} | settings)
+
+        def registered(command: Command) -> Command:
+            register(with_home(command))
+            return command
+
+        return registered
 
 
-def _registering(register: Callable[[Command], object]) -> Callable[[Command], Command]:
-    def registered(command: Command) -> Command:
-        register(with_home(command))
-        return command
+class DeferredCommand(TyperCommand):
+    """A command whose many options are made when it is called: the program's `--help` shows its first sentence only."""
 
-    return registered
+    source: ClassVar[tuple[Command]]
+    registered: ClassVar[tuple[str | None, dict[str, Any]]]
+
+    @cached_property
+    def command(self) -> Any:
+        """The command with its options."""
+        name, settings = self.registered
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(name, **settings)(with_home(self.source[0]))
+        return typer.main.get_command(app)
+
+    def make_context(self, *positional: Any, **settings: Any) -> Any:
+        """The command's own."""
+        return self.command.make_context(*positional, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, where it is a program's only command; a group runs the one of the context."""
+        return self.command.invoke(ctx)
 
 
 def with_home(command: Command) -> Command:

@@ -13,7 +13,7 @@ from runs import MODEL, Finished, records_of
 from typer.testing import CliRunner
 
 from avar_eval.cli import app as avar_eval_app
-from avar_eval.command_line import new_app
+from avar_eval.command_line import DeferredCommand, new_app
 from avar_eval.errors import UsageError
 from avar_eval.leaderboard.cli import app as leaderboard_app
 from avar_eval.recipes.cli import app as avar_train_app
@@ -30,8 +30,9 @@ def commands(program: str, app: typer.Typer) -> Iterator[tuple[str, Callable[...
     if app.registered_callback and app.registered_callback.callback:
         yield program, app.registered_callback.callback
     for command in app.registered_commands:
-        assert command.callback
-        yield f"{program} {command.name or command.callback.__name__}", command.callback
+        assert issubclass(command.cls, DeferredCommand)  # type: ignore[arg-type]
+        (callback,) = command.cls.source  # type: ignore[union-attr]
+        yield f"{program} {command.name or callback.__name__}", callback
     for group in app.registered_groups:
         assert group.typer_instance
         yield from commands(f"{program} {group.name}", group.typer_instance)
@@ -87,7 +88,7 @@ def test_home_is_meant_in_every_path(command: str, name: str, monkeypatch: pytes
     app = new_app("One command.")
     app.command("one")(recorder)
     arguments: list[str] = []
-    for parameter in typer.main.get_command(app).params:
+    for parameter in typer.main.get_command(app).command.params:  # type: ignore[attr-defined]
         given = "~/x" if parameter.name == name else parameter.required and {"form": "csv"}.get(parameter.name, "1")
         if given and parameter.param_type_name == "argument":
             arguments.append(given)
@@ -119,7 +120,7 @@ def test_no_option_before_a_sub_command_is_swallowed(option: Any, monkeypatch: p
             given = [flag] if option.is_flag else [flag, "1"]
             result = CliRunner().invoke(avar_eval_app, [*given, name, "--help"], prog_name="avar-eval")
             assert isinstance(result.exception, UsageError), f"{flag} before {name}: {result.output}"
-            known = {flag for one in command.params for flag in one.opts}
+            known = {flag for one in getattr(command, "command", command).params for flag in one.opts}
             shown = next((one for one in option.opts if one in known), max(option.opts, key=len))
             advice = f"write it after: avar-eval {name} … {shown}" if shown in known else "has no such option"
             assert f"{shown} stands before `{name}`, which would not see it" in str(result.exception)

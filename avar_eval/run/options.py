@@ -7,9 +7,9 @@ A command names the fields that it takes, or those that it does not, and states 
 """
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass
-from functools import cache, wraps
+from functools import cache, cached_property
 from typing import Annotated, Any, Final, Literal, get_origin
 
 import typer
@@ -57,43 +57,52 @@ def asking_options(*names: str, **changed: As) -> Callable[[Command], Command]:
     That parameter is `asking: Asking`; or, in a command that asks several models, or none that is known yet,
     `asked: Mapping[str, Any]`, what was given for `Asking.of`. With `attention_samples` comes `--attention on|off`.
     """
-    known = asking_fields()
-    parameters = [_parameter(name, changed.get(name, _AS_DECLARED)) for name in names if name != "model"]
-    if "attention_samples" in names:
-        where = next(i for i, one in enumerate(parameters) if one.name == "attention_samples")
-        parameters.insert(where, _keyword("attention", _ATTENTION, "on"))
-    first = [_parameter("model", changed.get("model", _AS_DECLARED))] if "model" in names else []
+    return lambda command: _WithOptions(command, names, changed)
 
-    def decorate(command: Command) -> Command:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())
-        place = next(index for index, one in enumerate(own) if one.name in ("asking", "asked"))
-        target = own[place].name
 
-        @wraps(command)
-        def run(**values: Any) -> None:
-            given = {name: values.pop(name) for name in names}
-            attention = values.pop("attention", "on")
-            if attention not in ("on", "off"):
-                raise UsageError(f"--attention takes on, off, not {attention!r}")
-            if attention == "off":
-                given["attention_samples"] = 0
-            for name, value in given.items():
-                if value is not None:
-                    check_choice(known[name].declared, value)
-            command(**values, **{target: given if target == "asked" else Asking.of(**given)})
+class _WithOptions:
+    """A command with its options; they are made when they are first asked for, which `--help` of a program does not."""
 
+    def __init__(self, command: Command, names: tuple[str, ...], changed: Mapping[str, As]) -> None:
+        self.__name__, self.__doc__, self.__module__ = command.__name__, command.__doc__, command.__module__
+        self._command, self._names, self._changed = command, names, changed
+
+    @cached_property
+    def __signature__(self) -> inspect.Signature:
+        own = list(inspect.signature(self._command, eval_str=True).parameters.values())
+        place = next(index for index, one in enumerate(own) if one.name == self._target)
+        made = [_parameter(name, self._changed.get(name, _AS_DECLARED)) for name in self._names]
+        if "attention_samples" in self._names:
+            made.insert(self._names.index("attention_samples"), _keyword("attention", _ATTENTION, "on"))
         context = [one for one in own if one.annotation is typer.Context]
-        others = [one for one in own if one.annotation is not typer.Context and one.name != target]
-        before = [one for one in own[:place] if one in others]
-        after = [one for one in own[place:] if one in others]
-        every = [
-            one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*context, *first, *before, *parameters, *after)
-        ]
-        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in every}
-        return run
+        model = [one for one in made if one.name == "model"]
+        before, after = (
+            [one for one in part if one.annotation is not typer.Context] for part in (own[:place], own[place + 1 :])
+        )
+        options = [one for one in made if one.name != "model"]
+        every = (*context, *model, *before, *options, *after)
+        return inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in every])
 
-    return decorate
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {one.name: one.annotation for one in self.__signature__.parameters.values()}
+
+    @property
+    def _target(self) -> str:
+        """The parameter of the command that its options go to."""
+        return "asking" if "asking" in inspect.signature(self._command).parameters else "asked"
+
+    def __call__(self, **values: Any) -> None:
+        given = {name: values.pop(name) for name in self._names}
+        attention = values.pop("attention", "on")
+        if attention not in ("on", "off"):
+            raise UsageError(f"--attention takes on, off, not {attention!r}")
+        if attention == "off":
+            given["attention_samples"] = 0
+        for name, value in given.items():
+            if value is not None:
+                check_choice(asking_fields()[name].declared, value)
+        self._command(**values, **{self._target: given if self._target == "asked" else Asking.of(**given)})
 
 
 @cache  # many commands have the same options, and typing takes its time for each
