@@ -1,9 +1,9 @@
-"""Whether runs put their questions alike: what stands around a question, told from the protocol cards."""
+"""Whether runs were asked alike, told from their protocol cards."""
 
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 DIFFERENT_PROMPTS = (
     "the models were not asked alike: system prompt, style or instruction differ, and VAS with them; "
@@ -24,3 +24,40 @@ def prompting_sha256(protocol: Mapping[str, Any]) -> str:
 def note_on_prompts(hashes: Iterable[str]) -> str | None:
     """What to tell of runs that are set side by side; None if all were asked alike."""
     return DIFFERENT_PROMPTS if len(set(hashes)) > 1 else None
+
+
+def asked_differently(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """A line for each setting in which two runs' cards differ that may change answers, but for the questions asked."""
+    return [
+        f"{name}: {_said(first)} -> {_said(second)}"
+        for (name, first), (_, second) in zip(_settings(one), _settings(other), strict=True)
+        if first != second
+    ]
+
+
+_DECODING: Final = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "max_new_tokens", "samples",
+)  # fmt: skip
+
+
+def _settings(card: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    named, limits, decoding = (card.get(part) or {} for part in ("protocol", "image_limits", "decoding"))
+    return [
+        ("protocol", named.get("name")),
+        *((part.replace("_", " "), card.get(part)) for part in ("model", "revision", "dtype", "steering")),
+        *((part.replace("_", " "), card.get(part)) for part in ("system_prompt", "prompt_style", "instruction")),
+        ("prompts", named.get("prompts")),
+        ("smallest picture", limits.get("min_pixels")),
+        ("largest picture", limits.get("max_pixels")),
+        *((part, decoding.get(part)) for part in _DECODING),
+        (
+            "token limits of tasks",
+            {name: of["decoding"] for name, of in (card.get("tasks") or {}).items() if "decoding" in of},
+        ),
+    ]
+
+
+def _said(value: Any) -> str:
+    if value in (None, {}):
+        return "none given"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

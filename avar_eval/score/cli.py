@@ -78,6 +78,8 @@ def compare(
     """Compare two runs row by row: difference, interval, p values, and the rows that changed."""
     from avar_eval.results.compare import compare as compare_runs
     from avar_eval.results.compare import comparisons_to_json
+    from avar_eval.results.prompting import asked_differently
+    from avar_eval.results.schema import read_results
     from avar_eval.results.verdict_tables import print_comparisons
 
     comparisons = compare_runs(run_a, run_b)
@@ -85,3 +87,6 @@ def compare(
         say(comparisons_to_json(comparisons))
     else:
         print_comparisons(run_a, run_b, comparisons)
+        cards = [read_results(run).protocol for run in (run_a, run_b)]
+        for line in asked_differently(*cards):
+            say(f"asked differently, {line}")
