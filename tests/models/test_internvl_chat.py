@@ -12,10 +12,12 @@ from family_models import FAMILIES, lively_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import InternVLForConditionalGeneration
 
 from avar_eval.models.backend import BackendError
 from avar_eval.models.checkpoint import Checkpoint, CheckpointError, ModelSource, locate, weights_sha256
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.internvl_chat import transformers_config
 from avar_eval.models.transformers_backend import TransformersBackend
 
 # transformers' name -> OpenGVLab's, of what is not taken apart: the mapping of convert_internvl_weights_to_hf.py read
@@ -175,3 +177,44 @@ def test_a_folder_without_a_processor_of_transformers_says_where_one_is(tmp_path
     (old / "processor_config.json").unlink()
     with pytest.raises(CheckpointError, match=r"no processor of transformers \(processor_config\.json\): .* -hf"):
         locate(ModelSource("old", None, folder=old))
+
+
+def test_the_published_shape_of_internvl2_5_8b() -> None:
+    """Numbers of OpenGVLab/InternVL2_5-8B's config.json; 92546 is its tokenizer's <IMG_CONTEXT>."""
+    text = {
+        "architectures": ["InternLM2ForCausalLM"],
+        "vocab_size": 92553,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1000000,
+        "rope_scaling": {"factor": 2.0, "type": "dynamic"},
+        "bias": False,
+    }
+    vision = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "image_size": 448,
+        "patch_size": 14,
+        "qkv_bias": True,
+        "qk_normalization": False,
+        "norm_type": "layer_norm",
+    }
+    published = {"llm_config": text, "vision_config": vision, "downsample_ratio": 0.5, "select_layer": -1}
+    config = transformers_config(published, 92546)
+    assert (config.image_seq_length, config.image_token_id) == (256, 92546)
+    assert (config.text_config.model_type, config.text_config.num_key_value_heads) == ("llama", 8)
+    rope = config.text_config.rope_parameters
+    assert (rope["rope_type"], rope["factor"], rope["rope_theta"]) == ("dynamic", 2.0, 1000000)
+    assert config.vision_config.attention_bias
+    with torch.device("meta"):
+        model = InternVLForConditionalGeneration(config)
+    shapes = {name: tuple(of.shape) for name, of in model.state_dict().items()}
+    assert shapes["model.language_model.layers.0.self_attn.k_proj.weight"] == (8 * 128, 4096)
+    assert shapes["model.vision_tower.embeddings.position_embeddings"] == (1, 1025, 1024)
+    assert shapes["model.multi_modal_projector.linear_1.weight"] == (4096, 4096)

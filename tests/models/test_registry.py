@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
+from huggingface_hub.errors import GatedRepoError
 from runs import Finished, records_of
 
 from avar_eval.errors import UsageError
 from avar_eval.models.answer_format import instruction_for, with_instruction
+from avar_eval.models.checkpoint import CheckpointError, resolve_checkpoint
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.registry import (
     ModelEntry,
@@ -272,3 +275,20 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_an_entry_needs_a_source() -> None:
     with pytest.raises(ValueError, match="give `folder` or `repository`"):
         ModelEntry(name="x", architecture="y", max_new_tokens=1, description="z")
+
+
+def test_a_gated_model_says_where_its_conditions_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = get_model("ovr")
+    assert entry.gated
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise GatedRepoError(
+            "403", response=httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
+        )
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    said = (
+        r"Kangheng/OVR-7B-RL is gated: accept its conditions at https://huggingface\.co/Kangheng/OVR-7B-RL and run `hf"
+    )
+    with pytest.raises(CheckpointError, match=said):
+        resolve_checkpoint("ovr")
