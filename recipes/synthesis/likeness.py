@@ -32,21 +32,25 @@ _OFFSETS: Final = _random.integers(0, _PRIME, _BANDS * _ROWS, dtype=np.uint64)[:
 Bits = NDArray[np.uint8]
 """256 bits in 32 bytes."""
 
+Runs = NDArray[np.uint32]
+"""Checksums, sorted, each once."""
+
 
 def letters(text: str) -> str:
     """A question without what lays it out: letters and digits in lower case."""
     return _NOTHING.sub("", text).casefold()
 
 
-def runs(question: str) -> frozenset[int]:
+def runs(question: str) -> Runs:
     """Checksums of all runs of five letters of a question."""
     data = letters(question).encode()
-    return frozenset(zlib.crc32(data[at : at + _RUN]) for at in range(max(1, len(data) - _RUN + 1)))
+    return np.unique([zlib.crc32(data[at : at + _RUN]) for at in range(max(1, len(data) - _RUN + 1))]).astype(np.uint32)
 
 
-def likeness(one: frozenset[int], other: frozenset[int]) -> float:
+def likeness(one: Runs, other: Runs) -> float:
     """The Jaccard index of two questions' runs, 0..1."""
-    return len(one & other) / len(one | other)
+    common = len(np.intersect1d(one, other, assume_unique=True))
+    return common / (len(one) + len(other) - common)
 
 
 def picture_bits(picture: Image.Image) -> Bits | None:
@@ -58,12 +62,13 @@ def picture_bits(picture: Image.Image) -> Bits | None:
 
 
 class Questions:
-    """Questions, found again by what is like them."""
+    """Questions, found again by what is like them. Those of the same letters are one."""
 
     def __init__(self, least: float) -> None:
         self._least = least
+        self._numbers: dict[str, int] = {}
+        self._runs: list[Runs] = []
         self._bands: list[dict[bytes, list[int]]] = [{} for _ in range(_BANDS)]
-        self._runs: list[frozenset[int]] = []
 
     def alike(self, question: str) -> list[int]:
         """Numbers of the questions that were added and have at least that share of runs in common with this one."""
@@ -73,15 +78,16 @@ class Questions:
 
     def add(self, question: str) -> int:
         """Add a question; returns its number."""
-        own = runs(question)
-        self._runs.append(own)
-        for band, part in zip(self._bands, _parts(own), strict=True):
-            band.setdefault(part, []).append(len(self._runs) - 1)
-        return len(self._runs) - 1
+        number = self._numbers.setdefault(letters(question), len(self._runs))
+        if number == len(self._runs):
+            self._runs.append(runs(question))
+            for band, part in zip(self._bands, _parts(self._runs[-1]), strict=True):
+                band.setdefault(part, []).append(number)
+        return number
 
 
-def _parts(own: frozenset[int]) -> list[bytes]:
-    values = np.fromiter(own, dtype=np.uint64, count=len(own)) % np.uint64(_PRIME)
+def _parts(own: Runs) -> list[bytes]:
+    values = own.astype(np.uint64) % np.uint64(_PRIME)
     least = ((_FACTORS * values + _OFFSETS) % np.uint64(_PRIME)).min(axis=1).astype(np.uint32)
     return [part.tobytes() for part in least.reshape(_BANDS, _ROWS)]
 
@@ -91,26 +97,25 @@ class Seen:
 
     def __init__(self, question_likeness: float, bits: int) -> None:
         self._questions, self._bits = Questions(question_likeness), bits
-        self._pictures: list[list[Bits | None]] = []
+        self._pictures: dict[int, list[tuple[int | None, ...]]] = {}
 
     def takes(self, question: str, pictures: list[Bits | None]) -> bool:
         """Add a row, unless it is nearly one that is there."""
-        if any(self._same(self._pictures[number], pictures) for number in self._questions.alike(question)):
-            return False
-        self._questions.add(question)
-        self._pictures.append(pictures)
+        # integers: a question of a template stands beside thousands of pictures, and their bits are counted fastest so
+        own = tuple(None if bits is None else int.from_bytes(bits.tobytes()) for bits in pictures)
+        for number in self._questions.alike(question):
+            if any(self._same(other, own) for other in self._pictures[number]):
+                return False
+        self._pictures.setdefault(self._questions.add(question), []).append(own)
         return True
 
-    def _same(self, one: list[Bits | None], other: list[Bits | None]) -> bool:
+    def _same(self, one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
         if len(one) != len(other):
             return False
-        return all(_close(first, second, self._bits) for first, second in zip(one, other, strict=True))
-
-
-def _close(one: Bits | None, other: Bits | None, bits: int) -> bool:
-    if one is None or other is None:
-        return one is other
-    return int(np.bitwise_count(one ^ other).sum()) <= bits
+        return all(
+            first == second or (first is not None and second is not None and (first ^ second).bit_count() <= self._bits)
+            for first, second in zip(one, other, strict=True)
+        )
 
 
 class Benchmarks:

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 from avar_eval.folder_lock import FolderLock
 from avar_eval.recipes.rewards import format_reward, judge
 from avar_eval.recipes.synthesis.anchor import Anchored, check_anchored
-from avar_eval.recipes.synthesis.describe import Description, check_description
+from avar_eval.recipes.synthesis.describe import Description, check_description, objects, parts
 from avar_eval.recipes.synthesis.engine import Asker, Reply, Request, journal_of
 from avar_eval.recipes.synthesis.prompts import prompts_of
 from avar_eval.recipes.synthesis.reason import Solution, check_sample, choose, response_of, written
@@ -68,7 +68,7 @@ class Rows:
         self.prompts = prompts_of(recipe)
         self.askers: dict[StageName, Asker] = {}
         # every stage passes over all rows: what the checks have found is remembered, the texts are not
-        self._verdicts: dict[str, str | tuple[str, ...]] = {}
+        self._verdicts: dict[str, str | None] = {}
         self._choices: dict[str, tuple[str | float, int]] = {}
         try:
             for stage in STAGES:
@@ -151,16 +151,17 @@ class Rows:
 
     def _described(self, question: Question, replies: list[Reply]) -> Description | Rejected:
         samples = [(reply.response, reply.finish_reason) for reply in replies]
-        key, filters = replies[0].key + question.answer, self.recipe.filters
+        key = replies[0].key + question.answer
         if key not in self._verdicts:
             checked = check_description(
-                samples, question.text, question.answer, question.answer_type, question.choices, filters
+                samples, question.text, question.answer, question.answer_type, question.choices, self.recipe.filters
             )
-            self._verdicts[key] = checked if isinstance(checked, str) else checked.objects
-        verdict = self._verdicts[key]
-        if isinstance(verdict, str):
-            return Rejected("describe", verdict, samples[0][0])
-        return Description(samples[0][0], verdict)
+            self._verdicts[key] = checked if isinstance(checked, str) else None
+        if (reason := self._verdicts[key]) is not None:
+            return Rejected("describe", reason, samples[0][0])
+        whole = parts(samples[0][0])
+        assert whole is not None  # it has passed
+        return Description(samples[0][0], objects(whole[1]))
 
     def _solutions(self, question: Question, described: Description) -> list[Reply] | Waiting | Rejected:
         return self._replies("reason", question, {"question": question.text, "description": described.text})
@@ -180,9 +181,9 @@ class Rows:
         text = samples[sample].response
         if isinstance(found, str):
             return Rejected("reason", found, text)
-        parts = written(text, samples[sample].reasoning_content)
-        assert parts is not None  # it has passed
-        return Solution(*parts, sample, found)
+        whole = written(text, samples[sample].reasoning_content)
+        assert whole is not None  # it has passed
+        return Solution(*whole, sample, found)
 
     def _anchors(self, question: Question, solved: "_Solved") -> list[Reply] | Waiting | Rejected:
         names = "\n".join(f"- {name}" for name in solved.description.objects)
