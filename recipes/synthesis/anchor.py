@@ -25,7 +25,9 @@ Reason = Literal[
 ]
 
 _TAG: Final = re.compile(r"</?(?:reasoning|answer|think)>", re.IGNORECASE)
-_FORMULA: Final = re.compile(r"\$\$.+?\$\$|\$[^$\n]+?\$|\\\[.+?\\\]|\\\(.+?\\\)|\\boxed\{[^{}]*\}", re.DOTALL)
+_FORMULA: Final = re.compile(
+    r"\$\$.{1,2000}?\$\$|\$[^$\n]{1,2000}?\$|\\\[.{1,2000}?\\\]|\\\(.{1,2000}?\\\)|\\boxed\{[^{}]{0,2000}\}", re.DOTALL
+)
 _TOKEN: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)?")
 _QUANTITY: Final = re.compile(r"\d+(?:[.,]\d+)*|[=+*/^<>≤≥≠×÷√°%π]|(?<=[\d\s)])[-−](?=[\s\d(])")
 _WHOLE_SHARE: Final = 1 / 3
@@ -107,6 +109,8 @@ def equal_share(first: Sequence[str], second: Sequence[str], least: float) -> fl
     if not total:
         return 1.0
     most = int((1 - least) * total + 1e-9)
+    if abs(len(first) - len(second)) > most:
+        return 0.0
     furthest = {1: 0}
     for difference in range(most + 1):
         for diagonal in range(-difference, difference + 1, 2):

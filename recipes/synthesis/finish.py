@@ -112,6 +112,9 @@ def _card(rows: Rows, survey: Survey) -> Iterator[str]:
         model = rows.recipe.stage(stage)
         digests = ", ".join(sorted({rows.prompts[stage, domain].digest for domain in ("math", "science")}))
         yield f"- {stage}: {model.model}, temperature {model.temperature:g}, prompts {digests}"
+    samples = rows.recipe.stage("reason").samples
+    yield f"\nOf {samples} solutions of a question one that the grader finds right is kept, drawn by the SHA-256 of the"
+    yield f"seed ({rows.recipe.seed}) and the row's id."
     yield "\nA row: `messages` and `images` (TRL), `answer`, `source`, `id`, `domain`, `difficulty` (share of right"
     yield "samples), `models`, `prompts`, `dollars`. The models' own terms hold for what they wrote.\n"
     yield "| source | rows | licence |"

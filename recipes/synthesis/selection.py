@@ -33,6 +33,9 @@ SELECTION_NAME: Final = "selection.json"
 IMAGES_NAME: Final = "images"
 _DATA_DIR_VARIABLE: Final = "AVAR_DATA_DIR"
 _LETTERS: Final = "ABCDEFGHIJ"
+UNREADABLE: Final = "unreadable"
+GIVE_UP_AFTER: Final = 50
+"""Rows at a source's beginning that cannot be read, all of them: the fault is then the source's."""
 _EXAMPLES: Final = 20
 """Rejected rows of a reason that are kept to be shown."""
 
@@ -94,7 +97,7 @@ class SelectionError(AvarError):
 def select(recipe: Recipe, folder: Path) -> Selection:
     """The recipe's questions, in the output folder; read from the sources only if they are not there yet.
 
-    Raises TrainingDataError or UsageError for a source that cannot be had.
+    Raises TrainingDataError or UsageError for a source that cannot be had, or whose rows cannot be read.
     """
     data_dir = os.environ.get(_DATA_DIR_VARIABLE)
     digest = _digest(recipe, data_dir)
@@ -112,7 +115,7 @@ def select(recipe: Recipe, folder: Path) -> Selection:
     examples: dict[str, list[str]] = {}
     lines: list[tuple[str, bytes]] = []
     for entry in recipe.sources:
-        drawn[entry.source] = 0
+        drawn[entry.source] = unreadable = 0
         for question, reason in _of_source(entry, recipe.seed, folder):
             drawn[entry.source] += 1
             if isinstance(question, Question):
@@ -124,10 +127,16 @@ def select(recipe: Recipe, folder: Path) -> Selection:
                     lines.append((_order(recipe.seed, question), _questions.dump_json(question) + b"\n"))
                     continue
             name = question.id if isinstance(question, Question) else question
+            unreadable += reason == UNREADABLE
+            if unreadable == GIVE_UP_AFTER == drawn[entry.source]:
+                raise TrainingDataError(
+                    f"the first {GIVE_UP_AFTER} rows of {entry.source} cannot be read, such as {name}"
+                )
             rejected[reason or ""] += 1
             if len(examples.setdefault(reason or "", [])) < _EXAMPLES:
                 examples[reason or ""].append(name)
     lines.sort()
+    (folder / SELECTION_NAME).unlink(missing_ok=True)  # it must never stand beside another selection's questions
     write_atomically(folder / QUESTIONS_NAME, (line.decode() for _, line in lines))
     made = Selection(digest, drawn, dict(rejected), examples, benchmarks.tasks if benchmarks else [])
     write_atomically(folder / SELECTION_NAME, [json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n"])
@@ -178,9 +187,10 @@ def _of_source(entry: RowSource, seed: int, folder: Path) -> Iterator[tuple[Ques
         try:
             (made,) = training_rows(row, home, "grpo", None, allowed_outside())
         except (TrainingDataError, OutsideError) as error:
-            raise TrainingDataError(f"row {number} of {entry.source}: {error}") from error
-        if why_unjudgeable(made) is not None:
-            yield named, "unjudgeable"
+            yield f"{named}: {error}", UNREADABLE
+            continue
+        if why := why_unjudgeable(made):
+            yield f"{named}: {why}", "unjudgeable"
         elif not made["images"]:
             yield named, "no_image"
         else:

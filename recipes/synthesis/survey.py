@@ -122,7 +122,7 @@ def _page(report: Mapping[str, Any], survey: Survey) -> Iterator[str]:
         for reason, count in sorted(counts.items(), key=lambda entry: -entry[1]):
             yield f"\n### {stage}: {reason}, {count:,}\n"
             if stage == "select":
-                yield ", ".join(f"`{name}`" for name in survey.selection.examples.get(reason, []))
+                yield "\n".join(f"- {inert(name)}" for name in survey.selection.examples.get(reason, []))
             for row, text in survey.examples.get((stage, reason), []):
                 yield f"`{row}`\n"
                 yield "\n".join(f"    {line}" for line in text.splitlines()) + "\n"

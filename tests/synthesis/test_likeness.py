@@ -9,6 +9,7 @@ import pytest
 from actors import Actors, playing, recipe
 from PIL import Image, ImageFilter
 
+from avar_eval.recipes.sources import TrainingDataError
 from avar_eval.recipes.synthesis.likeness import Benchmarks, Questions, Seen, likeness, picture_bits, runs
 from avar_eval.recipes.synthesis.pipeline import synthesize
 from avar_eval.recipes.synthesis.recipe import parse_recipe
@@ -97,6 +98,7 @@ def test_near_duplicates_and_rows_of_benchmarks_are_left_out_before_anything_is_
         (5, "What is shown on the left?", "4", "integer"),  # a benchmark's picture
         (6, LONG, "10", "integer"),  # a benchmark's question
         (2, "What is shown on the right?", "4", "list"),
+        (99, "What is shown above?", "4", "integer"),  # there is no such picture
     ]
     rows = [
         {"prompt": f"<image>{text}", "images": [f"{seed}.png"], "answer": answer, "answer_type": kind}
@@ -111,10 +113,19 @@ def test_near_duplicates_and_rows_of_benchmarks_are_left_out_before_anything_is_
         "benchmark_picture": 1,
         "benchmark_question": 1,
         "unjudgeable": 1,
+        "unreadable": 1,
     }
-    assert selection.drawn == {str(data): 6}
+    assert selection.drawn == {str(data): 7}
     assert {question.images for question in questions(tmp_path / "out")}.__len__() == 2
     assert not actors.stages
+
+
+def test_a_source_none_of_whose_rows_can_be_read_is_refused(tmp_path: Path) -> None:
+    row = {"prompt": "<image>How many?", "images": ["none.png"], "answer": "4", "answer_type": "integer"}
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 60)
+    content = recipe("http://localhost:1/v1", 1, sources=[{"source": str(tmp_path)}])
+    with pytest.raises(TrainingDataError, match=r"the first 50 rows of .* cannot be read, such as .*none.png"):
+        select(parse_recipe(content, "x"), tmp_path / "out")
 
 
 def test_a_recipe_of_other_sources_makes_the_selection_anew_and_its_replies_stay(tmp_path: Path) -> None:
