@@ -63,9 +63,10 @@ def _wait(rows: Rows, question: Question, outcome: Waiting, waiting: Mapping[Sta
         if name == outcome.stage:
             tokens = [_prompt_tokens(request) for request in outcome.requests]
         else:
-            before = rows.recipe.stage(STAGES[STAGES.index(name) - 1])
+            # what is rewritten is as long as what comes of it: of a solution's tokens most may be thoughts
+            given = model if name == "anchor" else rows.recipe.stage("describe")
             text = rows.prompts[name, question.domain].render(**_empty(name, question))
-            tokens = [round(len(text) / _LETTERS_OF_A_TOKEN) + before.expected_tokens] * model.samples
+            tokens = [round(len(text) / _LETTERS_OF_A_TOKEN) + given.expected_tokens] * model.samples
         waiting[name][0] += len(tokens)
         waiting[name][1] += sum(tokens)
 

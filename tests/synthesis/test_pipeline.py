@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from avar_eval.errors import UsageError
 from avar_eval.models.backend import BackendError
+from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.spending import CostLimitError
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.data import load
@@ -284,3 +285,24 @@ def test_a_stage_may_run_in_this_process_if_vllm_is_there(tmp_path: Path) -> Non
         content["stages"]["describe"] |= {"url": actors.url}
         with pytest.raises(UsageError, match="it takes neither url nor price"):
             parse_recipe(content, "x")
+
+
+def test_a_shipped_recipe_is_trained_on_synthesised_rows(finished: Finished, tmp_path: Path) -> None:
+    from avar_eval.recipes.recipe import read_recipe
+    from avar_eval.recipes.run import run as train
+
+    options = (
+        "--train_data",
+        str(finished[0]),
+        "--output_dir",
+        str(tmp_path),
+        "--max_steps",
+        "2",
+        "--logging_steps",
+        "1",
+    )
+    trained = train(
+        read_recipe("tiny_vard_sft", (*options, "--per_device_train_batch_size", "2", "--global_batch_size", "2"))
+    )
+    before = resolve_checkpoint("avar-tiny").path / "model.safetensors"
+    assert (trained / "model.safetensors").read_bytes() != before.read_bytes()
