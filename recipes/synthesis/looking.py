@@ -43,7 +43,7 @@ _LOOKING: Final = re.compile(
 _VERBS_OF_PLACE: Final = ("return", "go", "turn")
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _SMALL: Final = frozenset(("a", "an", "the", "this", "that", "these", "those", "its"))
-_ENDS_NAME: Final = re.compile(r"\s+(?:at|in|on|of|with|from|from|to|near|between)\s+|[(,;:]")
+_ENDS_NAME: Final = re.compile(r"\s+(?:at|in|on|of|with|from|to|near|between)\s+|[(,;:]")
 
 
 @dataclass(frozen=True)
