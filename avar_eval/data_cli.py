@@ -25,10 +25,10 @@ _SHOWN_PROBLEMS = 20
 def fetch_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
     """Download the rows and pictures of TASKS at their pinned revisions. Run again to resume."""
     with contextlib.redirect_stdout(sys.stderr), interruptible():  # libraries print
-        from avar_eval.tasks.catalog import find_own_tasks
+        from avar_eval.tasks.catalog import find_avar_tasks
         from avar_eval.tasks.data import EMBEDDED, fetch
 
-        entries = find_own_tasks(listed_names(tasks))
+        entries = find_avar_tasks(listed_names(tasks))
         for entry in entries:
             if entry.dataset == EMBEDDED:
                 note(f"{entry.name}: a part of the package, nothing to fetch")
@@ -45,10 +45,10 @@ def verify_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
 
     from avar_eval.console import InertConsole
     from avar_eval.progress import Bar
-    from avar_eval.tasks.catalog import find_own_tasks
+    from avar_eval.tasks.catalog import find_avar_tasks
     from avar_eval.tasks.data import EMBEDDED, verify
 
-    entries = [entry for entry in find_own_tasks(listed_names(tasks)) if entry.dataset != EMBEDDED]
+    entries = [entry for entry in find_avar_tasks(listed_names(tasks)) if entry.dataset != EMBEDDED]
     checked = []
     with interruptible(), Bar("checking tasks", len(entries)) as bar:
         for entry in entries:

@@ -70,9 +70,9 @@ def _with_paths(row: Mapping[str, Any], folder: Path, places: tuple[str, ...]) -
     """A row with its pictures as paths below the folder, wherever among `places` they are."""
     named = row.get("images") or row.get("image") or []
     images = [named] if isinstance(named, str) else list(named)
-    return conversation(row) | {"images": [_found(name, folder, places) for name in images], "image": None}
+    return conversation(row) | {"images": [_resolve_image(name, folder, places) for name in images], "image": None}
 
 
-def _found(name: str, folder: Path, places: tuple[str, ...]) -> str:
+def _resolve_image(name: str, folder: Path, places: tuple[str, ...]) -> str:
     candidates = [*(Path(place, name) for place in places), *(Path(place, Path(name).name) for place in places)]
     return str(next((path for path in candidates if (folder / path).is_file()), Path(name)))

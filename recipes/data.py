@@ -93,7 +93,7 @@ def load(
         nonlocal count
         for source in listed_names(sources):
             found = published_rows(source, split, limit, thoughts, seed)
-            for row in _of_source(source, found, limit, method, system_prompt, allow_outside or allowed_outside()):
+            for row in _load_source(source, found, limit, method, system_prompt, allow_outside or allowed_outside()):
                 count += 1
                 if known is not None and (named := known.found(row)):
                     of_benchmarks.append(f"row {count - 1} has {named}")
@@ -130,7 +130,7 @@ def load(
 def first_row(source: str, method: Method, *, allow_outside: bool = False) -> Message:
     """The first row of a source, as `load` would make it. Raises TrainingDataError where it cannot be read or used."""
     found = published_rows(source, "train", 1, "anchored", 0)
-    for row in _of_source(source, found, 1, method, None, allow_outside or allowed_outside()):
+    for row in _load_source(source, found, 1, method, None, allow_outside or allowed_outside()):
         return row
     raise TrainingDataError(f"{source} holds no rows")
 
@@ -143,7 +143,7 @@ def temporary_folder(name: str) -> Path:
     return folder
 
 
-def _of_source(
+def _load_source(
     source: str,
     found: Iterator[tuple[Mapping[str, Any], Path | None]],
     limit: int | None,

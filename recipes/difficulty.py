@@ -114,7 +114,7 @@ def filter_rows(config: FilterConfig) -> Difficulty:
                 f"none of {len(rows)} rows has an accuracy from {config.keep[0]} to {config.keep[1]}: see "
                 f"{config.output / HISTOGRAM_NAME}, and choose other bounds, rows or another model"
             )
-        _write_kept(config.output, rows, found)
+        _write_selected(config.output, rows, found)
     return found
 
 
@@ -191,7 +191,7 @@ def _protocol(config: FilterConfig, session: "Session") -> dict[str, Any]:
     }
 
 
-def _write_kept(folder: Path, rows: Any, found: Difficulty) -> None:
+def _write_selected(folder: Path, rows: Any, found: Difficulty) -> None:
     """The kept rows in the form that recipes read, pictures under names made from their own content."""
     (folder / "images").mkdir(exist_ok=True)
     lines = []

@@ -70,7 +70,7 @@ def _check_form(source: str, method: Method, *, allow_outside: bool) -> None:
     if paper is None and own_name is not None:
         raise UsageError(f"{source} has fields of its own, which are read under the name {own_name}: give that")
     if (paper is not None and paper.method != method) or _KNOWN_FORMS.get(repository, method) != method:
-        raise _of_another_method(source, method)
+        raise _wrong_method_error(source, method)
     if source in EMBEDDED or paper is not None:
         return
     file = rows_file(Path(source)) if Path(source).exists() else None
@@ -84,11 +84,11 @@ def _check_form(source: str, method: Method, *, allow_outside: bool) -> None:
         except TrainingDataError:
             pass
         else:
-            raise _of_another_method(source, method) from None
+            raise _wrong_method_error(source, method) from None
         raise
 
 
-def _of_another_method(source: str, method: Method) -> UsageError:
+def _wrong_method_error(source: str, method: Method) -> UsageError:
     other = _COMMANDS[method]
     return UsageError(f"{source} is data for `avar-train {other}`, not for {method}: its rows have {_FORMS[other]}")
 

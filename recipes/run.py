@@ -159,7 +159,7 @@ def _here(recipe: Recipe) -> dict[str, Any]:
 def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) -> tuple[Any, ...]:
     """Options as dataclasses. Raises UsageError."""
     hints = {key: hint for kind in kinds for key, hint in get_type_hints(kind).items()}
-    options = {key: _fitting(name, key, value, hints[key]) for key, value in options.items()}
+    options = {key: _as_declared_type(name, key, value, hints[key]) for key, value in options.items()}
     parser = TrlParser(kinds)
     parser.set_defaults_with_config(**options)
     said = io.StringIO()
@@ -178,7 +178,7 @@ def _read_options(name: str, kinds: Sequence[type], options: Mapping[str, Any]) 
 _MAY_BE_TRUE = ("fsdp", "resume_from_checkpoint")  # texts to transformers, which takes true for them as well
 
 
-def _fitting(name: str, key: str, value: Any, hint: Any) -> Any:
+def _as_declared_type(name: str, key: str, value: Any, hint: Any) -> Any:
     """A value that YAML has read: of an option that is a text, a text again, also where it looks like a number.
 
     TRL's parser reads words, and takes anything else as it is. Raises UsageError for an option without its value.

@@ -144,14 +144,14 @@ def _fields(row: Mapping[str, Any]) -> str:
 
 def _paper_rows(source: PaperSource, folder: str, split: str) -> Found:
     if source.reader is not None:
-        return _of_folder(source, Path(folder), split)
+        return _read_folder(source, Path(folder), split)
     if folder:
         return _local(Path(folder), split)
     revision = "" if source.revision is None else f"@{source.revision}"
     return ((row, None) for row in _from_hub(source.repository + revision, split))
 
 
-def _of_folder(source: PaperSource, folder: Path, split: str) -> Found:
+def _read_folder(source: PaperSource, folder: Path, split: str) -> Found:
     assert source.reader is not None
     assert source.file is not None
     if split != source.split:

@@ -269,7 +269,7 @@ def find_tasks(names: Iterable[str]) -> list[TaskEntry]:
     return list(found.values())
 
 
-def find_own_tasks(names: Iterable[str]) -> list[TaskEntry]:
+def find_avar_tasks(names: Iterable[str]) -> list[TaskEntry]:
     """The same, of tasks in avar-eval's form alone. Raises UsageError for one in lmms-eval's."""
     found = find_tasks(names)
     for entry in found:

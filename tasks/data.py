@@ -72,7 +72,7 @@ def fetch(entries: Sequence[TaskEntry], data_dir: Path) -> Iterator[tuple[Path, 
         sharing = [entry for entry in catalog().values() if entry.data == data]
         folder = data_dir / data
         with _writing(data_dir):
-            if not _is_whole(folder, sharing, data_dir):
+            if not _is_complete(folder, sharing, data_dir):
                 _fetch_folder(folder, sharing)
         yield folder, _read_manifest(folder)
 
@@ -87,7 +87,7 @@ def verify(entry: TaskEntry, data_dir: Path) -> Checked:
         return checked
     checked.rows = len(rows)
     checked.problems += _problems_of_manifest(entry, folder, len(rows))
-    hashes = _known_hashes(folder)
+    hashes = _manifest_hashes(folder)
     checked.problems += _problems_of_missing(entry, rows)
     for row in rows:
         for column in filter(row.get, entry.images):
@@ -101,7 +101,7 @@ def verify(entry: TaskEntry, data_dir: Path) -> Checked:
     return checked
 
 
-def _is_whole(folder: Path, entries: Sequence[TaskEntry], data_dir: Path) -> bool:
+def _is_complete(folder: Path, entries: Sequence[TaskEntry], data_dir: Path) -> bool:
     """Whether a folder holds what the tasks pin, undamaged."""
     if not (folder / "rows.jsonl").exists():
         return False
@@ -131,7 +131,7 @@ def _fetch_folder(folder: Path, entries: Sequence[TaskEntry]) -> None:
                 files = {column: _store(folder, entry, row, column, pictures) for column in entry.images}
                 lines[json.dumps(row | files, ensure_ascii=False) + "\n"] = None
                 bar.advance(1)
-    stale = _known_hashes(folder).keys() - pictures.keys()
+    stale = _manifest_hashes(folder).keys() - pictures.keys()
     write_atomically(folder / "rows.jsonl", lines)
     manifest = Manifest(
         dataset=entries[0].dataset,
@@ -183,7 +183,7 @@ def _store(folder: Path, entry: TaskEntry, row: Row, column: str, pictures: dict
     return path
 
 
-def _known_hashes(folder: Path) -> dict[str, str]:
+def _manifest_hashes(folder: Path) -> dict[str, str]:
     """The pictures of an earlier fetch and their hashes; none without a manifest that can be read."""
     try:
         return _read_manifest(folder).pictures

@@ -49,15 +49,15 @@ def ask(question: Sequence[str], style: Style, direct: str = "") -> str:
 
 
 def templated(fields: Callable[[Row], Mapping[str, Any]]) -> Callable[[Asking], Asking]:
-    """Let a `doc_to_text` be asked with a template: of the row's columns and these fields, which go before them."""
+    """Let a `doc_to_text` be rendered with a template: of the row's columns and these fields, which go before them."""
 
     def decorate(doc_to_text: Asking) -> Asking:
         @wraps(doc_to_text)
-        def asked(row: Row, settings: Mapping[str, Any] | None = None) -> str:
+        def rendered(row: Row, settings: Mapping[str, Any] | None = None) -> str:
             template = (settings or {}).get("prompt_template")
             return doc_to_text(row, settings) if template is None else render(template, {**row, **fields(row)})
 
-        return asked
+        return rendered
 
     return decorate
 

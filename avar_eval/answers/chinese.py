@@ -31,12 +31,12 @@ def chinese_number(text: str) -> tuple[Fraction, str] | None:
     if found["half"]:
         value: Fraction | None = Fraction(1, 2)
     elif found["below"]:
-        below, above = _whole(found["below"]), _whole(found["above"])
+        below, above = _integer(found["below"]), _integer(found["above"])
         if found["below"] in ("百", "一百"):
             below, rest = 1, f"%{rest}"
         value = Fraction(above, below) if below and above is not None else None
     else:
-        whole = _whole(found["whole"])
+        whole = _integer(found["whole"])
         decimals = "".join(str(_DIGITS[digit]) for digit in found["decimals"] or "")
         value = None if whole is None else Fraction(whole) + Fraction(int(decimals or 0), 10 ** len(decimals))
     if value is None:
@@ -44,7 +44,7 @@ def chinese_number(text: str) -> tuple[Fraction, str] | None:
     return (-value if found["minus"] else value), rest
 
 
-def _whole(text: str) -> int | None:
+def _integer(text: str) -> int | None:
     """The whole number that all the characters are; None where their order is none of a number."""
     if text.isdecimal() and text.isascii():
         return int(text)

@@ -8,7 +8,7 @@ from typing import Final
 
 from avar_eval.answers.expression import expression_option
 from avar_eval.answers.markup import MAX_LENGTH, plain
-from avar_eval.answers.options import LETTERS, letter_alone, named_letter, named_option
+from avar_eval.answers.options import LETTERS, named_letter, named_option, standalone_letter
 from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.answers.statements import yes_or_no
 
@@ -25,7 +25,7 @@ def option_equal(answer: str, gold: str, choices: Sequence[str]) -> bool:
     """
     if not choices:
         found = named_letter(answer)
-        return found is not None and found == letter_alone(gold, LETTERS)
+        return found is not None and found == standalone_letter(gold, LETTERS)
     named = named_option(answer, choices)
     if named is None:
         named = expression_option(answer, choices)

@@ -18,11 +18,11 @@ from avar_eval.answers.options import (
     LETTERS,
     denies,
     labelled_option,
-    letter_alone,
     named_letter,
     named_option,
     names_several,
     option_mentions,
+    standalone_letter,
 )
 from avar_eval.answers.phrases import Phrase, phrases_in
 from avar_eval.answers.quantity import stated_quantity
@@ -32,9 +32,9 @@ from avar_eval.answers.untagged import (
     closing_value,
     list_in_prose,
     option_in_words,
-    said_yes_or_no,
+    standalone_value,
+    stated_yes_or_no,
     value_in_prose,
-    value_on_its_own,
 )
 from avar_eval.answers.visible import ANSWER_TAG, before_invented_questions, visible_text
 
@@ -174,7 +174,7 @@ class _Reading:
         if self.choices and phrases and found.text is not None:
             last, boxed_option = phrases[-1], named_option(found.text, self.choices)
             phrase_option = named_option(last.text, self.choices)
-            by_letter = letter_alone(found.text, self.choices) is not None
+            by_letter = standalone_letter(found.text, self.choices) is not None
             if phrase_option is not None and (boxed_option is None or (last.start > box[1] and not by_letter)):
                 return Extraction("scored", last.text, "phrase")
         return found
@@ -214,7 +214,7 @@ class _Reading:
             case "choice":
                 found = self._option(visible)
             case "yes_no" | "text":
-                word = said_yes_or_no(visible)
+                word = stated_yes_or_no(visible)
                 found = None if word is None else Extraction("scored", word, "yes_no")
             case "number" | "expression" | "list":
                 pass
@@ -234,7 +234,7 @@ class _Reading:
             found = None if value is None else Extraction("scored", value, "phrase")
         if found is None and self.wanted in ("number", "expression"):
             expression = self.wanted == "expression"
-            value = value_on_its_own(visible, expression=expression)
+            value = standalone_value(visible, expression=expression)
             value = value or value_in_prose(visible, expression=expression, ended=ended)
             found = None if value is None else Extraction("scored", value, "phrase")
         return found or whole or Extraction("unparsed")

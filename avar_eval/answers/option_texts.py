@@ -30,7 +30,7 @@ def only_option(indices: Iterable[int], options: Sequence[str]) -> int | None:
 def by_text(answer: str, options: Sequence[str]) -> int | None:
     """The option whose text, or whose value as a number, the whole answer is. Case decides between "Bb" and "bb"."""
     folded = answer.casefold()
-    same = [i for i, option in enumerate(options) if option.casefold() == folded and _of_same_unit(answer, option)]
+    same = [i for i, option in enumerate(options) if option.casefold() == folded and _same_unit(answer, option)]
     if not same:
         bare = _ARTICLE.sub("", folded)
         same = [i for i, option in enumerate(options) if _ARTICLE.sub("", option.casefold()) == bare]
@@ -44,7 +44,7 @@ def by_text(answer: str, options: Sequence[str]) -> int | None:
     )
 
 
-def _of_same_unit(answer: str, option: str) -> bool:
+def _same_unit(answer: str, option: str) -> bool:
     """Whether two texts that differ in case alone are of the same unit: 25 pA is not 25 Pa."""
     if answer == option:
         return True

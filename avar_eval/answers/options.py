@@ -96,7 +96,7 @@ _CLAUSE_END: Final = re.compile(r"[.,;:!?](?:\s|$)")
 _ARTICLE: Final = re.compile(r"(?:the|a|an) ")
 
 
-def letter_alone(text: str, choices: Sequence[str]) -> int | None:
+def standalone_letter(text: str, choices: Sequence[str]) -> int | None:
     """The option of a text that is a letter and nothing else: B · (B) · **B** · b. · [B] · \\mathcal{B}"""
     match = _LETTER.fullmatch(_LETTER_FONT.sub(r"\1", plain(text))) if len(text) <= MAX_LENGTH else None
     return _index(match[1], choices) if match else None
@@ -106,7 +106,7 @@ def named_letter(text: str) -> int | None:
     """The letter that an answer names where no options are known: alone, as "step b", or as `affirmed_option` does."""
     if len(text) > MAX_LENGTH:
         return None
-    found = letter_alone(text, LETTERS)
+    found = standalone_letter(text, LETTERS)
     if found is not None:
         return found
     line = plain(text)
@@ -165,7 +165,7 @@ def bold_options(text: str, choices: Sequence[str]) -> set[int]:
 def labelled_option(text: str, choices: Sequence[str]) -> int | None:
     """The option of a line that is a letter, or a letter and that option's own text; other words are not read."""
     line, options = _CONTRAST.sub("", plain(text)), plain_options(tuple(choices))
-    index = letter_alone(line, options)
+    index = standalone_letter(line, options)
     if index is not None:
         return index
     label = _LABELLED.fullmatch(line)
@@ -213,7 +213,7 @@ def named_option(text: str, choices: Sequence[str]) -> int | None:
     if not choices or len(text) > MAX_LENGTH:
         return None
     answer, options = plain(text), plain_options(tuple(choices))
-    alone = letter_alone(answer, options)
+    alone = standalone_letter(answer, options)
     if alone is not None and answer.strip("()[].:").isupper():
         return alone
     exact = only_option((i for i, option in enumerate(options) if option == answer), options)

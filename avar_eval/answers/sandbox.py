@@ -1,6 +1,6 @@
 """The inside of a worker process (workers.py): reads questions, answers them, and can do nothing else.
 
-A nursery process imports and warms up the libraries once, which takes seconds; each worker is a fork of it, which takes
+A fork server imports and warms up the libraries once, which takes seconds; each worker is a fork of it, which takes
 milliseconds, so that a killed one costs little.
 
 Limits are the kernel's, not Python's: memory by RLIMIT_AS, processor time of one question by an interval timer whose
@@ -40,7 +40,7 @@ class RefusedError(Exception):
     """What a response's text must not do."""
 
 
-def run_nursery(requests: int, preparations: Sequence[str], wall_seconds: float, memory_bytes: int) -> None:
+def run_fork_server(requests: int, preparations: Sequence[str], wall_seconds: float, memory_bytes: int) -> None:
     """Prepare once, write a byte, then fork a worker for each pair of files that arrives, until the socket closes.
 
     requests: file number of a stream socket; each byte on it brings the files of a worker's questions and answers.

@@ -13,11 +13,11 @@ from avar_eval.answers.options import (
     bold_options,
     bold_spans,
     labelled_option,
-    letter_alone,
     named_option,
     names_several,
     option_mentions,
     option_stated,
+    standalone_letter,
 )
 from avar_eval.answers.quantity import read_quantity, stated_quantity
 from avar_eval.answers.statements import (
@@ -70,7 +70,7 @@ def chosen_letter(visible: str, choices: Sequence[str]) -> int | None:
     second = labelled_option(lines[1], choices) if len(lines) > 1 else None
     before_last = labelled_option(lines[-2], choices) if len(lines) > 1 else None
     # A last line that is a letter and nothing else is an answer, whatever was discussed before.
-    alone = letter_alone(lines[-1], choices)
+    alone = standalone_letter(lines[-1], choices)
     if alone is not None and (before_last in (None, alone) or _lists_options(lines[:-1], choices)):
         return alone
     if names_several(lines[0]) or names_several(lines[-1]):
@@ -107,7 +107,7 @@ def option_in_words(visible: str, choices: Sequence[str]) -> int | None:
     """The option that the conclusion, or else the last and the first sentence, states by its text or value."""
     if any(option_mentions(line, choices) for line in visible.splitlines()):
         return None
-    word = said_yes_or_no(visible)
+    word = stated_yes_or_no(visible)
     folded = [plain(choice).casefold() for choice in choices]
     if word is not None and word.casefold() in folded:
         return folded.index(word.casefold())
@@ -131,7 +131,7 @@ def _concluded(said: Sequence[str], reading: Callable[[str], int | None]) -> int
     return found.pop() if len(found) == 1 else None
 
 
-def said_yes_or_no(visible: str) -> str | None:
+def stated_yes_or_no(visible: str) -> str | None:
     """The yes or no that a response opens or closes with, or concludes ("So, no, …"); None where it says both."""
     lines = [line for line in visible.splitlines() if line.strip()]
     said = sentences(visible)
@@ -176,7 +176,7 @@ def is_value(text: str) -> bool:
     return _has_digit(text) and is_expression(canonical(text))
 
 
-def value_on_its_own(visible: str, *, expression: bool) -> str | None:
+def standalone_value(visible: str, *, expression: bool) -> str | None:
     """The value that the last line is and nothing else, or else the first; None in a column of several values."""
     lines = [line for line in visible.splitlines() if line.strip()]
     if len(lines) < 2:
@@ -210,7 +210,7 @@ def value_in_prose(visible: str, *, expression: bool, ended: bool) -> str | None
         return None
 
     def stated_in(sentence: str) -> str | None:
-        return _value_said(sentence, expression=expression)
+        return _stated_value(sentence, expression=expression)
 
     concluded = [sentence for sentence in said if conclusion_in(sentence) is not None][-1:]
     conclusion, last = next(map(stated_in, concluded), None), stated_in(said[-1])
@@ -253,7 +253,7 @@ def _same(one: str, other: str) -> bool:
     return one == other if first is None or second is None else first.value == second.value
 
 
-def _value_said(sentence: str, *, expression: bool) -> str | None:
+def _stated_value(sentence: str, *, expression: bool) -> str | None:
     value = stated_value(sentence)
     if value is None and expression:
         *before, stated = map(plain, _STATES.split(sentence))

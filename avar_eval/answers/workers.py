@@ -27,10 +27,10 @@ WALL_SECONDS: Final = 60.0
 
 MEMORY_BYTES: Final = 2**30
 
-# A nursery imports from where its parent does, whatever the current folder.
+# A fork server imports from where its parent does, whatever the current folder.
 _START: Final = (
     "import json, sys; path, *settings = json.loads(sys.argv[1]); sys.path[:] = path; sys.dont_write_bytecode = True; "
-    "from avar_eval.answers.sandbox import run_nursery; run_nursery(*settings)"
+    "from avar_eval.answers.sandbox import run_fork_server; run_fork_server(*settings)"
 )
 _NOT_STARTED: Final = "a process for comparing answers cannot be started: see its message above"
 
@@ -61,13 +61,13 @@ class Workers:
         self._limits = (cpu_seconds, wall_seconds, memory_bytes)
         self._preparations: list[str] = []
         self._thread = threading.local()
-        self._nursery: _Nursery | None = None
+        self._fork_server: _ForkServer | None = None
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
         atexit.register(self.close)
 
     def _forget(self) -> None:
-        """Start afresh: a forked child shares its parent's nursery, but must not share its workers."""
+        """Start afresh: a forked child shares its parent's fork server, but must not share its workers."""
         self._idle: list[_Worker] = []
         self._places = threading.BoundedSemaphore(self._count)
         self._starting = threading.Lock()
@@ -131,23 +131,23 @@ class Workers:
 
     def _new(self) -> "_Worker":
         with self._starting:
-            if self._nursery is not None:
+            if self._fork_server is not None:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    return self._nursery.worker(self._limits[1])
-                self._nursery.close()  # it was ended from outside
-            self._nursery = _Nursery([*self._preparations], *self._limits[1:])
-            return self._nursery.worker(self._limits[1])
+                    return self._fork_server.worker(self._limits[1])
+                self._fork_server.close()  # it was ended from outside
+            self._fork_server = _ForkServer([*self._preparations], *self._limits[1:])
+            return self._fork_server.worker(self._limits[1])
 
     def close(self) -> None:
         """End the idle workers and what makes them; the next question starts new ones."""
         while self._idle:
             self._idle.pop().close()
-        if self._nursery is not None:
-            self._nursery.close()
-            self._nursery = None
+        if self._fork_server is not None:
+            self._fork_server.close()
+            self._fork_server = None
 
 
-class _Nursery:
+class _ForkServer:
     """The process that workers are forks of. It ends with the last process that holds its socket."""
 
     def __init__(self, preparations: list[str], wall_seconds: float, memory_bytes: int) -> None:
@@ -167,7 +167,7 @@ class _Nursery:
             raise WorkerError(_NOT_STARTED)
 
     def worker(self, wall_seconds: float) -> "_Worker":
-        """A new worker. Raises BrokenPipeError or ConnectionResetError if the nursery has ended."""
+        """A new worker. Raises BrokenPipeError or ConnectionResetError if the fork server has ended."""
         reading, questions = os.pipe()
         answers, writing = os.pipe()
         try:

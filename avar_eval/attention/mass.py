@@ -363,7 +363,7 @@ def _scores(
     return scores
 
 
-_kept = threading.local()
+_buffers = threading.local()
 
 
 def _scratch_buffer(like: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -374,10 +374,10 @@ def _scratch_buffer(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     size = math.prod(shape) * like.element_size()
     if like.device.type != "cpu" or size > _KEPT_BYTES:
         return like.new_empty(shape)
-    kept: Tensor | None = getattr(_kept, "room", None)
+    kept: Tensor | None = getattr(_buffers, "scratch", None)
     if kept is None or kept.numel() < size:
         with torch.inference_mode(False):  # else it could not be written outside of inference mode
-            kept = _kept.room = torch.empty(size, dtype=torch.uint8)
+            kept = _buffers.scratch = torch.empty(size, dtype=torch.uint8)
     return kept[:size].view(like.dtype).view(shape)
 
 

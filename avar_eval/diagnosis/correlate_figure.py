@@ -62,13 +62,13 @@ def _scatter(axes: Axes, found: Correlated) -> None:
         limits = axes.get_ylim()
         axes.plot(line, slope * line + start, color=COLOURS["user"], linestyle="--", linewidth=1.6, zorder=2)
         axes.set_ylim(limits)
-    _room(axes)
+    _add_margins(axes)
     _names(axes, found.points)
     axes.set_xlabel("Visual Attention Score")
     axes.set_ylabel("accuracy (%)")
 
 
-def _room(axes: Axes) -> None:
+def _add_margins(axes: Axes) -> None:
     """Space above and below for names."""
     low, high = axes.get_ylim()
     axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))

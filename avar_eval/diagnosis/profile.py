@@ -70,7 +70,7 @@ class Profile(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class AttentionProfile:
     """A record's attention from one query set, as little as a profile needs: tens of thousands are in memory together.
 
     vas, vas_by_layer (nan: not defined) as in the record; share: role -> mean over its layers.
@@ -82,7 +82,7 @@ class Looks:
     layers: int
 
     @classmethod
-    def of(cls, attention: QueryAttention) -> "Looks":
+    def of(cls, attention: QueryAttention) -> "AttentionProfile":
         """From a record."""
         by_layer = attention.vas_by_layer
         return cls(
@@ -99,7 +99,7 @@ class MeasuredResponse:
 
     key: str
     row: Row
-    looks: dict[Queries, Looks]
+    profiles: dict[Queries, AttentionProfile]
 
     @classmethod
     def of(cls, record: Record) -> "MeasuredResponse | None":
@@ -108,8 +108,8 @@ class MeasuredResponse:
             return None
         seen: dict[Queries, QueryAttention | None]
         seen = {"user": record.attention.user, "response": record.attention.response}
-        looks = {name: Looks.of(of) for name, of in seen.items() if of is not None}
-        return cls(record.key, (record.task, record.row_id, record.sample), looks)
+        profiles = {name: AttentionProfile.of(of) for name, of in seen.items() if of is not None}
+        return cls(record.key, (record.task, record.row_id, record.sample), profiles)
 
 
 class MeasuredRun:
@@ -153,7 +153,7 @@ def profile(runs: Sequence[MeasuredRun]) -> Profile:
 
 def _profile(run: MeasuredRun, label: str, rows: Sequence[Row]) -> ModelProfile:
     records = [run.records[row] for row in rows]
-    seen = {name: [record.looks[name] for record in records if name in record.looks] for name in QUERY_SETS}
+    seen = {name: [record.profiles[name] for record in records if name in record.profiles] for name in QUERY_SETS}
     along, beyond = _along(run.folder, [record.key for record in records])
     return ModelProfile(
         label=label,
@@ -172,13 +172,13 @@ def _mean(values: Sequence[float | None]) -> Metric:
     return Metric.of(mean([value for value in values if value is not None]))
 
 
-def _by_layer(seen: Sequence[Looks]) -> list[Metric]:
+def _by_layer(seen: Sequence[AttentionProfile]) -> list[Metric]:
     """The mean of each layer over responses; nothing where single layers have no score."""
     curves = [one.vas_by_layer for one in seen if one.vas_by_layer is not None]
     return [_mean(layer[~np.isnan(layer)].tolist()) for layer in np.stack(curves, axis=1)] if curves else []
 
 
-def _shares(seen: Sequence[Looks]) -> dict[str, float]:
+def _shares(seen: Sequence[AttentionProfile]) -> dict[str, float]:
     """Role -> mean share over layers and responses."""
     return {role: float(np.mean([one.share[role] for one in seen])) for role in seen[0].share}
 

@@ -53,7 +53,7 @@ class Checks:
         try:
             yield
         except Exception as error:  # whatever a kernel, a library or a machine has to say is what the report is for
-            status, why = _said(error)
+            status, why = _status_of(error)
             known = {check.name for check in self.made}
             self.made += [Check(name=name, status=status, why=why) for name in names if name not in known]
 
@@ -67,7 +67,7 @@ class Checks:
         return {status: sum(check.status == status for check in self.made) for status in statuses}
 
 
-def _said(error: Exception) -> tuple[Status, str]:
+def _status_of(error: Exception) -> tuple[Status, str]:
     if isinstance(error, UnavailableError):
         return "unavailable", one_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

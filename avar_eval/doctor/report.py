@@ -98,10 +98,10 @@ def _print_reasons(console: Console, checks: Iterable[Check]) -> None:
         for (of, why), names in texts.items():
             exactness = names[0].partition(".")[0] in _EXACTNESS
             if of == status and not (status == "measured" and exactness):
-                console.print(f"{label}{_of_kernels(names) if exactness else _together(names)}: {why}")
+                console.print(f"{label}{_kernel_summary(names) if exactness else _together(names)}: {why}")
 
 
-def _of_kernels(names: list[str]) -> str:
+def _kernel_summary(names: list[str]) -> str:
     """Names of exactness, without what is checked if it is all: `flash_attention_2.{float32,bfloat16}`."""
     parts = [name.removesuffix(".error").partition(".") for name in names]
     what = list(dict.fromkeys(first for first, _, _ in parts))

@@ -54,6 +54,6 @@ class Parameters:
             return Parameters({**self.names, name: other})
         return None
 
-    def with_those_of(self, answered: "Parameters") -> "Parameters":
+    def merged_with(self, answered: "Parameters") -> "Parameters":
         """These, and those with which a request was answered."""
         return Parameters({**self.names, **answered.names})

@@ -167,7 +167,7 @@ def _completion(url: str, content: Mapping[str, Any]) -> Completion | None:
     end = end.strip().lower() if isinstance(end, str) else ""
     given = choice.get("message")
     message: Mapping[str, Any] = given if isinstance(given, dict) else {}
-    text, inner, declined = _said(message.get("content"))
+    text, inner, declined = _parse_content(message.get("content"))
     thoughts = inner or next(
         (_clean(of) for name in ("reasoning_content", "reasoning") if isinstance(of := message.get(name), str)), ""
     )
@@ -192,7 +192,7 @@ def _completion(url: str, content: Mapping[str, Any]) -> Completion | None:
     return Completion(text, thoughts, "length" if end in _CUT else "stop", tokens)
 
 
-def _said(content: Any) -> tuple[str | None, str, str]:
+def _parse_content(content: Any) -> tuple[str | None, str, str]:
     """Text, thoughts and refusal of a message's content: a text, parts, or one part; the text is None if none is."""
     if isinstance(content, str):
         return _clean(content), "", ""

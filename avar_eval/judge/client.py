@@ -88,7 +88,7 @@ class JudgeClient:
                 continue
             for name in parameters.names.keys() - self._parameters.names.keys():
                 note(f"note: the judge {self._judge.model}: {name} is {parameters.changed[name]}")
-            self._parameters = self._parameters.with_those_of(parameters)
+            self._parameters = self._parameters.merged_with(parameters)
             return completion.text or "", parameters.changed
 
     async def _pace(self) -> None:

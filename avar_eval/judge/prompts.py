@@ -66,7 +66,7 @@ def extraction_prompt(question: str, response: str) -> str:
 def read_extraction(reply: str) -> str | None:
     """The final answer that the judge found, None if it found none. Raises UnusableReplyError."""
     # Line by line: one pattern over a whole reply is quadratic in the spaces of one that is full of them.
-    lines = [line.strip(_MARKUP) for line in _said(reply) if line.strip(_MARKUP)]
+    lines = [line.strip(_MARKUP) for line in _visible_lines(reply) if line.strip(_MARKUP)]
     labelled = [(number, label.end()) for number, line in enumerate(lines) if (label := _LABEL.match(line))]
     if not labelled:
         raise UnusableReplyError(f"no line 'Final answer: …' in {reply[:80]!r}")
@@ -84,7 +84,7 @@ def comparison_prompt(question: str, target: str, answer: str) -> str:
 
 def read_comparison(reply: str) -> bool:
     """Whether the judge finds the answers the same. Raises UnusableReplyError."""
-    lines = [word for line in _said(reply) if (word := line.strip(_MARKUP + ".[]()").upper())]
+    lines = [word for line in _visible_lines(reply) if (word := line.strip(_MARKUP + ".[]()").upper())]
     # A reason before or after the word is not asked for, and does no harm.
     verdicts = {line for line in lines if line in ("SAME", "DIFFERENT")}
     if len(verdicts) != 1 or not verdicts & {lines[0], lines[-1]}:
@@ -92,6 +92,6 @@ def read_comparison(reply: str) -> bool:
     return verdicts == {"SAME"}
 
 
-def _said(reply: str) -> list[str]:
+def _visible_lines(reply: str) -> list[str]:
     """The lines of a reply behind its thoughts."""
     return reply.rpartition("</think>")[2].splitlines()

@@ -46,11 +46,11 @@ class Question:
 
 
 def judge_responses(questions: Sequence[Question], judge: JudgeModel, replies: Path) -> list[JudgeOutcome]:
-    """The outcomes of `judge_and_tell` alone."""
-    return judge_and_tell(questions, judge, replies)[0]
+    """The outcomes of `judge_questions` alone."""
+    return judge_questions(questions, judge, replies)[0]
 
 
-def judge_and_tell(
+def judge_questions(
     questions: Sequence[Question], judge: JudgeModel, replies: Path, lock: FolderLock | None = None
 ) -> tuple[list[JudgeOutcome], dict[str, str]]:
     """The judge's outcomes, in order; what the file of replies holds is not asked again.
@@ -134,12 +134,12 @@ class _Bench:
             return read(known)
         for _ in range(_ATTEMPTS_AT_FORM - 1):
             try:
-                return await self._asked(prompt, read)
+                return await self._request(prompt, read)
             except UnusableReplyError:
                 continue
-        return await self._asked(prompt, read)
+        return await self._request(prompt, read)
 
-    async def _asked(self, prompt: str, read: Callable[[str], T]) -> T:
+    async def _request(self, prompt: str, read: Callable[[str], T]) -> T:
         reply, changed = await self._client.ask(prompt)
         found = read(reply)
         self._replies.add(prompt, reply, changed)

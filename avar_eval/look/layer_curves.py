@@ -28,7 +28,7 @@ def draw_layer_curves(look: Look, path: Path) -> Path:
         axes = figure.add_subplot(grid[0, column], sharey=first)
         _shares(axes, look, name)
         first = first or axes
-    handles = [Line2D([], [], label=LABELS[role], **_look_of(role)) for role in ROLES]
+    handles = [Line2D([], [], label=LABELS[role], **_line_style(role)) for role in ROLES]
     figure.legend(
         handles=handles,
         title="share of attention on",
@@ -58,7 +58,7 @@ def _shares(axes: Axes, look: Look, name: Queries) -> None:
     for role in ROLES:
         share = look.record.mass[role][..., chosen].double().mean((1, 2)).numpy()
         if share.any():  # the question cannot see the answer, and a role may be absent
-            axes.plot(_layers(look), share, zorder=3 if role == "image" else 2, **_look_of(role))
+            axes.plot(_layers(look), share, zorder=3 if role == "image" else 2, **_line_style(role))
 
 
 def _highest(look: Look) -> float:
@@ -67,7 +67,7 @@ def _highest(look: Look) -> float:
     return max(float(mean.max()) for mean in means)
 
 
-def _look_of(role: str) -> dict[str, Any]:
+def _line_style(role: str) -> dict[str, Any]:
     width = 3 if role == "image" else 2
     return {"linestyle": LINES[role], "marker": MARKERS[role], "color": COLOURS[role], "linewidth": width}
 

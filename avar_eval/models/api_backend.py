@@ -183,7 +183,7 @@ class ApiBackend:
                 reservation.cost = None if usage is None else self._spending.cost(usage)
             for name in parameters.names.keys() - self._parameters.names.keys():
                 note(f"note: {self.options.url}: {name} is {parameters.changed[name]}")
-            self._parameters = self._parameters.with_those_of(parameters)
+            self._parameters = self._parameters.merged_with(parameters)
             changed = {name: how for name, how in parameters.changed.items() if name in request}
             token_ids = self._terms.token_ids(reply)
             return Generation(*token_ids, _text(completion), completion.finish_reason, usage, changed or None)

@@ -32,7 +32,7 @@ def answer_as_they_finish(
             running[runner.get_loop().create_task(ask(*upcoming))] = upcoming[0]
         if not running:
             break
-        for task in runner.run(_first_of(running)):
+        for task in runner.run(_first_completed(running)):
             number = running.pop(task)
             try:
                 answer = task.result()
@@ -55,7 +55,7 @@ def too_many_refused(refused: int, last: str) -> BackendError:
     return BackendError(f"{those}{last}; what is answered is kept, run the same command again to go on")
 
 
-async def _first_of(
+async def _first_completed(
     tasks: dict[asyncio.Task[Generation | Refusal], int],
 ) -> set[asyncio.Task[Generation | Refusal]]:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

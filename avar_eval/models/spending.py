@@ -35,11 +35,11 @@ class Spending:
         self._under_way = 0
         self._dearer: float | None = None
         """How many times the worst estimate a request has cost, at most; None: none is known."""
-        self._room = asyncio.Condition()
+        self._headroom = asyncio.Condition()
 
     def begin(self) -> None:
         """Be ready for another event loop."""
-        self._room = asyncio.Condition()
+        self._headroom = asyncio.Condition()
 
     def cost(self, usage: Usage) -> float:
         """Dollars."""
@@ -58,11 +58,11 @@ class Spending:
         their estimate as the dearest one so far has cost. Waits for what is under way to cost less than it might.
         Raises CostLimitError when nothing is under way and there is no room.
         """
-        async with self._room:
+        async with self._headroom:
             while not self._fits(self._most(worst)):
                 if not self._under_way:
                     raise self._exhausted(self._most(worst))
-                await self._room.wait()
+                await self._headroom.wait()
             reservation = Reservation(self._most(worst))
             self._reserved += reservation.most
             self._under_way += 1
@@ -76,8 +76,8 @@ class Spending:
                 self.spent += reservation.cost
                 estimate = self.cost(worst)
                 self._dearer = max(self._dearer or 0.0, reservation.cost / estimate if estimate else 0.0)
-            async with self._room:
-                self._room.notify_all()
+            async with self._headroom:
+                self._headroom.notify_all()
 
     def _most(self, worst: Usage) -> float:
         return self.cost(worst) * max(1.0, self._dearer or 0.0)

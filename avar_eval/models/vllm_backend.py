@@ -101,7 +101,7 @@ class VllmBackend:
             self._engine = runner.run(start())
         except Exception as error:  # the engine's processes raise anything
             runner.close()
-            raise BackendError(f"vLLM cannot run {self.observer.checkpoint.name}: {_said(error)}") from error
+            raise BackendError(f"vLLM cannot run {self.observer.checkpoint.name}: {_error_message(error)}") from error
         self._runner = runner
 
     def release(self) -> None:
@@ -150,9 +150,9 @@ class VllmBackend:
         try:
             outputs = [output async for output in self._engine.generate(request, sampling, f"{number}-{prompt.key}")]
         except _request_errors() as error:  # such as a prompt that is too long
-            return Refusal(f"vLLM cannot answer a question: {_said(error)}")
+            return Refusal(f"vLLM cannot answer a question: {_error_message(error)}")
         except Exception as error:  # of the engine's processes
-            raise BackendError(f"vLLM cannot answer a question: {_said(error)}") from error
+            raise BackendError(f"vLLM cannot answer a question: {_error_message(error)}") from error
         (output,) = outputs
         response = list(output.outputs[0].token_ids)
         return self.observer.finished(list(output.prompt_token_ids), response, decoding, self._ends)
@@ -203,6 +203,8 @@ def steered_arguments(path: Path, steering: VllmSteering) -> dict[str, Any]:
     }
 
 
-def _said(error: BaseException) -> str:
+def _error_message(error: BaseException) -> str:
     """The message of an error, or of what caused one without a message."""
-    return " ".join(str(error).split())[:300] or (_said(error.__cause__) if error.__cause__ else type(error).__name__)
+    return " ".join(str(error).split())[:300] or (
+        _error_message(error.__cause__) if error.__cause__ else type(error).__name__
+    )

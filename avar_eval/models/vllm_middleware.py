@@ -44,7 +44,7 @@ class SteeringPerRequest:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        messages, body = await _whole(receive)
+        messages, body = await _read_body(receive)
         whole = iter(messages)
 
         async def again() -> Message:
@@ -65,7 +65,7 @@ class SteeringPerRequest:
             await _refuse(send, 400, error)
 
 
-async def _whole(receive: Receive) -> tuple[list[Message], bytes]:
+async def _read_body(receive: Receive) -> tuple[list[Message], bytes]:
     """A request's messages up to the end of its body, and the body."""
     messages = [await receive()]
     while messages[-1]["type"] == "http.request" and messages[-1].get("more_body", False):

@@ -72,7 +72,7 @@ def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[
 
     metrics = {
         "accuracy": clustered_proportion([outcome.correct for outcome in outcomes], clusters),
-        "official": _known_share([benchmark.official_chance(outcome) for outcome in outcomes], clusters),
+        "official": _share_without_missing([benchmark.official_chance(outcome) for outcome in outcomes], clusters),
         "truncated": share([outcome.cut or outcome.state == "truncated" for outcome in answered]),
         "unparsed": share([outcome.state == "unparsed" for outcome in answered]),
         "timeout": share([outcome.state == "timeout" for outcome in answered]),
@@ -82,7 +82,7 @@ def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[
         metrics["official_guessed"] = share(guessed)
     judged = [outcome for outcome in answered if outcome.judge]
     if judged:
-        metrics["judge"] = _known_share([outcome.verdict("judge") for outcome in outcomes], clusters)
+        metrics["judge"] = _share_without_missing([outcome.verdict("judge") for outcome in outcomes], clusters)
         metrics["judge_error"] = clustered_proportion(
             [outcome.judge is not None and outcome.judge.state == "judge_error" for outcome in judged],
             [benchmark.cluster(outcome.row_id) for outcome in judged],
@@ -90,7 +90,7 @@ def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[
     return metrics | _sample_metrics(benchmark, outcomes)
 
 
-def _known_share(values: Sequence[float | None], clusters: Sequence[str]) -> Estimate:
+def _share_without_missing(values: Sequence[float | None], clusters: Sequence[str]) -> Estimate:
     """The share of the values that are known."""
     known = [(value, cluster) for value, cluster in zip(values, clusters, strict=True) if value is not None]
     return clustered_proportion([value for value, _ in known], [cluster for _, cluster in known])

@@ -26,10 +26,10 @@ def note_on_prompts(hashes: Iterable[str]) -> str | None:
     return DIFFERENT_PROMPTS if len(set(hashes)) > 1 else None
 
 
-def asked_differently(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def prompting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """A line for each setting in which two runs' cards differ that may change answers, but for the questions asked."""
     return [
-        f"{name}: {_said(first)} -> {_said(second)}"
+        f"{name}: {_in_words(first)} -> {_in_words(second)}"
         for (name, first), (_, second) in zip(_settings(one), _settings(other), strict=True)
         if first != second
     ]
@@ -57,7 +57,7 @@ def _settings(card: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _said(value: Any) -> str:
+def _in_words(value: Any) -> str:
     if value in (None, {}):
         return "none given"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

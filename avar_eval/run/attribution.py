@@ -80,7 +80,7 @@ def _runs(asking: Asking, other: Protocol, tasks: Sequence[TaskEntry]) -> Iterat
         changed = {**named.changed, setting: (named.protocol.name, other.name)}
         named = replace(named, protocol=_protocol(named.protocol, fields), changed=changed)
         model = resolve(asking, protocol=named)
-        if _asked(model, tasks) != _asked(last, tasks):
+        if _varied_settings(model, tasks) != _varied_settings(last, tasks):
             yield setting, model
             last = model
 
@@ -115,7 +115,7 @@ def _protocol(named: Protocol, fields: dict[str, Any]) -> Protocol:
     return Protocol(**kept, **settings, benchmarks=benchmarks)
 
 
-def _asked(model: ResolvedModel, tasks: Sequence[TaskEntry]) -> list[Any]:
+def _varied_settings(model: ResolvedModel, tasks: Sequence[TaskEntry]) -> list[Any]:
     """All of a model's settings that the steps may change."""
     of_tasks = [(model.prompt_settings(task), model.decoding_of(task)) for task in tasks]
     return [model.system_prompt, model.image_limits, *of_tasks]

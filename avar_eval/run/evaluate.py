@@ -157,11 +157,11 @@ def _ask_judge(
 ) -> tuple[dict[str, JudgeOutcome], dict[str, str]]:
     """The judge model's outcomes by record key, if one is configured; they are written into the record book, too.
 
-    With them what `judge_and_tell` tells.
+    With them what `judge_questions` tells.
     """
     if config.judge is None or not session.ranks.first:
         return {}, {}
-    from avar_eval.judge.verdict import Question, judge_and_tell
+    from avar_eval.judge.verdict import Question, judge_questions
 
     rows = {task.entry.name: task.benchmark.rows for task in tasks}
     judged = [record for of_task in records.values() for record in of_task if record.judgement]
@@ -170,7 +170,7 @@ def _ask_judge(
         for record in judged
         if (judgement := record.judgement)
     ]
-    outcomes, changed = judge_and_tell(questions, config.judge, config.output / JUDGE_CACHE_NAME, session.book.lock)
+    outcomes, changed = judge_questions(questions, config.judge, config.output / JUDGE_CACHE_NAME, session.book.lock)
     by_key = {record.key: outcome for record, outcome in zip(judged, outcomes, strict=True)}
     session.book.add_judged(by_key, config.judge.model)
     return by_key, changed

@@ -66,7 +66,7 @@ class ResolvedModel:
             return self.decoding
         of = self.protocol.protocol.of_task(task)
         own = {} if of.max_new_tokens is None else {"max_new_tokens": of.max_new_tokens}
-        return replace(self.decoding, stop=of.stop, **own | _given(self.asking.decoding))
+        return replace(self.decoding, stop=of.stop, **own | _without_none(self.asking.decoding))
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -90,7 +90,7 @@ def resolve(asking: Asking, source: ModelSource | None = None, protocol: NamedPr
     named = protocol or NamedProtocol.of(asking)
     published = None if named is None else named.protocol
     if published is not None:
-        limit |= (published.decoding or {}) | _given({"max_new_tokens": published.max_new_tokens})
+        limit |= (published.decoding or {}) | _without_none({"max_new_tokens": published.max_new_tokens})
     if asking.steering is not None and backend != "transformers":
         from avar_eval.models.vllm_plugin import VllmSteering
 
@@ -100,7 +100,7 @@ def resolve(asking: Asking, source: ModelSource | None = None, protocol: NamedPr
         source=source,
         backend=backend,
         options=_options(asking, source, backend),
-        decoding=decoding_for(wishes, **limit | _given(asking.decoding)),
+        decoding=decoding_for(wishes, **limit | _without_none(asking.decoding)),
         system_prompt=_system_prompt(asking, published, known),
         prompt_style=asking.prompt_style or _prompt_style(asking, wishes),
         instruction=None if published or asking.uniform_prompts else instruction_for(wishes, asking.prompt_style),
@@ -110,7 +110,7 @@ def resolve(asking: Asking, source: ModelSource | None = None, protocol: NamedPr
     )
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 

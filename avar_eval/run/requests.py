@@ -56,7 +56,7 @@ def questions_of(
                 sample=sample,
                 measured=sample == 0 and doc_id in measured[task],
                 judging=Judging(judge_of(task), row, grader_of(task)) if is_judged(task) else None,
-                reference=partial(_of_row, target, row),
+                reference=partial(_reference, target, row),
             )
         )
     return questions
@@ -78,7 +78,7 @@ def _target(task: str, row: Mapping[str, Any]) -> str | None:
     return target_of(task, row) if entry and entry.form == "avar-eval" else None
 
 
-def _of_row(target: Target, row: Callable[[], Mapping[str, Any]]) -> str | None:
+def _reference(target: Target, row: Callable[[], Mapping[str, Any]]) -> str | None:
     return target(row())
 
 

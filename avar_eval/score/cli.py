@@ -56,9 +56,9 @@ def score(
         raise UsageError("give the folder of a finished run, or --task NAME and --responses FILE")
     from avar_eval.results.verdict_tables import print_scores
     from avar_eval.score.response_file import score_responses, scores_to_json
-    from avar_eval.tasks.catalog import find_own_tasks
+    from avar_eval.tasks.catalog import find_avar_tasks
 
-    entries = find_own_tasks(task.split(","))
+    entries = find_avar_tasks(task.split(","))
     if len(entries) > 1:
         raise UsageError("--task takes one task: its --responses are those of one benchmark")
     with interruptible():
@@ -78,7 +78,7 @@ def compare(
     """Compare two runs row by row: difference, interval, p values, and the rows that changed."""
     from avar_eval.results.compare import compare as compare_runs
     from avar_eval.results.compare import comparisons_to_json
-    from avar_eval.results.prompting import asked_differently
+    from avar_eval.results.prompting import prompting_differences
     from avar_eval.results.schema import read_results
     from avar_eval.results.verdict_tables import print_comparisons
 
@@ -88,5 +88,5 @@ def compare(
     else:
         print_comparisons(run_a, run_b, comparisons)
         cards = [read_results(run).protocol for run in (run_a, run_b)]
-        for line in asked_differently(*cards):
+        for line in prompting_differences(*cards):
             say(f"asked differently, {line}")

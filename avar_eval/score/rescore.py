@@ -115,13 +115,13 @@ def _ask_judge_model(
     replies: Path,
     lock: FolderLock,
 ) -> tuple[dict[str, JudgeOutcome], dict[str, str]]:
-    """Outcomes by key, and what `judge_and_tell` tells."""
-    from avar_eval.judge.verdict import Question, judge_and_tell
+    """Outcomes by key, and what `judge_questions` tells."""
+    from avar_eval.judge.verdict import Question, judge_questions
 
     questions = [
         Question.of(one.task, benchmark.rows[one.row_id], one.response, judgements[one.key].state) for one in responses
     ]
-    outcomes, changed = judge_and_tell(questions, judge, replies, lock)
+    outcomes, changed = judge_questions(questions, judge, replies, lock)
     return dict(zip((one.key for one in responses), outcomes, strict=True)), changed
 
 

@@ -67,7 +67,7 @@ def score_responses(
     rows = rows_by_id(entry, data_dir)
     _check(responses, entry, lines, rows)
     given = [one for one in lines if one.response is not None]
-    _warn_of_missing_text(responses, [one for one in lines if one.response is None], len(given))
+    _warn_about_missing_text(responses, [one for one in lines if one.response is None], len(given))
     judgements = grade_all(entry.name, [Answered(rows[one.id], one.response or "", one.finish_reason) for one in given])
     asked: Sequence[JudgeOutcome | None] = [None] * len(given)
     if judge is not None:
@@ -108,7 +108,7 @@ def _not_right(row_id: str, official: bool | None, judge: JudgeOutcome | None) -
     return Outcome(row_id, 0, MISSING, None, False, official, judge=judge)
 
 
-def _warn_of_missing_text(path: Path, left_out: Sequence[GivenResponse], others: int) -> None:
+def _warn_about_missing_text(path: Path, left_out: Sequence[GivenResponse], others: int) -> None:
     """Name all lines whose response is no text. Raises ResponsesError if no other line is left."""
     if not left_out:
         return
@@ -154,14 +154,14 @@ def _read(path: Path) -> Iterator[GivenResponse]:
     try:
         with open_file(path) as file:
             for number, line in enumerate(file, start=1):
-                yield _given(path, number, line)
+                yield _parse_line(path, number, line)
     except OSError as error:
         raise ResponsesError(f"{path} cannot be read: {error.strerror}") from error
     if number == 0:
         raise ResponsesError(f"{path} is empty: give one JSON object a line, with `id` and `response`")
 
 
-def _given(path: Path, number: int, data: bytes) -> GivenResponse:
+def _parse_line(path: Path, number: int, data: bytes) -> GivenResponse:
     where = f"{path}, line {number}"
     try:
         line = json.loads(data)

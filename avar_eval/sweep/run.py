@@ -12,7 +12,7 @@ from avar_eval.errors import UsageError
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.run.evaluate import RunConfig, ask, check_config, load_tasks, open_session
 from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
-from avar_eval.tasks.catalog import find_own_tasks
+from avar_eval.tasks.catalog import find_avar_tasks
 
 
 def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
@@ -21,7 +21,7 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
     Raises AvarError with a message for the user; the record book holds every response so far.
     """
     model, entries = config.model, check_config(config)
-    find_own_tasks(config.tasks)
+    find_avar_tasks(config.tasks)
     if model.backend != "transformers":
         raise UsageError(
             f"{model.asking.model} cannot be swept: it does not run with --backend transformers, the only one in "

@@ -110,9 +110,9 @@ def has_weights(folder: Path) -> bool:
             names = set(parse_json(read_bytes(index))["weight_map"].values())
         except (ValueError, KeyError, AttributeError):
             return False
-        return all(_is_whole(folder / name) for name in names)
+        return all(_is_complete_safetensors(folder / name) for name in names)
     single = "adapter_model.safetensors" if (folder / "adapter_config.json").is_file() else "model.safetensors"
-    return _is_whole(folder / single)
+    return _is_complete_safetensors(folder / single)
 
 
 def _checkpoints(output_dir: Path) -> dict[int, Path]:
@@ -151,7 +151,7 @@ def _has_size(path: Path, size: int) -> bool:
         return False
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete_safetensors(path: Path) -> bool:
     """Whether a safetensors file is as long as its header says: 8 bytes of length, the header, the tensors."""
     try:
         with open_file(path) as file:

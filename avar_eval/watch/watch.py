@@ -26,7 +26,7 @@ def watch(of: Scoring, *, once: bool, timeout: float | None, pause: float) -> No
         for problem in new:
             note(f"warning: {problem}")
         problems += new
-        _tell_unmerged(of, told)
+        _report_unmerged(of, told)
         if once or finished:
             break
         if len(tried) > before:
@@ -46,7 +46,7 @@ def _finished(output_dir: Path) -> bool:
     return training is not None and training.finished
 
 
-def _tell_unmerged(of: Scoring, told: set[Path]) -> None:
+def _report_unmerged(of: Scoring, told: set[Path]) -> None:
     for path in unmerged(of):
         if path not in told:
             told.add(path)

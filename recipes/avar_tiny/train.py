@@ -252,24 +252,24 @@ def update(model: Any, optimizer: torch.optim.Optimizer, objective: Tensor) -> N
     optimizer.step()
 
 
-def _lookups_and_others(model: Any) -> tuple[list[Tensor], list[Tensor]]:
+def _split_parameters(model: Any) -> tuple[list[Tensor], list[Tensor]]:
     """The decoder's query and key projections, and all else that is trained."""
-    lookups: list[Tensor] = []
+    lookup_parameters: list[Tensor] = []
     others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         is_lookup = "q_proj" in name or "k_proj" in name
-        (lookups if is_lookup else others).append(parameter)
-    return lookups, others
+        (lookup_parameters if is_lookup else others).append(parameter)
+    return lookup_parameters, others
 
 
 def train(model: Any, processor: Any, settings: Settings) -> None:
     """The training loop; prints the loss every 100 steps and the validation accuracy every 800."""
     model.model.visual.requires_grad_(False)
-    lookups, others = _lookups_and_others(model)
+    lookup_parameters, others = _split_parameters(model)
     optimizer = torch.optim.AdamW(
-        [{"params": lookups}, {"params": others}],
+        [{"params": lookup_parameters}, {"params": others}],
         lr=settings.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=0.01,

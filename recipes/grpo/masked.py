@@ -94,10 +94,10 @@ class MaskedImageTrainer(GRPOTrainer):  # type: ignore[misc] # TRL is untyped he
         response = batch["completion_mask"].bool()
         logps = masked = torch.zeros(response.shape, device=response.device)
         if shown.any():
-            masked, _ = self._asked(self.model, batch, self._masked(batch))
+            masked, _ = self._logps_and_entropies(self.model, batch, self._masked(batch))
             if self.args.dependence_weight:
                 known = batch.get("old_per_token_logps")
-                logps = self._asked(self.model, batch, pictures_of(batch))[0] if known is None else known
+                logps = self._logps_and_entropies(self.model, batch, pictures_of(batch))[0] if known is None else known
         if self.args.perception_weight:
             batch["masked_per_token_logps"] = masked
         if not self.args.dependence_weight:
@@ -121,7 +121,9 @@ class MaskedImageTrainer(GRPOTrainer):  # type: ignore[misc] # TRL is untyped he
         args = self.args
         return masked_pictures(batch, self.processing_class.image_processor, args.masked_share, args.seed)
 
-    def _asked(self, model: Any, batch: Mapping[str, Any], pictures: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def _logps_and_entropies(
+        self, model: Any, batch: Mapping[str, Any], pictures: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of a batch's responses, with these pictures. Both [batch, tokens]."""
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
@@ -143,7 +145,7 @@ class MaskedImageTrainer(GRPOTrainer):  # type: ignore[misc] # TRL is untyped he
             # the policy with the masked image is taken as it answered, as in the official code: it is not moved away
             divergence = perception_divergence(logps, inputs["masked_per_token_logps"])
         if self.args.masked_entropy_weight and "pixel_values" in inputs:
-            _, masked_entropies = self._asked(model, inputs, self._masked(inputs))
+            _, masked_entropies = self._logps_and_entropies(model, inputs, self._masked(inputs))
             self._passed = None
         response = inputs["completion_mask"]
         self._log_perception(divergence, masked_entropies, response)

@@ -111,12 +111,12 @@ class AvarGRPOTrainer(ResumableTrainer, MaskedImageTrainer):
 
         def reward(prompts: Any, completion_ids: Any, log_metric: Any, **_: Any) -> list[float | None]:
             ratios = self._attention_ratios(prompts, completion_ids)[:, self._attention_rewards.index(name)]
-            return self._of_right_answers(name, ratios, prompts, log_metric)
+            return self._mask_wrong_answers(name, ratios, prompts, log_metric)
 
         reward.__name__ = name  # TRL's own name for it
         return reward
 
-    def _of_right_answers(
+    def _mask_wrong_answers(
         self, name: str, ratios: Tensor, prompts: Sequence[Any], log_metric: Callable[[str, float], None]
     ) -> list[float | None]:
         """An attention reward: 0 for a wrong answer, None for a prompt without an image."""

@@ -190,7 +190,7 @@ def _value(text: str) -> Number | None:
     if _WITHOUT_VALUE.fullmatch(text) or _is_symbolic(text):
         return None
     value = None if text.startswith("-") or "--" in text else arithmetic_value(text)
-    return _asked_value(text) if value is None else round(float(value), 2)
+    return _bounded_value(text) if value is None else round(float(value), 2)
 
 
 def _is_symbolic(text: str) -> bool:
@@ -201,7 +201,7 @@ def _is_symbolic(text: str) -> bool:
 
 
 @lru_cache(maxsize=65536)
-def _asked_value(text: str) -> Number | None:
+def _bounded_value(text: str) -> Number | None:
     value: Number | None = WORKERS.ask(official_value, text)
     return value
 

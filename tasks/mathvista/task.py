@@ -63,7 +63,7 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
         precision=None if precision is None else int(precision),
         finish_reason=finish_reason,
     )
-    extraction = _answer_alone(row, judgement.extracted)
+    extraction = _normalised_answer(row, judgement.extracted)
     if judgement.state == "unparsed" and is_short_reply(response):
         extraction = response
     return replace(judgement, official=official_verdict(row, extraction))
@@ -75,7 +75,7 @@ def parts(rows: Sequence[Row]) -> Parts:
     return tasks | by_category([row["metadata"]["skills"] for row in rows], "skill/")
 
 
-def _answer_alone(row: Row, extracted: str | None) -> str | None:
+def _normalised_answer(row: Row, extracted: str | None) -> str | None:
     """The letter of the option that an answer names or the number that it states; without one, the answer as it is."""
     if extracted is None or len(extracted) <= len("(A)"):  # a letter is read by the rule itself
         return extracted

@@ -100,11 +100,11 @@ def test_a_forked_process_has_workers_of_its_own(workers: Workers) -> None:
     assert workers.ask(hostile_functions.process) == mine
 
 
-def test_a_nursery_that_was_ended_is_replaced(workers: Workers) -> None:
-    nursery = int(
+def test_a_fork_server_that_was_ended_is_replaced(workers: Workers) -> None:
+    fork_server = int(
         Path(f"/proc/{workers.ask(hostile_functions.process)}/stat").read_text().rpartition(")")[2].split()[1]
     )
-    os.kill(nursery, signal.SIGKILL)
+    os.kill(fork_server, signal.SIGKILL)
     with pytest.raises(WorkLimitError):
         workers.ask(hostile_functions.compute_for_ever)
     assert workers.ask(hostile_functions.double, 4) == 8

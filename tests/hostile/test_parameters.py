@@ -45,4 +45,4 @@ def test_several_parameters_are_learnt_one_after_the_other_and_none_twice() -> N
     second = first.otherwise(first.fitted(REQUEST), warm)
     assert second is not None
     assert "temperature" not in second.fitted(REQUEST)
-    assert second.with_those_of(first) == second
+    assert second.merged_with(first) == second

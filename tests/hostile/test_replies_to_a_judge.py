@@ -10,7 +10,7 @@ from hostile_server import KEY, WRITTEN, HostileServer, friendly, serving
 
 from avar_eval.judge.model import JudgeModel
 from avar_eval.judge.prompts import UnusableReplyError, read_comparison, read_extraction
-from avar_eval.judge.verdict import Question, judge_and_tell, judge_responses
+from avar_eval.judge.verdict import Question, judge_questions, judge_responses
 from avar_eval.outcomes import JudgeOutcome
 
 TABLE: list[dict[str, Any]] = json.loads(Path(__file__).with_name("replies.json").read_text(encoding="utf-8"))
@@ -75,9 +75,9 @@ def test_a_judge_that_takes_no_limit_and_no_temperature_is_asked_without(
 
     questions = [Question(f"How many of {n}?", "4", "It is 4", cut=False) for n in range(4)]
     with serving(Newer({}, friendly("Final answer: 4"), "never")) as server:
-        _, changed = judge_and_tell(questions, model(server, workers=1), tmp_path / "judge.jsonl")
+        _, changed = judge_questions(questions, model(server, workers=1), tmp_path / "judge.jsonl")
         assert len(server.bodies) == 2 + 4
-        again = judge_and_tell(questions, model(server, workers=1), tmp_path / "judge.jsonl")[1]
+        again = judge_questions(questions, model(server, workers=1), tmp_path / "judge.jsonl")[1]
         assert len(server.bodies) == 2 + 4
     refused = [body for body in server.bodies if {"max_tokens", "temperature"} & body.keys()]
     assert len(refused) == 2, "each is refused once, then remembered"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from avar_eval.results.prompting import asked_differently, note_on_prompts, prompting_sha256
+from avar_eval.results.prompting import note_on_prompts, prompting_differences, prompting_sha256
 
 CARD: dict[str, Any] = {
     "model": "avar-tiny",
@@ -15,8 +15,8 @@ CARD: dict[str, Any] = {
 
 
 def test_runs_that_were_asked_alike_differ_in_nothing() -> None:
-    assert asked_differently(CARD, dict(CARD)) == []
-    assert asked_differently({"model": "avar-tiny"}, {"model": "avar-tiny"}) == []
+    assert prompting_differences(CARD, dict(CARD)) == []
+    assert prompting_differences({"model": "avar-tiny"}, {"model": "avar-tiny"}) == []
     assert note_on_prompts([prompting_sha256(CARD), prompting_sha256({**CARD, "decoding": {}})]) is None
 
 
@@ -29,7 +29,7 @@ def test_each_setting_is_said_with_both_values() -> None:
         "tasks": {"shapes": {"version": 1, "decoding": {"max_new_tokens": 64}}},
         "protocol": {"name": "custom", "prompts": {"shapes": {"prompt_style": "direct"}}},
     }
-    assert asked_differently(CARD, other) == [
+    assert prompting_differences(CARD, other) == [
         "protocol: none given -> custom",
         "system prompt: none given -> Look.",
         'prompts: none given -> {"shapes": {"prompt_style": "direct"}}',

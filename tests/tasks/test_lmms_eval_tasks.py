@@ -10,7 +10,7 @@ import pytest
 from runs import MODEL, Finished, records_of
 
 from avar_eval.errors import UsageError
-from avar_eval.tasks.catalog import find_own_tasks, find_tasks
+from avar_eval.tasks.catalog import find_avar_tasks, find_tasks
 from avar_eval.tasks.lmms_eval_names import lmms_eval_files
 
 COLOURS = ("red", "green", "blue")
@@ -133,7 +133,7 @@ def test_lmms_eval_s_own_tasks_are_found_and_listed_apart(avar_eval: Callable[..
     with pytest.raises(UsageError, match=r"did you mean .*chartqa"):
         find_tasks(["chartqaa"])
     with pytest.raises(UsageError, match="in lmms-eval's form"):
-        find_own_tasks(["chartqa"])
+        find_avar_tasks(["chartqa"])
     listed = json.loads(avar_eval("tasks", "--all", "--json").stdout)
     forms = {task["name"]: task["form"] for task in listed}
     assert forms["chartqa"] == "lmms-eval"
