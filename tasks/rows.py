@@ -105,7 +105,7 @@ def response_metrics(
     return process_results
 
 
-def mean_without_missing(values: Iterable[float | None]) -> float:
+def mean_of_known(values: Iterable[float | None]) -> float:
     """The mean of the values that are known; nan if none is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else float("nan")

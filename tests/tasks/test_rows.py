@@ -13,7 +13,7 @@ from avar_eval.answers import Judgement
 from avar_eval.records.record import JudgementRecord, Record, Response
 from avar_eval.tasks.catalog import catalog, find_tasks, judge_of, task_config
 from avar_eval.tasks.files import DataError
-from avar_eval.tasks.rows import DATA_DIR_VARIABLE, RowsTask, mean_without_missing, response_metrics, rows_from_folder
+from avar_eval.tasks.rows import DATA_DIR_VARIABLE, RowsTask, mean_of_known, response_metrics, rows_from_folder
 
 ENTRY = catalog()["mathvista"]
 
@@ -227,5 +227,5 @@ def test_a_plain_models_text_is_judged_without_attention() -> None:
 
 
 def test_the_mean_leaves_out_what_is_unknown() -> None:
-    assert mean_without_missing([1.0, None, 2.0]) == 1.5
-    assert mean_without_missing([None]) != mean_without_missing([None]), "nan"
+    assert mean_of_known([1.0, None, 2.0]) == 1.5
+    assert mean_of_known([None]) != mean_of_known([None]), "nan"
