@@ -41,7 +41,6 @@ _REFUSAL: Final = re.compile(
 )
 _REFUSES_WITHIN: Final = 400
 """Characters at the beginning of a reply in which a refusal stands; later on such words may be of the image."""
-_WORD: Final = re.compile(r"\w+")
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])")
 _LABEL: Final = re.compile(r"\b[A-Z]{1,4}\d?'?(?=\b|\W)")
 _CLAIM: Final = (
@@ -91,7 +90,7 @@ def check_description(
     whole = parts(text)
     if whole is None:
         return "missing_part"
-    count = len(_WORD.findall(text))
+    count = len(text.split())
     if count < filters.words[0]:
         return "too_short"
     if count > filters.words[1]:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 MARK: Final = re.compile(r"\[\s*LOOK\s*:\s*([^\[\]\n]{1,120}?)\s*\]", re.IGNORECASE)
@@ -44,6 +45,9 @@ _VERBS_OF_PLACE: Final = ("return", "go", "turn")
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _SMALL: Final = frozenset(("a", "an", "the", "this", "that", "these", "those", "its"))
 _ENDS_NAME: Final = re.compile(r"\s+(?:at|in|on|of|with|from|to|near|between)\s+|[(,;:]")
+
+_NAMES_KEPT: Final = 4096
+"""Names of objects whose words are remembered: a set's pictures show much the same things."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def anchors(text: str, objects: Sequence[str], plain: str) -> list[Anchor]:
     A verb of sight makes one; a verb of checking or going does where the phrase names an object or the image. What
     stands in the `plain` solution, word for word, is one of its steps. objects: stage 1's list.
     """
-    known = [(name, frozenset(_core(name))) for name in objects]
+    known = [(name, _core(name)) for name in objects]
     heads = [(name, *_head(name)) for name in objects]
     steps = " ".join(_WORD.findall(plain.casefold()))
     found = []
@@ -116,12 +120,14 @@ def _nearest(words: Sequence[str], names: Sequence[str]) -> str:
     return max(names, key=lambda name: (counted & Counter(_WORD.findall(name.casefold()))).total())
 
 
-def _core(name: str) -> list[str]:
+@lru_cache(_NAMES_KEPT)
+def _core(name: str) -> frozenset[str]:
     """The words by which an object is called: what precedes a preposition or a bracket."""
     head = _ENDS_NAME.split(name, maxsplit=1)[0]
-    return [_singular(word) for word in _WORD.findall(head.casefold()) if word not in _SMALL]
+    return frozenset(_singular(word) for word in _WORD.findall(head.casefold()) if word not in _SMALL)
 
 
+@lru_cache(_NAMES_KEPT)
 def _head(name: str) -> tuple[str, str | None]:
     """The noun that a short look may name alone, and the capital label: triangle and ABC, bar and none."""
     words = [word for word in _WORD.findall(_ENDS_NAME.split(name, maxsplit=1)[0]) if word.casefold() not in _SMALL]

@@ -267,7 +267,7 @@ def _kept(folder: Path, image: Any) -> str:
             content = file.read()
     else:
         buffer = BytesIO()
-        image.save(buffer, "PNG")
+        image.save(buffer, "PNG", compress_level=1)  # many are drawn anew, and small
         content = buffer.getvalue()
     ending = "png" if content.startswith(b"\x89PNG") else "jpg" if content.startswith(b"\xff\xd8") else "img"
     name = f"{IMAGES_NAME}/{hashlib.sha256(content).hexdigest()[:32]}.{ending}"
