@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from avar_eval.models.backend_options import ApiOptions, TransformersOptions
 from avar_eval.models.registry import choose_backend
 from avar_eval.names import run_name
 from avar_eval.ranks import launched
-from avar_eval.records.book import RECORDS_NAME
+from avar_eval.records.book import RECORDS_NAME, RecordBookError, stream_records
 from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.terminal import note
 
@@ -50,12 +51,20 @@ def run_folder(model: ResolvedModel, root: Path = RUNS, name: str | None = None)
     words = [_word(setting, value) for setting, value in settings.items() if setting in _WORDS]
     digits = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     folder = root / f"{'--'.join([usual.name, *words])}-{digits}"
-    if launched().first and (usual / RECORDS_NAME).exists() and not folder.exists():
+    if launched().first and not folder.exists() and _holds_earlier_records(usual / RECORDS_NAME):
         note(
             f"note: with these settings the run's folder is {folder}; earlier versions put all runs of a model into "
             f"{usual}: if this one began there, --output {usual} goes on with it"
         )
     return folder
+
+
+def _holds_earlier_records(path: Path) -> bool:
+    """Whether a record book was begun by a version whose records named no protocol: the oldest stands first."""
+    try:
+        return path.exists() and all(record.protocol_id is None for record in islice(stream_records(path), 1))
+    except RecordBookError:  # whoever opens the book says what is wrong with it
+        return True
 
 
 def _settings(model: ResolvedModel) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from avar_eval.fields import declared
 from avar_eval.names import run_name
+from avar_eval.records.record import Record
 from avar_eval.run.asking import Asking
 from avar_eval.run.folder import run_folder
 from avar_eval.run.model import resolve
@@ -100,9 +101,18 @@ def test_where_earlier_versions_put_such_a_run_is_said(tmp_path: Path, capsys: p
     folder = run_folder(model, tmp_path)
     assert capsys.readouterr().err == ""
     (tmp_path / "avar-tiny").mkdir()
-    (tmp_path / "avar-tiny" / "records.jsonl").touch()
+    records = tmp_path / "avar-tiny" / "records.jsonl"
+    parts: dict[str, Any] = {"task": "t", "row_id": "0", "sample": 0, "prompt": "?", "response": ""}
+    parts |= {"prompt_token_ids": [], "response_token_ids": [], "finish_reason": "stop"}
+    earlier = Record(key="a", **parts).model_dump_json(exclude_none=True) + "\n"
+    of_today = Record(key="b", protocol_id="0123456789abcdef", **parts).model_dump_json() + "\n"
+    for content in ("", earlier + of_today, "torn\n" + of_today):
+        records.write_text(content)
+        assert run_folder(model, tmp_path) == folder
+        assert f"--output {tmp_path / 'avar-tiny'} goes on with it" in " ".join(capsys.readouterr().err.split())
+    records.write_text(of_today)
     assert run_folder(model, tmp_path) == folder
-    assert f"--output {tmp_path / 'avar-tiny'} goes on with it" in " ".join(capsys.readouterr().err.split())
+    assert capsys.readouterr().err == "", "this version put nothing of other settings there"
     folder.mkdir()
     run_folder(model, tmp_path)
     assert capsys.readouterr().err == ""
