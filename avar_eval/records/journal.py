@@ -138,6 +138,11 @@ class Journal(Generic[Line]):
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: nothing can be read or appended any more."""
+        return not self._files
+
     def get(self, key: str) -> Line | None:
         """The newest line of this key, read from the disk, or None."""
         place = self._places.get(key)

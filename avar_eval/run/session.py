@@ -81,6 +81,10 @@ class Session:
     @classmethod
     def of(cls, model: str, output: str | Path, **asking: Any) -> "Session":
         """A session with a model by its name, asked as the fields of `Asking.of` say. Raises UsageError."""
+        if of_tasks := sorted({"limit", "data_dir", "allow_outside", "attention_samples"} & asking.keys()):
+            raise UsageError(
+                f"{of_tasks[0]}: a session asks the questions that it is given, `avar_eval.evaluate` those of tasks"
+            )
         return cls(resolve(Asking.of(model=model, **asking)), Path(output).expanduser())
 
     def __enter__(self) -> "Session":
@@ -140,6 +144,8 @@ class Session:
         Questions that cannot be read, or that the model's server refuses, are left out and named. Raises BackendError
         if these are more than `may_refuse`, and what loading and answering raise; the book holds all that was answered.
         """
+        if self.book.closed:
+            raise UsageError("this session is closed: open another one in the same folder, it goes on where this was")
         drawn = decoding or self.model.decoding
         refusals = Refusals(len(questions))
         asked_by = self.protocol() if protocol is None else protocol

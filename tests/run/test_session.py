@@ -80,6 +80,15 @@ def test_a_response_is_judged_once_and_again_by_another_grader_only(
     assert (tmp_path / "records.jsonl").read_bytes() == before, "the same judgement is not written again"
 
 
+def test_what_a_session_cannot_do_is_refused_with_what_to_do(opened: Callable[..., Session]) -> None:
+    with pytest.raises(UsageError, match=r"limit: a session asks the questions that it is given, `avar_eval\.ev"):
+        opened(limit=3)
+    with opened() as session:
+        pass
+    with pytest.raises(UsageError, match="this session is closed: open another one"):
+        session.ask(questions())
+
+
 def sorted_by_book(folder: Path, records: Sequence[Any]) -> list[Any]:
     order = [record["key"] for record in records_of(folder)]
     return sorted(records, key=lambda record: order.index(record.key))
