@@ -29,6 +29,7 @@ from avar_eval.run.evaluate import RunConfig
 from avar_eval.run.evaluate import evaluate as run
 from avar_eval.run.folder import run_folder
 from avar_eval.run.model import resolve
+from avar_eval.tasks.folders import include_folders
 from avar_eval.terminal import inert
 
 if TYPE_CHECKING:
@@ -197,9 +198,10 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
         tasks: Names of tasks or groups, as a list or with commas; `avar-eval tasks` lists them.
         **asking: The options of the command line, such as `limit=100`, `temperature=0.6`, `api_url="http://…/v1"`.
             `output` is by default the command line's folder; paths may be strings, and `steering` a text of `--steer`,
-            such as "image=0.15,system=0.4" or "avar"; a judge is what `avar_eval.judge.model.judge_from_options` makes;
-            `backend_options` are fields of a backend's options that are no options of the command line, `name` is what
-            the model is called in results.
+            such as "image=0.15,system=0.4" or "avar"; `include_path` is a folder with tasks of your own or a list of
+            them, and their tasks stay known to this process; a judge is what
+            `avar_eval.judge.model.judge_from_options` makes; `backend_options` are fields of a backend's options that
+            are no options of the command line, `name` is what the model is called in results.
 
     Returns:
         What the run found, each number with its interval.
@@ -212,6 +214,9 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
     for name in asking:
         if name not in _ARGUMENTS:
             raise unknown_name("argument", name, _ARGUMENTS)
+    included = asking.get("include_path") or ()
+    folders = [included] if isinstance(included, str | os.PathLike) else included
+    include_folders([Path(os.path.expanduser(folder)) for folder in folders])
     own = {name: asking.pop(name) for name in _OF_A_RUN if name in asking}
     asked = Asking.of(model=os.fspath(model), **asking)
     judge = own.get("judge")
@@ -221,6 +226,7 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
     output = Path(os.path.expanduser(own.pop("output", None) or run_folder(model_asked)))
     # For the protocol: values as they were taken, and a judge that does not show its key.
     values = [f"{name}={getattr(asked, name, value)!r}" for name, value in (asking | own).items()]
+    own.pop("include_path", None)
     command = f"avar_eval.evaluate({', '.join([repr(asked.model), repr(names), *values])})"
     more: dict[str, Any] = {"command": command} | own
     config = RunConfig(model_asked, names, output, **more)
@@ -229,7 +235,7 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
 
 
 # Notebooks complete the names of arguments from a signature.
-_OF_A_RUN: Final = ("output", "judge", "training", "command")
+_OF_A_RUN: Final = ("output", "judge", "training", "command", "include_path")
 _ARGUMENTS: Final = {
     name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
     for name, default in {

@@ -32,10 +32,15 @@ class TaskFolderError(UsageError):
 
 
 def include_folders(folders: Sequence[Path]) -> None:
-    """Make the tasks of these folders known to this process and to those that it starts, beside those named before."""
+    """Make the tasks of these folders known to this process and to those that it starts, beside those named before.
+
+    Raises TaskFolderError for a folder without tasks, before it is known to anyone.
+    """
     given = [str(folder.expanduser().absolute()) for folder in folders]
     if split := next((path for path in given if os.pathsep in path), None):
         raise UsageError(f"--include-path takes no path with {os.pathsep!r} in it: {split}")
+    for path in given:
+        next(task_files(Path(path).resolve()))
     before = list(filter(None, os.environ.get(INCLUDE_VARIABLE, "").split(os.pathsep)))
     if given:
         os.environ[INCLUDE_VARIABLE] = os.pathsep.join(dict.fromkeys([*given, *before]))

@@ -251,7 +251,7 @@ def test_no_key_stands_in_the_protocol(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_notebooks_complete_every_argument_and_every_public_name() -> None:
     names = list(inspect.signature(package.evaluate).parameters)
     of_a_run = {field.name for field in fields(RunConfig)}
-    assert set(names) == set(asking_fields()) | of_a_run | {"backend_options", "name"}
+    assert set(names) == set(asking_fields()) | of_a_run | {"backend_options", "name", "include_path"}
     assert {"temperature", "max_new_tokens", "limit", "steering", "api_url", "attn_implementation"} <= set(names)
     assert names[:2] == ["model", "tasks"]
     assert set(package.__all__) <= set(dir(package))

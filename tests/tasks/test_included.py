@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from runs import MODEL, Finished, records_of
 
+from avar_eval import evaluate
 from avar_eval.errors import UsageError
 from avar_eval.tasks.catalog import catalog, find_tasks
 from avar_eval.tasks.folders import ENTRY_POINTS, INCLUDE_VARIABLE
@@ -120,6 +121,20 @@ def test_it_is_listed_and_its_name_is_offered(avar_eval: Callable[..., Finished]
 def test_a_task_folder_itself_may_be_included(benchmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INCLUDE_VARIABLE, str(benchmarks / "squares"))
     assert [entry.name for entry in find_tasks(["squares"])] == ["squares"]
+
+
+def test_a_folder_is_included_from_python_and_one_that_holds_no_task_leaves_nothing_behind(
+    benchmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INCLUDE_VARIABLE, "")
+    for wrong, says in ((tmp_path / "none", "is no folder"), (tmp_path / "empty", "holds no task")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match=says):
+            evaluate(MODEL, "squares", include_path=[benchmarks, wrong], output=tmp_path / "out")
+        assert "squares" not in catalog()
+    found = evaluate(MODEL, "squares", include_path=str(benchmarks), limit=2, max_new_tokens=4, output=tmp_path / "out")
+    assert found.tasks["squares"].metrics["accuracy"].n == 2
+    assert f"include_path={str(benchmarks)!r}" in found.protocol["command"]
 
 
 @pytest.mark.parametrize("name", CASES)
