@@ -174,6 +174,7 @@ def test_names_are_shown_and_not_obeyed(results: package.Results, tmp_path: Path
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
+        ({"model": ""}, r"name a model; `avar-eval models` lists"),
         ({"model": "avar-tinny"}, r"unknown model 'avar-tinny': did you mean avar-tiny"),
         ({"tasks": "shapes,shape"}, r"unknown task 'shape': did you mean shapes"),
         ({"tasks": ["shapes", "nothing like it"]}, r"unknown task 'nothing like it': `avar-eval tasks --all` lists"),

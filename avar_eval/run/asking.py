@@ -102,6 +102,8 @@ class Asking(Checked):
         except ValidationError as error:
             problem = error.errors()[0]
             raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
+        if not self.model:  # as a path it would be the current folder
+            raise UsageError("name a model; `avar-eval models` lists those that are registered")
         for name in self.decoding:
             if name not in declared(Decoding):
                 raise unknown_name("decoding option", name, declared(Decoding))
