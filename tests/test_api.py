@@ -212,6 +212,8 @@ def test_what_is_wrong_is_an_exception_with_the_command_lines_message(
 def test_folders_without_a_whole_run_say_so(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"holds no finished run: it has no results\.json"):
         package.load_results(tmp_path)
+    with pytest.raises(ResultsError, match=r"records\.jsonl is a file: give the folder of a finished run"):
+        package.load_results(copied / "records.jsonl")
     results = package.load_results(copied)
     with pytest.raises(UsageError, match="of takes scores, rows, not 'records'"):
         results.to_dataframe("records")  # type: ignore[arg-type]

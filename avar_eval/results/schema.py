@@ -191,6 +191,8 @@ def read_results(folder: Path) -> Results:
         return parse_results(Results, read_bytes(path), path)
     except FileNotFoundError:
         raise ResultsError(f"{folder} holds no finished run: it has no {RESULTS_NAME}") from None
+    except NotADirectoryError:
+        raise ResultsError(f"{folder} is a file: give the folder of a finished run") from None
     except OSError as error:
         raise ResultsError(f"{path} cannot be read: {error.strerror}") from error
 
