@@ -20,7 +20,13 @@ try:
     lock = FolderLock(Path(sys.argv[1]))
 except FolderInUseError as error:
     sys.exit(str(error))
-child = os.fork() if "fork" in sys.argv else None
+child, (begun, begin) = None, os.pipe()
+if "fork" in sys.argv:
+    child = os.fork()
+    if child == 0:
+        os.write(begin, b".")  # it has let go of what it inherited
+    else:
+        os.read(begun, 1)
 if child != 0:
     print("held", child, flush=True)
 time.sleep(60)

@@ -146,8 +146,9 @@ def test_a_damaged_line_is_named_and_nothing_is_changed(
 
 def test_killed_at_any_moment_it_keeps_what_was_appended(tmp_path: Path) -> None:
     moments = random.Random(0)
-    known = 0
-    for _ in range(30):
+    known = kills = 0
+    while kills < 30 or known <= 100:  # on a busy machine many are killed before their first line
+        kills += 1
         read_end, write_end = os.pipe()
 
         def write() -> None:
@@ -167,7 +168,6 @@ def test_killed_at_any_moment_it_keeps_what_was_appended(tmp_path: Path) -> None
         assert keys == [str(n) for n in range(len(keys))], "nothing twice, nothing left out"
         assert len(keys) >= least, "what append has returned for is there"
         known = len(keys)
-    assert known > 100
 
 
 def test_a_newer_line_supersedes_and_close_compacts(tmp_path: Path) -> None:
