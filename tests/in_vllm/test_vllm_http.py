@@ -19,7 +19,7 @@ import httpx
 import pytest
 import torch
 from PIL import Image
-from runs import MODEL
+from runs import MODEL, records_of
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)
@@ -273,3 +273,26 @@ def test_the_api_backend_is_answered_as_transformers_steered_alike(server: str) 
     for number, theirs in enumerate(expected):
         ours = answers[number]
         assert (ours.prompt_token_ids, ours.token_ids) == (theirs.prompt_token_ids, theirs.token_ids)
+
+
+@needs_v2
+def test_the_command_line_scores_what_is_served_as_transformers_steered_alike(server: str, tmp_path: Path) -> None:
+    def results(name: str, *how: str) -> Any:
+        command = [sys.executable, "-m", "avar_eval.cli", "--model", MODEL, "--tasks", "shapes", "--limit", "4"]
+        command += ["--steer", "image=0.3,system=0.9,rows=all", "--max-new-tokens", "24", *how]
+        command += ["--output", str(tmp_path / name), "--json"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"OPENAI_API_KEY": "none"}, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["tasks"]["shapes"]["metrics"]
+
+    served = results("served", "--backend", "api", "--api-url", server, "--api-weights", MODEL)
+    ours = results("ours", "--device", "cpu", "--dtype", "float32")
+    responses = [
+        {one["row_id"]: one["response"] for one in records_of(tmp_path / name)} for name in ("served", "ours")
+    ]
+    assert responses[0] == responses[1]
+    for name in ("accuracy", "truncated", "vas", "vas_response"):
+        assert served[name]["n"] == ours[name]["n"] > 0
+        assert served[name]["value"] == pytest.approx(ours[name]["value"], rel=1e-3)
