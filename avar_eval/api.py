@@ -217,32 +217,32 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
     included = asking.get("include_path") or ()
     folders = [included] if isinstance(included, str | os.PathLike) else included
     include_folders([Path(os.path.expanduser(folder)) for folder in folders])
-    own = {name: asking.pop(name) for name in _OF_A_RUN if name in asking}
+    own = {name: asking.pop(name) for name in _RUN_ARGUMENTS if name in asking}
     asked = Asking.of(model=os.fspath(model), **asking)
     judge = own.get("judge")
     if judge is not None and not isinstance(judge, JudgeModel):
         raise UsageError(f"judge: give an instance of JudgeModel, not {judge!r}")
-    model_asked = resolve(asked)
-    output = Path(os.path.expanduser(own.pop("output", None) or run_folder(model_asked)))
+    resolved = resolve(asked)
+    output = Path(os.path.expanduser(own.pop("output", None) or run_folder(resolved)))
     # For the protocol: values as they were taken, and a judge that does not show its key.
     values = [f"{name}={getattr(asked, name, value)!r}" for name, value in (asking | own).items()]
     own.pop("include_path", None)
     command = f"avar_eval.evaluate({', '.join([repr(asked.model), repr(names), *values])})"
     more: dict[str, Any] = {"command": command} | own
-    config = RunConfig(model_asked, names, output, **more)
+    config = RunConfig(resolved, names, output, **more)
     with contextlib.redirect_stdout(sys.stderr):  # libraries print
         return _in_folder(run(config), config.output)
 
 
 # Notebooks complete the names of arguments from a signature.
-_OF_A_RUN: Final = ("output", "judge", "training", "command", "include_path")
+_RUN_ARGUMENTS: Final = ("output", "judge", "training", "command", "include_path")
 _ARGUMENTS: Final = {
     name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
     for name, default in {
         **{name: field.default for name, field in asking_fields().items() if name != "model"},
         "backend_options": {},
         "name": None,
-        **dict.fromkeys(_OF_A_RUN),
+        **dict.fromkeys(_RUN_ARGUMENTS),
     }.items()
 }
 _named = list(inspect.signature(evaluate).parameters.values())[:2]

@@ -19,7 +19,7 @@ from avar_eval.errors import AvarError, UsageError
 from avar_eval.terminal import note, tame_libraries
 
 _CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_OF_THE_PLACE: Final = (
+_PATH_ERRNOS: Final = (
     errno.ENAMETOOLONG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EIO
 )  # fmt: skip
 """What is wrong with a place that the user has named, whoever finds it; a file that is missing may be our fault."""
@@ -210,7 +210,7 @@ def _run(app: typer.Typer, name: str) -> None:
         note(f"{name}: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.filename is not None and error.errno in _OF_THE_PLACE:
+        if error.filename is not None and error.errno in _PATH_ERRNOS:
             note(f"{name}: {str(error.filename)[:200]}: {error.strerror}")
             sys.exit(1)
         # Our own files' errors have names by now, and other people's name their file.

@@ -86,9 +86,9 @@ def verify(entry: TaskEntry, data_dir: Path) -> Checked:
         checked.problems.append(str(error))
         return checked
     checked.rows = len(rows)
-    checked.problems += _problems_of_manifest(entry, folder, len(rows))
+    checked.problems += _manifest_problems(entry, folder, len(rows))
     hashes = _manifest_hashes(folder)
-    checked.problems += _problems_of_missing(entry, rows)
+    checked.problems += _missing_row_problems(entry, rows)
     for row in rows:
         for column in filter(row.get, entry.images):
             checked.pictures += 1
@@ -97,7 +97,7 @@ def verify(entry: TaskEntry, data_dir: Path) -> Checked:
             except DataError as error:
                 checked.problems.append(str(error))
             else:
-                checked.problems += _problems_of_picture(folder, row[column], hashes.get(row[column]))
+                checked.problems += _picture_problems(folder, row[column], hashes.get(row[column]))
     return checked
 
 
@@ -210,7 +210,7 @@ def _read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path} is missing or damaged: fetch the benchmark again") from error
 
 
-def _problems_of_manifest(entry: TaskEntry, folder: Path, count: int) -> list[str]:
+def _manifest_problems(entry: TaskEntry, folder: Path, count: int) -> list[str]:
     problems = []
     if entry.rows is not None and count != entry.rows:
         problems.append(f"{count} rows, of {entry.rows} that the benchmark has")
@@ -230,7 +230,7 @@ def _problems_of_manifest(entry: TaskEntry, folder: Path, count: int) -> list[st
     return problems
 
 
-def _problems_of_missing(entry: TaskEntry, rows: Sequence[Row]) -> list[str]:
+def _missing_row_problems(entry: TaskEntry, rows: Sequence[Row]) -> list[str]:
     missing: dict[str, list[str]] = {}
     for row in rows:
         for column in pictures_of(entry, row):
@@ -242,7 +242,7 @@ def _problems_of_missing(entry: TaskEntry, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _problems_of_picture(folder: Path, path: str, sha256: str | None) -> list[str]:
+def _picture_problems(folder: Path, path: str, sha256: str | None) -> list[str]:
     if not (folder / path).is_file():
         return [f"the picture {folder / path} is missing"]
     try:

@@ -84,12 +84,12 @@ def import_module_of(folder: Path, name: str) -> ModuleType:
     if folder.parent == OWN_FOLDER:
         return importlib.import_module(f"avar_eval.tasks.{folder.name}.{name}")
     try:
-        return importlib.import_module(f"{_package_of(folder)}.{name}")
+        return importlib.import_module(f"{_package_name(folder)}.{name}")
     except Exception as error:  # a user's file may fail in any way
         raise TaskFolderError(f"{folder / name}.py cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def _package_of(folder: Path) -> str:
+def _package_name(folder: Path) -> str:
     """A package, under a name that no other has, whose modules are the folder's: they may import one another."""
     name = "avar_included_" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     if name in sys.modules:

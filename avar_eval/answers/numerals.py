@@ -82,7 +82,7 @@ def spelled_number(text: str) -> tuple[Fraction, str] | None:
     if not words or not (words[0].casefold() in _FIRST or _DIGITS_AND_PART.match(text)):
         return None
     for length in range(min(len(words), _LONGEST), 0, -1):
-        value = _value_of(tuple(word.casefold() for word in words[:length]))
+        value = _number_from_words(tuple(word.casefold() for word in words[:length]))
         if value is not None:
             return value, " ".join(words[length:])
     return None
@@ -174,7 +174,7 @@ def neighbours(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _value_of(words: Sequence[str]) -> Fraction | None:
+def _number_from_words(words: Sequence[str]) -> Fraction | None:
     """The number that all the words are."""
     if "point" in words:
         whole, digits = _split(words, "point")
@@ -184,7 +184,9 @@ def _value_of(words: Sequence[str]) -> Fraction | None:
             return None
         return value + Fraction(int("".join(map(str, figures))), 10 ** len(figures))
     if len(words) > 2 and words[-1] in _SCALES and (words[-2] in _PARTS or words[-2] in ("a", "an")):
-        share = _value_of(words[:-1] if words[-2] in _PARTS else words[:-2])  # "two and a half million", "half a dozen"
+        share = _number_from_words(
+            words[:-1] if words[-2] in _PARTS else words[:-2]
+        )  # "two and a half million", "half a dozen"
         return None if share is None or share.denominator == 1 else share * _SCALES[words[-1]]
     if words[-1] in _PARTS or words[-1].removesuffix("s") in _PARTS:
         if "and" in words:

@@ -249,7 +249,7 @@ def option_stated(sentence: str, choices: Sequence[str]) -> int | None:
     if word is not None:
         return word
     index = _by_sentence(line, options)
-    if index is None or by_value(_value_of(line), options) is not None:
+    if index is None or by_value(_line_value(line), options) is not None:
         return index
     folded, option = line.casefold(), options[index].casefold()
     return index if folded.endswith(option) or _ARTICLE.sub("", folded, count=1).startswith(option) else None
@@ -323,7 +323,7 @@ def _agrees(index: int, rest: str, options: Sequence[str]) -> bool:
     )
 
 
-def _value_of(sentence: str) -> Quantity | None:
+def _line_value(sentence: str) -> Quantity | None:
     """The number that a sentence states."""
     value = stated_value(sentence)
     return None if value is None else stated_quantity(value)

@@ -177,7 +177,7 @@ def stated_quantity(text: str) -> Quantity | None:
     if len(text) > MAX_LENGTH:
         return None
     text = text.strip().removeprefix("大").removeprefix("约")
-    return read_quantity(text) or _end_of_chain(text) or _only_number(text)
+    return read_quantity(text) or _chain_result(text) or _only_number(text)
 
 
 def _one_spelling(text: str) -> str:
@@ -264,7 +264,7 @@ def _is_unit(text: str) -> bool:
     return not any(map(is_number_word, text.split()))
 
 
-def _end_of_chain(text: str) -> Quantity | None:
+def _chain_result(text: str) -> Quantity | None:
     """`x = 10.8` and `a = b ≈ 10.8` end in their value; `x = 1, y = 2` has two."""
     parts = _CHAIN.split(plain(text))
     if len(parts) < 2 or "\n" in text.strip() or _INEQUALITY.search(text) or is_curve(parts[0]):

@@ -166,7 +166,7 @@ class Observation:
         if self._sequences is not None:
             call = call.of(self._sequences.on(call.query.device))
         plan = self._plan(seen, length, keys, call.query)
-        masses = self._masses_of(call, seen, plan)
+        masses = self._compute_masses(call, seen, plan)
         if record:
             self._flush_deferred(layer)
             self._begin_layer(layer, seen, length)
@@ -195,7 +195,7 @@ class Observation:
             masses = waiting.masses(self._step_groups)
             self._masses[layer].append(masses.mean(1, keepdim=True) if self.reduce_heads else masses)
 
-    def _masses_of(
+    def _compute_masses(
         self, call: ObservedAttention, seen: int, plan: _Plan | None
     ) -> Float[Tensor, "batch heads_or_1 rows groups"]:
         if plan is None:

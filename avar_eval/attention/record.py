@@ -62,7 +62,7 @@ class AttentionRecord:
 
     def summary(self) -> AttentionSummary:
         """The numbers of both sets of queries."""
-        return AttentionSummary(user=self._summary_of("user"), response=self._summary_of("response"))
+        return AttentionSummary(user=self._summarise("user"), response=self._summarise("response"))
 
     @cached_property
     def _pairs(self) -> dict[tuple[Queries, bool], tuple[Tensor, Tensor] | None]:
@@ -85,7 +85,7 @@ class AttentionRecord:
         pair = (image[..., chosen].double(), system[..., chosen].double())
         return (pooled(pair[0]), pooled(pair[1])) if self.pool_layers else pair
 
-    def _summary_of(self, queries: Queries) -> QueryAttention | None:
+    def _summarise(self, queries: Queries) -> QueryAttention | None:
         chosen = self.chosen(queries)
         if not bool(chosen.any()):
             return None

@@ -114,7 +114,7 @@ def _check_forward(checks: Checks, setting: Setting, model: Any, tokens: int) ->
     workload = Workload(model, tokens)
     ways: dict[str, Callable[[], Tensor]] = {"plain": partial(_logits, workload, None)}
     ways |= {queries: partial(_logits, workload, queries) for queries in FORWARD}
-    seconds, outputs = _taking_turns(checks, setting, ways, lambda way: _forward_names_of(setting, way, tokens))
+    seconds, outputs = _taking_turns(checks, setting, ways, lambda way: _forward_names(setting, way, tokens))
     rounds = len(seconds["plain"])
     checks.add(f"forward.plain.{tokens}.seconds", median(seconds["plain"]), "s", why=f"median of {rounds} rounds")
     measured = [queries for queries in FORWARD if queries in seconds]
@@ -128,7 +128,7 @@ def _check_forward(checks: Checks, setting: Setting, model: Any, tokens: int) ->
         _add_memory(checks, setting, tokens, peaks, "peak of allocated memory, weights included")
 
 
-def _forward_names_of(setting: Setting, queries: str, tokens: int) -> list[str]:
+def _forward_names(setting: Setting, queries: str, tokens: int) -> list[str]:
     memory = [f"forward.{queries}.{tokens}.memory"] if setting.kind == "cuda" else []
     return [f"forward.{queries}.{tokens}.ratio", *memory]
 

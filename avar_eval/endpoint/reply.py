@@ -112,7 +112,7 @@ def _refusal(url: str, reply: RawReply, content: Any) -> RequestError:
             status=reply.status,
         )
     error = content.get("error", content) if isinstance(content, dict) else None
-    message, code, parameter = _parts_of(error)
+    message, code, parameter = _error_parts(error)
     said = one_line(message or reply.body[:_READ].decode(errors="replace")) or f"status {reply.status}"
     kind = kind_of(reply.status, code)
     # A gateway refuses what its moderation flags with the status of a wrong key.
@@ -129,7 +129,7 @@ def _refusal(url: str, reply: RawReply, content: Any) -> RequestError:
 
 def _error_inside(url: str, error: Any) -> RequestError:
     """An error that came with the status 200: as if with the one that it names, else as a failing provider's 502."""
-    message, code, parameter = _parts_of(error)
+    message, code, parameter = _error_parts(error)
     status = status_of(code) or 502
     said = one_line(message) or "an error without words"
     return RequestError(
@@ -137,7 +137,7 @@ def _error_inside(url: str, error: Any) -> RequestError:
     )
 
 
-def _parts_of(error: Any) -> tuple[str, object, str | None]:
+def _error_parts(error: Any) -> tuple[str, object, str | None]:
     """Message, code and parameter of an error: OpenAI's form, FastAPI's `detail`, a text, or any JSON."""
     if isinstance(error, Mapping):
         message = next((error[name] for name in ("message", "detail", "msg", "error") if error.get(name)), error)

@@ -166,7 +166,7 @@ def locate(source: ModelSource) -> Checkpoint:
     """
     checkpoint = _located(source)
     if (checkpoint.path / ADAPTER_CONFIG).is_file() and not (checkpoint.path / "config.json").is_file():
-        return replace(checkpoint, base=_base_of(checkpoint))
+        return replace(checkpoint, base=_base_checkpoint(checkpoint))
     _check_architecture(checkpoint)
     if architecture_of(checkpoint.path) == INTERNVL_CHAT:
         return _with_processor(checkpoint, source.entry)
@@ -198,7 +198,7 @@ def _with_processor(checkpoint: Checkpoint, entry: ModelEntry | None) -> Checkpo
     )
 
 
-def _base_of(adapter: Checkpoint) -> Checkpoint:
+def _base_checkpoint(adapter: Checkpoint) -> Checkpoint:
     """The model that an adapter names as its base. Raises CheckpointError."""
     path = adapter.path / ADAPTER_CONFIG
     named = _named_base(adapter.path)

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from avar_eval.protocols.protocol import BenchmarkProtocol, Protocol
+from avar_eval.protocols.protocol import BenchmarkProtocol, PublishedProtocol
 
 THE_MODELS = "the model's own"
 
 
-def differences(one: Protocol, other: Protocol) -> list[str]:
+def differences(one: PublishedProtocol, other: PublishedProtocol) -> list[str]:
     """A line for each setting in which they differ; none if they ask and judge alike."""
     pairs = [
         ("system prompt", _system_prompt(one), _system_prompt(other)),
@@ -24,7 +24,7 @@ def differences(one: Protocol, other: Protocol) -> list[str]:
     ]
 
 
-def _on(benchmark: str, one: Protocol, other: Protocol) -> Iterator[str]:
+def _on(benchmark: str, one: PublishedProtocol, other: PublishedProtocol) -> Iterator[str]:
     first, second = (of.benchmarks.get(benchmark) or of.benchmarks.get("default") for of in (one, other))
     if first is None or second is None:
         yield f"{benchmark}: {one.name if second is None else other.name} alone says how it is asked"
@@ -45,7 +45,7 @@ def _prompt(of: BenchmarkProtocol) -> str:
     return repr(of.prompt) if of.prompt is not None else f"prompt style {of.style}"
 
 
-def _system_prompt(of: Protocol) -> str:
+def _system_prompt(of: PublishedProtocol) -> str:
     if not of.sets_system_prompt:
         return THE_MODELS
     return "the chat template's own" if of.system_prompt is None else repr(of.system_prompt)

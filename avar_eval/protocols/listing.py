@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 
 from avar_eval.console import print_table
-from avar_eval.protocols.protocol import Protocol
+from avar_eval.protocols.protocol import PublishedProtocol
 from avar_eval.terminal import say
 
 
-def print_protocols(found: Sequence[Protocol], as_json: bool) -> None:
+def print_protocols(found: Sequence[PublishedProtocol], as_json: bool) -> None:
     """All of them, with what they are for and where they are published."""
     if as_json:
         say(json.dumps([one.model_dump(mode="json") for one in found], indent=2, ensure_ascii=False))
@@ -16,7 +16,7 @@ def print_protocols(found: Sequence[Protocol], as_json: bool) -> None:
     print_table(("protocol", "what it is", "source"), [(one.name, one.description, one.source) for one in found])
 
 
-def print_protocol(one: Protocol, as_json: bool) -> None:
+def print_protocol(one: PublishedProtocol, as_json: bool) -> None:
     """One of them, setting by setting."""
     fields = one.model_dump(mode="json", exclude_unset=True)
     if as_json:

@@ -49,7 +49,7 @@ class BenchmarkProtocol(BaseModel):
         return {"prompt_style": self.style}
 
 
-class Protocol(BaseModel):
+class PublishedProtocol(BaseModel):
     """How a published evaluation asks and judges. What it does not say is as the model's registry entry has it.
 
     source: where it is published. models: whose own evaluation it is; any model may be asked under it. system_prompt:
@@ -97,16 +97,16 @@ class Protocol(BaseModel):
 
 
 @cache
-def protocols() -> Mapping[str, Protocol]:
+def protocols() -> Mapping[str, PublishedProtocol]:
     """All protocols by name."""
     found = {}
     for path in sorted(_FOLDER.glob("*.yaml")):
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found[path.stem] = Protocol(name=path.stem, **fields)
+        found[path.stem] = PublishedProtocol(name=path.stem, **fields)
     return found
 
 
-def find_protocol(name: str) -> Protocol:
+def find_protocol(name: str) -> PublishedProtocol:
     """The protocol of that name. Raises UsageError, with the nearest names, if there is none."""
     known = protocols()
     if name not in known:

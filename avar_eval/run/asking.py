@@ -110,7 +110,7 @@ class Asking(Checked):
         for given in declared(Asking).values():
             value = getattr(self, given.name)
             if given.option and given.option.choices and value is not None:
-                check_choice(given, value)
+                check_field_choice(given, value)
         object.__setattr__(self, "model", os.path.expanduser(self.model))
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", Path(os.path.expanduser(self.data_dir)))
@@ -187,7 +187,7 @@ def _flags(name: str, option: Option) -> tuple[str, ...]:
     return option.flags or (f"--{name.replace('_', '-')}",)
 
 
-def check_choice(field: Declared, value: object) -> None:
+def check_field_choice(field: Declared, value: object) -> None:
     """Raise UsageError if the field takes certain texts, and this is none of them."""
     known = choices(field)
     if known and value not in known:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JudgeModel
-from avar_eval.protocols.protocol import Protocol, find_protocol
+from avar_eval.protocols.protocol import PublishedProtocol, find_protocol
 from avar_eval.ranks import launched
 from avar_eval.results.compare import Comparison, compare
 from avar_eval.run.asking import Asking
@@ -64,7 +64,9 @@ def attribute(
     return steps
 
 
-def _runs(asking: Asking, other: Protocol, tasks: Sequence[TaskEntry]) -> Iterator[tuple[str | None, ResolvedModel]]:
+def _runs(
+    asking: Asking, other: PublishedProtocol, tasks: Sequence[TaskEntry]
+) -> Iterator[tuple[str | None, ResolvedModel]]:
     """The models of the steps, each with the setting that was changed before it."""
     named = NamedProtocol.of(asking)
     if named is None:
@@ -94,7 +96,7 @@ _NAMES: Final = {
 }
 
 
-def _fields(protocol: Protocol, tasks: Sequence[TaskEntry]) -> dict[str, Any]:
+def _fields(protocol: PublishedProtocol, tasks: Sequence[TaskEntry]) -> dict[str, Any]:
     """A protocol's settings that can be exchanged one by one; what it does not set is absent."""
     kept = ("system_prompt", *_NAMES["pixels"], "decoding")
     fields = {name: getattr(protocol, name) for name in kept if name in protocol.model_fields_set}
@@ -107,12 +109,12 @@ def _fields(protocol: Protocol, tasks: Sequence[TaskEntry]) -> dict[str, Any]:
     return fields
 
 
-def _protocol(named: Protocol, fields: dict[str, Any]) -> Protocol:
+def _protocol(named: PublishedProtocol, fields: dict[str, Any]) -> PublishedProtocol:
     """A protocol of settings of two; its name and source are the first one's."""
     settings = {name: value for name, value in fields.items() if name not in ("prompts", "limits")}
     benchmarks = {task: {**prompt, **fields["limits"][task]} for task, prompt in fields["prompts"].items()}
     kept = {name: getattr(named, name) for name in ("name", "description", "source", "verdict")}
-    return Protocol(**kept, **settings, benchmarks=benchmarks)
+    return PublishedProtocol(**kept, **settings, benchmarks=benchmarks)
 
 
 def _varied_settings(model: ResolvedModel, tasks: Sequence[TaskEntry]) -> list[Any]:

@@ -17,7 +17,7 @@ from avar_eval.run.requests import questions_of
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import catalog
 
-_OF_TASKS: Final = ("limit", "data_dir", "allow_outside", "prompt_style", "protocol", "uniform_prompts")
+_TASK_OPTIONS: Final = ("limit", "data_dir", "allow_outside", "prompt_style", "protocol", "uniform_prompts")
 """Fields of `Asking` that lmms-eval's own options decide; here they are refused like any unknown option."""
 
 
@@ -39,7 +39,9 @@ class Avar(lmms):  # type: ignore[misc]
         **asking: Any,
     ) -> None:
         super().__init__()
-        options = {name: asking.pop(name) for name in list(asking) if name not in asking_fields() or name in _OF_TASKS}
+        options = {
+            name: asking.pop(name) for name in list(asking) if name not in asking_fields() or name in _TASK_OPTIONS
+        }
         size = None if batch_size is None else int(batch_size)
         model = resolve(Asking.of(model=pretrained, batch_size=size, backend_options=options, **asking))
         if max_batch_size is not None:

@@ -15,7 +15,7 @@ from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, lo
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.image_limits import ImageLimits
 from avar_eval.models.registry import ModelEntry, choose_backend
-from avar_eval.protocols.protocol import Protocol
+from avar_eval.protocols.protocol import PublishedProtocol
 from avar_eval.run.asking import Asking
 from avar_eval.run.named_protocol import NamedProtocol
 from avar_eval.tasks.catalog import TaskEntry
@@ -114,7 +114,7 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _system_prompt(asking: Asking, protocol: Protocol | None, entry: ModelEntry | None) -> str | None:
+def _system_prompt(asking: Asking, protocol: PublishedProtocol | None, entry: ModelEntry | None) -> str | None:
     if asking.system_prompt is not None or asking.uniform_prompts:
         return asking.system_prompt
     if protocol is not None and protocol.sets_system_prompt:
@@ -128,7 +128,7 @@ def _prompt_style(asking: Asking, entry: ModelEntry | None) -> Style:
     return entry.answer_format if entry else "thinking"
 
 
-def _image_limits(asking: Asking, protocol: Protocol | None, entry: ModelEntry | None) -> ImageLimits:
+def _image_limits(asking: Asking, protocol: PublishedProtocol | None, entry: ModelEntry | None) -> ImageLimits:
     """The limits of the first that has any of its own: the call, the protocol, the entry."""
     published = protocol if protocol and protocol.limits_pictures_of(entry.architecture if entry else None) else None
     least = [of.image_min_pixels for of in (asking, published, entry) if of is not None]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avar_eval.errors import UsageError
-from avar_eval.protocols.protocol import Protocol, find_protocol
+from avar_eval.protocols.protocol import PublishedProtocol, find_protocol
 from avar_eval.run.asking import Asking
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.prompts import Style
@@ -18,7 +18,7 @@ class NamedProtocol:
     style: the prompt style that was chosen in the place of the protocol's prompts, if one was.
     """
 
-    protocol: Protocol
+    protocol: PublishedProtocol
     changed: Mapping[str, tuple[Any, Any]]
     style: Style | None
 
@@ -56,7 +56,7 @@ class NamedProtocol:
         return card
 
 
-def _changed(protocol: Protocol, asking: Asking) -> list[tuple[str, tuple[Any, Any]]]:
+def _changed(protocol: PublishedProtocol, asking: Asking) -> list[tuple[str, tuple[Any, Any]]]:
     chosen = [
         (name, getattr(protocol, name), getattr(asking, name)) for name in ("image_min_pixels", "image_max_pixels")
     ]

@@ -17,7 +17,7 @@ import typer
 from avar_eval.errors import UsageError
 from avar_eval.fields import declared
 from avar_eval.models.backend_options import OPTIONS, BackendName
-from avar_eval.run.asking import Asking, AskingField, asking_fields, check_choice
+from avar_eval.run.asking import Asking, AskingField, asking_fields, check_field_choice
 
 Command = Callable[..., None]
 
@@ -101,7 +101,7 @@ class _WithOptions:
             given["attention_samples"] = 0
         for name, value in given.items():
             if value is not None:
-                check_choice(asking_fields()[name].declared, value)
+                check_field_choice(asking_fields()[name].declared, value)
         self._command(**values, **{self._target: given if self._target == "asked" else Asking.of(**given)})
 
 

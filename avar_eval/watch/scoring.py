@@ -103,7 +103,7 @@ def scoring(
     if kernel := asking.backend_options.get("attn_implementation"):
         _check_kernel(kernel, asking)
     training = read_training_run(output_dir)
-    base = base or (training.base if training else _base_of_adapters(output_dir))
+    base = base or (training.base if training else _adapters_base(output_dir))
     if base is None and not without_base:
         raise UsageError(f"{output_dir} does not say which model was trained: give --base MODEL, or --without-base")
     made = Scoring(
@@ -127,7 +127,7 @@ def _check_kernel(name: str, asking: Asking) -> None:
     Placement.of(asking.device, asking.dtype, name)
 
 
-def _base_of_adapters(output_dir: Path) -> str | None:
+def _adapters_base(output_dir: Path) -> str | None:
     """The model that another trainer's checkpoints are adapters for, if they are."""
     for path in complete_checkpoints(output_dir).values():
         base = resolve_checkpoint(str(path)).base if has_weights(path) else None

@@ -142,7 +142,7 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
             if self.args.late_queries:
                 queries = query_weights(roles, observation.positions, queries, self.args.late_queries)
             losses = sequence_losses(masses.image, masses.system, queries, *keys, epsilon=self.args.attention_epsilon)
-            image, system = _parts_of_step(losses, share)
+            image, system = _mean_masses(losses, share)
         attention = self.args.alpha * image + self.args.beta * system
         loss = loss_lm + (attention if share.scaled else attention * share.steps)
         self._log_losses(loss_lm if share.scaled else loss_lm / share.steps, image, system, share)
@@ -187,7 +187,7 @@ class AvarSFTTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc] # TRL 
                 metrics[name].append(total / count)
 
 
-def _parts_of_step(losses: SequenceLosses, share: _Share) -> tuple[Tensor, Tensor]:
+def _mean_masses(losses: SequenceLosses, share: _Share) -> tuple[Tensor, Tensor]:
     """This micro-batch's part of the step's mean Eq. 5 and Eq. 6."""
     return (
         losses.enhance_image.sum() * share.processes / max(share.image, 1.0),

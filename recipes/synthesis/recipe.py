@@ -54,7 +54,7 @@ class StageModel(_Part):
         return price
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> Self:
+    def _check_backend(self) -> Self:
         if self.backend == "api":
             if self.url is None:
                 raise ValueError(

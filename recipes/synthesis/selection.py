@@ -116,7 +116,7 @@ def select(recipe: Recipe, folder: Path) -> Selection:
     lines: list[tuple[str, bytes]] = []
     for entry in recipe.sources:
         drawn[entry.source] = unreadable = 0
-        for question, reason in _of_source(entry, recipe.seed, folder):
+        for question, reason in _draw(entry, recipe.seed, folder):
             drawn[entry.source] += 1
             if isinstance(question, Question):
                 bits = [_bits(folder / image) for image in question.images]
@@ -177,7 +177,7 @@ def _order(seed: int, question: Question) -> str:
     return hashlib.sha256(f"{seed}/{question.id}".encode()).hexdigest()
 
 
-def _of_source(entry: RowSource, seed: int, folder: Path) -> Iterator[tuple[Question | str, str | None]]:
+def _draw(entry: RowSource, seed: int, folder: Path) -> Iterator[tuple[Question | str, str | None]]:
     """The drawn questions of a source, or a row's name and why it cannot be asked."""
     from avar_eval.recipes.data import training_rows
     from avar_eval.recipes.judged_rows import why_unjudgeable
@@ -194,7 +194,7 @@ def _of_source(entry: RowSource, seed: int, folder: Path) -> Iterator[tuple[Ques
         elif not made["images"]:
             yield named, "no_image"
         else:
-            images = tuple(_kept(folder, image) for image in made["images"])
+            images = tuple(_save_image(folder, image) for image in made["images"])
             yield _question(entry, number, row, made, images), None
 
 
@@ -212,16 +212,16 @@ def _question(
         source=entry.source,
         domain=entry.domain if entry.domain != "auto" else domain_of(source, row),
         text=text,
-        prompt=_asked_to_think(made["prompt"]),
+        prompt=_with_instruction(made["prompt"]),
         images=images,
-        answer=_as_asked(made),
+        answer=_reference_answer(made),
         answer_type=made["answer_type"],
         choices=tuple(made["choices"]),
         precision=made["precision"],
     )
 
 
-def _as_asked(made: Mapping[str, Any]) -> str:
+def _reference_answer(made: Mapping[str, Any]) -> str:
     """The answer; of a choice the letter that the question shows, unless options are called by letters themselves."""
     answer, choices = str(made["answer"]), list(made["choices"])
     plain = all(len(choice) > 1 for choice in choices)
@@ -230,7 +230,7 @@ def _as_asked(made: Mapping[str, Any]) -> str:
     return answer
 
 
-def _asked_to_think(prompt: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+def _with_instruction(prompt: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
     """The turns, with evaluations' instruction at the end of the last one if it is not there."""
     turns = [{"role": turn["role"], "content": [_part(part) for part in turn["content"]]} for turn in prompt]
     parts = turns[-1]["content"]
@@ -258,7 +258,7 @@ def domain_of(source: str, row: Mapping[str, Any]) -> Domain:
     return "science" if source in _SCIENCE else "math"
 
 
-def _kept(folder: Path, image: Any) -> str:
+def _save_image(folder: Path, image: Any) -> str:
     """The image's file in the output folder, named by the hash of its bytes."""
     if isinstance(image, dict):
         content = image["bytes"]

@@ -113,7 +113,7 @@ def _attribute(rng: random.Random, target: str) -> Question:
     canvas.distract(OBJECTS)
     canvas.scatter((_two_digits(rng), _dial(rng)))
     thoughts = (Thought(f"at {cell} {shown}.", LOOK),)
-    return Question(canvas.scene(), f"What {_attribute_of(target)} is the object at {cell}?", target, thoughts)
+    return Question(canvas.scene(), f"What {_attribute_name(target)} is the object at {cell}?", target, thoughts)
 
 
 def _relation(rng: random.Random, target: str) -> Question:
@@ -129,7 +129,7 @@ def _relation(rng: random.Random, target: str) -> Question:
         Thought(f"the {reference} {start}.", LOOK),
         Thought(f"at {goal} {shown}, {feature} is ({target}) {feature}.", CHECK),
     )
-    text = f"What {_attribute_of(feature)} is the object directly {direction} the {reference}?"
+    text = f"What {_attribute_name(feature)} is the object directly {direction} the {reference}?"
     return Question(canvas.scene(), text, target, thoughts, options)
 
 
@@ -153,7 +153,7 @@ def _comparison(rng: random.Random, target: str) -> Question:
         Thought(_tally(second, hits[1]), LOOK),
         Thought(f"{counts[0]} to {counts[1]}, {options[verdict]} is ({letter}) {options[verdict]}."),
     )
-    text = f"Which {_attribute_of(first)} do more objects have, {first} or {second}?"
+    text = f"Which {_attribute_name(first)} do more objects have, {first} or {second}?"
     return Question(canvas.scene(), text, letter, thoughts, tuple(choices))
 
 
@@ -183,7 +183,7 @@ def _odd_one_out(rng: random.Random, target: str) -> Question:
     odd = rng.choice(_having(target))
     canvas.place(odd)
     canvas.scatter(rng.choices(_having(common), k=rng.randint(4, 8)))
-    attribute = _attribute_of(target)
+    attribute = _attribute_name(target)
     text = f"All objects but one have the same {attribute}. What {attribute} is the odd one out?"
     thoughts = (Thought(f"most are {common}, one is {target}.", LOOK),)
     return Question(canvas.scene(), text, target, thoughts)
@@ -233,7 +233,7 @@ def _pointer(rng: random.Random, target: str) -> Question:
         Thought(f"the dial {start}, at {start} dial {angle} degrees.", LOOK),
         Thought(f"at {goal} {shown}, {feature} is ({target}) {feature}.", CHECK),
     )
-    text = f"What {_attribute_of(feature)} is the object that the hand of the dial points to?"
+    text = f"What {_attribute_name(feature)} is the object that the hand of the dial points to?"
     return Question(canvas.scene(), text, target, thoughts, options)
 
 
@@ -267,7 +267,7 @@ def _without(excluded: Object) -> list[Object]:
     return [candidate for candidate in OBJECTS if candidate != excluded]
 
 
-def _attribute_of(feature: str) -> str:
+def _attribute_name(feature: str) -> str:
     return "color" if feature in COLORS else "shape"
 
 

@@ -135,7 +135,7 @@ class Scene:
     @classmethod
     def from_canonical(cls, text: str) -> "Scene":
         """The scene that `canonical` wrote as `text`."""
-        return cls(tuple((Cell(row, column), _content_of(name)) for row, column, name in json.loads(text)))
+        return cls(tuple((Cell(row, column), _parse_content(name)) for row, column, name in json.loads(text)))
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
@@ -152,7 +152,7 @@ class Scene:
         return Image.fromarray(pixels)
 
 
-def _content_of(name: str) -> Content:
+def _parse_content(name: str) -> Content:
     match name.split():
         case ["number", value]:
             return Number(int(value))

@@ -289,9 +289,7 @@ def test_the_command_line_scores_what_is_served_as_transformers_steered_alike(se
 
     served = results("served", "--backend", "api", "--api-url", server, "--api-weights", MODEL)
     ours = results("ours", "--device", "cpu", "--dtype", "float32")
-    responses = [
-        {one["row_id"]: one["response"] for one in records_of(tmp_path / name)} for name in ("served", "ours")
-    ]
+    responses = [{one["row_id"]: one["response"] for one in records_of(tmp_path / name)} for name in ("served", "ours")]
     assert responses[0] == responses[1]
     for name in ("accuracy", "truncated", "vas", "vas_response"):
         assert served[name]["n"] == ours[name]["n"] > 0

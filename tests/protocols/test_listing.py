@@ -8,7 +8,7 @@ from runs import Finished
 
 from avar_eval.models.registry import registry
 from avar_eval.protocols.difference import differences
-from avar_eval.protocols.protocol import Protocol, find_protocol, protocols
+from avar_eval.protocols.protocol import PublishedProtocol, find_protocol, protocols
 from avar_eval.tasks.catalog import catalog
 
 Run = Callable[..., Finished]
@@ -52,9 +52,9 @@ def test_a_wrong_call_is_one_message(avar_eval: Run, words: tuple[str, ...], sai
 
 def test_differences_are_said_in_words() -> None:
     own = {"name": "one", "description": "x", "source": "y", "verdict": "strict"}
-    one = Protocol(**own, benchmarks={"mmmu": {"style": "direct"}, "mmstar": {"style": "boxed"}})
+    one = PublishedProtocol(**own, benchmarks={"mmmu": {"style": "direct"}, "mmstar": {"style": "boxed"}})
     assert differences(one, one) == []
-    other = Protocol(
+    other = PublishedProtocol(
         **own | {"verdict": "judge"},
         system_prompt=None,
         decoding={"temperature": 0.6},
