@@ -14,7 +14,7 @@ from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
 from avar_eval.recipes.synthesis.cli import synthesize
 from avar_eval.run.asking import Asking
-from avar_eval.run.options import As, asking_options, names_of_options
+from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
 
 app = new_app("Train vision-language models to look at the image, with TRL.")
@@ -108,7 +108,7 @@ _NOT_OF_FILTER = (
 
 @app.command("filter")
 @asking_options(
-    *names_of_options("transformers", "vllm", "api", without=_NOT_OF_FILTER),
+    *option_names("transformers", "vllm", "api", without=_NOT_OF_FILTER),
     limit=As("Ask only the first N rows of each source."),
     temperature=As("Of the rollouts.", default=0.8),
 )

@@ -10,7 +10,7 @@ from avar_eval.recipes.memory import GIGABYTE, Architecture
 from avar_eval.recipes.mixture import parts_of
 from avar_eval.recipes.recipe import Recipe
 from avar_eval.recipes.sources import EMBEDDED, rows_file
-from avar_eval.recipes.steps import planned_steps, steps_of
+from avar_eval.recipes.steps import planned_steps, recipe_steps
 
 
 class Gpu(NamedTuple):
@@ -50,7 +50,7 @@ def estimated_hours(recipe: Recipe) -> Hours | None:
     and causal attention to what precedes it; r_visual costs another forward pass. A generated token costs reading all
     weights, shared by the responses of a batch, and its own keys and values.
     """
-    card, planned, steps = recipe.card, planned_steps(recipe), steps_of(recipe)
+    card, planned, steps = recipe.card, planned_steps(recipe), recipe_steps(recipe)
     if card.architecture is None or card.gpu is None or card.mean_tokens is None or planned is None:
         return None
     shape, gpu = card.architecture, GPUS[card.gpu]

@@ -9,12 +9,12 @@ from avar_eval.recipes.cost import copied_rows, estimated_disk, estimated_hours,
 from avar_eval.recipes.memory import GIGABYTE, estimate
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.recipe import Card, Expected, Recipe
-from avar_eval.recipes.steps import Steps, planned_steps, steps_of
+from avar_eval.recipes.steps import Steps, planned_steps, recipe_steps
 
 
 def plan(recipe: Recipe) -> str:
     """Base model, data, the batch's arithmetic, what is published of the result, and the memory of one GPU."""
-    card, options, steps = recipe.card, recipe.options, steps_of(recipe)
+    card, options, steps = recipe.card, recipe.options, recipe_steps(recipe)
     lines = [
         f"{recipe.name}: {card.description}",
         f"  model   {options['model_name_or_path']}",
@@ -48,7 +48,7 @@ def _steps(recipe: Recipe) -> str:
     planned = planned_steps(recipe)
     if planned is None:
         return "not known before the rows are read"
-    rows, prompts = planned.rows, steps_of(recipe).prompts
+    rows, prompts = planned.rows, recipe_steps(recipe).prompts
     if int(recipe.options.get("max_steps", -1)) > 0:
         return f"{planned.steps} (max_steps; an epoch of {rows} rows has {planned.an_epoch})"
     # the last step of an epoch is a smaller one

@@ -50,7 +50,7 @@ class Steps(NamedTuple):
         return -(-batches // self.accumulation)
 
 
-def steps_of(recipe: Recipe) -> Steps:
+def recipe_steps(recipe: Recipe) -> Steps:
     """How a recipe's steps are put together, by its options and TRL's defaults."""
     card, options = recipe.card, recipe.options
     per_device = int(options.get("per_device_train_batch_size", 8))
@@ -105,7 +105,7 @@ def planned_steps(recipe: Recipe) -> Planned | None:
     rows = training_rows(recipe)
     if rows is None:
         return None
-    each = steps_of(recipe).an_epoch(rows)
+    each = recipe_steps(recipe).an_epoch(rows)
     epochs = float(recipe.options.get("num_train_epochs", _DEFAULT_EPOCHS))
     limit = int(recipe.options.get("max_steps", -1))
     return Planned(limit if limit > 0 else math.ceil(epochs * each), each, epochs, rows)

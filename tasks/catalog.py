@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.answers import GRADER, FinishReason, Judgement
 from avar_eval.errors import UsageError, unknown_name
-from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_module_of, included_folders, task_files
+from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_task_module, included_folders, task_files
 from avar_eval.tasks.groups import groups
 from avar_eval.tasks.lmms_eval_names import lmms_eval_files
 
@@ -293,13 +293,13 @@ def _lmms_eval_tasks(name: str) -> list[str]:
 def _check_functions(entry: TaskEntry) -> None:
     """Import what an included task needs. Raises TaskFolderError for what is not there, before a model is loaded."""
     _with_functions(_config(entry.file), entry.file.parent)
-    hooks = import_module_of(entry.file.parent, "task")
+    hooks = import_task_module(entry.file.parent, "task")
     for name in ("doc_to_text", "doc_to_visual", "judge"):
         if not callable(getattr(hooks, name, None)):
             raise TaskFolderError(f"{entry.file.parent / 'task.py'} lacks the function {name}")
 
 
-def hooks_of(task: str) -> Any:
+def task_hooks(task: str) -> Any:
     """The `task.py` of the folder of a task of the catalog, which says what is special about the benchmark.
 
     judge(row, response, finish_reason) -> Judgement     strict verdict, and the official rule's
@@ -314,20 +314,20 @@ def hooks_of(task: str) -> Any:
     entry = task_named(task)
     if entry.form == "lmms-eval" and (task not in catalog() or not (entry.file.parent / "task.py").is_file()):
         return ModuleType(f"{task}, which says nothing")
-    return import_module_of(entry.file.parent, "task")
+    return import_task_module(entry.file.parent, "task")
 
 
 def is_judged(task: str) -> bool:
     """Whether responses to a task have a strict verdict: those of another project's may have none."""
-    return hasattr(hooks_of(task), "judge") if task in catalog() else False
+    return hasattr(task_hooks(task), "judge") if task in catalog() else False
 
 
-def grader_of(task: str) -> str | None:
+def grader_version(task: str) -> str | None:
     """The version of the rules that judge responses to a task; None for an included one, whose `judge` has none."""
     return None if is_included(task_named(task)) else GRADER
 
 
-def function_of(entry: TaskEntry, name: str) -> Callable[..., Any]:
+def load_function(entry: TaskEntry, name: str) -> Callable[..., Any]:
     """A function that a task's YAML names as `module.name`. Raises TaskFolderError."""
     return _function(entry.file.parent, name)
 
@@ -336,7 +336,7 @@ def _function(folder: Path, name: str) -> Callable[..., Any]:
     module, _, function = name.rpartition(".")
     in_folder = (folder / f"{module.replace('.', '/')}.py").is_file()
     try:
-        found = import_module_of(folder, module) if in_folder else importlib.import_module(module)
+        found = import_task_module(folder, module) if in_folder else importlib.import_module(module)
     except (ImportError, ValueError) as error:
         raise TaskFolderError(f"{folder}: a task names {name!r}, and {module or 'its module'} is not there") from error
     if not callable(getattr(found, function, None)):
@@ -361,16 +361,16 @@ def _with_functions(value: Any, folder: Path) -> Any:
 
 def question_and_target(task: str, row: Mapping[str, Any]) -> tuple[str, str]:
     """A row's question with its options, as the benchmark words it, and its gold answer."""
-    return str(hooks_of(task).doc_to_text(row, {"prompt_style": "direct"})), target_of(task, row)
+    return str(task_hooks(task).doc_to_text(row, {"prompt_style": "direct"})), gold_answer(task, row)
 
 
-def target_of(task: str, row: Mapping[str, Any]) -> str:
+def gold_answer(task: str, row: Mapping[str, Any]) -> str:
     """A row's gold answer, of a task in avar-eval's form."""
     entry = task_named(task)
-    return str(function_of(entry, entry.target)(row) if "." in entry.target else row[entry.target])
+    return str(load_function(entry, entry.target)(row) if "." in entry.target else row[entry.target])
 
 
-def judge_of(task: str) -> Judge:
+def get_judge(task: str) -> Judge:
     """How responses to a task of the catalog are judged."""
-    judge: Judge = hooks_of(task).judge
+    judge: Judge = task_hooks(task).judge
     return judge

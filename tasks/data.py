@@ -24,7 +24,7 @@ from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.pictures import allowed_outside, open_picture
 from avar_eval.progress import Bar
 from avar_eval.tasks.catalog import TaskEntry, catalog
-from avar_eval.tasks.files import DataError, Row, check_picture, checked_path, pictures_of, read_rows
+from avar_eval.tasks.files import DataError, Row, check_picture, checked_path, load_pictures, read_rows
 
 MANIFEST_NAME: Final = "manifest.json"
 EMBEDDED: Final = "embedded"
@@ -233,7 +233,7 @@ def _manifest_problems(entry: TaskEntry, folder: Path, count: int) -> list[str]:
 def _missing_row_problems(entry: TaskEntry, rows: Sequence[Row]) -> list[str]:
     missing: dict[str, list[str]] = {}
     for row in rows:
-        for column in pictures_of(entry, row):
+        for column in load_pictures(entry, row):
             if not row[column]:
                 missing.setdefault(column, []).append(entry.row_id(row))
     return [

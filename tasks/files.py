@@ -9,7 +9,7 @@ from PIL import Image
 from avar_eval.errors import AvarError
 from avar_eval.pictures import OutsideError, open_picture, picture_path, whole_pictures_only
 from avar_eval.refusals import may_refuse
-from avar_eval.tasks.catalog import TaskEntry, function_of, hooks_of, judge_of, question_and_target
+from avar_eval.tasks.catalog import TaskEntry, get_judge, load_function, question_and_target, task_hooks
 from avar_eval.user_files import parse_json, read_text
 
 Row = dict[str, Any]
@@ -22,7 +22,7 @@ class DataError(AvarError):
 def rows_by_id(entry: TaskEntry, data_dir: Path | None) -> dict[str, Row]:
     """The task's rows by id, without their pictures; of embedded tasks without `data_dir`. Raises DataError."""
     if entry.embedded is not None:
-        rows = function_of(entry, entry.embedded)(entry.split)
+        rows = load_function(entry, entry.embedded)(entry.split)
     elif data_dir is None:
         raise DataError(f"give --data-dir a folder with {entry.data}/rows.jsonl in it: the rows of {entry.name}")
     else:
@@ -61,9 +61,9 @@ def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
             raise DataError(f"{where}: `{column}` holds the path of a picture, or null, not {row[column]!r}")
     plain = {name: value for name, value in row.items() if name not in entry.images}
     try:
-        hooks_of(entry.name).doc_to_text(plain)
+        task_hooks(entry.name).doc_to_text(plain)
         _, target = question_and_target(entry.name, plain)
-        judge_of(entry.name)(plain, "", None)
+        get_judge(entry.name)(plain, "", None)
     except KeyError as error:
         raise DataError(f"{where} is no row of {entry.name}: {error} is missing or unknown") from error
     except (AttributeError, IndexError, TypeError, ValueError) as error:
@@ -87,7 +87,7 @@ def with_pictures(entry: TaskEntry, data_dir: Path, allow_outside: bool = False)
             column: row[column] and str(checked_path(entry, data_dir, row, column, allow_outside))
             for column in entry.images
         }
-        if all(paths[column] and Path(paths[column]).is_file() for column in pictures_of(entry, row)):
+        if all(paths[column] and Path(paths[column]).is_file() for column in load_pictures(entry, row)):
             try:
                 for path in filter(None, paths.values()):
                     check_picture(Path(path))
@@ -113,9 +113,9 @@ def checked_path(entry: TaskEntry, data_dir: Path, row: Row, column: str, allow_
         raise DataError(f"row {entry.row_id(row)} of {folder / 'rows.jsonl'}: {error}") from error
 
 
-def pictures_of(entry: TaskEntry, row: Mapping[str, Any]) -> list[str]:
+def load_pictures(entry: TaskEntry, row: Mapping[str, Any]) -> list[str]:
     """The columns whose pictures a row cannot be asked without: the task's `needed_pictures`, by default all."""
-    needed = getattr(hooks_of(entry.name), "needed_pictures", None)
+    needed = getattr(task_hooks(entry.name), "needed_pictures", None)
     return entry.images if needed is None else list(needed(row))
 
 

@@ -79,7 +79,7 @@ def task_files(folder: Path) -> Iterator[Path]:
     yield from files
 
 
-def import_module_of(folder: Path, name: str) -> ModuleType:
+def import_task_module(folder: Path, name: str) -> ModuleType:
     """`NAME.py` of a task's folder. Raises TaskFolderError if it cannot be imported."""
     if folder.parent == OWN_FOLDER:
         return importlib.import_module(f"avar_eval.tasks.{folder.name}.{name}")

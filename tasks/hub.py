@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import datasets
 
-from avar_eval.tasks.catalog import TaskEntry, function_of
+from avar_eval.tasks.catalog import TaskEntry, load_function
 from avar_eval.tasks.files import DataError
 
 
@@ -36,4 +36,4 @@ def _process_docs(entry: TaskEntry) -> Callable[[datasets.Dataset], datasets.Dat
     """The function that the task's YAML names in `process_docs`."""
     if entry.process_docs is None:
         return None
-    return function_of(entry, entry.process_docs)
+    return load_function(entry, entry.process_docs)

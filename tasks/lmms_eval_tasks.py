@@ -49,7 +49,7 @@ def load_lmms_eval_task(entry: TaskEntry) -> ConfigurableMessagesTask:
     return task
 
 
-def requests_of(task: ConfigurableMessagesTask, limit: int | None, samples: int) -> list[Instance]:
+def build_requests(task: ConfigurableMessagesTask, limit: int | None, samples: int) -> list[Instance]:
     """The task's questions, each as often as it is sampled."""
     task.build_all_requests(limit=limit)
     return [copy.copy(instance) for instance in task.instances for _ in range(samples)]

@@ -12,7 +12,7 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from avar_eval.answers import Judgement
 from avar_eval.pictures import allowed_outside
 from avar_eval.records.record import JudgementRecord, Response
-from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, grader_of, judge_of
+from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, get_judge, grader_version
 from avar_eval.tasks.files import DataError, with_pictures
 from avar_eval.tasks.hub import rows_from_hub
 
@@ -33,7 +33,7 @@ class RowsTask(ConfigurableMessagesTask):  # type: ignore[misc]
         self._data_dir, self._allow_outside = data_dir, allow_outside
         settings = {key: value for key, value in config.items() if key != "class"}
         # lmms-eval would cut the thinking out before it judges: ours is judged whole, and carries its record.
-        process_results = response_metrics(judge_of(config["task"]), grader_of(config["task"]))
+        process_results = response_metrics(get_judge(config["task"]), grader_version(config["task"]))
         ours = {"process_results": process_results, "reasoning_tags": "none"}
         super().__init__(config=settings | ours)
 

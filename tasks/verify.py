@@ -17,7 +17,7 @@ from typing import Any
 
 from avar_eval.answers import Judgement
 from avar_eval.errors import AvarError
-from avar_eval.tasks.catalog import TaskEntry, find_tasks, hooks_of
+from avar_eval.tasks.catalog import TaskEntry, find_tasks, task_hooks
 from avar_eval.tasks.files import DataError, Row, read_rows
 from avar_eval.tasks.shares import share_values
 from avar_eval.terminal import say
@@ -60,7 +60,7 @@ def _verdict(judgement: Judgement | None, name: str) -> bool | None:
     return judgement.official if name == "official" else judgement.correct
 
 
-def agreement_of(entry: TaskEntry, data_dir: Path) -> Iterator[Agreement]:
+def compute_agreement(entry: TaskEntry, data_dir: Path) -> Iterator[Agreement]:
     """Judge every published response of a task, file by file. Raises DataError without rows or responses."""
     rows = {entry.row_id(row): row for row in read_rows(entry, data_dir)}
     folder = data_dir / entry.data
@@ -69,7 +69,7 @@ def agreement_of(entry: TaskEntry, data_dir: Path) -> Iterator[Agreement]:
     paths = sorted(((folder.parent if shared else folder) / "responses").glob("*.jsonl"))
     if not paths:
         raise DataError(f"there are no responses with published verdicts beside {folder / 'rows.jsonl'}")
-    judge = hooks_of(entry.name).judge
+    judge = task_hooks(entry.name).judge
     for path in paths:
         found = Agreement(path.stem)
         for published in map(json.loads, path.read_text(encoding="utf-8").removesuffix("\n").split("\n")):
@@ -90,7 +90,7 @@ def tagged_shares(entry: TaskEntry, agreement: Agreement) -> dict[str, float]:
 
     A response without an answer, or with one that the official rule would guess at, is not right.
     """
-    judge = hooks_of(entry.name).judge
+    judge = task_hooks(entry.name).judge
     right = {"official": 0, "strict": 0}
     for line in agreement.lines:
         found = line.judgement.extracted if line.judgement else None
@@ -125,7 +125,7 @@ def _share(values: Sequence[bool]) -> str:
 
 
 def _print_metrics(entry: TaskEntry, agreement: Agreement) -> None:
-    parts = getattr(hooks_of(entry.name), "parts", None)
+    parts = getattr(task_hooks(entry.name), "parts", None)
     if parts is None:
         return
 
@@ -172,7 +172,7 @@ def main() -> None:
     try:
         for entry in find_tasks(arguments.tasks):
             say(f"== {entry.name}")
-            for agreement in agreement_of(entry, arguments.data_dir):
+            for agreement in compute_agreement(entry, arguments.data_dir):
                 print_agreement(entry, agreement, listing=arguments.list)
                 if arguments.tagged:
                     shares = (f"{verdict} {100 * of:.1f} %" for verdict, of in tagged_shares(entry, agreement).items())

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int, Int32
 from torch import Tensor
 
-from avar_eval.attention.key_blocks import WORTH, KeyBlocks, bits_of, to_device
+from avar_eval.attention.key_blocks import WORTH, KeyBlocks, pack_groups, to_device
 
 _MOST_RUNS = 32
 
@@ -68,7 +68,7 @@ class KeyGroups:
         if self._part_of is not None:
             whole, keys = self._part_of
             return whole.bits[:, keys]
-        return to_device(bits_of(self.host), self.device)
+        return to_device(pack_groups(self.host), self.device)
 
     @cached_property
     def blocks(self) -> KeyBlocks:

@@ -66,7 +66,7 @@ def unknown_reason(name: str) -> str | None:
     return None if name in _READINGS or is_kernel(name) else f"it is none of {KNOWN}"
 
 
-def reading_of(name: str) -> Reading:
+def get_reading(name: str) -> Reading:
     """How a loaded implementation reads its arguments. Raises AttentionError with the reason where that is unknown."""
     if reason := unknown_reason(name):
         raise AttentionError(reason)
@@ -115,7 +115,7 @@ def unavailable_reason(name: str, device: torch.device, dtype: torch.dtype) -> s
         return f"{kernel} is a kernel of the hub: pip install 'avar-eval[flash]' for the package that fetches it"
     try:
         flash_utils.lazy_import_flash_attention(kernel)
-        reading_of(kernel)
+        get_reading(kernel)
     except Exception as error:  # its builds, the network and its own imports raise anything
         return f"the kernel {kernel} cannot be loaded: {str(error).strip().partition(chr(10))[0]}"
     return None
@@ -152,7 +152,7 @@ def _no_flash_reason(name: str, device: torch.device, dtype: torch.dtype) -> str
     return None
 
 
-def visibility_of(
+def read_visibility(
     reading: Reading, module: Any, query: Tensor, key: Tensor, mask: Any, kwargs: Mapping[str, Any]
 ) -> Visibility:
     """What a call of transformers' attention functions hides, read as each of them reads its arguments.
@@ -216,7 +216,7 @@ def unpadded_queries(reading: Reading, query: Tensor, mask: Any) -> Tensor | Non
     return given
 
 
-def sink_of(
+def learnt_sink(
     name: str, reading: Reading, function: Callable[..., Any], query: Tensor, kwargs: Mapping[str, Any]
 ) -> Float[Tensor, " heads"] | None:
     """The learnt logit of each head's attention sink, as far as an implementation reads it; None if there is none.

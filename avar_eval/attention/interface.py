@@ -29,10 +29,10 @@ from avar_eval.attention.implementations import (
     ObserveError,
     Reading,
     SteerError,
-    reading_of,
-    sink_of,
+    get_reading,
+    learnt_sink,
+    read_visibility,
     unpadded_queries,
-    visibility_of,
 )
 from avar_eval.attention.mass import attention_mass
 from avar_eval.attention.normaliser import NormaliserTap, returning_lse
@@ -184,11 +184,11 @@ class Kernel:
 
     def visibility(self, query: Tensor, key: Tensor, mask: Any) -> Visibility:
         """Which keys the call's queries see."""
-        return visibility_of(self.reading, self.module, query, key, mask, self.kwargs)
+        return read_visibility(self.reading, self.module, query, key, mask, self.kwargs)
 
     def sink(self, query: Tensor) -> Float[Tensor, " heads"] | None:
         """The logit that each head has learnt beside its keys, as far as the function reads it."""
-        return sink_of(self.implementation, self.reading, self.function, query, self.kwargs)
+        return learnt_sink(self.implementation, self.reading, self.function, query, self.kwargs)
 
 
 class Listener(Protocol):
@@ -232,7 +232,7 @@ def add_listener(implementation: str, modules: Iterable[Any], listener: Listener
         raise ObserveError("this model is being observed already: leave the inner observe() first")
 
 
-def listener_of(module: Any) -> Listener | None:
+def get_listener(module: Any) -> Listener | None:
     """Who watches this module."""
     return _listeners.get(module)
 
@@ -293,7 +293,7 @@ def before_each_pass(model: Any, begin: Callable[[Any, int], None]) -> Removable
 
 def _check(implementation: str, done: str, kind: type[AttentionError]) -> None:
     try:
-        reading_of(implementation)
+        get_reading(implementation)
     except AttentionError as error:
         raise kind(
             f"attention implementation {implementation!r} cannot be {done} ({error}): load the model with "
@@ -336,7 +336,7 @@ def _unregister(implementation: str, modules: Iterable[Any], registered: Mutable
 
 @cache  # a compiled model is compiled again for every function that it has not met
 def _wrap(implementation: str, original: Callable[..., Any] | None) -> Callable[..., Any]:
-    reading = reading_of(implementation)
+    reading = get_reading(implementation)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator] # what is captured leaves the graph through Python state
     def attention(

@@ -47,7 +47,7 @@ class KeyBlocks:
 
         by_difference: the groups whose mass may be had by difference, that of one cell a sequence.
         """
-        rows = [_Listed.of(row, sum(1 << group for group in by_difference)) for row in bits_of(membership).numpy()]
+        rows = [_Listed.of(row, sum(1 << group for group in by_difference)) for row in pack_groups(membership).numpy()]
         # multiples of 16 entries all through: Triton compiles anew for other strides and places in memory
         blocks = -(-max(len(row.firsts) for row in rows) // 16) * 16
         cells = max(len(row.cells) for row in rows)
@@ -100,7 +100,7 @@ class _Listed:
         return cls(positions, np.stack([starts, sizes, kinds[order]], 1), by_block[:, 0], lasts, read, difference)
 
 
-def bits_of(membership: Bool[Tensor, "batch keys groups"]) -> Int32[Tensor, "batch keys"]:
+def pack_groups(membership: Bool[Tensor, "batch keys groups"]) -> Int32[Tensor, "batch keys"]:
     """Each key's groups as bits. At most `MOST_GROUPS` groups."""
     places = torch.arange(membership.shape[-1], device=membership.device, dtype=torch.int32)
     return (membership.int() << places).sum(-1, dtype=torch.int32)

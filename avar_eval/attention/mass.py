@@ -95,7 +95,7 @@ def attention_mass(
     logit = sink.to(_exact(normaliser.dtype))[:, None]
     normaliser = torch.logaddexp(normaliser.masked_fill(~normaliser.isfinite(), float("-inf")), logit.detach())
     if by_kernels:
-        masses = _by_kernels(query, key, normaliser, call, beside_sink=True)
+        masses = _by_kernels(query, key, normaliser, call, without_sink=True)
     else:
         masses = _AttentionMass.apply(wanted, key, normaliser, call, None)
     # 1, with the slope of the normaliser in the sink: the share of attention that the sink has
@@ -144,11 +144,11 @@ def kernels_run_on(device: torch.device) -> bool:
 
 
 def _by_kernels(
-    query: Tensor, key: Tensor, lse: Tensor | None, call: AttentionProblem, beside_sink: bool = False
+    query: Tensor, key: Tensor, lse: Tensor | None, call: AttentionProblem, without_sink: bool = False
 ) -> Tensor:
     from avar_eval.attention import triton_mass  # see attention_normaliser
 
-    return triton_mass.attention_mass(query, key, lse, call, beside_sink)
+    return triton_mass.attention_mass(query, key, lse, call, without_sink)
 
 
 def _masses_on_all_keys(query: Tensor, key: Tensor, call: AttentionProblem, sink: Tensor | None) -> Tensor:

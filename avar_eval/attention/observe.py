@@ -320,7 +320,7 @@ class _Watch:
 
     def begin(self) -> None:
         for module in self._modules:
-            earlier = interface.listener_of(module)
+            earlier = interface.get_listener(module)
             if isinstance(earlier, _Watch) and not earlier._open:  # it waited for a backward() that never came
                 interface.remove_listener(earlier._implementation, earlier._modules)
         interface.add_listener(self._implementation, self._modules, self)

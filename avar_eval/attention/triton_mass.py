@@ -33,15 +33,15 @@ def attention_mass(
     key: Float[Tensor, "batch kv_heads keys dim"],
     lse: Float[Tensor, "batch heads queries_or_rows"] | None,
     problem: AttentionProblem,
-    beside_sink: bool = False,
+    without_sink: bool = False,
 ) -> Float[Tensor, "batch heads rows groups"]:
     """`avar_eval.attention.mass.attention_mass` of bfloat16, float16 or float32 states, at most 256 wide.
 
-    Not for a mask function, nor for more than `key_blocks.MOST_GROUPS` groups, nor for no queries. beside_sink: lse is
+    Not for a mask function, nor for more than `key_blocks.MOST_GROUPS` groups, nor for no queries. without_sink: lse is
     that of the wanted queries alone and counts a learnt sink, so that masses do not add up to 1.
     """
     given = None if lse is None else lse.detach()
-    masses: Tensor = _Mass.apply(_by_row(query), _by_row(key), given, problem, beside_sink)
+    masses: Tensor = _Mass.apply(_by_row(query), _by_row(key), given, problem, without_sink)
     return masses
 
 
@@ -63,15 +63,15 @@ def _by_row(states: Tensor) -> Tensor:
 class _Mass(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, lse: Tensor | None, problem: AttentionProblem, beside_sink: bool
+        ctx: Any, query: Tensor, key: Tensor, lse: Tensor | None, problem: AttentionProblem, without_sink: bool
     ) -> Tensor:
         launch = _Launch(query, key, problem)
-        ctx.problem, ctx.by_row = problem, lse is None or problem.groups.all_keys or beside_sink
-        if problem.groups.all_keys and not beside_sink:
+        ctx.problem, ctx.by_row = problem, lse is None or problem.groups.all_keys or without_sink
+        if problem.groups.all_keys and not without_sink:
             lse, masses = launch.on_all_keys()
         else:
             lse = launch.normaliser() if lse is None else lse
-            masses = launch.masses(lse, ctx.by_row, beside_sink)
+            masses = launch.masses(lse, ctx.by_row, without_sink)
         ctx.save_for_backward(query, key, lse, masses)
         return masses
 
@@ -163,7 +163,7 @@ class _Launch:
     def _new(self, *shape: int) -> Tensor:
         return self.query.new_empty(shape, dtype=torch.float32)
 
-    def masses(self, lse: Tensor, by_row: bool, beside_sink: bool) -> Float[Tensor, "batch heads rows groups"]:
+    def masses(self, lse: Tensor, by_row: bool, without_sink: bool) -> Float[Tensor, "batch heads rows groups"]:
         """See `triton_kernels.masses`. by_row: whether lse is that of the wanted queries alone."""
         of = self.problem.groups
         masses = self._new(self.batch, self.heads, self.rows, of.count)
@@ -181,8 +181,8 @@ class _Launch:
             self.kv_heads,
             cells,
             plain=_is_plain(self.hide),
-            difference=of.blocks.difference and not beside_sink,
-            every=of.blocks.difference and beside_sink,
+            difference=of.blocks.difference and not without_sink,
+            every=of.blocks.difference and without_sink,
             **self._constants(self.tile),
         )
         return masses

@@ -11,12 +11,12 @@ import typer
 from avar_eval.command_line import command_text, interruptible
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
-from avar_eval.run.options import As, asking_options, names_of_options
+from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
 
 
 @asking_options(
-    *names_of_options("transformers", without=("model", "steering", "attention_samples", "backend")),
+    *option_names("transformers", without=("model", "steering", "attention_samples", "backend")),
     limit=As("Ask a model the first N questions of each task.", default=200),
 )
 def profile(
@@ -35,7 +35,7 @@ def profile(
 
     A folder of a finished run is read; any other MODEL is asked TASKS first, and what it was asked before is kept.
     """
-    from avar_eval.diagnosis.profile_runs import check_models, runs_of
+    from avar_eval.diagnosis.profile_runs import check_models, load_runs
     from avar_eval.tasks.catalog import find_tasks
 
     names = None if tasks is None else [task.name for task in find_tasks(listed_names(tasks))]
@@ -49,7 +49,7 @@ def profile(
         from avar_eval.look.pictures import prepare_folder
 
         prepare_folder(output)
-        runs = runs_of(models, names, output, {**asked, "attention_samples": None}, command)
+        runs = load_runs(models, names, output, {**asked, "attention_samples": None}, command)
         if not runs:
             return
         found = make_profile(runs)

@@ -41,7 +41,7 @@ def is_run(model: str) -> bool:
     return (Path(model) / RESULTS_NAME).is_file()
 
 
-def runs_of(
+def load_runs(
     models: Sequence[str], tasks: Sequence[str] | None, output: Path, asked: Mapping[str, Any], command: str
 ) -> "list[MeasuredRun]":
     """The runs in the order of `models`; models are asked in OUTPUT/MODEL. Raises AvarError with a message.

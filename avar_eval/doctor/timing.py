@@ -25,13 +25,13 @@ def interleaved(
         if number > fewest and time.perf_counter() - start > within:
             break
         for name in list(ways) if number % 2 else reversed(list(ways)):
-            took = seconds_of(ways[name], device)
+            took = time_run(ways[name], device)
             if number:
                 seconds[name].append(took)
     return seconds
 
 
-def seconds_of(run: Callable[[], object], device: str = "cpu") -> float:
+def time_run(run: Callable[[], object], device: str = "cpu") -> float:
     """Wall time of one run, all that it gave a GPU to do included."""
     _wait(device)
     start = time.perf_counter()

@@ -61,7 +61,7 @@ class RequestError(Exception):
         self.tokens: tuple[int, int] | None = None
 
 
-def status_of(code: object) -> int | None:
+def http_status(code: object) -> int | None:
     """The status of HTTP that a server's code for an error stands for, None for an unknown one."""
     if isinstance(code, str):
         number = int(code) if code.isascii() and code.isdecimal() and len(code) == 3 else 0
@@ -69,7 +69,7 @@ def status_of(code: object) -> int | None:
     return code if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600 else None
 
 
-def kind_of(status: int, code: object = None) -> Kind:
+def failure_kind(status: int, code: object = None) -> Kind:
     """What is to be done about a status of 300 and more; code: the error's own, which may be of key or account."""
     if isinstance(code, str) and _CODES.get(code.lower()) in (401, 402):
         return "stopped"

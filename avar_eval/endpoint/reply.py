@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from avar_eval.endpoint.exchange import RawReply
-from avar_eval.endpoint.failure import RequestError, kind_of, one_line, status_of
+from avar_eval.endpoint.failure import RequestError, failure_kind, http_status, one_line
 from avar_eval.keys import masked
 
 _CUT: Final = {
@@ -114,7 +114,7 @@ def _refusal(url: str, reply: RawReply, content: Any) -> RequestError:
     error = content.get("error", content) if isinstance(content, dict) else None
     message, code, parameter = _error_parts(error)
     said = one_line(message or reply.body[:_READ].decode(errors="replace")) or f"status {reply.status}"
-    kind = kind_of(reply.status, code)
+    kind = failure_kind(reply.status, code)
     # A gateway refuses what its moderation flags with the status of a wrong key.
     if reply.status == 403 and re.search(r"moderation|flagged", message, re.IGNORECASE):
         kind = "refused"
@@ -130,10 +130,10 @@ def _refusal(url: str, reply: RawReply, content: Any) -> RequestError:
 def _error_inside(url: str, error: Any) -> RequestError:
     """An error that came with the status 200: as if with the one that it names, else as a failing provider's 502."""
     message, code, parameter = _error_parts(error)
-    status = status_of(code) or 502
+    status = http_status(code) or 502
     said = one_line(message) or "an error without words"
     return RequestError(
-        kind_of(status, code), f"{url} refuses a request: {said}", status=status, sent=True, parameter=parameter
+        failure_kind(status, code), f"{url} refuses a request: {said}", status=status, sent=True, parameter=parameter
     )
 
 
@@ -141,7 +141,7 @@ def _error_parts(error: Any) -> tuple[str, object, str | None]:
     """Message, code and parameter of an error: OpenAI's form, FastAPI's `detail`, a text, or any JSON."""
     if isinstance(error, Mapping):
         message = next((error[name] for name in ("message", "detail", "msg", "error") if error.get(name)), error)
-        code = next((error[name] for name in ("code", "type", "status") if status_of(error.get(name))), None)
+        code = next((error[name] for name in ("code", "type", "status") if http_status(error.get(name))), None)
         parameter = error.get("param")
         return _words(message), code, parameter if isinstance(parameter, str) else None
     return ("" if error is None else _words(error)), None, None

@@ -168,12 +168,12 @@ def locate(source: ModelSource) -> Checkpoint:
     if (checkpoint.path / ADAPTER_CONFIG).is_file() and not (checkpoint.path / "config.json").is_file():
         return replace(checkpoint, base=_base_checkpoint(checkpoint))
     _check_architecture(checkpoint)
-    if architecture_of(checkpoint.path) == INTERNVL_CHAT:
+    if read_architecture(checkpoint.path) == INTERNVL_CHAT:
         return _with_processor(checkpoint, source.entry)
     return checkpoint
 
 
-def architecture_of(path: Path) -> str | None:
+def read_architecture(path: Path) -> str | None:
     """`model_type` of a folder's config.json. Raises CheckpointError if it cannot be read."""
     named = _read_json(path / "config.json").get("model_type")
     return named if isinstance(named, str) else None
@@ -181,10 +181,10 @@ def architecture_of(path: Path) -> str | None:
 
 def _with_processor(checkpoint: Checkpoint, entry: ModelEntry | None) -> Checkpoint:
     """A checkpoint of OpenGVLab's own code with a processor of transformers. Raises CheckpointError without one."""
-    from avar_eval.models.internvl_chat import decoder_of
+    from avar_eval.models.internvl_chat import decoder_class
 
     try:
-        decoder_of(_read_json(checkpoint.path / "config.json"))
+        decoder_class(_read_json(checkpoint.path / "config.json"))
     except AvarError as error:
         raise CheckpointError(f"{checkpoint.name} cannot be run: {error}") from error
     if (checkpoint.path / "processor_config.json").is_file():
@@ -274,7 +274,7 @@ def _check_architecture(checkpoint: Checkpoint) -> None:
     for file in checkpoint.path.iterdir():  # libraries would wait for a pipe for ever
         if file.exists() and not file.is_file() and not file.is_dir():
             raise CheckpointError(f"{file} is a pipe or a device, no file: take it out of the model's folder")
-    architecture = architecture_of(checkpoint.path)
+    architecture = read_architecture(checkpoint.path)
     if architecture not in (*SUPPORTED_ARCHITECTURES, INTERNVL_CHAT):
         raise CheckpointError(
             f"{checkpoint.name} is of architecture {architecture!r}; supported: {', '.join(SUPPORTED_ARCHITECTURES)}"

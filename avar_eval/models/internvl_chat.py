@@ -73,7 +73,7 @@ def load(path: Path, image_token_id: int, how: Mapping[str, Any]) -> tuple[Any, 
     return model, info
 
 
-def decoder_of(config: Mapping[str, Any]) -> str:
+def decoder_class(config: Mapping[str, Any]) -> str:
     """The decoder's class of an `internvl_chat` config.json. Raises BackendError if it is none of `DECODERS`."""
     named = (config.get("llm_config") or {}).get("architectures") or ["not named"]
     if named[0] not in DECODERS:
@@ -87,7 +87,7 @@ def transformers_config(config: Mapping[str, Any], image_token_id: int) -> Any:
     from transformers import InternVLConfig
 
     text, vision = config["llm_config"], config["vision_config"]
-    architecture = decoder_of(config)
+    architecture = decoder_class(config)
     if config.get("select_layer", -1) != -1 or config.get("ps_version", "v2") != "v2":
         raise BackendError("it takes another layer of the vision tower, or shuffles pixels otherwise than transformers")
     scaling = dict(text.get("rope_scaling") or {})

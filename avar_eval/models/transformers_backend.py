@@ -28,7 +28,7 @@ from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.adapter import with_adapter
 from avar_eval.models.backend import BackendError, Generation
-from avar_eval.models.checkpoint import INTERNVL_CHAT, Checkpoint, architecture_of
+from avar_eval.models.checkpoint import INTERNVL_CHAT, Checkpoint, read_architecture
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.image_limits import AppliedLimits, ImageLimits, apply_limits
 from avar_eval.models.internvl_chat import load as load_internvl_chat
@@ -153,7 +153,7 @@ class TransformersBackend:
             "attn_implementation": self.attn_implementation,
             "output_loading_info": True,
         }
-        if architecture_of(path) == INTERNVL_CHAT:
+        if read_architecture(path) == INTERNVL_CHAT:
             return load_internvl_chat(path, self.processor.image_token_id, how)
         loaded: tuple[Any, Mapping[str, Any]] = AutoModelForImageTextToText.from_pretrained(path, **how)
         return loaded

@@ -79,7 +79,7 @@ class PublishedProtocol(BaseModel):
         """Whether it says which system turn there is, if it is only the chat template's own."""
         return "system_prompt" in self.model_fields_set
 
-    def limits_pictures_of(self, architecture: str | None) -> bool:
+    def limits_pictures(self, architecture: str | None) -> bool:
         """Whether its pixel limits are for models of that architecture (None: not known)."""
         return not self.image_architectures or architecture is None or architecture in self.image_architectures
 
@@ -91,7 +91,7 @@ class PublishedProtocol(BaseModel):
             raise UsageError(f"--protocol {self.name} says nothing of {task.name}: it is for {covered}")
         return found
 
-    def verdict_of(self, task: TaskEntry) -> Verdict:
+    def published_verdict(self, task: TaskEntry) -> Verdict:
         """Whose verdict the published score of a task is."""
         return self.of_task(task).verdict or self.verdict
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.outcomes import JudgeOutcome
-from avar_eval.records.journal import Journal, JournalError, of_rank, read_lines, stream_lines, typed_lines
+from avar_eval.records.journal import Journal, JournalError, rank_file_name, read_lines, stream_lines, typed_lines
 from avar_eval.records.record import JudgeRecord, ProtocolLine, Record, protocol_id
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class RecordBook(Journal[Record]):
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         try:
-            self.lock = FolderLock(folder, of_rank(".lock", rank))
+            self.lock = FolderLock(folder, rank_file_name(".lock", rank))
         except FolderInUseError:
             raise RecordBookError(
                 f"another run is writing to {folder}: wait for it to end, or give this one its own --output"
@@ -96,7 +96,7 @@ class RecordBook(Journal[Record]):
     def take_in_ranks(self) -> None:
         """Move what other ranks have written into the book, and what they have measured into `attention.jsonl`."""
         super().take_in_ranks()
-        if any(self.path.parent.glob(of_rank(ATTENTION_NAME, "*"))):
+        if any(self.path.parent.glob(rank_file_name(ATTENTION_NAME, "*"))):
             self.attention.take_in_ranks()
 
     def read_first(self) -> None:

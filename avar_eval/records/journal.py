@@ -77,7 +77,7 @@ def typed_lines(
     return LineForm(adapter.dump_json, decode, key, one, many, remedy, error)
 
 
-def of_rank(name: str, rank: int | Literal["*"]) -> str:
+def rank_file_name(name: str, rank: int | Literal["*"]) -> str:
     """The name of a rank's own file, `records.rank1.jsonl`; rank 0 has the file itself. *: a pattern for all others."""
     stem, _, ending = name.rpartition(".")
     return name if rank == 0 else f"{stem}.rank{rank}.{ending}"
@@ -106,14 +106,14 @@ class Journal(Generic[Line]):
         self, path: Path, form: LineForm[Line], *, lock: FolderLock | None = None, rank: int = 0, fsync: bool = True
     ) -> None:
         self.rank = rank
-        self.path = path.with_name(of_rank(path.name, rank))
+        self.path = path.with_name(rank_file_name(path.name, rank))
         self._first = path
         self._form = form
         self._fsync = fsync
         self._places: dict[str, _Place] = {}
         self._lines = 0
         self._files: list[FileIO] = []
-        self._own_lock = _locked(path, of_rank(f".{path.name}.lock", rank), form) if lock is None else None
+        self._own_lock = _locked(path, rank_file_name(f".{path.name}.lock", rank), form) if lock is None else None
         try:
             self._open()
             if rank != 0:
@@ -157,7 +157,7 @@ class Journal(Generic[Line]):
 
         Killed in between, it leaves the other rank's file, whose lines are then known already.
         """
-        for path in sorted(self._first.parent.glob(of_rank(escape(self._first.name), "*"))):
+        for path in sorted(self._first.parent.glob(rank_file_name(escape(self._first.name), "*"))):
             new: list[tuple[str, bytes]] = []
             for _, line, decoded in _stream(path, self._form):
                 key = self._form.key(decoded)

@@ -12,7 +12,7 @@ from avar_eval.records.book import RECORDS_NAME
 from avar_eval.results.schema import read_results, read_task_records
 from avar_eval.results.stored import StoredResponse, read_stored, run_responses
 from avar_eval.statistics import Estimate, holm, mcnemar, paired_difference, paired_permutation
-from avar_eval.tasks.catalog import catalog, hooks_of
+from avar_eval.tasks.catalog import catalog, task_hooks
 from avar_eval.terminal import note
 
 SEED: Final = 0
@@ -105,7 +105,7 @@ def _note_guesses(task: str, run: _Run) -> None:
     """Say that a run of before guesses were written down is compared without them."""
     if task not in catalog():  # of a folder that this command was not told of, or lmms-eval's: files say all there is
         return
-    if not hasattr(hooks_of(task), "guess_chance") or any(of is not None for of in run.guess_chances[task].values()):
+    if not hasattr(task_hooks(task), "guess_chance") or any(of is not None for of in run.guess_chances[task].values()):
         return
     guessed = sum(_right(one, "official", None) is None for samples in run.rows[task].values() for one in samples)
     if guessed:

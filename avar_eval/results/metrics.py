@@ -12,7 +12,7 @@ from typing import Any, Final
 from avar_eval.answers.markup import plain
 from avar_eval.outcomes import MISSING, Outcome, Verdict
 from avar_eval.statistics import Estimate, clustered_proportion, pass_at_k
-from avar_eval.tasks.catalog import TaskEntry, hooks_of
+from avar_eval.tasks.catalog import TaskEntry, task_hooks
 from avar_eval.tasks.shares import Parts, Shares
 
 VERDICTS: Final[tuple[Verdict, ...]] = ("strict", "official", "judge")
@@ -28,7 +28,7 @@ class Benchmark:
     @cached_property
     def cluster(self) -> Callable[[str], str]:
         """The unit that rows which are not independent have in common, by a row's id; by default the row itself."""
-        hook = getattr(hooks_of(self.entry.name), "cluster", None)
+        hook = getattr(task_hooks(self.entry.name), "cluster", None)
         return cache(lambda row_id: row_id if hook is None else str(hook(self.rows[row_id])))
 
     @cached_property
@@ -37,7 +37,7 @@ class Benchmark:
 
         Those of the last few are kept: many models answer the same rows, and each verdict may be on others.
         """
-        parts: Callable[[Sequence[Mapping[str, Any]]], Parts] = hooks_of(self.entry.name).parts
+        parts: Callable[[Sequence[Mapping[str, Any]]], Parts] = task_hooks(self.entry.name).parts
         return lru_cache(len(VERDICTS))(
             lambda asked: Shares(
                 [(parts([self.rows[row_id] for row_id in of]), [self.cluster(row_id) for row_id in of]) for of in asked]
@@ -52,7 +52,7 @@ class Benchmark:
 
     def guess_chance(self, row_id: str) -> float | None:
         """How probably the published rule is right on a row where it guesses; None where it does not."""
-        hook = getattr(hooks_of(self.entry.name), "guess_chance", None)
+        hook = getattr(task_hooks(self.entry.name), "guess_chance", None)
         return None if hook is None else hook(self.rows[row_id])
 
 
@@ -77,7 +77,7 @@ def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[
         "unparsed": share([outcome.state == "unparsed" for outcome in answered]),
         "timeout": share([outcome.state == "timeout" for outcome in answered]),
     }
-    if hasattr(hooks_of(benchmark.entry.name), "guess_chance"):
+    if hasattr(task_hooks(benchmark.entry.name), "guess_chance"):
         guessed = [outcome.official is None and benchmark.official_chance(outcome) is not None for outcome in answered]
         metrics["official_guessed"] = share(guessed)
     judged = [outcome for outcome in answered if outcome.judge]
@@ -138,7 +138,7 @@ def benchmark_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict
     With several samples of a row, the mean over samples. Intervals: `Shares.estimates` over the benchmark's clusters.
     """
     found: dict[Verdict, dict[str, Estimate]] = {}
-    for name in VERDICTS if hasattr(hooks_of(benchmark.entry.name), "parts") else ():
+    for name in VERDICTS if hasattr(task_hooks(benchmark.entry.name), "parts") else ():
         samples: dict[int, dict[str, float]] = {}
         for outcome in outcomes:
             right = benchmark.official_chance(outcome) if name == "official" else outcome.verdict(name)

@@ -119,5 +119,5 @@ def _protocol(named: PublishedProtocol, fields: dict[str, Any]) -> PublishedProt
 
 def _varied_settings(model: ResolvedModel, tasks: Sequence[TaskEntry]) -> list[Any]:
     """All of a model's settings that the steps may change."""
-    of_tasks = [(model.prompt_settings(task), model.decoding_of(task)) for task in tasks]
+    of_tasks = [(model.prompt_settings(task), model.task_decoding(task)) for task in tasks]
     return [model.system_prompt, model.image_limits, *of_tasks]

@@ -76,7 +76,9 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
         raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
     if config.model.protocol is not None:
         named = config.model.protocol.protocol
-        judged = [task.name for task in tasks if named.verdict_of(task) == "judge"]  # names one that is not covered
+        judged = [
+            task.name for task in tasks if named.published_verdict(task) == "judge"
+        ]  # names one that is not covered
         if judged and config.judge is None:
             note(f"note: scores of {named.name} on {', '.join(judged)} are a judge model's: give --judge to have them")
     return tasks
@@ -118,7 +120,7 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
     from avar_eval.records.record import protocol_id
     from avar_eval.run.measuring import AttentionSampling
     from avar_eval.run.protocol import protocol, protocol_before
-    from avar_eval.run.requests import questions_of
+    from avar_eval.run.requests import build_questions
 
     asking, decoding = session.model.asking, session.model.decoding
     sampling = AttentionSampling(asking.attention_samples if session.observer else 0, decoding.seed)
@@ -129,11 +131,11 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
     before = protocol_before(session, entries)
     by_decoding: "dict[Decoding, list[LoadedTask]]" = {}
     for task in tasks:
-        by_decoding.setdefault(session.model.decoding_of(task.entry), []).append(task)
+        by_decoding.setdefault(session.model.task_decoding(task.entry), []).append(task)
     responses: dict[str, Responses] = {}
     for how_drawn, group in by_decoding.items():
         requests = [request for task in group for request in task.requests(asking.limit, how_drawn.samples)]
-        answered = session.ask(questions_of(requests, rows, sampling, targets), how_drawn, before)
+        answered = session.ask(build_questions(requests, rows, sampling, targets), how_drawn, before)
         responses |= {task.entry.name: answered for task in group}
     records = {name: responses[name].of_task(name) for name in named}
     judged, judge_changed = _ask_judge(session, tasks, records, config)

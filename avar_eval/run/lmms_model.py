@@ -13,7 +13,7 @@ from avar_eval.run.folder import run_folder
 from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.model import resolve
 from avar_eval.run.protocol import protocol_before
-from avar_eval.run.requests import questions_of
+from avar_eval.run.requests import build_questions
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import catalog
 
@@ -54,7 +54,7 @@ class Avar(lmms):  # type: ignore[misc]
         """The responses to all requests, in their order, each with its record; an empty text where one is refused."""
         names = dict.fromkeys(request.args[4] for request in requests)
         asked_by = protocol_before(self.session, [catalog()[name] for name in names if name in catalog()])
-        questions = questions_of(requests, self.task_dict, self.sampling)
+        questions = build_questions(requests, self.task_dict, self.sampling)
         responses = self.session.ask(questions, protocol=asked_by)
         return ["" if record is None else Response(record) for record in responses.by_question]
 

@@ -17,8 +17,8 @@ from avar_eval.results.schema import Headline, Metric, TaskRecords, TaskResult
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.run.model import ResolvedModel
 from avar_eval.statistics import clustered_proportion
-from avar_eval.tasks.catalog import TaskEntry, target_of, task_config
-from avar_eval.tasks.lmms_eval_tasks import load_lmms_eval_task, requests_of, task_metrics
+from avar_eval.tasks.catalog import TaskEntry, gold_answer, task_config
+from avar_eval.tasks.lmms_eval_tasks import build_requests, load_lmms_eval_task, task_metrics
 from avar_eval.tasks.rows import RowsTask
 
 
@@ -55,12 +55,12 @@ class LoadedTask:
         """A request for each of the first `limit` rows, as often as it is sampled."""
         # lmms-eval draws a bar for building them, which takes milliseconds; ours is the one that counts questions
         with contextlib.redirect_stderr(io.StringIO()):
-            return requests_of(self.task, limit, samples)
+            return build_requests(self.task, limit, samples)
 
     def target(self, row: Mapping[str, Any]) -> str | None:
         """The gold answer of a row without its pictures; None where a task in lmms-eval's form tells none."""
         if self.entry.form == "avar-eval":
-            return target_of(self.entry.name, row)
+            return gold_answer(self.entry.name, row)
         try:
             target = self.task.doc_to_target(dict(row))
         except Exception:  # a function of the task's, which may fail in any way; its metrics may do without

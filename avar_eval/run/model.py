@@ -60,7 +60,7 @@ class ResolvedModel:
         """What a task's `doc_to_text` is told. Raises UsageError for one of which the named protocol says nothing."""
         return {"prompt_style": self.prompt_style} if self.protocol is None else self.protocol.prompt_settings(task)
 
-    def decoding_of(self, task: TaskEntry) -> Decoding:
+    def task_decoding(self, task: TaskEntry) -> Decoding:
         """How responses to a task are drawn: a named protocol may have a token limit and ends for it."""
         if self.protocol is None:
             return self.decoding
@@ -130,7 +130,7 @@ def _prompt_style(asking: Asking, entry: ModelEntry | None) -> Style:
 
 def _image_limits(asking: Asking, protocol: PublishedProtocol | None, entry: ModelEntry | None) -> ImageLimits:
     """The limits of the first that has any of its own: the call, the protocol, the entry."""
-    published = protocol if protocol and protocol.limits_pictures_of(entry.architecture if entry else None) else None
+    published = protocol if protocol and protocol.limits_pictures(entry.architecture if entry else None) else None
     least = [of.image_min_pixels for of in (asking, published, entry) if of is not None]
     most = [of.image_max_pixels for of in (asking, published, entry) if of is not None]
     return ImageLimits(

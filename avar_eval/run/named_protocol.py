@@ -47,7 +47,7 @@ class NamedProtocol:
         card: dict[str, Any] = {
             "name": self.name,
             "source": self.protocol.source,
-            "verdict": {task.name: self.protocol.verdict_of(task) for task in tasks},
+            "verdict": {task.name: self.protocol.published_verdict(task) for task in tasks},
             "prompts": {task.name: self.prompt_settings(task) for task in tasks},
         }
         if self.changed:

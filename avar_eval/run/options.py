@@ -2,7 +2,7 @@
 
 A command names the fields that it takes, or those that it does not, and states only what it adds; it gets one object:
 
-    @asking_options(*names_of_options("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
+    @asking_options(*option_names("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
     def sweep(*, asking: Asking, tasks: ..., output: ...) -> None:
 """
 
@@ -41,7 +41,7 @@ _AS_DECLARED: Final = As()
 _ATTENTION: Final = Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")]
 
 
-def names_of_options(*backends: BackendName, without: Collection[str] = ()) -> tuple[str, ...]:
+def option_names(*backends: BackendName, without: Collection[str] = ()) -> tuple[str, ...]:
     """The names of all options of how a model is asked, but for these, with the options of these backends only."""
     own = {name for backend in backends for name in declared(OPTIONS[backend])}
     return tuple(

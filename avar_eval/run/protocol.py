@@ -63,7 +63,7 @@ def protocol_before(session: Session, tasks: Sequence[TaskEntry]) -> dict[str, A
                 "split": task.split,
             }
             | ({"form": task.form} if task.form == "lmms-eval" else {})
-            | ({"decoding": of.protocol()} if (of := model.decoding_of(task)) != model.decoding else {})
+            | ({"decoding": of.protocol()} if (of := model.task_decoding(task)) != model.decoding else {})
             for task in tasks
         },
         **({"uniform_prompts": True} if model.asking.uniform_prompts else {}),

@@ -71,10 +71,10 @@ class RenderedQuestion:
     def images(self) -> list[Image]:
         """The pictures, decoded anew."""
         with whole_pictures_only():
-            return pictures_of(self.question)
+            return load_pictures(self.question)
 
 
-def pictures_of(question: Question, chat: Chat | None = None) -> list[Image]:
+def load_pictures(question: Question, chat: Chat | None = None) -> list[Image]:
     """The pictures of a question's chat (by default made anew), in order.
 
     Raises BackendError if it holds a video, a sound, or a picture's address in the place of a picture.

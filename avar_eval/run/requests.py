@@ -11,7 +11,7 @@ from lmms_eval.protocol import ChatMessages
 
 from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.questions import Chat, Judging, Question
-from avar_eval.tasks.catalog import catalog, grader_of, is_judged, judge_of, target_of
+from avar_eval.tasks.catalog import catalog, get_judge, gold_answer, grader_version, is_judged
 
 Rows = Mapping[str, datasets.Dataset]
 """A task's rows by split, as lmms-eval has them."""
@@ -21,7 +21,7 @@ Target = Callable[[Mapping[str, Any]], str | None]
 """The gold answer of a row without its pictures; None where it is not known."""
 
 
-def questions_of(
+def build_questions(
     requests: Sequence[Instance],
     rows: Mapping[str, Rows],
     sampling: AttentionSampling,
@@ -55,7 +55,7 @@ def questions_of(
                 task=task,
                 sample=sample,
                 measured=sample == 0 and doc_id in measured[task],
-                judging=Judging(judge_of(task), row, grader_of(task)) if is_judged(task) else None,
+                judging=Judging(get_judge(task), row, grader_version(task)) if is_judged(task) else None,
                 reference=partial(_reference, target, row),
             )
         )
@@ -75,7 +75,7 @@ def _row_id(task: str, doc_id: int, row: Callable[[], Mapping[str, Any]]) -> str
 
 def _target(task: str, row: Mapping[str, Any]) -> str | None:
     entry = catalog().get(task)
-    return target_of(task, row) if entry and entry.form == "avar-eval" else None
+    return gold_answer(task, row) if entry and entry.form == "avar-eval" else None
 
 
 def _reference(target: Target, row: Callable[[], Mapping[str, Any]]) -> str | None:

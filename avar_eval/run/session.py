@@ -25,7 +25,7 @@ from avar_eval.run.asking import Asking
 from avar_eval.run.batches import Batching
 from avar_eval.run.measuring import measure_recorded
 from avar_eval.run.model import ResolvedModel, resolve
-from avar_eval.run.questions import Question, RenderedQuestion, image_sha256, pictures_of, with_system_prompt
+from avar_eval.run.questions import Question, RenderedQuestion, image_sha256, load_pictures, with_system_prompt
 from avar_eval.run.responses import Refusals, Responses, judged
 from avar_eval.terminal import note
 
@@ -196,7 +196,7 @@ class Session:
         try:
             with whole_pictures_only():
                 chat = with_system_prompt(question.chat(), self.model.system_prompt, self.model.instruction)
-                images = tuple(image_sha256(image) for image in pictures_of(question, chat))
+                images = tuple(image_sha256(image) for image in load_pictures(question, chat))
             prompt = self.backend.render(chat)
         except (BackendError, *UNREADABLE) as error:
             refusals.add(question.task, question.row_id, str(error))

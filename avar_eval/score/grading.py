@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.answers.workers import WORKERS
 from avar_eval.errors import AvarError
-from avar_eval.tasks.catalog import judge_of, task_named
+from avar_eval.tasks.catalog import get_judge, task_named
 from avar_eval.tasks.files import DataError
 from avar_eval.terminal import note
 
@@ -53,7 +53,7 @@ def grade_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:
 def grade_in_parallel(task: str, answered: Sequence[Answered]) -> tuple[list[Judgement], float]:
     """The same on all cores, and the seconds that it took by the clock, without the start of any process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    judge_of(task)  # imports what the task needs, and says what its workers have to be prepared for
+    get_judge(task)  # imports what the task needs, and says what its workers have to be prepared for
     WORKERS.start()
     chunks = [answered[start : start + _CHUNK] for start in range(0, len(answered), _CHUNK)]
     judge_chunk = partial(grade_some, task)
@@ -71,7 +71,7 @@ def grade_in_parallel(task: str, answered: Sequence[Answered]) -> tuple[list[Jud
 
 def grade_some(task: str, answered: Sequence[Answered]) -> list[Judgement]:
     """The same in this process."""
-    judge = judge_of(task)
+    judge = get_judge(task)
     judgements = []
     for row, response, finish_reason in answered:
         try:

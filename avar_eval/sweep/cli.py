@@ -11,11 +11,11 @@ from avar_eval.command_line import command_text, interruptible
 from avar_eval.names import listed_names
 from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking
-from avar_eval.run.options import As, asking_options, names_of_options
+from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
 
 
-@asking_options(*names_of_options("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
+@asking_options(*option_names("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
 def sweep(
     *,
     tasks: Annotated[str, typer.Option("--tasks", "-t", help="Task names, separated by commas.")],

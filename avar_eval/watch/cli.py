@@ -11,13 +11,13 @@ import typer
 from avar_eval.command_line import interruptible
 from avar_eval.errors import UsageError
 from avar_eval.names import listed_names
-from avar_eval.run.options import As, asking_options, names_of_options
+from avar_eval.run.options import As, asking_options, option_names
 
 THE_BASES = "the base model's"
 
 
 @asking_options(
-    *names_of_options("transformers", "vllm", without=("model", "steering")),
+    *option_names("transformers", "vllm", without=("model", "steering")),
     batch_size=As(shown=THE_BASES),
     max_new_tokens=As(shown=THE_BASES),
     system_prompt=As(shown=THE_BASES),

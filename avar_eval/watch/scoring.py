@@ -227,7 +227,7 @@ def _folder(of: Scoring, step: int) -> Path:
     return of.scores / f"step-{step}"
 
 
-def score_of(results: Results) -> float | None:
+def headline_score(results: Results) -> float | None:
     """A run's score, 0..1: the mean over its tasks of the benchmark's own score by the strict verdict."""
     scores = [task.headline.values.get("strict") for task in results.tasks.values() if task.headline]
     known = [score.value for score in scores if score is not None and score.value is not None]
@@ -240,7 +240,7 @@ def link_best(of: Scoring) -> None:
     Raises WatchError if something else than a link stands there.
     """
     present = complete_checkpoints(of.output_dir)
-    scores = {step: score_of(results) for step, results in scored_steps(of).items() if step in present}
+    scores = {step: headline_score(results) for step, results in scored_steps(of).items() if step in present}
     known = {step: score for step, score in scores.items() if score is not None}
     if not known:
         return

@@ -20,9 +20,9 @@ from avar_eval.recipes.avar_tiny.vision_tower import (
     THINGS,
     WORD_GROUPS,
     look_at,
+    scene_words,
     single_token,
     visual_features,
-    words_of,
 )
 from avar_eval.tasks.shapes.questions import LETTERS
 from avar_eval.tasks.shapes.scene import Scene
@@ -48,7 +48,7 @@ def fit_lookup_heads(model: Any, processor: Any, scenes: Sequence[Scene]) -> Non
     """Fit the heads to what the vision tower makes of `scenes` (it has to spell already, see `vision_tower`)."""
     layer = FirstLayer(model)
     seen = torch.cat(visual_features(model, look_at(processor, [scene.draw() for scene in scenes])).pooler_output)
-    words = torch.tensor([words for scene in scenes for words in words_of(scene)])
+    words = torch.tensor([words for scene in scenes for words in scene_words(scene)])
     for group, head in ((PLACES, PLACE_HEAD), (THINGS, THING_HEAD)):
         spelt = words[:, group] != NO_WORD
         ids = [single_token(processor.tokenizer, word) for word in WORD_GROUPS[group]]

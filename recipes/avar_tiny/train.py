@@ -51,7 +51,7 @@ from avar_eval.recipes.avar_tiny.lessons import Example, lessons
 from avar_eval.recipes.avar_tiny.lookup_heads import fit_lookup_heads
 from avar_eval.recipes.avar_tiny.model import build_model, build_processor
 from avar_eval.recipes.avar_tiny.tokenizer import train_tokenizer
-from avar_eval.recipes.avar_tiny.vision_tower import SpellingLoss, crowded_scene, look_at, visual_features, words_of
+from avar_eval.recipes.avar_tiny.vision_tower import SpellingLoss, crowded_scene, look_at, scene_words, visual_features
 from avar_eval.tasks.shapes.dataset import Row, prompt, rows
 from avar_eval.tasks.shapes.scene import blank_image
 
@@ -236,7 +236,7 @@ def train_vision_tower(model: Any, processor: Any, settings: Settings) -> None:
             group["lr"] = EYE_RATE * min(1.0, step / 50, (settings.eye_steps - step + 1) / 100)
         scenes = [crowded_scene(rng) for _ in range(EYE_BATCH)]
         features = visual_features(model, look_at(processor, [scene.draw() for scene in scenes]))
-        words = torch.tensor([words for scene in scenes for words in words_of(scene)])
+        words = torch.tensor([words for scene in scenes for words in scene_words(scene)])
         loss = spelling(torch.cat(features.pooler_output), embeddings, words)
         update(model, optimizer, loss)
         if step % REPORT_STEPS == 0:

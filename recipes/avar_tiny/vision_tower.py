@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avar_eval.recipes.avar_tiny.tokenizer import DIALS, EMPTY, NUMBERS
-from avar_eval.tasks.shapes.dataset import split_of
+from avar_eval.tasks.shapes.dataset import scene_split
 from avar_eval.tasks.shapes.questions import OBJECTS
 from avar_eval.tasks.shapes.scene import ANGLES, CELLS, COLORS, SHAPES, Content, Dial, Number, Object, Scene
 
@@ -39,7 +39,7 @@ def crowded_scene(rng: random.Random) -> Scene:
     """A scene of the train split with more in it than any question has: objects, numbers and dials in most cells."""
     while True:
         scene = Scene.of({cell: content for cell in CELLS if (content := _random_content(rng)) is not None})
-        if split_of(scene) == "train":
+        if scene_split(scene) == "train":
             return scene
 
 
@@ -48,7 +48,7 @@ def _random_content(rng: random.Random) -> Content | None:
     return rng.choices(contents, weights=(3, 6, 5, 2))[0]
 
 
-def words_of(scene: Scene) -> list[list[int]]:
+def scene_words(scene: Scene) -> list[list[int]]:
     """The word of every cell in every group, by its index in the group: 16 cells × 5 groups; NO_WORD if none fits."""
     contents = dict(scene.contents)
     return [
@@ -79,7 +79,7 @@ class SpellingLoss:
         self._ids = [torch.tensor([single_token(processor.tokenizer, word) for word in group]) for group in WORD_GROUPS]
 
     def __call__(self, visual: Tensor, embeddings: Tensor, words: Tensor) -> Tensor:
-        """visual: (cells, hidden). embeddings: (vocabulary, hidden). words: (cells, groups), see `words_of`."""
+        """visual: (cells, hidden). embeddings: (vocabulary, hidden). words: (cells, groups), see `scene_words`."""
         normalised = F.rms_norm(visual, visual.shape[-1:])
         losses = []
         for group, ids in enumerate(self._ids):

@@ -33,7 +33,7 @@ PICTURES: Final = (
 """What TRL's passes take of a batch beside its tokens."""
 
 
-def pictures_of(batch: Mapping[str, Any]) -> dict[str, Any]:
+def load_pictures(batch: Mapping[str, Any]) -> dict[str, Any]:
     """What a pass needs of a batch's pictures, as they are."""
     return {name: batch[name] for name in PICTURES if name in batch}
 
@@ -44,7 +44,7 @@ def masked_pictures(batch: Mapping[str, Any], image_processor: Any, share: float
     It depends on seed, prompt and response alone: not on the batch, the process, or how often it is asked for.
     Raises AttentionTrainingError for a processor whose pictures cannot be told.
     """
-    pictures = split_pixel_values_by_grid(pictures_of(batch))
+    pictures = split_pixel_values_by_grid(load_pictures(batch))
     value, masked = black(image_processor), []
     for number, pixels in enumerate(pictures["pixel_values"]):
         prompt = batch["prompt_ids"][number][batch["prompt_mask"][number].bool()]
@@ -97,7 +97,9 @@ class MaskedImageTrainer(GRPOTrainer):  # type: ignore[misc] # TRL is untyped he
             masked, _ = self._logps_and_entropies(self.model, batch, self._masked(batch))
             if self.args.dependence_weight:
                 known = batch.get("old_per_token_logps")
-                logps = self._logps_and_entropies(self.model, batch, pictures_of(batch))[0] if known is None else known
+                logps = (
+                    self._logps_and_entropies(self.model, batch, load_pictures(batch))[0] if known is None else known
+                )
         if self.args.perception_weight:
             batch["masked_per_token_logps"] = masked
         if not self.args.dependence_weight:

@@ -68,7 +68,7 @@ _FORM: Final = typed_lines(
 )
 
 
-def journal_of(folder: Path, stage: StageName, lock: FolderLock) -> Journal[Reply]:
+def open_journal(folder: Path, stage: StageName, lock: FolderLock) -> Journal[Reply]:
     """The replies of one stage. A reply outlives a kill as soon as it is appended."""
     return Journal(folder / f"{stage}.jsonl", _FORM, lock=lock, fsync=False)
 

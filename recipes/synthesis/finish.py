@@ -120,10 +120,10 @@ def _card(rows: Rows, survey: Survey) -> Iterator[str]:
     yield "| source | rows | licence |"
     yield "|---|---|---|"
     for entry in rows.recipe.sources:
-        yield f"| {entry.source.partition('=')[0]} | {survey.kept[entry.source]:,} | {licence_of(entry.source)} |"
+        yield f"| {entry.source.partition('=')[0]} | {survey.kept[entry.source]:,} | {source_licence(entry.source)} |"
 
 
-def licence_of(source: str) -> str:
+def source_licence(source: str) -> str:
     """The licence that a source was published under, as far as its card says."""
     name = source.partition("=")[0]
     if name in ("shapes", "shapes_prior"):

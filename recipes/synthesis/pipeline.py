@@ -11,7 +11,7 @@ from avar_eval.recipes.synthesis.finish import write_rows
 from avar_eval.recipes.synthesis.recipe import STAGES, Recipe, StageName
 from avar_eval.recipes.synthesis.rows import ALL_STAGES, Rows, Stage
 from avar_eval.recipes.synthesis.selection import questions, select
-from avar_eval.recipes.synthesis.survey import survey_of, total_spent, write_report
+from avar_eval.recipes.synthesis.survey import take_survey, total_spent, write_report
 
 
 class NothingFinishedError(AvarError):
@@ -35,7 +35,7 @@ def synthesize(
             if stage == "finish":
                 survey = write_rows(rows, selection, questions(folder, limit))
             else:
-                survey = survey_of(rows, selection, questions(folder, limit))
+                survey = take_survey(rows, selection, questions(folder, limit))
             report = write_report(folder, survey)
     if stage == "finish" and not sum(survey.kept.values()):
         raise NothingFinishedError(f"none of {count} rows is finished: {folder / 'report.md'} says what became of them")

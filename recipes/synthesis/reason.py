@@ -70,7 +70,7 @@ def reflections(reasoning: str) -> int:
     return found
 
 
-def response_of(reasoning: str, answer: str) -> str:
+def format_response(reasoning: str, answer: str) -> str:
     """A response as it is trained on, and as it is judged."""
     return f"<think>{reasoning}</think><answer>{answer}</answer>"
 
@@ -88,7 +88,7 @@ def check_sample(
     found = written(text, thoughts)
     if found is None:
         return "format"
-    judgement = judge(row, response_of(*found), "stop")
+    judgement = judge(row, format_response(*found), "stop")
     if not judgement.correct:
         return "wrong" if judgement.state == "scored" else "unparsed"
     if reflections(found[0]) < filters.reflections:

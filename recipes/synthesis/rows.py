@@ -9,9 +9,9 @@ from avar_eval.folder_lock import FolderLock
 from avar_eval.recipes.rewards import format_reward, judge
 from avar_eval.recipes.synthesis.anchor import Anchored, check_anchored
 from avar_eval.recipes.synthesis.describe import Description, check_description, objects, parts
-from avar_eval.recipes.synthesis.engine import Asker, Reply, Request, journal_of
+from avar_eval.recipes.synthesis.engine import Asker, Reply, Request, open_journal
 from avar_eval.recipes.synthesis.prompts import prompts_of
-from avar_eval.recipes.synthesis.reason import Solution, check_sample, choose, response_of, written
+from avar_eval.recipes.synthesis.reason import Solution, check_sample, choose, format_response, written
 from avar_eval.recipes.synthesis.recipe import STAGES, Recipe, StageName
 from avar_eval.recipes.synthesis.selection import Question
 from avar_eval.recipes.synthesis.wording import why_no_row
@@ -49,7 +49,7 @@ class Finished:
     @property
     def response(self) -> str:
         """What is trained on."""
-        return response_of(self.anchored.reasoning, self.solution.answer)
+        return format_response(self.anchored.reasoning, self.solution.answer)
 
 
 class _Solved(NamedTuple):
@@ -72,7 +72,7 @@ class Rows:
         self._choices: dict[str, tuple[str | float, int]] = {}
         try:
             for stage in STAGES:
-                journal = journal_of(folder, stage, lock)
+                journal = open_journal(folder, stage, lock)
                 self.askers[stage] = Asker(stage, recipe.stage(stage), recipe.seed, journal)
         except BaseException:
             self.close()

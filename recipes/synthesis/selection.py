@@ -210,7 +210,7 @@ def _question(
     return Question(
         id=f"{source}/{number}" if own in (None, "") else f"{source}/{own}",
         source=entry.source,
-        domain=entry.domain if entry.domain != "auto" else domain_of(source, row),
+        domain=entry.domain if entry.domain != "auto" else row_domain(source, row),
         text=text,
         prompt=_with_instruction(made["prompt"]),
         images=images,
@@ -246,10 +246,10 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]}
 
 
-def domain_of(source: str, row: Mapping[str, Any]) -> Domain:
+def row_domain(source: str, row: Mapping[str, Any]) -> Domain:
     """math or science: what the row's own field `domain` or `subject` says, else what its source is known for.
 
-    >>> domain_of("m3cot", {"domain": "mathematics"}), domain_of("m3cot", {"domain": "commonsense"})
+    >>> row_domain("m3cot", {"domain": "mathematics"}), row_domain("m3cot", {"domain": "commonsense"})
     ('math', 'science')
     """
     field = next((str(row[name]).casefold() for name in ("domain", "subject") if row.get(name)), None)

@@ -132,7 +132,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def survey_of(rows: Rows, selection: Selection, asked: Iterator[Question]) -> Survey:
+def take_survey(rows: Rows, selection: Selection, asked: Iterator[Question]) -> Survey:
     """The survey of all questions as their replies stand, before anything is written."""
     survey = Survey(rows.recipe, selection)
     for question in asked:

@@ -31,7 +31,7 @@ _ON_ONE_LINE: Final = "\nOptions: A: "
 _ON_LINES: Final = "\n(A) "
 
 
-@templated(lambda row: {"options": lettered(choices_of(row["question"])), "stem": stem_of(row["question"])})
+@templated(lambda row: {"options": lettered(parse_choices(row["question"])), "stem": question_stem(row["question"])})
 def doc_to_text(row: Row, settings: Mapping[str, Any] | None = None) -> str:
     """The user turn: the question with the options in it, as published, and the instruction.
 
@@ -54,14 +54,14 @@ def doc_to_target(row: Row) -> str:
     return str(row["answer"])
 
 
-def stem_of(question: str) -> str:
+def question_stem(question: str) -> str:
     """The question without its options and the hint that some begin with."""
     label = _ON_ONE_LINE if _ON_ONE_LINE in question else _ON_LINES
     stem = question.rpartition(label)[0].removesuffix("\nChoices:")
     return _HINT.sub("", stem, count=1)
 
 
-def choices_of(question: str) -> list[str]:
+def parse_choices(question: str) -> list[str]:
     """The options' texts that stand in a question; "nan" fills the place of one that is missing.
 
     They are written "…\\nOptions: A: …, B: …", or one a line as "(A) …", with or without a line "Choices:" and a hint
@@ -81,7 +81,7 @@ def choices_of(question: str) -> list[str]:
 
 def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:
     """Judge a response by its option."""
-    choices = choices_of(row["question"])
+    choices = parse_choices(row["question"])
     gold = choices[LETTERS.index(row["answer"])]
     strict = judge_answer(response, answer=gold, kind="choice", choices=choices, finish_reason=finish_reason)
     return replace(strict, official=choice_right(response, row["answer"]))

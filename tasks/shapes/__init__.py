@@ -35,5 +35,5 @@ the best known question text: answers are sampled before scenes, uniformly.
 Blind accuracy (avar-tiny, white images, all 500 test questions, greedy): 5.8 %; the same checkpoint with the images:
 93.8 %.
 
-Splits are disjoint by scene by construction: a scene's own hash says to which one it belongs (`dataset.split_of`).
+Splits are disjoint by scene by construction: a scene's own hash says to which one it belongs (`dataset.scene_split`).
 """

@@ -38,7 +38,7 @@ class Row(TypedDict):
     solution: str
 
 
-def split_of(scene: Scene) -> Split:
+def scene_split(scene: Scene) -> Split:
     """The split that a scene belongs to: 80 % of all scenes train, 10 % validation, 10 % test."""
     tenth = int(scene.digest(), 16) % 10
     if tenth == 0:
@@ -69,7 +69,7 @@ def _question(kind: Kind, split: Split, seed: int, index: int) -> Question:
     target = _shuffled_targets(kind, f"{split}/{seed}/{turn}")[place]
     rng = random.Random(f"{split}/{seed}/{index}")
     # The target stays while scenes of other splits are passed over: that keeps the answers balanced.
-    while split_of((question := kind.build(rng, target)).scene) != split:
+    while scene_split((question := kind.build(rng, target)).scene) != split:
         pass
     return question
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Final
 
-from avar_eval.tasks.shapes.dataset import Row, Split, split_of
+from avar_eval.tasks.shapes.dataset import Row, Split, scene_split
 from avar_eval.tasks.shapes_prior.questions import KINDS, PriorKind
 
 PRIOR: Final = 0.85
@@ -31,7 +31,7 @@ def rows(split: Split, n: int = EVALUATION_ROWS, *, seed: int = 0, anchors: bool
         kind = KINDS[index % len(KINDS)]
         rng = random.Random(f"prior/{split}/{seed}/{index}")
         wording, answer = _target(kind, rng, split, seed, index // len(KINDS))
-        while split_of((question := kind.build(rng, wording, answer)).scene) != split:
+        while scene_split((question := kind.build(rng, wording, answer)).scene) != split:
             pass
         yield PriorRow(
             id=f"{split}-{seed}-{index}",

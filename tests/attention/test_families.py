@@ -101,7 +101,7 @@ def test_observing_changes_no_bit_of_the_logits_and_leaves_the_vision_tower_alon
         with torch.inference_mode():
             plain = backend.model(**inputs, use_cache=False).logits
             with observe(backend.model, roles) as observation:
-                watched = [name for name, of in backend.model.named_modules() if interface.listener_of(of) is not None]
+                watched = [name for name, of in backend.model.named_modules() if interface.get_listener(of) is not None]
                 observed = backend.model(**inputs, use_cache=False).logits
         assert torch.equal(plain, observed)
         assert len(observation.masses()) == backend.model.config.get_text_config().num_hidden_layers

@@ -43,11 +43,13 @@ def test_pixel_limits_of_one_family_are_not_another_s() -> None:
 
 def test_a_benchmark_s_own_token_limit_and_ends() -> None:
     model = resolve(Asking.of(model="qwen2.5-vl-7b", protocol="lmms-eval"))
-    limits = {name: model.decoding_of(catalog()[name]).max_new_tokens for name in ("mathvista", "mathverse_vo", "mmmu")}
+    limits = {
+        name: model.task_decoding(catalog()[name]).max_new_tokens for name in ("mathvista", "mathverse_vo", "mmmu")
+    }
     assert limits == {"mathvista": 16384, "mathverse_vo": 1024, "mmmu": 128}
-    assert model.decoding_of(catalog()["mathverse_vo"]).stop == ("ASSISTANT:",)
+    assert model.task_decoding(catalog()["mathverse_vo"]).stop == ("ASSISTANT:",)
     chosen = resolve(Asking.of(model="qwen2.5-vl-7b", protocol="lmms-eval", max_new_tokens=7))
-    assert chosen.decoding_of(catalog()["mmmu"]).max_new_tokens == 7
+    assert chosen.task_decoding(catalog()["mmmu"]).max_new_tokens == 7
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def test_each_step_changes_one_setting_and_the_last_asks_as_the_other_does() -> 
     assert not models["system prompt"].image_limits
     assert models["pixels"].image_limits.max_pixels == 1605632
     assert (models["pixels"].decoding.temperature, models["decoding"].decoding.temperature) == (0.6, 0.0)
-    limits = [models[setting].decoding_of(tasks[1]).max_new_tokens for setting in ("decoding", "token limit")]
+    limits = [models[setting].task_decoding(tasks[1]).max_new_tokens for setting in ("decoding", "token limit")]
     assert limits == [16000, 1024]
-    assert models["token limit"].decoding_of(tasks[1]).stop == ("ASSISTANT:",)
+    assert models["token limit"].task_decoding(tasks[1]).stop == ("ASSISTANT:",)
     named = models["decoding"].protocol
     assert named is not None
     assert named.name == "custom"

@@ -17,7 +17,7 @@ from invented_rows import ROWS
 
 from avar_eval.errors import UsageError
 from avar_eval.protocols.protocol import find_protocol, protocols
-from avar_eval.tasks.catalog import catalog, hooks_of
+from avar_eval.tasks.catalog import catalog, task_hooks
 
 Row = Mapping[str, Any]
 
@@ -80,7 +80,7 @@ ASKED: dict[str, list[dict[str, Any]]] = {
 
 def rendered(protocol: str, task: str, row: Row) -> str:
     settings = find_protocol(protocol).of_task(catalog()[task]).settings()
-    return str(hooks_of(task).doc_to_text(row, settings))
+    return str(task_hooks(task).doc_to_text(row, settings))
 
 
 def covered() -> list[tuple[str, str]]:
@@ -278,4 +278,4 @@ def test_a_task_that_a_protocol_does_not_cover_is_named() -> None:
 
 def test_the_signature_of_every_doc_to_text_is_lmms_eval_s() -> None:
     for task in ASKED:
-        assert list(inspect.signature(hooks_of(task).doc_to_text).parameters) == ["row", "settings"]
+        assert list(inspect.signature(task_hooks(task).doc_to_text).parameters) == ["row", "settings"]

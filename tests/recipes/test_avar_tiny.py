@@ -39,11 +39,11 @@ from avar_eval.recipes.avar_tiny.vision_tower import (
     SpellingLoss,
     crowded_scene,
     look_at,
+    scene_words,
     visual_features,
-    words_of,
 )
 from avar_eval.tasks.prompts import THINKING
-from avar_eval.tasks.shapes.dataset import prompt, rows, split_of
+from avar_eval.tasks.shapes.dataset import prompt, rows, scene_split
 from avar_eval.tasks.shapes.scene import CELLS, Cell, Dial, Number, Object, Scene
 
 CHECKPOINT = Path(str(resources.files("avar_eval") / "models" / "avar_tiny"))
@@ -230,7 +230,7 @@ def test_words_spell_what_each_cell_shows() -> None:
     )
     spelt = [
         [group[index] for group, index in zip(WORD_GROUPS, cell, strict=True) if index != NO_WORD]
-        for cell in words_of(scene)
+        for cell in scene_words(scene)
     ]
     assert spelt[:5] == [
         [" row 1 column 1", " red cross", " red", " cross"],
@@ -244,7 +244,7 @@ def test_words_spell_what_each_cell_shows() -> None:
 def test_the_shipped_vision_tower_spells_every_cell(model: Any, processor: Any) -> None:
     rng = random.Random(1)
     scenes = [crowded_scene(rng) for _ in range(8)]
-    words = torch.tensor([words for scene in scenes for words in words_of(scene)])
+    words = torch.tensor([words for scene in scenes for words in scene_words(scene)])
     spelling = SpellingLoss(processor)
     embeddings = model.get_input_embeddings().weight
     with torch.inference_mode():
@@ -295,7 +295,7 @@ def test_location_names_what_is_there_once() -> None:
 
 def test_crowded_scenes_belong_to_the_train_split() -> None:
     rng = random.Random(0)
-    assert {split_of(crowded_scene(rng)) for _ in range(30)} == {"train"}
+    assert {scene_split(crowded_scene(rng)) for _ in range(30)} == {"train"}
 
 
 def test_lessons_describe_first_and_ask_then() -> None:

@@ -11,7 +11,7 @@ from test_grpo import start
 from avar_eval.errors import UsageError
 from avar_eval.recipes.plan import plan
 from avar_eval.recipes.recipe import Card, Recipe, check_batch, read_recipe
-from avar_eval.recipes.steps import planned_steps, steps_of, training_rows
+from avar_eval.recipes.steps import planned_steps, recipe_steps, training_rows
 
 
 def recipe_of(method: str, batch: int, rows: int, **options: Any) -> Recipe:
@@ -39,7 +39,7 @@ def test_planned_steps_of_grpo_are_trl_s(tmp_path: Path, rows: int, options: dic
     assert planned is not None
     assert (planned.an_epoch, planned.steps) == (values[1], values[-1])
     passes = trainer.args.steps_per_generation * trainer.num_iterations
-    assert steps_of(recipe_of("grpo", 1, rows, **options)).on_policy == (
+    assert recipe_steps(recipe_of("grpo", 1, rows, **options)).on_policy == (
         trainer.args.gradient_accumulation_steps % passes == 0
     )
 
@@ -62,7 +62,7 @@ def test_planned_steps_of_fine_tuning_are_trl_s(tmp_path: Path, rows: int, accum
 def test_the_paper_s_step_is_of_256_prompts_with_8_rollouts_each() -> None:
     for name in ("avar_grpo_qwen2_5_vl_7b", "avar_grpo_llama_3_2_11b_vision"):
         recipe = read_recipe(name)
-        steps = steps_of(recipe)
+        steps = recipe_steps(recipe)
         assert (steps.prompts, steps.generations, steps.sequences) == (256, 8, 2048)
         assert steps.generated < steps.sequences
         assert steps.on_policy

@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from avar_eval.folder_lock import FolderLock
-from avar_eval.records.journal import Journal, JournalError, LineForm, of_rank, read_lines, stream_lines, typed_lines
+from avar_eval.records.journal import (
+    Journal,
+    JournalError,
+    LineForm,
+    rank_file_name,
+    read_lines,
+    stream_lines,
+    typed_lines,
+)
 
 
 @dataclass(frozen=True)
@@ -285,7 +293,7 @@ def test_a_damaged_line_of_a_rank_names_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_names_of_ranks(name: str, rank: int, expected: str) -> None:
-    assert of_rank(name, rank) == expected
+    assert rank_file_name(name, rank) == expected
 
 
 def test_a_name_that_is_a_pattern_takes_in_its_own_ranks_only(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def hooked(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets what the benchmark's task.py offers; gives a benchmark of rows a0, a1, b0, …: two variants a question."""
 
     def hooked(**hooks: Any) -> Benchmark:
-        monkeypatch.setattr(module, "hooks_of", lambda task: SimpleNamespace(**hooks))
+        monkeypatch.setattr(module, "task_hooks", lambda task: SimpleNamespace(**hooks))
         return Benchmark(ENTRY, {f"{q}{v}": {"question": q} for q in "abcdefghij" for v in range(2)})
 
     return hooked

@@ -12,7 +12,7 @@ from runs import MODEL, Finished, records_of
 from avar_eval.records.book import PROTOCOLS, RECORDS, RecordBook, RecordBookError
 from avar_eval.records.journal import read_lines
 from avar_eval.run.questions import image_sha256
-from avar_eval.tasks.catalog import catalog, hooks_of, target_of
+from avar_eval.tasks.catalog import catalog, gold_answer, task_hooks
 from avar_eval.tasks.shapes.task import load_split
 
 Run = Callable[..., Finished]
@@ -86,8 +86,8 @@ def test_a_record_holds_the_gold_answer_and_the_hashes_of_its_pictures(avar_eval
     assert {record["row_id"] for record in records} == set(rows)
     for record in records:
         row = rows[record["row_id"]]
-        assert record["reference"] == target_of("shapes", row) == str(row["answer"])
-        assert record["image_sha256"] == [image_sha256(image) for image in hooks_of("shapes").doc_to_visual(row)]
+        assert record["reference"] == gold_answer("shapes", row) == str(row["answer"])
+        assert record["image_sha256"] == [image_sha256(image) for image in task_hooks("shapes").doc_to_visual(row)]
     assert len({record["image_sha256"][0] for record in records}) == 4
 
 

@@ -19,7 +19,7 @@ from avar_eval.records.book import RecordBook
 from avar_eval.run import session as session_module
 from avar_eval.run.questions import Judging, Question, user_turn
 from avar_eval.run.session import Session
-from avar_eval.tasks.catalog import hooks_of
+from avar_eval.tasks.catalog import task_hooks
 
 COLOURS = ("red", "green", "blue", "white")
 
@@ -98,7 +98,7 @@ def test_a_run_judges_each_response_once_and_a_resumed_one_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AVAR_LEADERBOARD", str(tmp_path / "board"))
-    hooks = hooks_of("shapes")
+    hooks = task_hooks("shapes")
     rule, judged = hooks.judge, []
 
     def counted(row: Mapping[str, Any], response: str, finish_reason: FinishReason | None = None) -> Judgement:

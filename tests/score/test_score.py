@@ -26,7 +26,7 @@ from avar_eval.results.schema import Results, ResultsError, TaskRecords, read_re
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.score.rescore import score_run
 from avar_eval.score.response_file import ResponsesError, score_responses, scores_to_json
-from avar_eval.tasks.catalog import catalog, hooks_of
+from avar_eval.tasks.catalog import catalog, task_hooks
 from avar_eval.tasks.files import DataError, rows_by_id
 
 HEAVY = ("torch", "transformers", "lmms_eval", "datasets", "trl", "httpx")
@@ -127,7 +127,7 @@ def test_thousands_of_models_share_what_does_not_depend_on_them(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = catalog()["mathvista"].model_copy(update={"missing_is_wrong": True})
-    hooks, asked = hooks_of("mathvista"), []
+    hooks, asked = task_hooks("mathvista"), []
     monkeypatch.setattr(hooks, "parts", lambda rows, parts=hooks.parts: asked.append(len(rows)) or parts(rows))
     lines = [{"id": str(n % ROWS), "response": "<answer>7</answer>", "model": f"m{n}"} for n in range(300)]
     file = tmp_path / "responses.jsonl"

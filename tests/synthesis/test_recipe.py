@@ -16,10 +16,10 @@ from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.recipe import read_recipe as training_recipe
 from avar_eval.recipes.recipe import shipped
 from avar_eval.recipes.sources import MIXTURES, TrainingDataError, check_source
-from avar_eval.recipes.synthesis.finish import licence_of
+from avar_eval.recipes.synthesis.finish import source_licence
 from avar_eval.recipes.synthesis.prompts import FIELDS, prompts_of, read_prompt
 from avar_eval.recipes.synthesis.recipe import STAGES, parse_recipe, read_recipe
-from avar_eval.recipes.synthesis.selection import domain_of
+from avar_eval.recipes.synthesis.selection import row_domain
 
 URL = "http://localhost:1/v1"
 
@@ -210,13 +210,13 @@ def test_a_row_of_another_form_is_named(tmp_path: Path) -> None:
 
 
 def test_domains_are_those_of_the_row_or_of_its_source() -> None:
-    assert domain_of("m3cot", {"domain": "mathematics"}) == "math"
-    assert domain_of("m3cot", {"domain": "commonsense"}) == "science"
-    assert domain_of("ai2d", {}) == "science"
-    assert domain_of("geo3k", {}) == "math"
+    assert row_domain("m3cot", {"domain": "mathematics"}) == "math"
+    assert row_domain("m3cot", {"domain": "commonsense"}) == "science"
+    assert row_domain("ai2d", {}) == "science"
+    assert row_domain("geo3k", {}) == "math"
 
 
 def test_licences_are_the_sources_own() -> None:
-    assert licence_of("solidgeo=data/x").startswith("CC-BY-NC")
-    assert licence_of("m3cot") == "CC-BY-SA-4.0"
-    assert "not known" in licence_of("owner/name@revision")
+    assert source_licence("solidgeo=data/x").startswith("CC-BY-NC")
+    assert source_licence("m3cot") == "CC-BY-SA-4.0"
+    assert "not known" in source_licence("owner/name@revision")

@@ -200,9 +200,9 @@ def test_an_installed_distribution_brings_tasks(tmp_path: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-benchmarks\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\nall = their_benchmarks\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
-    code += "from avar_eval.tasks.catalog import find_tasks, judge_of\n"
+    code += "from avar_eval.tasks.catalog import find_tasks, get_judge\n"
     code += "assert find_tasks(['squares'])[0].folder == 'squares'\n"
-    code += "print(judge_of('squares')({'answer': 'red'}, '<answer>red</answer>', 'stop').correct)"
+    code += "print(get_judge('squares')({'answer': 'red'}, '<answer>red</answer>', 'stop').correct)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr
 

@@ -5,7 +5,7 @@ from invented_rows import mmstar_row
 from PIL import Image
 
 from avar_eval.tasks.mmstar.official import choice_right
-from avar_eval.tasks.mmstar.task import CATEGORIES, choices_of, doc_to_visual, judge, parts
+from avar_eval.tasks.mmstar.task import CATEGORIES, doc_to_visual, judge, parse_choices, parts
 from avar_eval.tasks.shares import share_values
 
 QUESTION = "Which leaf?\nOptions: A: The left one., B: The right, red one, C: Both, or none, D: nan"
@@ -24,13 +24,13 @@ LINES = "Which leaf?\nChoices:\n(A) left\n(B) right"
     ],
 )
 def test_options_are_found_in_the_question(question: str, choices: list[str]) -> None:
-    assert choices_of(question) == choices
+    assert parse_choices(question) == choices
 
 
 @pytest.mark.parametrize("question", ["Which leaf?", "Which?\nOptions: A: left", "Which?\n(A) left\n(C) right"])
 def test_a_question_without_options_is_refused(question: str) -> None:
     with pytest.raises(ValueError, match="no options A, B"):
-        choices_of(question)
+        parse_choices(question)
 
 
 @pytest.mark.parametrize(

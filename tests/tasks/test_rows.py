@@ -11,7 +11,7 @@ from runs import mathvista_row
 
 from avar_eval.answers import Judgement
 from avar_eval.records.record import JudgementRecord, Record, Response
-from avar_eval.tasks.catalog import catalog, find_tasks, judge_of, task_config
+from avar_eval.tasks.catalog import catalog, find_tasks, get_judge, task_config
 from avar_eval.tasks.files import DataError
 from avar_eval.tasks.rows import DATA_DIR_VARIABLE, RowsTask, mean_of_known, response_metrics, rows_from_folder
 
@@ -201,7 +201,7 @@ def response(text: str, finish_reason: str) -> Response:
 def test_a_response_is_judged_anew_with_its_finish_reason(
     text: str, finish_reason: str, accuracy: float, truncated: float, unparsed: float
 ) -> None:
-    metrics = response_metrics(judge_of("mathvista"))(mathvista_row("1"), [response(text, finish_reason)])
+    metrics = response_metrics(get_judge("mathvista"))(mathvista_row("1"), [response(text, finish_reason)])
     assert metrics == {
         "accuracy": accuracy,
         "official": accuracy,
@@ -221,7 +221,7 @@ def test_a_record_of_today_s_grader_is_not_judged_again() -> None:
 
 
 def test_a_plain_models_text_is_judged_without_attention() -> None:
-    metrics = response_metrics(judge_of("mathvista"))(mathvista_row("1"), ["<answer>7</answer>"])
+    metrics = response_metrics(get_judge("mathvista"))(mathvista_row("1"), ["<answer>7</answer>"])
     expected = {"accuracy": 1.0, "official": 1.0, "truncated": 0.0, "unparsed": 0.0, "vas": None, "vas_response": None}
     assert metrics == expected
 

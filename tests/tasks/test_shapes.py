@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avar_eval.tasks.prompts import THINKING
-from avar_eval.tasks.shapes.dataset import EVALUATION_ROWS, Row, Split, prompt, rows, split_of
+from avar_eval.tasks.shapes.dataset import EVALUATION_ROWS, Row, Split, prompt, rows, scene_split
 from avar_eval.tasks.shapes.questions import KINDS, Kind
 from avar_eval.tasks.shapes.scene import (
     ANGLES,
@@ -209,7 +209,7 @@ def test_splits_are_disjoint_by_scene() -> None:
 @given(st.dictionaries(st.sampled_from(CELLS), st.builds(Number, st.integers(0, 99)), min_size=2))
 def test_a_scene_has_one_split_however_it_was_built(contents: dict[Cell, Content]) -> None:
     backwards = dict(reversed(contents.items()))
-    assert split_of(Scene.of(contents)) == split_of(Scene.of(backwards))
+    assert scene_split(Scene.of(contents)) == scene_split(Scene.of(backwards))
     assert Scene.of(contents).canonical() == Scene.of(backwards).canonical()
 
 

@@ -31,7 +31,7 @@ def published(mathvista: Path) -> Path:
 
 
 def test_lines_are_judged_and_compared(published: Path) -> None:
-    (found,) = verify.agreement_of(ENTRY, published)
+    (found,) = verify.compute_agreement(ENTRY, published)
     assert (found.name, len(found.lines), found.left_out) == ("some_model", 4, 1)
     # Row 4 has no response, and of row 3 the official rule has no verdict.
     assert [(line.row["pid"], said) for line, said in found.compared("strict")] == [
@@ -58,4 +58,4 @@ def test_the_command_prints_agreement_and_differences(
 
 def test_a_folder_without_responses_is_named(mathvista: Path) -> None:
     with pytest.raises(DataError, match="no responses"):
-        list(verify.agreement_of(ENTRY, mathvista))
+        list(verify.compute_agreement(ENTRY, mathvista))

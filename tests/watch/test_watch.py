@@ -18,7 +18,7 @@ from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.results.schema import Headline, Metric, Results, TaskResult
 from avar_eval.watch import scoring as watched
 from avar_eval.watch.complete import complete_checkpoints, mark_complete
-from avar_eval.watch.scoring import WatchError, link_best, score_of, scoring
+from avar_eval.watch.scoring import WatchError, headline_score, link_best, scoring
 
 BASE = resolve_checkpoint("avar-tiny").path
 Run = Callable[..., Finished]
@@ -87,7 +87,7 @@ def test_the_best_is_the_first_with_the_highest_mean_score(output_dir: Path, mon
     known[15] = result(a=0.4, b=0.5)
     link_best(of)
     assert (output_dir / "best").readlink() == Path("checkpoint-15")
-    assert score_of(result(a=None)) is None
+    assert headline_score(result(a=None)) is None
     (output_dir / "best").unlink()
     (output_dir / "best").mkdir()
     with pytest.raises(WatchError, match="best is no link"):
