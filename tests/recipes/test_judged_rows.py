@@ -12,7 +12,7 @@ from test_grpo import encoded as encode
 from avar_eval.answers import judge_answer
 from avar_eval.errors import UsageError
 from avar_eval.recipes.data import drop_too_long, load
-from avar_eval.recipes.difficulty import Difficulty, _write_kept
+from avar_eval.recipes.difficulty import Difficulty, _write_selected
 from avar_eval.recipes.grpo import AvarGRPOTrainer
 from avar_eval.recipes.question_options import options_in
 from avar_eval.recipes.sources import TrainingDataError
@@ -39,7 +39,7 @@ def test_what_judges_a_row_survives_loading_filtering_and_mapping(tmp_path: Path
     kept = drop_too_long(rows, runs.processor(), 500).map(lambda row: {"more": row["id"]}).remove_columns("more")
     output = tmp_path / "kept"
     output.mkdir()
-    _write_kept(output, kept, Difficulty(8, [4, 4, 4], [0, 1, 2], 0, 0, {}))
+    _write_selected(output, kept, Difficulty(8, [4, 4, 4], [0, 1, 2], 0, 0, {}))
     for table in (rows, kept, load(str(output), "grpo", system_prompt=None)):
         judged = [{name: row[name] for name in table.column_names if name not in ("images", "prompt")} for row in table]
         letter = {"answer": "A", "answer_type": "choice", "choices": ["12 cm", "14 cm"]}
