@@ -17,7 +17,7 @@ from typing import Any
 MODEL = "avar-tiny"
 
 _SERVER = """
-import gc, importlib, json, os, resource, sys
+import gc, importlib, json, os, resource, signal, sys
 import avar_eval.recipes.cli
 import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.run.lmms_model, avar_eval.run.evaluate
 import avar_eval.results.run_table, avar_eval.results.verdict_tables
@@ -32,6 +32,7 @@ gc.freeze()  # collections in the children pass over what is imported
 
 def become(run):
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     os.chdir(run["folder"])
     for number, name in ((0, os.devnull), (1, run["stdout"]), (2, run["stderr"])):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), number)
