@@ -10,6 +10,8 @@ from typing import Any, Final, cast
 
 import yaml
 
+from avar_eval.errors import UsageError
+
 _MOST_YAML: Final = 1_000_000
 """Characters of YAML: PyYAML reads about as many in two seconds."""
 _MOST_NODES: Final = 100_000
@@ -62,6 +64,16 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, TypeError) as error:  # TypeError: of keys that are lists
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def read_yaml(path: Path, named: str = "") -> Any:
+    """The values of a YAML file in UTF-8. named: what messages call it, such as "the recipe". Raises UsageError."""
+    try:
+        return parse_yaml(read_text(path))
+    except OSError as error:
+        raise UsageError(f"{named} {path} cannot be read: {error.strerror}".lstrip()) from error
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

@@ -29,7 +29,7 @@ from avar_eval.run.evaluate import RunConfig, evaluate
 from avar_eval.run.model import resolve
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.terminal import UNREADABLE, exponential
-from avar_eval.user_files import parse_yaml, read_text
+from avar_eval.user_files import read_yaml
 
 SHIPPED: Final = Path(__file__).parent / "ladders"
 LADDER_NAME: Final = "ladder.json"
@@ -84,13 +84,12 @@ def read_ladder(name: str) -> Ladder:
     path = shipped_ladders().get(name, Path(name))
     if not path.is_file():
         raise unknown_name("ladder", name, shipped_ladders(), "(a YAML file is taken as well)")
+    content = read_yaml(path)
     try:
-        ladder = Ladder.model_validate(parse_yaml(read_text(path)))
+        ladder = Ladder.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{path}, {'.'.join(map(str, first['loc'])) or 'ladder'}: {first['msg'].lower()}") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
     find_tasks(ladder.tasks)
     below: set[str] = set()
     for rung in ladder.rungs:

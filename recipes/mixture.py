@@ -26,7 +26,7 @@ from avar_eval.recipes.sources import (
     mixture_file,
     published_rows,
 )
-from avar_eval.user_files import parse_yaml, read_text
+from avar_eval.user_files import read_yaml
 
 
 class RowSource(BaseModel):
@@ -64,16 +64,13 @@ class Mixture(BaseModel):
 
 def read_mixture(path: Path) -> Mixture:
     """The mixture in a file. Raises UsageError."""
+    content = read_yaml(path, "the mixture")
     try:
-        return Mixture.model_validate(parse_yaml(read_text(path)))
-    except OSError as error:
-        raise UsageError(f"the mixture {path} cannot be read: {error.strerror}") from error
+        return Mixture.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         said = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{path}, {'.'.join(map(str, first['loc'])) or 'mixture'}: {said}") from None
-    except ValueError as error:
-        raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
 
 
 def parts_of(sources: str) -> list[RowSource]:

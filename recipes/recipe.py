@@ -13,7 +13,7 @@ from avar_eval.errors import UsageError, unknown_name
 from avar_eval.models.checkpoint import find_source
 from avar_eval.recipes.memory import Architecture
 from avar_eval.recipes.sources import MIXTURES, check_source
-from avar_eval.user_files import parse_yaml, read_text
+from avar_eval.user_files import parse_yaml, read_yaml
 
 SHIPPED = Path(__file__).parent / "configs"
 
@@ -99,12 +99,7 @@ def _content(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if path.suffix in (".yaml", ".yml"):
             raise UsageError(f"there is no recipe file {name!r}")
         raise unknown_name("recipe", name, shipped(), "(a YAML file is taken as well)")
-    try:
-        content = parse_yaml(read_text(path))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
         raise UsageError(f"{path} is no recipe: it needs a mapping `recipe` with method and global_batch_size")
     card = content.pop("recipe")

@@ -11,7 +11,7 @@ from avar_eval.errors import UsageError, unknown_name
 from avar_eval.models.backend_options import DEAREST
 from avar_eval.recipes.mixture import RowSource
 from avar_eval.recipes.sources import MIXTURES
-from avar_eval.user_files import parse_yaml, read_text
+from avar_eval.user_files import read_yaml
 
 Domain = Literal["math", "science"]
 StageName = Literal["describe", "reason", "anchor"]
@@ -182,10 +182,4 @@ def parse_recipe(content: Any, name: str) -> Recipe:
 def read_recipe(name: str) -> Recipe:
     """A shipped recipe or a file. Raises UsageError."""
     path = MIXTURES.get(name, Path(name))
-    try:
-        content = parse_yaml(read_text(path))
-    except OSError as error:
-        raise UsageError(f"the recipe {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path} cannot be read as YAML in UTF-8: {error}") from error
-    return parse_recipe(content, str(path))
+    return parse_recipe(read_yaml(path, "the recipe"), str(path))

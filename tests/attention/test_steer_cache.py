@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from decoders import batch, gemma, qwen, roles_of
+from operators import Operators
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache
 
 from avar_eval import Steering, observe, steer
@@ -182,18 +182,6 @@ def test_nothing_of_a_cache_is_kept_when_it_is_gone() -> None:
         cache = None
         gc.collect()
     assert len(steering_module._filled) == before
-
-
-class Operators(TorchDispatchMode):
-    """Names of the operators that run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(func.name().partition(".")[0])
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("rows", ["after-image", "all", "last"])

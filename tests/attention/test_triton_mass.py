@@ -15,6 +15,7 @@ from eager_reference import in_eager_float64
 from family_batches import POOLED, batches
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from operators import Operators
 from test_families import compare, reference_of
 from test_mass import (
     BY_DIFFERENCE,
@@ -28,7 +29,7 @@ from test_mass import (
     reference,
 )
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
 from avar_eval.attention import mass as mass_module
 from avar_eval.attention.groups import KeyGroups
@@ -159,18 +160,10 @@ def test_gradients_are_the_same_in_every_run() -> None:
     assert all(map(torch.equal, *found))
 
 
-class Watch(TorchDispatchMode):
-    """Operators that run, by name, and whether any makes the CPU wait for a GPU."""
+class Watch(Operators):
+    """Whether any operator makes the CPU wait for a GPU, too."""
 
     WAITING = ("aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::_to_copy")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(func.name().partition(".")[0])
-        return func(*args, **(kwargs or {}))
 
     def launches(self) -> list[str]:
         """Those that run something on a GPU: not views, nor new memory."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from PIL import Image
 
-sys.path.append(str(Path(__file__).parents[1] / "synthesis"))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "synthesis")]
 
 from actors import Actors, playing, recipe
 

@@ -176,6 +176,21 @@ def coin(row: Any, response: str, finish_reason: Any) -> Judgement:
     return Judgement("scored", response, sum(map(ord, response)) % 2 == 0, GRADER)
 
 
+def trl_trainer(ours: AvarGRPOTrainer, folder: Path, **options: Any) -> GRPOTrainer:
+    """TRL's own trainer, with the accuracy of `coin` for its only reward."""
+
+    def accuracy(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(coin({}, *ours._response(ids)).correct) for ids in completion_ids]
+
+    return GRPOTrainer(
+        runs.model(),
+        accuracy,
+        config(folder, GRPOConfig, loss_type="grpo", **options),
+        train_dataset=rows(),
+        processing_class=processor(),
+    )
+
+
 @pytest.mark.parametrize("iterations", [1, 2])  # with 2, TRL makes a pass of the policy before the rewards
 def test_without_weights_it_is_trl_with_the_accuracy_reward_bit_by_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iterations: int
@@ -186,16 +201,7 @@ def test_without_weights_it_is_trl_with_the_accuracy_reward_bit_by_bit(
     ours = AvarGRPOTrainer(runs.model(), ours_config, train_dataset=rows(), processing_class=processor())
     ours.train()
 
-    def accuracy(completion_ids: list[list[int]], **_: Any) -> list[float]:
-        return [float(coin({}, *ours._response(ids)).correct) for ids in completion_ids]
-
-    theirs = GRPOTrainer(
-        runs.model(),
-        accuracy,
-        config(tmp_path, GRPOConfig, loss_type="grpo", **options),
-        train_dataset=rows(),
-        processing_class=processor(),
-    )
+    theirs = trl_trainer(ours, tmp_path, **options)
     theirs.train()
     names = ("loss", "reward", "grad_norm", "completions/mean_length")
     logs = [[[log.get(name) for name in names] for log in of.state.log_history[:5]] for of in (ours, theirs)]

@@ -8,9 +8,8 @@ from unittest.mock import patch
 import pytest
 import torch
 import training as runs
-from test_grpo import coin, config, encoded, processor, rewards, rows, start
+from test_grpo import coin, config, encoded, processor, rewards, rows, start, trl_trainer
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer
 
 from avar_eval.errors import UsageError
 from avar_eval.recipes.grpo import trainer as grpo_trainer
@@ -235,16 +234,7 @@ def test_with_all_weights_zero_a_run_is_trl_s_bit_by_bit(tmp_path: Path) -> None
     ours = start(tmp_path, **options, **OFF, **zeros, **unused)
     found = weights_after(ours)
 
-    def accuracy(completion_ids: list[list[int]], **_: Any) -> list[float]:
-        return [float(coin({}, *ours._response(ids)).correct) for ids in completion_ids]
-
-    theirs = GRPOTrainer(
-        runs.model(),
-        accuracy,
-        config(tmp_path, GRPOConfig, loss_type="grpo", **options),
-        train_dataset=rows(),
-        processing_class=processor(),
-    )
+    theirs = trl_trainer(ours, tmp_path, **options)
     expected = weights_after(theirs)
     assert all(torch.equal(found[name], of) for name, of in expected.items())
     assert not torch.equal(expected["lm_head.weight"], runs.model().state_dict()["lm_head.weight"])

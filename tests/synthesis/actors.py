@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any
 
+from local_server import serve
 from PIL import Image
 
 from avar_eval.tasks.shapes.dataset import rows
@@ -264,17 +265,8 @@ def playing(actors: Actors) -> Iterator[Actors]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    actors.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serve(Handler) as actors.url:
         yield actors
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def recipe(url: str, count: int, **changes: Any) -> dict[str, Any]:
