@@ -57,6 +57,9 @@ class AvarGRPOConfig(GRPOConfig):  # type: ignore[misc] # TRL is untyped here
     masked_share: float = field(
         default=0.6, metadata={"help": "PAPO and VPPO: share of an image's tokens that are black (0.6, 0.5 there)."}
     )
+    dataset_num_proc: int | None = field(
+        default=None, metadata={"help": "Processes that prepare rows, as in TRL's SFT; TRL's GRPO has no such option."}
+    )
     attention_layers: list[int] | None = field(
         default=None, metadata={"help": "Decoder layers of r_visual (Eq. 7), counted from 0; all by default."}
     )

@@ -294,6 +294,18 @@ def test_commands_list_and_check_recipes() -> None:
     assert "avar-train sft tiny_agto_sft" in str(wrong.exception)
 
 
+@pytest.mark.parametrize("name", [name for name in shipped() if name.startswith("tiny_")])
+def test_every_recipe_for_a_cpu_trains_from_its_command(name: str, tmp_path: Path) -> None:
+    method = read_recipe(name).card.method
+    few = ["--max_steps", "1", "--train_rows", "16", "--save_steps", "1"]
+    few += ["--max_completion_length", "16"] if method == "grpo" else []
+    command = [method, name, "--output_dir", str(tmp_path / "out"), *few]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert json.loads((tmp_path / "out" / "checkpoint-1" / "trainer_state.json").read_text())["global_step"] == 1
+
+
 def test_an_error_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
