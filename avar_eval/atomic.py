@@ -16,18 +16,18 @@ class WriteError(AvarError):
         self.reason = reason
 
 
-def write_atomically(path: Path, parts: Iterable[str]) -> None:
-    """Write text as UTF-8 so that `path` holds either its old content or all of the new one, also after a power cut.
+def write_atomically(path: Path, parts: Iterable[str | bytes]) -> None:
+    """Write bytes, and text as UTF-8, so that `path` holds its old content or all of the new one.
 
-    An error in making the parts leaves the old content, too. Raises WriteError if the disk is full or the folder cannot
-    be written.
+    So it does after a power cut, and an error in making the parts leaves the old content, too. Raises WriteError if the
+    disk is full or the folder cannot be written.
     """
     # Not tempfile, whose files only their owner reads: this one follows the umask, so that a folder can be shared.
     partial = path.with_name(f".{path.name}.{token_hex(8)}.partial")
     try:
         try:
             with partial.open("xb") as file:
-                file.writelines(part.encode() for part in parts)
+                file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)

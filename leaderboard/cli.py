@@ -8,6 +8,7 @@ import typer
 
 from avar_eval.command_line import new_app, run_app
 from avar_eval.errors import AvarError
+from avar_eval.figures.file import check_figure
 from avar_eval.terminal import inert, note, say
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def curve(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A training's name, as `avar-eval watch` gives it.")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="The picture, a .png file.", show_default="avar-runs/curve/RUN.png")
+        Path | None,
+        typer.Option(metavar="FILE", help="The picture: .pdf, .svg or .png.", show_default="avar-runs/curve/RUN.png"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the points as JSON and nothing else.")] = False,
     store: StoreOption = None,
@@ -97,8 +99,9 @@ def curve(
     from avar_eval.leaderboard.curve import checkpoint_rows
     from avar_eval.leaderboard.table import json_text
 
-    points = checkpoint_rows(_open(store).rows(), run, task)
     output = output or Path("avar-runs") / "curve" / f"{run.replace('/', '--')}.png"
+    check_figure(output, "--output")
+    points = checkpoint_rows(_open(store).rows(), run, task)
     from avar_eval.leaderboard.curve import curve_table, draw_curve
 
     draw_curve(points, run, output)

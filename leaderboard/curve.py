@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from avar_eval.atomic import WriteError
 from avar_eval.errors import UsageError, unknown_name
+from avar_eval.figures.file import save_figure
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.table import percent, score_cell, vas_cell
 
@@ -93,11 +93,7 @@ def draw_curve(points: Sequence[Row], run: str, path: Path) -> None:
     below.xaxis.get_major_locator().set_params(integer=True)
     # Outside of the axes: inside, it would lie on an interval.
     figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=110)
-    except OSError as error:
-        raise WriteError(path, error.strerror) from error
+    save_figure(figure, path)
 
 
 def _line(

@@ -10,6 +10,7 @@ import typer
 
 from avar_eval.command_line import command_text, interruptible
 from avar_eval.errors import UsageError
+from avar_eval.figures.file import make_folder
 from avar_eval.names import listed_names
 from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
@@ -46,9 +47,8 @@ def profile(
         from avar_eval.diagnosis.profile import profile as make_profile
         from avar_eval.diagnosis.profile_figure import draw_profile
         from avar_eval.diagnosis.profile_report import print_profile, profile_to_json
-        from avar_eval.look.pictures import prepare_folder
 
-        prepare_folder(output)
+        make_folder(output, "--output")
         runs = load_runs(models, names, output, {**asked, "attention_samples": None}, command)
         if not runs:
             return
@@ -83,12 +83,11 @@ def correlate(
     from avar_eval.diagnosis.correlate import paper_points, run_points
     from avar_eval.diagnosis.correlate_figure import draw_correlation
     from avar_eval.diagnosis.correlate_report import print_correlation
-    from avar_eval.look.pictures import prepare_folder
 
     found = correlated(
         paper_points() if published else run_points(runs or [], None if tasks is None else listed_names(tasks))
     )
-    prepare_folder(output)
+    make_folder(output, "--output")
     write_atomically(output / "correlate.json", [found.to_json()])
     picture = draw_correlation(found, output / "correlate.png")
     if as_json:

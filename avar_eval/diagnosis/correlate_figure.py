@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from avar_eval.diagnosis.correlate import Correlated, Point
-from avar_eval.look.score_axis import score_axis
+from avar_eval.figures.score_axis import score_axis
 from avar_eval.look.style import COLOURS, FAINT, INK, drawing, save
 
 

@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
 from avar_eval.diagnosis.profile import LARGEST_FLOAT16, PARTS, QUERY_SETS, ModelProfile, Profile
+from avar_eval.figures.score_axis import score_axis
 from avar_eval.look.report import number
-from avar_eval.look.score_axis import score_axis
 from avar_eval.look.style import COLOURS, FAINT, LABELS, ROLES, SERIES, SERIES_MARKERS, WHOSE, drawing, save
 
 

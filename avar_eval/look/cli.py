@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from avar_eval.command_line import interruptible
+from avar_eval.figures.file import make_folder
 from avar_eval.names import run_name
 from avar_eval.run.asking import Asking
 from avar_eval.run.options import As, asking_options
@@ -45,12 +46,12 @@ def look(
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.look.conversation import Conversation, check
         from avar_eval.look.conversation import look as look_at
-        from avar_eval.look.pictures import draw, prepare_folder
+        from avar_eval.look.pictures import draw
         from avar_eval.look.report import look_to_json, print_look
 
         conversation = Conversation(asking, image or [], prompt, response)
         check(conversation)
-        prepare_folder(output)
+        make_folder(output, "--output")
         looked = look_at(conversation)
         pictures = draw(looked, output)
     if as_json:

@@ -12,9 +12,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
+from avar_eval.figures.score_axis import score_axis
 from avar_eval.look.conversation import QUERY_SETS, Look
 from avar_eval.look.report import number
-from avar_eval.look.score_axis import score_axis
 from avar_eval.look.style import COLOURS, FAINT, LABELS, LINES, MARKERS, ROLES, WHOSE, head, save
 
 

@@ -2,23 +2,11 @@
 
 from pathlib import Path
 
-from avar_eval.errors import UsageError
 from avar_eval.look.conversation import Look
 from avar_eval.look.layer_curves import draw_layer_curves
 from avar_eval.look.overlay import draw_overlay
 from avar_eval.look.response_curves import draw_response_curves
 from avar_eval.look.style import drawing
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make the output folder. Raises UsageError if it cannot be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"--output {str(folder)!r} cannot be written to: {error.strerror}") from error
 
 
 def draw(look: Look, folder: Path) -> list[Path]:

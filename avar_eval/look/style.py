@@ -9,6 +9,8 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from avar_eval.figures.file import save_figure
+
 if TYPE_CHECKING:  # torch, which pictures of finished runs do not need
     from avar_eval.attention.record import Queries
     from avar_eval.look.conversation import Look
@@ -60,7 +62,6 @@ def drawing() -> Iterator[None]:
         "ytick.color": INK,
         "legend.frameon": False,
         "figure.facecolor": "white",
-        "savefig.dpi": 110,
     }
     with matplotlib.rc_context(settings):
         yield
@@ -81,6 +82,5 @@ def quoted(text: str, limit: int) -> str:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG."""
-    figure.savefig(path, format="png")
-    return path
+    """Write it in the format of the suffix."""
+    return save_figure(figure, path)

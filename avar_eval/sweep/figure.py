@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from avar_eval.look.score_axis import score_axis
+from avar_eval.figures.score_axis import score_axis
 from avar_eval.look.style import FAINT, INK, SERIES, SERIES_MARKERS, drawing, save
 from avar_eval.results.schema import Metric
 from avar_eval.sweep.compare import Comparison, Sweep

@@ -171,8 +171,8 @@ def test_json_is_one_object_and_the_pictures_are_pictures(run: Run, model: Path,
     for path in result["pictures"]:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
-            assert 1000 < picture.width < 3000
-            assert 400 < picture.height < 3000
+            assert 900 < picture.width < 5000
+            assert 400 < picture.height < 5000
             assert len(set(picture.convert("RGB").resize((64, 64)).getdata())) > 50
 
 

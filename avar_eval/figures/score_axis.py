@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from avar_eval.look.style import FAINT
+from avar_eval.figures.style import FAINT, SMALL
 
 _BANDS = (("narrow", 0.0, 10.0, "#f4f5f7"), ("wide", 10.0, 15.0, "#fdf1df"), ("panoramic", 15.0, np.inf, "#fbe3c0"))
 _LOGARITHMIC_FROM = 60
@@ -46,7 +46,7 @@ def _shade(axes: Axes, along: Literal["x", "y"], name: str, start: float, end: f
     if upper - lower <= 0.06:
         return
     middle = (lower + upper) / 2
-    words: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 10, "color": FAINT}
+    words: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SMALL, "color": FAINT}
     if along == "y":
         axes.text(1.006, middle, name, va="center", rotation=90 if upper - lower > 0.2 else 0, **words)
     else:
