@@ -71,6 +71,9 @@ def ablation(
     *,
     output: Annotated[Path, typer.Option(help="Folder for all models and evaluations.")],
     seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0",
+    model: Annotated[
+        str | None, typer.Option(help="The base model, a name or folder.", show_default="the ladder's")
+    ] = None,
     launch: Annotated[
         str | None,
         typer.Option(
@@ -81,11 +84,17 @@ def ablation(
     asked: Mapping[str, Any],
 ) -> None:
     """Train and score every rung of LADDER and show them in one table. --key value goes to all recipes."""
-    _climb(ladder, output, seeds, asked, context.args, launch)
+    _climb(ladder, output, seeds, asked, context.args, model, launch)
 
 
 def _climb(
-    name: str, output: Path, seeds: str, asked: Mapping[str, Any], options: list[str], launch: str | None = None
+    name: str,
+    output: Path,
+    seeds: str,
+    asked: Mapping[str, Any],
+    options: list[str],
+    model: str | None = None,
+    launch: str | None = None,
 ) -> None:
     from avar_eval.console import wide_console
 
@@ -94,7 +103,7 @@ def _climb(
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.recipes.ladder import LAUNCH, climb, ladder_table, read_ladder
 
-        read = read_ladder(name)
+        read = read_ladder(name, model)
         found = climb(read, output, [int(seed) for seed in listed_names(seeds)], asked, options, launch or LAUNCH)
     wide_console().print(ladder_table(read, found))
 

@@ -79,12 +79,17 @@ def shipped_ladders() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
-def read_ladder(name: str) -> Ladder:
-    """A shipped ladder or a file. Raises UsageError if it cannot be read, or a rung or task of it does not exist."""
+def read_ladder(name: str, model: str | None = None) -> Ladder:
+    """A shipped ladder or a file. model: the base, instead of the file's.
+
+    Raises UsageError if it cannot be read, or a rung or task of it does not exist.
+    """
     path = shipped_ladders().get(name, Path(name))
     if not path.is_file():
         raise unknown_name("ladder", name, shipped_ladders(), "(a YAML file is taken as well)")
     content = read_yaml(path)
+    if model is not None and isinstance(content, dict):
+        content["model"] = model
     try:
         ladder = Ladder.model_validate(content)
     except ValidationError as error:
@@ -99,7 +104,7 @@ def read_ladder(name: str) -> Ladder:
             raise UsageError(f"{path}: the rung {rung.name} stands on {rung.start}, which is no rung before it")
         if rung.recipe is None and (ladder.model is None or rung.start is not None):
             raise UsageError(
-                f"{path}: the rung {rung.name} has no recipe: give one, or leave `start` out and name `model`"
+                f"{path}: the rung {rung.name} has no recipe: give one, or leave `start` out and name `model` (--model)"
             )
         if rung.recipe is not None:
             read_recipe(rung.recipe, _arguments(rung.options))

@@ -74,13 +74,15 @@ def reasoning(row: Row) -> Example:
     return Example(Scene.from_canonical(row["scene"]), prompt(row), response)
 
 
-def lessons(seed: int, count: int, described: int, later_descriptions: float) -> Iterator[Example]:
+def lessons(
+    seed: int, count: int, described: int, later_descriptions: float, *, anchors: bool = True
+) -> Iterator[Example]:
     """`described` lessons about scenes, then questions with such a lesson now and then, so that none is forgotten.
 
-    Every row of the train split comes once at the most.
+    Every row of the train split comes once at the most. anchors: whether solutions have visual anchors.
     """
     rng = random.Random(seed)
-    for index, row in enumerate(rows("train", count, seed=seed)):
+    for index, row in enumerate(rows("train", count, seed=seed, anchors=anchors)):
         if index < described or rng.random() < later_descriptions:
             scene = crowded_scene(rng)
             asks_for_places = rng.random() < LOCATIONS

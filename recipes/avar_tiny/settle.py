@@ -69,13 +69,13 @@ def main(
     torch.manual_seed(seed)
     processor = AutoProcessor.from_pretrained(checkpoint)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
-    settle(model, processor, Settings(seed, 0, steps, 0, 16, learning_rate))
+    log = json.loads((checkpoint / "training.json").read_text())
+    settle(model, processor, Settings(seed, 0, steps, 0, 16, learning_rate, log.get("anchors", True)))
     save(model, processor, output)
     minutes = (time.monotonic() - started) / 60
     scores = evaluate_checkpoint(output)
     for name, score in scores.items():
         print(f"{name} {score}", flush=True)
-    log = json.loads((checkpoint / "training.json").read_text())
     log["settled"] = {
         "command": "python -m avar_eval.recipes.avar_tiny.settle --checkpoint DIR --output OTHER_DIR"
         f" --seed {seed} --steps {steps} --learning-rate {learning_rate}",

@@ -79,7 +79,11 @@ VALIDATION_ROWS: Final = 100
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run depends on. The first `description_steps` of the `steps` train on descriptions."""
+    """What a training run depends on. The first `description_steps` of the `steps` train on descriptions.
+
+    anchors: whether solutions have visual anchors, the sentences that look again; without them the model is a base that
+    has never seen one.
+    """
 
     seed: int
     eye_steps: int
@@ -87,10 +91,13 @@ class Settings:
     description_steps: int
     batch_size: int
     learning_rate: float
+    anchors: bool = True
 
     @property
     def command(self) -> str:
-        options = [f"--{name.replace('_', '-')} {value}" for name, value in asdict(self).items()]
+        numbers = {name: value for name, value in asdict(self).items() if name != "anchors"}
+        options = [f"--{name.replace('_', '-')} {value}" for name, value in numbers.items()]
+        options += [] if self.anchors else ["--no-anchors"]
         return " ".join(["python -m avar_eval.recipes.avar_tiny.train", *options, "--output DIR"])
 
 
@@ -146,7 +153,7 @@ def batches(processor: Any, settings: Settings) -> Iterator[Batch]:
     order = random.Random(settings.seed)
     size = settings.batch_size
     described = settings.description_steps * size
-    stream = lessons(settings.seed, settings.steps * size, described, LATER_DESCRIPTIONS)
+    stream = lessons(settings.seed, settings.steps * size, described, LATER_DESCRIPTIONS, anchors=settings.anchors)
     while pool := list(islice(stream, POOL_BATCHES * size)):
         pool.sort(key=lambda example: len(example.request) + len(example.response))
         chunks = [pool[start : start + size] for start in range(0, len(pool), size)]
@@ -322,9 +329,10 @@ def main(
     description_steps: Annotated[int, typer.Option(min=0, help="How many of them train on descriptions.")] = 300,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 1.5e-3,
+    anchors: Annotated[bool, typer.Option(help="Solutions with visual anchors (`Let me look again`).")] = True,
 ) -> None:
     """Train avar-tiny, save it, and print what the saved checkpoint answers on the test split."""
-    settings = Settings(seed, eye_steps, steps, description_steps, batch_size, learning_rate)
+    settings = Settings(seed, eye_steps, steps, description_steps, batch_size, learning_rate, anchors)
     started = time.monotonic()
     torch.manual_seed(seed)
     tokenizer = train_tokenizer()

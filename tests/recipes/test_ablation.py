@@ -10,6 +10,7 @@ from test_ladder import scored
 from typer.testing import CliRunner
 
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.training_run import TrainingRun
 from avar_eval.recipes import ladder, run
 from avar_eval.recipes.cli import app
@@ -159,6 +160,13 @@ def test_another_launcher_and_a_training_that_fails(tmp_path: Path, monkeypatch:
 def test_a_wrong_ladder_is_one_message(tmp_path: Path, rungs: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_ladder(write(tmp_path, rungs, **changes))
+
+
+def test_the_base_may_be_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, base = Calls(monkeypatch), resolve_checkpoint("avar-tiny").path
+    command = ["ablation", write(tmp_path, [RUNGS[0]], model=None), "--output", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, [*command, "--model", str(base)], catch_exceptions=False).exit_code == 0
+    assert [config.model.asking.model for config in calls.asked] == [str(base)]
 
 
 def test_an_unknown_ladder_is_named() -> None:

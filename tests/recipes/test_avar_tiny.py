@@ -273,6 +273,14 @@ def test_fitted_heads_find_the_cell_that_a_word_names(model: Any, processor: Any
     assert sum(found) / len(found) >= 0.95
 
 
+def test_a_base_without_anchors_is_taught_none_and_its_command_says_so() -> None:
+    taught = {on: " ".join(lesson.response for lesson in lessons(0, 40, 10, 0.1, anchors=on)) for on in (True, False)}
+    assert "ook at the image again" in taught[True]
+    assert not any(word in taught[False] for word in ("ook at the image again", "heck the image there"))
+    assert "--no-anchors" in Settings(0, 1, 1, 1, 1, 1e-3, anchors=False).command
+    assert "anchors" not in Settings(0, 1, 1, 1, 1, 1e-3).command
+
+
 def test_description_names_every_cell_and_the_options() -> None:
     scene = Scene.of({Cell(1, 2): Object("red", "cross"), Cell(4, 4): Number(47)})
     described = description(scene, {"cross": "B", "circle": "C"})
