@@ -27,6 +27,7 @@ from avar_eval.errors import UsageError
 from avar_eval.judge.model import judge_from_options
 from avar_eval.look.cli import look
 from avar_eval.names import listed_names
+from avar_eval.power.cli import power
 from avar_eval.protocols.cli import protocols as protocols_command
 from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking, asking_fields
@@ -144,7 +145,7 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), others, as_json)
 
 
-for command in (look, sweep, profile, correlate, score, compare, doctor):
+for command in (look, sweep, profile, correlate, score, compare, power, doctor):
     app.command()(command)
 
 
