@@ -49,8 +49,10 @@ def runs(question: str) -> Runs:
 
 def likeness(one: Runs, other: Runs) -> float:
     """The Jaccard index of two questions' runs, 0..1."""
-    common = len(np.intersect1d(one, other, assume_unique=True))
-    return common / (len(one) + len(other) - common)
+    both = np.concatenate((one, other))
+    both.sort()
+    common = np.count_nonzero(both[1:] == both[:-1])
+    return common / (len(both) - common)
 
 
 def picture_bits(picture: Image.Image) -> Bits | None:
@@ -68,22 +70,31 @@ class Questions:
         self._least = least
         self._numbers: dict[str, int] = {}
         self._runs: list[Runs] = []
+        self._alike: list[list[int]] = []  # a question of a template is asked of thousands of pictures
         self._bands: list[dict[bytes, list[int]]] = [{} for _ in range(_BANDS)]
 
     def alike(self, question: str) -> list[int]:
         """Numbers of the questions that were added and have at least that share of runs in common with this one."""
-        own = runs(question)
-        near = {number for band, part in zip(self._bands, _parts(own), strict=True) for number in band.get(part, ())}
-        return sorted(number for number in near if likeness(own, self._runs[number]) >= self._least)
+        number = self._numbers.get(letters(question))
+        return self._compare(runs(question)) if number is None else self._alike[number]
 
     def add(self, question: str) -> int:
         """Add a question; returns its number."""
         number = self._numbers.setdefault(letters(question), len(self._runs))
         if number == len(self._runs):
-            self._runs.append(runs(question))
-            for band, part in zip(self._bands, _parts(self._runs[-1]), strict=True):
+            own = runs(question)
+            alike = self._compare(own)
+            for other in alike:
+                self._alike[other].append(number)
+            self._alike.append([*alike, number])
+            self._runs.append(own)
+            for band, part in zip(self._bands, _parts(own), strict=True):
                 band.setdefault(part, []).append(number)
         return number
+
+    def _compare(self, own: Runs) -> list[int]:
+        near = {number for band, part in zip(self._bands, _parts(own), strict=True) for number in band.get(part, ())}
+        return sorted(number for number in near if likeness(own, self._runs[number]) >= self._least)
 
 
 def _parts(own: Runs) -> list[bytes]:
@@ -103,10 +114,11 @@ class Seen:
         """Add a row, unless it is nearly one that is there."""
         # integers: a question of a template stands beside thousands of pictures, and their bits are counted fastest so
         own = tuple(None if bits is None else int.from_bytes(bits.tobytes()) for bits in pictures)
-        for number in self._questions.alike(question):
-            if any(self._same(other, own) for other in self._pictures[number]):
+        number = self._questions.add(question)
+        for alike in self._questions.alike(question):
+            if any(self._same(other, own) for other in self._pictures.get(alike, ())):
                 return False
-        self._pictures.setdefault(self._questions.add(question), []).append(own)
+        self._pictures.setdefault(number, []).append(own)
         return True
 
     def _same(self, one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Literal
 
 from avar_eval.recipes.rewards import judge
@@ -60,14 +61,13 @@ def written(text: str, thoughts: str = "") -> tuple[str, str] | None:
     return None if not (reasoning and answer) or _TAG.search(reasoning) or _TAG.search(answer) else (reasoning, answer)
 
 
-def reflections(reasoning: str) -> int:
-    """Sentences that stop and check."""
-    found, end = 0, -1
+def reflections(reasoning: str) -> Iterator[re.Match[str]]:
+    """The words by which sentences stop and check, one a sentence."""
+    end = -1
     for word in _REFLECTION.finditer(reasoning):
         if end < 0 or _SENTENCE.search(reasoning, end, word.start()):
-            found += 1
+            yield word
         end = word.end()
-    return found
 
 
 def format_response(reasoning: str, answer: str) -> str:
@@ -91,7 +91,7 @@ def check_sample(
     judgement = judge(row, format_response(*found), "stop")
     if not judgement.correct:
         return "wrong" if judgement.state == "scored" else "unparsed"
-    if reflections(found[0]) < filters.reflections:
+    if sum(1 for _ in islice(reflections(found[0]), filters.reflections)) < filters.reflections:
         return "few_reflections"
     return found if marks(found[0]) or ACCORDING.search(found[0]) else "few_marks"
 
