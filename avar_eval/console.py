@@ -1,10 +1,9 @@
 """Consoles for tables and bars: of rich, which takes its time to import, so only what prints tables imports this."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 
 from avar_eval.terminal import inert
 
@@ -31,13 +30,3 @@ def wide_console() -> Console:
     if not console.is_terminal:
         console.width = UNFOLDED
     return console
-
-
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output, its cells folded where the terminal is narrow."""
-    table = Table()
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    wide_console().print(table)

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avar_eval.console import print_table, wide_console
+from avar_eval.console import wide_console
 from avar_eval.models.registry import ModelEntry
+from avar_eval.tables import print_table
 from avar_eval.tasks.catalog import TaskEntry, is_included
 from avar_eval.tasks.groups import Group
 from avar_eval.terminal import say

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from avar_eval.console import print_table
 from avar_eval.protocols.protocol import PublishedProtocol
+from avar_eval.tables import print_table
 from avar_eval.terminal import say
 
 

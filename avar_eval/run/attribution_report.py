@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from avar_eval.console import print_table
 from avar_eval.results.schema import Metric
 from avar_eval.results.verdict_tables import interval, p_value
 from avar_eval.run.attribution import Step
+from avar_eval.tables import print_table
 from avar_eval.terminal import say
 
 
