@@ -74,6 +74,11 @@ ASKED: dict[str, list[dict[str, Any]]] = {
             "query_cot": f"According to the question shown in the image, {REASONED}",
         }
     ],
+    "dynamath": [
+        {"id": "901", "question": "What is the area below the curve?", "answer_type": "float", "ground_truth": "2.571"},
+        {"id": "902", "question": "Rising? choice: (A) yes (B) no", "answer_type": "multiple choice"},
+        {"id": "903", "question": "Which month is it?", "answer_type": "text", "ground_truth": "Sep"},
+    ],
     **{name: rows for name, rows in ROWS.items() if name != "hallusion_image"},
 }
 
@@ -203,6 +208,23 @@ def vlmevalkit_pro(row: Row, cot: bool) -> str:
     return prompt + (f"Answer the following multiple-choice question. {format_}" if cot else direct)
 
 
+def vlmevalkit_dynamath(row: Row) -> str:
+    """`Dynamath.build_prompt` of vlmeval/dataset/dynamath.py."""
+    inst = {
+        "multiple choice": "Provide the corresponing choice option in the 'short answer' key, such as 'A', 'B', 'C', "
+        "or 'D'.",
+        "float": "Format the answer as a three-digit floating-point number and provide it in the 'short answer' key.",
+        "text": "Float numbers in the answer should be formatted as three-digit floating-point numbers.",
+    }[row["answer_type"]]
+    return (
+        f"## Question\n {row['question']}\n## Answer Instruction Please provide an answer to the question outlined "
+        "above. Your response should adhere to the following JSON format, which includes two keys: 'solution' and "
+        "'short answer'. The 'solution' key can contain detailed steps needed to solve the question, and the 'short "
+        f"answer' key should provide a concise response. {inst}\n\nExample of expected JSON response format:\n\n"
+        '{\n    "solution": "[Detailed step-by-step explanation]",\n    "short answer": "[Concise Answer]"\n}'
+    )
+
+
 def openvlthinker_mathvision(row: Row) -> str:
     """`format_instruction` of evaluation/eval_openvlthinker.py."""
     if row["options"]:
@@ -241,6 +263,7 @@ TRANSCRIBED: list[tuple[str, str, Callable[[Row], str]]] = [
     ("vlmevalkit", "mmmu_pro_standard10", lambda row: vlmevalkit_pro(row, cot=False)),
     ("vlmevalkit", "mmmu_pro_vision", lambda row: vlmevalkit_pro(row, cot=False)),
     ("vlmevalkit", "hallusion", lambda row: str(row["question"])),
+    ("vlmevalkit", "dynamath", vlmevalkit_dynamath),
     ("vlmevalkit-cot", "mathverse_vo", lambda row: str(row["query_cot"])),
     ("vlmevalkit-cot", "mmmu_pro_standard10", lambda row: vlmevalkit_pro(row, cot=True)),
     ("vlmevalkit-cot", "mmmu_pro_vision", lambda row: vlmevalkit_pro(row, cot=True)),
