@@ -83,7 +83,20 @@ def biased(keys: SteeredKeys, kernel: Kernel, query: Tensor, key: Tensor, value:
     if kernel.implementation in ("sdpa", "eager") and (dense or (mask is None and query.shape[2] == 1)):
         own = torch.where(keys.steered[..., None], bias[:, None, None], 0).to(query.dtype)
         return kernel(query, key, value, _added(mask, own, width))
-    extra = keys.steered[..., None].expand(*query.shape[:3], 1).to(query.dtype)
+    return with_bias(kernel, query, key, value, mask, keys.steered, bias)
+
+
+def with_bias(
+    kernel: Kernel,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    rows: Bool[Tensor, "batch heads_or_1 queries"],
+    bias: Float[Tensor, "batch keys"],
+) -> tuple[Tensor, Tensor | None, AttentionCall | None]:
+    """A call in which the scores of `rows` have a bias for each key, through one more dimension: in linear memory."""
+    extra = rows[..., None].expand(*query.shape[:3], 1).to(query.dtype)
     column = (bias / kernel.scaling(query))[:, None, :, None].expand(*key.shape[:3], 1).to(key.dtype)
     longer = replace(kernel, kwargs={**kernel.kwargs, "scaling": kernel.scaling(query)})
     filling = (

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from family_models import FAMILIES, lively_model
+from family_models import FAMILIES, family_backend
 
-from avar_eval.models.checkpoint import Checkpoint, resolve_checkpoint
 from avar_eval.models.transformers_backend import TransformersBackend
 
 torch.set_num_threads(1)
@@ -15,11 +14,4 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module", params=FAMILIES)
 def backend(request: Any, tmp_path_factory: Any) -> TransformersBackend:
     """The family's model and processor, saved and loaded as a checkpoint is."""
-    family, folder = FAMILIES[request.param], tmp_path_factory.mktemp(request.param)
-    processor = family.processor()
-    lively_model(family.config(processor.tokenizer)).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    assert resolve_checkpoint(str(folder)).path == folder
-    backend = TransformersBackend(Checkpoint(request.param, folder, None), "cpu")
-    backend.load()
-    return backend
+    return family_backend(request.param, tmp_path_factory.mktemp(request.param))

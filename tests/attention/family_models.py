@@ -15,6 +15,9 @@ import torch
 import transformers as tf
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from avar_eval.models.checkpoint import Checkpoint, resolve_checkpoint
+from avar_eval.models.transformers_backend import TransformersBackend
+
 _OWN = Path(__file__).parent / "chat_templates"
 _CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _QWEN = [*_CHATML, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
@@ -318,3 +321,14 @@ def lively_model(config: Any, seed: int = 0) -> Any:
         elif "gate" in name:  # Llama-3.2-Vision's cross-attention starts closed
             parameter.data = 0.5 + noise.abs()
     return model
+
+
+def family_backend(name: str, folder: Path) -> TransformersBackend:
+    """A family's model and processor, saved into the folder and loaded as a checkpoint is."""
+    processor = FAMILIES[name].processor()
+    lively_model(FAMILIES[name].config(processor.tokenizer)).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    assert resolve_checkpoint(str(folder)).path == folder
+    backend = TransformersBackend(Checkpoint(name, folder, None), "cpu")
+    backend.load()
+    return backend
