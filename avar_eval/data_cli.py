@@ -31,7 +31,7 @@ def fetch_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
         entries = find_avar_tasks(listed_names(tasks))
         for entry in entries:
             if entry.dataset == EMBEDDED:
-                note(f"{entry.name}: a part of the package, nothing to fetch")
+                note(f"{entry.name}: comes in a package, nothing to fetch")
         for folder, manifest in fetch(entries, asked["data_dir"]):
             source = manifest.revision or ", ".join(manifest.commits) or "no revision known"
             note(f"{folder}: {manifest.rows} rows, {len(manifest.pictures)} pictures, {source}")

@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_written_is_named(hub: dict[str, TaskEntry], tmp
 def test_the_command_line_fetches_and_verifies(hub: dict[str, TaskEntry], tmp_path: Path) -> None:
     made = run("fetch", "mathvista,shapes", "--data-dir", str(tmp_path))
     assert made.exit_code == 0, made.output
-    assert "shapes: a part of the package, nothing to fetch" in made.stderr
+    assert "shapes: comes in a package, nothing to fetch" in made.stderr
     assert f"{tmp_path / 'mathvista'}: 6 rows, 6 pictures, " in made.stderr
     checked = run("verify", "math_vista", "--data-dir", str(tmp_path))
     assert checked.exit_code == 0, checked.output
