@@ -106,8 +106,8 @@ class Results(ResultsFile):
     def _repr_html_(self) -> str:
         """The same for notebooks. Names come from checkpoints and folders: no markup in them is obeyed."""
         table = results_table(self)
-        head = "".join(f"<th>{_html(column.header)}</th>" for column in table.columns)
-        rows = zip(*(column.cells for column in table.columns), strict=True)
+        head = "".join(f"<th>{_html(column.heading)}</th>" for column in table.columns)
+        rows = table.rows
         body = "".join(f"<tr>{''.join(f'<td>{_html(cell)}</td>' for cell in row)}</tr>" for row in rows)
         return (
             f"<table><caption>{_html(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -41,10 +41,10 @@ def fetch_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
 @asking_options("data_dir", data_dir=_FOLDER)
 def verify_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
     """Check that the folders of TASKS are complete and undamaged. Exit code 1 if one is not."""
-    from rich.table import Table
-
-    from avar_eval.console import InertConsole
+    from avar_eval.console import wide_console
+    from avar_eval.number_format import count
     from avar_eval.progress import Bar
+    from avar_eval.tables import Column, FittedTable
     from avar_eval.tasks.catalog import find_avar_tasks
     from avar_eval.tasks.data import EMBEDDED, verify
 
@@ -54,10 +54,10 @@ def verify_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
         for entry in entries:
             checked.append(verify(entry, asked["data_dir"]))
             bar.advance(1)
-    table = Table("task", "rows", "pictures", "problems")
+    table = FittedTable([Column("task", text=True, key=True), *map(Column, ("rows", "pictures", "problems"))])
     for one in checked:
-        table.add_row(one.task, str(one.rows), str(one.pictures), str(len(one.problems) or "none"))
-    InertConsole().print(table)
+        table.add_row(one.task, count(one.rows), count(one.pictures), str(len(one.problems) or "none"))
+    wide_console().print(table)
     for one in checked:
         for problem in one.problems[:_SHOWN_PROBLEMS]:
             note(f"{one.task}: {problem}")

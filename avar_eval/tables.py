@@ -34,12 +34,13 @@ class FittedTable:
 
     A line end in a cell of numbers is where it may be broken: a value, its interval, its band. In order: all columns
     side by side, a cell a line; values above their intervals; blocks of fewer columns, each with the key columns; a
-    list. A pipe has no width, and gets one line a row.
+    list. A pipe has no width, and gets one line a row. note: a sentence below.
     """
 
-    def __init__(self, columns: Sequence[Column], title: str = "") -> None:
+    def __init__(self, columns: Sequence[Column], title: str = "", note: str = "") -> None:
         self.columns = columns
-        self._title = title
+        self.title = title
+        self._note = note
         self._sections: list[tuple[str, list[tuple[str, ...]]]] = []
 
     @property
@@ -60,9 +61,13 @@ class FittedTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The layout for the width of `options`."""
-        if self._title:
-            yield Text(self._title, style="bold")
-        width = options.max_width
+        if self.title:
+            yield Text(self.title, style="bold")
+        yield from self._rows(options.max_width)
+        if self._note:
+            yield Text(self._note)
+
+    def _rows(self, width: int) -> Iterable[RenderableType]:
         everything = range(len(self.columns))
         for stacked in (False, True):
             if widths := self._widths(everything, width, stacked):

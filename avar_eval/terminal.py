@@ -13,9 +13,6 @@ import typer
 
 from avar_eval.keys import masked
 
-UNREADABLE: Final = 100_000
-"""From here on a ratio is written by `exponential`: one head without the system turn makes a mean of them billions."""
-
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _ACTIVE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves the cursor, colours, renames the window, writes backwards, cannot be written; line ends and tabs stay."""
@@ -65,8 +62,3 @@ def _without_commands(text: str) -> str:
     parts = _COLOUR.split(text)
     colours = _COLOUR.findall(text)
     return "".join(inert(part) + colour for part, colour in zip(parts, [*colours, ""], strict=True))
-
-
-def exponential(value: float, decimals: int) -> str:
-    """A large number in a narrow column: 4.2e08."""
-    return f"{value:.{decimals}e}".replace("e+", "e")

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from avar_eval.errors import UsageError, unknown_name
 from avar_eval.figures.file import save_figure
 from avar_eval.leaderboard.row import Row
-from avar_eval.leaderboard.table import percent, score_cell, vas_cell
+from avar_eval.leaderboard.table import score_cell, vas_cell
+from avar_eval.number_format import count, percent
+from avar_eval.number_format import points as format_points
+from avar_eval.tables import Column, FittedTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,19 +46,19 @@ def checkpoint_rows(rows: Sequence[Row], run: str, task: str | None = None) -> l
     return sorted(newest.values(), key=lambda row: (row.task, row.training_step or 0))
 
 
-def curve_table(points: Sequence[Row]) -> Table:
+def curve_table(points: Sequence[Row]) -> FittedTable:
     """One row a task and step, with the change of the score against step 0 in percentage points."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for heading in ("task", "step", "n", "score %", "vs step 0", "VAS", "truncated %", "unparsed %"):
-        table.add_column(heading, justify="left" if heading == "task" else "right")
+    keys = (Column(heading, text=heading == "task", key=True) for heading in ("task", "step"))
+    headings = ("n", "score %", "vs step 0 (points)", "VAS", "truncated %", "unparsed %")
+    table = FittedTable([*keys, *map(Column, headings)])
     base = {row.task: row.score for row in points if row.training_step == 0}
     for row in points:
         before = base.get(row.task)
-        change = "" if before is None or row.score is None else f"{100 * (row.score - before):+.1f}"
+        change = "" if before is None or row.score is None else format_points(row.score - before)
         table.add_row(
             row.task,
             str(row.training_step),
-            str(row.n),
+            count(row.n),
             score_cell(row),
             change,
             vas_cell(row),

@@ -13,16 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from itertools import groupby
 
-from rich.table import Table
-from rich.text import Text
-
 from avar_eval.leaderboard.row import Row
-from avar_eval.terminal import UNREADABLE, exponential, inert
+from avar_eval.number_format import count, percent, score
+from avar_eval.tables import Column, FittedTable
+from avar_eval.terminal import inert
 
-UNKNOWN = "–"
 TEXT_HEADINGS = ("task", "model", "run")
 NUMBER_HEADINGS = ("n", "score %", "official %", "VAS", "truncated %", "unparsed %")
-FOLDING = ("n", "score %", "official %", "VAS")
 _MARKDOWN = re.compile(
     r"[\\`*|~$!]|\](?=[(\[:])|(?<![^\W_])_|_(?![^\W_])|(?<=\w)@(?=\w+\.)|^[#+-](?=\s)|:(?=//)|(?<=www)\."
 )
@@ -30,20 +27,14 @@ _FORMULA = re.compile("[\\s\x00-\x1f]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\\t\\r\\
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def terminal_table(rows: Iterable[Row]) -> Table:
-    """A rich table, whole from 80 columns on; rows of a task stand together under its name, in the order given."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("model", overflow="fold")
-    table.add_column("run", no_wrap=True)
-    for heading in NUMBER_HEADINGS:
-        # A column that may not wrap keeps its width when the terminal is narrow: the others fold instead.
-        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=heading not in FOLDING)
+def terminal_table(rows: Iterable[Row]) -> FittedTable:
+    """The terminal's table; rows of a task stand together under its name, in the order given."""
+    headings = (Column("model", text=True, key=True), Column("run", text=True, key=True), *map(Column, NUMBER_HEADINGS))
+    table = FittedTable(headings)
     for task, group in groupby(rows, key=_task):
-        table.add_row()
-        table.add_row(Text(task, style="bold"))
+        table.add_section(task)
         for row in group:
-            # Text, not str: a model's name is no markup.
-            table.add_row(*map(Text, _cells(row)[1:]))
+            table.add_row(*_cells(row)[1:])
     return table
 
 
@@ -91,7 +82,7 @@ def _cells(row: Row) -> Sequence[str]:
         row.run_id[:8],
         _questions(row),
         score_cell(row),
-        percent(row.official, row.official_low, row.official_high),
+        percent(row.official, (row.official_low, row.official_high)),
         vas_cell(row),
         percent(row.truncated),
         percent(row.unparsed),
@@ -100,21 +91,13 @@ def _cells(row: Row) -> Sequence[str]:
 
 def score_cell(row: Row) -> str:
     """The score in percent, with its interval."""
-    return percent(row.score, row.score_low, row.score_high)
+    return percent(row.score, (row.score_low, row.score_high))
 
 
 def vas_cell(row: Row) -> str:
     """VAS with its interval and band."""
-    if row.vas is None:
-        return UNKNOWN
-    vas = _ratio(row.vas)
-    if row.vas_low is not None and row.vas_high is not None:
-        vas += f" [{_ratio(row.vas_low)}, {_ratio(row.vas_high)}]"
-    return vas if row.vas_band is None else f"{vas} {row.vas_band}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}" if value < UNREADABLE else exponential(value, 1)
+    vas = score(row.vas, (row.vas_low, row.vas_high))
+    return vas if row.vas_band is None else f"{vas}\n{row.vas_band}"
 
 
 def _task(row: Row) -> str:
@@ -139,12 +122,4 @@ def _questions(row: Row) -> str:
         notes.append(f"{row.left_out} left out")
     if row.trained_on:
         notes.append("trained on it")
-    return f"{row.n} ({', '.join(notes)})" if notes else str(row.n)
-
-
-def percent(share: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A share 0..1 in percent, with its interval."""
-    if share is None:
-        return UNKNOWN
-    interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{100 * share:.1f}{interval}"
+    return f"{count(row.n)}\n({', '.join(notes)})" if notes else count(row.n)

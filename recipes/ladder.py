@@ -22,13 +22,13 @@ from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError, unknown_name
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.training_run import read_training_run
+from avar_eval.number_format import UNKNOWN, percent, score
 from avar_eval.recipes.recipe import Expected, Recipe, read_recipe
 from avar_eval.results.schema import Results
 from avar_eval.run.asking import Asking
 from avar_eval.run.evaluate import RunConfig, evaluate
 from avar_eval.run.model import resolve
 from avar_eval.tasks.catalog import find_tasks
-from avar_eval.terminal import UNREADABLE, exponential
 from avar_eval.user_files import read_yaml
 
 SHIPPED: Final = Path(__file__).parent / "ladders"
@@ -224,25 +224,22 @@ def _numbers(results: Results) -> Numbers:
 
 
 def ladder_table(ladder: Ladder, found: Mapping[str, Sequence[Numbers]]) -> Any:
-    """A rich table: a line a rung, in each cell the mean over seeds and below it the lowest and the highest.
+    """A rich table: a row a rung, in each cell the mean over seeds and in brackets the lowest and the highest.
 
     Where something is published of a rung it stands in a line of its own.
     """
-    from rich.table import Table
+    from avar_eval.tables import Column, FittedTable
 
     count = max(map(len, found.values()))
-    over = "One seed." if count == 1 else f"Means over {count} seeds, and below them the lowest and the highest."
+    over = "One seed." if count == 1 else f"Means over {count} seeds, and in brackets the lowest and the highest."
     caption = f"{over} {ladder.caption}".strip()
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", caption=caption, caption_justify="left")
-    table.add_column("rung")
     columns = ladder.columns or _default_columns(ladder)
-    for column in columns:
-        table.add_column(column.replace(" ", "\n"), justify="right")
+    table = FittedTable([Column("rung", text=True, key=True), *map(Column, columns)], note=caption)
     for rung in ladder.rungs:
         table.add_row(rung.title, *(_cell(found[rung.name], *column) for column in columns.values()))
         if published := _published(rung):
             cells = (published.get(name) for name, _ in columns.values())
-            table.add_row("  published", *("–" if of is None else f"{of:.1f}" for of in cells), style="dim")
+            table.add_row(f"{rung.title}, published", *("–" if of is None else f"{of:.1f}" for of in cells))
     return table
 
 
@@ -263,15 +260,8 @@ def _published(rung: Rung) -> dict[str, float | None]:
 
 
 def _cell(seeds: Sequence[Numbers], name: str, unit: float) -> str:
-    values = [unit * value for numbers in seeds if (value := numbers.get(name)) is not None]
+    values = [value for numbers in seeds if (value := numbers.get(name)) is not None]
     if not values:
-        return "–"
-    decimals = 1 if unit == 100 else 2
-    span = f"\n{_number(min(values), decimals)}–{_number(max(values), decimals)}" if len(values) > 1 else ""
-    return f"{_number(fmean(values), decimals)}{span}"
-
-
-def _number(value: float, decimals: int) -> str:
-    if value >= UNREADABLE:
-        return exponential(value, 0)
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.{decimals}f}"
+        return UNKNOWN
+    ends = (min(values), max(values)) if len(values) > 1 else None
+    return percent(fmean(values), ends) if unit == 100 else score(fmean(values), ends)

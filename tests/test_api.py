@@ -57,7 +57,7 @@ def test_results_are_those_of_the_command_line(
     assert (results.folder / "results.json").read_text() == results.to_json()
     assert str(results) in "\n".join(line.rstrip() for line in done.stdout.splitlines()).replace(
         str(tmp_path / "cli"), str(results.folder)
-    ).replace("below each number: its 95 % interval; accuracy is strict, official the published rule's\n", "")
+    ).replace("in brackets: 95 % intervals; accuracy is strict, official the published rule's\n", "")
 
 
 @pytest.mark.parametrize("path", ["", "results.json"])
@@ -100,7 +100,7 @@ def test_scores_hold_a_benchmarks_own_metrics_and_the_means_of_groups(copied: Pa
         ("both", "mean", "strict", 0.5, 0.25, 0.75, 4),
     ]
     assert "both: mean of 0" in repr(results)
-    assert "<td>both: mean of 0</td><td>4</td><td>50.0<br>25.0–75.0</td>" in results._repr_html_()
+    assert "<td>both: mean of 0</td><td>4</td><td>50.0<br>[25.0–75.0]</td>" in results._repr_html_()
 
 
 def test_rows_are_the_records(results: package.Results) -> None:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from avar_eval.attention.bands import vas_band
@@ -11,25 +9,22 @@ from avar_eval.console import wide_console
 from avar_eval.diagnosis.correlate import Correlated
 from avar_eval.diagnosis.correlate_figure import headline
 from avar_eval.leaderboard.paper import paper
-
-UNKNOWN = "–"
+from avar_eval.number_format import coefficient, percent, score
+from avar_eval.tables import Column, FittedTable
 
 
 def print_correlation(found: Correlated, picture: Path, published: bool) -> None:
     """The points by rising VAS, r without each of them, r of all, and who was left out."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", overflow="fold", min_width=12)
-    for heading in ("VAS", "band", "accuracy %", "r without it"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("VAS", "band", "accuracy %", "r without it")
+    table = FittedTable([Column("model", text=True, key=True), *map(Column, headings)])
     without = {one.model: one.r for one in found.without}
     for point in found.points:
-        r = without.get(point.model)
         table.add_row(
-            Text(point.model),
-            f"{point.vas:.2f}",
+            point.model,
+            score(point.vas),
             vas_band(point.vas),
-            f"{point.accuracy:.1f}",
-            UNKNOWN if r is None else f"{r:.3f}",
+            percent(point.accuracy / 100),
+            coefficient(without.get(point.model)),
         )
     console = wide_console()
     console.print(table)

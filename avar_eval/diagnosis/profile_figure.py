@@ -14,8 +14,8 @@ from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
 from avar_eval.diagnosis.profile import LARGEST_FLOAT16, PARTS, QUERY_SETS, ModelProfile, Profile
 from avar_eval.figures.score_axis import score_axis
-from avar_eval.look.report import number
 from avar_eval.look.style import COLOURS, FAINT, LABELS, ROLES, SERIES, SERIES_MARKERS, WHOSE, drawing, save
+from avar_eval.number_format import score as score_text
 
 
 def draw_profile(profile: Profile, path: Path) -> Path:
@@ -63,7 +63,7 @@ def _head(figure: Figure, profile: Profile, tall: float) -> None:
 
 def _handle(model: ModelProfile, index: int) -> Line2D:
     scores = [
-        f"{whose} {'not defined' if (vas := model.vas[name].value) is None else f'{number(vas)} ({vas_band(vas)})'}"
+        f"{whose} {'not defined' if (vas := model.vas[name].value) is None else f'{score_text(vas)} ({vas_band(vas)})'}"
         for name, whose in zip(QUERY_SETS, ("question", "answer"), strict=True)
     ]
     label = "\n".join([fill(model.label, 34), *scores])

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from avar_eval.console import InertConsole
+from avar_eval.console import wide_console
 from avar_eval.doctor.checks import Check, Checks
+from avar_eval.number_format import UNKNOWN
+from avar_eval.tables import Column, FittedTable
 
 WIDTH = 80
 _MARKS = {"measured": "ok", "unavailable": "–", "failed": "FAILED"}
@@ -26,7 +27,8 @@ _FIGURES = ("ratio", "memory", "seconds", "megabytes", "milliseconds", "error")
 
 def print_report(machine: Mapping[str, Any], checks: Checks) -> None:
     """One table a subject, below it what could not be checked or failed and why; a last line counts."""
-    console = InertConsole(markup=False, highlight=False, width=WIDTH)
+    console = wide_console()
+    console.width = min(WIDTH, console.width)
     _print_machine(console, machine)
     by_subject: dict[str, list[Check]] = defaultdict(list)
     for check in checks.made:
@@ -35,7 +37,7 @@ def print_report(machine: Mapping[str, Any], checks: Checks) -> None:
     for subject, of in by_subject.items():
         console.print(f"\n{_TITLES[subject]}")
         table = _exactness_table(of) if subject == "exactness" else _table(of)
-        if table.row_count:
+        if table.rows:
             console.print(table)
         _print_reasons(console, of)
     counts = ", ".join(f"{count} {status}" for status, count in checks.counts().items())
@@ -58,7 +60,7 @@ def _print_machine(console: Console, machine: Mapping[str, Any]) -> None:
     )
 
 
-def _exactness_table(checks: Iterable[Check]) -> Table:
+def _exactness_table(checks: Iterable[Check]) -> FittedTable:
     """A row for each implementation and dtype that loads."""
     table = _new_table("implementation", "dtype", "normaliser", "masses", "bar", "gradients", "bar", "")
     rows: dict[str, dict[str, Check]] = defaultdict(dict)
@@ -77,7 +79,7 @@ def _exactness_table(checks: Iterable[Check]) -> Table:
     return table
 
 
-def _table(checks: Iterable[Check]) -> Table:
+def _table(checks: Iterable[Check]) -> FittedTable:
     """A row for each check that has a value."""
     table = _new_table("check", "value", "bar", "")
     for check in checks:
@@ -125,17 +127,15 @@ def _folded(names: list[list[str]]) -> list[str]:
     return [".".join(column[0] if len(column) == 1 else "{" + ",".join(column) + "}" for column in columns)]
 
 
-def _new_table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 or heading == "dtype" else "right", overflow="fold")
-    return table
+def _new_table(*headings: str) -> FittedTable:
+    keys = headings[: 2 if headings[1] == "dtype" else 1]
+    return FittedTable([Column(heading, text=heading in keys, key=heading in keys) for heading in headings])
 
 
 def _value(check: Check) -> str:
     value = check.value
     if value is None:
-        return "–"
+        return UNKNOWN
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):

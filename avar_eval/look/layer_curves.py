@@ -14,8 +14,8 @@ from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
 from avar_eval.figures.score_axis import score_axis
 from avar_eval.look.conversation import QUERY_SETS, Look
-from avar_eval.look.report import number
 from avar_eval.look.style import COLOURS, FAINT, LABELS, LINES, MARKERS, ROLES, WHOSE, head, save
+from avar_eval.number_format import score as score_text
 
 
 def draw_layer_curves(look: Look, path: Path) -> Path:
@@ -110,7 +110,7 @@ def _score(axes: Axes, look: Look, name: Queries) -> Float[np.ndarray, " layers"
 
 def _with_score(look: Look, name: Queries) -> str:
     score = look.record.visual_attention_score(name)
-    return WHOSE[name] if score is None else f"{WHOSE[name]}\n{number(score)} ({vas_band(score)})"
+    return WHOSE[name] if score is None else f"{WHOSE[name]}\n{score_text(score)} ({vas_band(score)})"
 
 
 def _why_undefined(look: Look) -> str:

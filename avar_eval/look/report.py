@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
-from avar_eval.console import InertConsole
+from avar_eval.console import wide_console
 from avar_eval.look.conversation import QUERY_SETS, Look
+from avar_eval.number_format import UNKNOWN, count, percent, score
+from avar_eval.tables import Column, FittedTable
 
 _SHARES = (
     ("image", "image"),
@@ -28,32 +28,24 @@ _SHARES = (
 _ENDS = {"stop": "answer", "length": "answer, cut at the token limit", "given": "answer as given"}
 
 
-def number(value: float) -> str:
-    """A score with the digits that matter: 0.05, 7.52, 1,234, 2.67 M."""
-    if value >= 1e6:
-        return f"{value / 1e6:,.3g} M"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"
-
-
 def print_look(look: Look, pictures: Sequence[Path], console: Console | None = None) -> None:
     """The answer, VAS with band and the shares of attention, as seen from the question's and the answer's tokens."""
-    console = console or InertConsole()
+    console = console or wide_console()
     heading = f"{look.model}, {_ENDS[look.finish_reason]} ({len(look.tokens)} tokens):"
     console.print(Text(heading, style="bold"))
     console.print(Text(look.response or "(nothing)"), soft_wrap=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("seen from", no_wrap=True)
-    for name, seen_from in zip(QUERY_SETS, ("question", "answer"), strict=True):
-        table.add_column(f"{seen_from} ({int(look.record.chosen(name).sum())} tokens)", justify="right")
+    tokens = {name: count(int(look.record.chosen(name).sum())) for name in QUERY_SETS}
+    sides = (f"{whose} ({tokens[name]} tokens)" for name, whose in zip(QUERY_SETS, ("question", "answer"), strict=True))
+    table = FittedTable([Column("seen from", text=True, key=True), *map(Column, sides)])
     record = look.record
     table.add_row("VAS (image ÷ system)", *(_score(record.visual_attention_score(name)) for name in QUERY_SETS))
     without = (record.visual_attention_score(name, include_sink=False) for name in QUERY_SETS)
-    table.add_row("  without the first token", *(_score(value, band=False) for value in without))
+    table.add_row("without the first token", *(_score(value, band=False) for value in without))
     ratios = (record.ratio_of_sums(name) for name in QUERY_SETS)
-    table.add_row("  ratio of sums", *(_score(value, band=False) for value in ratios), end_section=True)
-    table.add_row("share of attention on")
+    table.add_row("ratio of sums", *(_score(value, band=False) for value in ratios))
+    table.add_section("share of attention on, %")
     for group, label in _SHARES:
-        table.add_row(f"  {label}", *(_percent(look, group, name) for name in QUERY_SETS))
+        table.add_row(label, *(_percent(look, group, name) for name in QUERY_SETS))
     console.print(table)
     if look.no_overlay is not None:
         console.print(Text(look.no_overlay))
@@ -135,10 +127,9 @@ def _plain(value: Any) -> Any:
 
 def _score(value: float | None, band: bool = True) -> str:
     if value is None:
-        return "–"
-    return f"{number(value)} {vas_band(value)}" if band else number(value)
+        return UNKNOWN
+    return f"{score(value)}\n{vas_band(value)}" if band else score(value)
 
 
 def _percent(look: Look, group: str, name: Queries) -> str:
-    share = look.share(group, name)
-    return "–" if share is None else f"{100 * share:.1f} %"
+    return percent(look.share(group, name))

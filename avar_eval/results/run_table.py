@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from avar_eval.attention.steering import Steering
 from avar_eval.console import wide_console
+from avar_eval.number_format import UNKNOWN, count
+from avar_eval.results.cells import percent_cell, score_cell
 from avar_eval.results.schema import Metric, Results
 from avar_eval.results.verdict_tables import guessed_line, print_details
+from avar_eval.tables import Column, FittedTable
 
 TRAINED_ON = "†"
 """Beside a task whose data set is known to be in the model's training data."""
@@ -22,7 +23,7 @@ def print_results(results: Results, output: Path) -> None:
     """The run's table, and below it what it has no column for."""
     console = wide_console()
     console.print(results_table(results))
-    console.print("below each number: its 95 % interval; accuracy is strict, official the published rule's")
+    console.print("in brackets: 95 % intervals; accuracy is strict, official the published rule's")
     if line := _protocol_line(results.protocol.get("protocol")):
         console.print(line, soft_wrap=True, markup=False)
     for name, task in results.tasks.items():
@@ -48,7 +49,8 @@ def print_results(results: Results, output: Path) -> None:
     for name, task in results.tasks.items():
         if task.left_out.n:
             rows = "1 row" if task.left_out.n == 1 else f"{task.left_out.n} rows"
-            ids = ", ".join(task.left_out.ids[:_SHOWN]) + (", …" if task.left_out.n > _SHOWN else "")
+            ids = ", ".join(task.left_out.ids[:_SHOWN])
+            ids += f" and {task.left_out.n - _SHOWN} more" if task.left_out.n > _SHOWN else ""
             console.print(f"{name}: {rows} left out: {task.left_out.reason} [{ids}]", soft_wrap=True, markup=False)
     console.print(f"records and results: {output}", soft_wrap=True)
 
@@ -63,36 +65,27 @@ def _protocol_line(named: Mapping[str, Any] | None) -> str:
     return f"protocol: {name}; published scores under it are by verdict {verdicts}"
 
 
-def results_table(results: Results) -> Table:
+def results_table(results: Results) -> FittedTable:
     """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares.
 
     Below them one row for each group whose published mean the run allows.
     """
-    table = Table(
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        header_style="bold",
-        title=_title(results),
-        title_justify="left",
-    )
-    table.add_column("task", overflow="fold", min_width=8)
-    for heading in ("n", "accuracy\n%", "official\n%", "VAS", "VAS\n(response)", "truncated\n%", "unparsed\n%"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("n", "accuracy %", "official %", "VAS", "VAS (response)", "truncated %", "unparsed %")
+    table = FittedTable([Column("task", text=True, key=True), *map(Column, headings)], _title(results))
     for name, task in results.tasks.items():
         table.add_row(
             f"{name} {TRAINED_ON}" if name in results.protocol.get("trained_on", []) else name,
-            str(task.metric("truncated").n),
-            percent(task.metric("accuracy")),
-            percent(task.metric("official")),
-            number(task.metric("vas"), task.vas_band or ""),
-            number(task.metric("vas_response")),
-            percent(task.metric("truncated")),
-            percent(task.metric("unparsed")),
+            count(task.metric("truncated").n),
+            percent_cell(task.metric("accuracy")),
+            percent_cell(task.metric("official")),
+            score_cell(task.metric("vas"), band=True),
+            score_cell(task.metric("vas_response")),
+            percent_cell(task.metric("truncated")),
+            percent_cell(task.metric("unparsed")),
         )
     for name, group in results.groups.items():
-        means = [percent(group.mean[verdict]) if verdict in group.mean else "–" for verdict in ("strict", "official")]
-        table.add_row(f"{name}: mean of {len(group.columns)}", str(group.mean["strict"].n), *means)
+        means = [percent_cell(group.mean.get(verdict)) for verdict in ("strict", "official")]
+        table.add_row(f"{name}: mean of {len(group.columns)}", count(group.mean["strict"].n), *means)
     return table
 
 
@@ -105,29 +98,5 @@ def _title(results: Results) -> str:
 def _plain(metric: Metric) -> str:
     """A number in a unit that is not ours, its interval beside it."""
     if metric.value is None:
-        return "–"
-    return f"{metric.value:.4g}" + ("" if metric.ci95 is None else " [{:.4g}, {:.4g}]".format(*metric.ci95))
-
-
-def percent(metric: Metric) -> str:
-    """A share as percent, its interval on a second line."""
-    if metric.value is None:
-        return "–"
-    interval = "" if metric.ci95 is None else f"\n{100 * metric.ci95[0]:.1f}–{100 * metric.ci95[1]:.1f}"
-    return f"{100 * metric.value:.1f}{interval}"
-
-
-def number(metric: Metric, band: str = "") -> str:
-    """A score, its interval on a second line, its band on a third."""
-    if metric.value is None:
-        return "–"
-    interval = "" if metric.ci95 is None else f"\n{_short(metric.ci95[0])}–{_short(metric.ci95[1])}"
-    return _short(metric.value) + interval + (f"\n{band}" if band else "")
-
-
-def _short(score: float) -> str:
-    """A mean of ratios has no upper bound: from a thousand on as 1.2e3, so that the table keeps its width."""
-    if score < 999.995:
-        return f"{score:.2f}"
-    digits, exponent = f"{score:.1e}".split("e")
-    return f"{digits}e{int(exponent)}"
+        return UNKNOWN
+    return f"{metric.value:.4g}" + ("" if metric.ci95 is None else " [{:.4g} to {:.4g}]".format(*metric.ci95))

@@ -9,12 +9,14 @@ from rich.text import Text
 
 from avar_eval.console import wide_console
 from avar_eval.names import first_few
+from avar_eval.number_format import count, p_value, percent
 from avar_eval.outcomes import Verdict
+from avar_eval.results.cells import percent_cell, points_cell
 from avar_eval.results.compare import Comparison
 from avar_eval.results.metrics import VERDICTS
 from avar_eval.results.schema import Metric, TaskResult
+from avar_eval.tables import Column, FittedTable
 
-UNKNOWN = "–"
 _COLUMNS = 3
 _MOST_ROWS = 12
 """Own metrics that a table holds in full."""
@@ -28,7 +30,6 @@ def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
         for name, rows in detailed.items():
             for row in rows:
                 table.add_row(name, *row[: len(table.columns) - 1])
-                name = ""
         console.print(table)
     for name, task in tasks.items():
         _print_finer(console, name, task)
@@ -40,20 +41,18 @@ def print_scores(task: str, scored: Iterable[tuple[str, TaskResult]], output: Pa
     for model, result in scored:
         metrics = result.metrics
         table = _table("metric", *_headings([result]))
-        table.title = f"{model}, {task}: {metrics['truncated'].n} responses"
-        table.title_justify = "left"
+        table.title = f"{model}, {task}: {count(metrics['truncated'].n)} responses"
         for row in [_accuracy_row(result), *_benchmark_rows(result)]:
             table.add_row(*row[: len(table.columns)])
         console.print(table)
         _print_finer(console, model, result)
-        shares = [f"{name} {_share(metrics[name])} %" for name in ("truncated", "unparsed", "timeout", "judge_error")
-                  if name in metrics]  # fmt: skip
-        console.print(", ".join(shares))
+        shares = (name for name in ("truncated", "unparsed", "timeout", "judge_error") if name in metrics)
+        console.print(", ".join(f"{name} {percent(metrics[name].value)} %" for name in shares))
         if line := guessed_line(model, result):
             console.print(line)
         if (left_out := result.left_out).n:
             console.print(f"{left_out.n} rows with {left_out.reason}: {first_few(left_out.ids)}")
-    console.print("beside each number: its 95 % interval")
+    console.print("in brackets: 95 % intervals")
     if output is not None:
         console.print(f"judged responses: {output}", soft_wrap=True)
 
@@ -66,9 +65,9 @@ def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> No
         table.add_row(
             one.task,
             one.verdict,
-            *(UNKNOWN if share is None else f"{100 * share:.1f}" for share in (one.a, one.b)),
-            interval(difference, signed=True),
-            *(UNKNOWN if p is None else p_value(p) for p in (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
+            *map(percent, (one.a, one.b)),
+            points_cell(difference),
+            *map(p_value, (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
         )
     console = wide_console()
     console.print(f"A: {a}\nB: {b}", soft_wrap=True)
@@ -80,12 +79,9 @@ def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> No
                 console.print(f": {', '.join(ids)}" if ids else "", soft_wrap=True)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in headings:
-        text = heading in ("task", "metric", "verdict")
-        table.add_column(heading, overflow="fold", justify="left" if text else "right")
-    return table
+def _table(*headings: str) -> FittedTable:
+    keys = ("task", "metric", "verdict")
+    return FittedTable([Column(heading, text=heading in keys, key=heading in keys) for heading in headings])
 
 
 def _headings(tasks: Iterable[TaskResult]) -> list[str]:
@@ -154,11 +150,12 @@ def _print_finer(console: Console, name: str, task: TaskResult) -> None:
     for one in _finer(task):
         metrics = [task.benchmark[verdict][one] for verdict in verdicts if one in task.benchmark[verdict]]
         if any(metric.value is not None for metric in metrics):
-            shares = " | ".join(map(_share, metrics))
-            cells.append(Text(f"{one} {shares} ({max(metric.n for metric in metrics)})"))
+            shares = " | ".join(percent(metric.value) for metric in metrics)
+            cells.append(Text(f"{one} {shares} ({max(metric.n for metric in metrics)})", overflow="fold"))
     if cells:
         console.print(f"{name}: {' | '.join(verdicts)} % (responses)", markup=False)
-        lines = -(-len(cells) // _COLUMNS)
+        columns = max(1, min(_COLUMNS, console.width // (3 + max(cell.cell_len for cell in cells))))
+        lines = -(-len(cells) // columns)
         grid = Table.grid(padding=(0, 3, 0, 0))
         for line in range(lines):
             grid.add_row(*cells[line::lines])
@@ -166,22 +163,4 @@ def _print_finer(console: Console, name: str, task: TaskResult) -> None:
 
 
 def _cells(metrics: Mapping[Verdict, Metric]) -> list[str]:
-    return [interval(metrics[verdict]) if verdict in metrics else UNKNOWN for verdict in VERDICTS]
-
-
-def interval(metric: Metric, signed: bool = False) -> str:
-    """A share in percent, its interval beside it."""
-    if metric.value is None:
-        return UNKNOWN
-    form = "+.1f" if signed else ".1f"
-    interval = "" if metric.ci95 is None else " [" + ", ".join(f"{100 * end:{form}}" for end in metric.ci95) + "]"
-    return f"{100 * metric.value:{form}}{interval}"
-
-
-def _share(metric: Metric) -> str:
-    return UNKNOWN if metric.value is None else f"{100 * metric.value:.1f}"
-
-
-def p_value(p: float) -> str:
-    """Three digits after the point; never 0."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return [percent_cell(metrics.get(verdict)) for verdict in VERDICTS]

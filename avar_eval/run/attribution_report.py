@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from avar_eval.console import wide_console
+from avar_eval.number_format import p_value, percent
+from avar_eval.results.cells import points_cell
 from avar_eval.results.schema import Metric
-from avar_eval.results.verdict_tables import interval, p_value
 from avar_eval.run.attribution import Step
-from avar_eval.tables import print_table
+from avar_eval.tables import Column, FittedTable
 from avar_eval.terminal import say
 
 
@@ -16,17 +18,18 @@ def print_steps(steps: Sequence[Step], output: Path, as_json: bool) -> None:
     if as_json:
         say(json.dumps([step.to_json() for step in steps], indent=2, ensure_ascii=False))
         return
-    rows = [
-        (
-            step.setting or "",
-            one.task,
-            one.verdict,
-            *("–" if share is None else f"{100 * share:.1f}" for share in (one.a, one.b)),
-            interval(Metric.of(one.difference), signed=True),
-            p_value(one.permutation_p),
-        )
-        for step in steps[1:]
-        for one in step.comparisons
-    ]
-    print_table(("changed", "task", "verdict", "before %", "after %", "change (points)", "permutation p"), rows)
+    headings = ("before %", "after %", "change (points)", "permutation p")
+    keys = (Column(heading, text=True, key=True) for heading in ("changed", "task", "verdict"))
+    table = FittedTable([*keys, *map(Column, headings)])
+    for step in steps[1:]:
+        for one in step.comparisons:
+            table.add_row(
+                step.setting or "",
+                one.task,
+                one.verdict,
+                *map(percent, (one.a, one.b)),
+                points_cell(Metric.of(one.difference)),
+                p_value(one.permutation_p),
+            )
+    wide_console().print(table)
     say(f"a step's change depends on those before it; runs and attribution.json: {output}")

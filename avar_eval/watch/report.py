@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from rich.table import Table
-
 from avar_eval.console import wide_console
-from avar_eval.results.run_table import number, percent
+from avar_eval.number_format import count
+from avar_eval.results.cells import percent_cell, score_cell
+from avar_eval.tables import Column, FittedTable
 from avar_eval.terminal import say
 from avar_eval.watch.complete import BEST_NAME
 from avar_eval.watch.scoring import Scoring, scored_steps
@@ -17,11 +17,8 @@ def print_scored(of: Scoring) -> None:
     if not scored:
         say(f"nothing is scored: {of.output_dir} holds no complete checkpoint yet")
         return
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for heading in ("step", "model", "task"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("n", "score\n%", "VAS", "truncated\n%", "unparsed\n%"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    keys = (Column(heading, text=True, key=True) for heading in ("step", "model", "task"))
+    table = FittedTable([*keys, *map(Column, ("n", "score %", "VAS", "truncated %", "unparsed %"))])
     best = (of.output_dir / BEST_NAME).resolve().name
     for step, results in scored.items():
         model = results.protocol["model"]
@@ -33,11 +30,11 @@ def print_scored(of: Scoring) -> None:
                 str(step),
                 name,
                 task,
-                str(metrics["truncated"].n),
-                percent(score),
-                number(metrics["vas"], result.vas_band or ""),
-                percent(metrics["truncated"]),
-                percent(metrics["unparsed"]),
+                count(metrics["truncated"].n),
+                percent_cell(score),
+                score_cell(metrics["vas"], band=True),
+                percent_cell(metrics["truncated"]),
+                percent_cell(metrics["unparsed"]),
             )
     console = wide_console()
     console.print(table)

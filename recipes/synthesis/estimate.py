@@ -103,7 +103,7 @@ def _stage(rows: Rows, name: StageName, requests: int, prompt_tokens: int) -> St
 
 def table(count: int, found: Mapping[StageName, StageEstimate]) -> Any:
     """A rich table of an estimate."""
-    from rich.table import Table
+    from avar_eval.tables import Column, FittedTable
 
     counted = any(stage.counted for stage in found.values())
     how = (
@@ -114,16 +114,13 @@ def table(count: int, found: Mapping[StageName, StageEstimate]) -> Any:
             "--limit 20 without --dry-run makes replies to count."
         )
     )
-    made = Table(
-        box=None,
-        padding=(0, 1, 0, 0),
-        header_style="bold",
-        caption=f"{count:,} questions. Requests: at most, all of them if no row is rejected on the way. {how}",
-        caption_justify="left",
+    made = FittedTable(
+        [
+            Column("stage", text=True, key=True),
+            *map(Column, ("requests", "prompt tokens", "response tokens", "dollars", "hours")),
+        ],
+        note=f"{count:,} questions. Requests: at most, all of them if no row is rejected on the way. {how}",
     )
-    made.add_column("stage")
-    for column in ("requests", "prompt tokens", "response tokens", "dollars", "hours"):
-        made.add_column(column, justify="right")
     for name, stage in found.items():
         made.add_row(name, *_cells(stage))
     known = [stage.dollars for stage in found.values() if stage.dollars is not None]

@@ -51,7 +51,7 @@ def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 def test_show_puts_the_best_first(filled: Path) -> None:
     text = succeed("show")
     assert "score" in text
-    assert text.index("91.0 [88.2, 93.2]") < text.index("50.0 [88.2, 93.2]")
+    assert text.index("91.0 [88.2–93.2]") < text.index("50.0 [88.2–93.2]")
     assert "500 (first 100)" in text
 
 
@@ -62,7 +62,7 @@ def test_show_one_task_or_model(filled: Path) -> None:
 
 def test_a_pipe_gets_the_table_unfolded(filled: Path) -> None:
     lines = succeed("show", "--task", "shapes", "--model", "avar-thinker").splitlines()
-    expected = "avar-thinker 00aa11bb 500 50.0 [88.2, 93.2] 43.0 [38.7, 47.4] 12.35 [11.50, 13.25] wide 0.4 0.0"
+    expected = "avar-thinker 00aa11bb 500 50.0 [88.2–93.2] 43.0 [38.7–47.4] 12.35 [11.50–13.25] wide 0.4 0.0"
     assert expected in [" ".join(line.split()) for line in lines]
 
 
