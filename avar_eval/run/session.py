@@ -39,18 +39,19 @@ class Session:
     Attributes: model, and how it is asked; checkpoint; backend; observer, which measures attention (None where nothing
     can); weights, their SHA-256 (None where they are out of reach); steering; ranks; and book, the record book.
 
-    Two questions of one's own, without any benchmark:
+    Examples:
+        Two questions of one's own, without any benchmark:
 
-    >>> from functools import partial
-    >>> from PIL import Image
-    >>> from avar_eval import Question, Session, user_turn
-    >>> picture = Image.new("RGB", (112, 112), "red")
-    >>> asked = ["How many circles are there?", "Is the picture red?"]
-    >>> questions = [Question(str(n), partial(user_turn, text, picture)) for n, text in enumerate(asked)]
-    >>> with Session.of("avar-tiny", folder, max_new_tokens=64) as session:
-    ...     responses = session.ask(questions)
-    >>> [(record.row_id, record.finish_reason, record.attention.user.tokens > 0) for record in responses.records]
-    [('0', 'stop', True), ('1', 'stop', True)]
+        >>> from functools import partial
+        >>> from PIL import Image
+        >>> from avar_eval import Question, Session, user_turn
+        >>> picture = Image.new("RGB", (112, 112), "red")
+        >>> asked = ["How many circles are there?", "Is the picture red?"]
+        >>> questions = [Question(str(n), partial(user_turn, text, picture)) for n, text in enumerate(asked)]
+        >>> with Session.of("avar-tiny", folder, max_new_tokens=64) as session:
+        ...     responses = session.ask(questions)
+        >>> [(record.row_id, record.finish_reason, record.attention.user.tokens > 0) for record in responses.records]
+        [('0', 'stop', True), ('1', 'stop', True)]
     """
 
     def __init__(self, model: ResolvedModel, output: Path, ranks: Ranks | None = None) -> None:

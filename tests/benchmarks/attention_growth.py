@@ -20,7 +20,7 @@ from avar_eval.doctor.timing import interleaved, ratio
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-PLOT = Path(__file__).with_name("attention_growth.png")
+PLOT = Path(__file__).parents[2] / "docs" / "pictures" / "attention_growth.png"
 MODES: dict[Mode, str] = {"plain": "VAS off", "user": "VAS of 64 user tokens", "response": "VAS of the second half"}
 LAYERS, HEADS, KEY_HEADS, DIM, TARGET = 28, 28, 4, 128, 30_000
 """Qwen2.5-VL-7B, and the paper's cutoff length."""
