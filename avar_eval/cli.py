@@ -35,6 +35,7 @@ from avar_eval.run.options import As, asking_options
 from avar_eval.score.cli import compare, score
 from avar_eval.sweep.cli import sweep
 from avar_eval.terminal import say
+from avar_eval.view_cli import view
 from avar_eval.watch.cli import watch_command
 
 app = new_app("Score vision-language reasoning models, and measure where they look.")
@@ -145,7 +146,7 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), others, as_json)
 
 
-for command in (look, sweep, profile, correlate, score, compare, power, doctor):
+for command in (view, look, sweep, profile, correlate, score, compare, power, doctor):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 """Reading image files, and a picture as every model is given it: in evaluation, in a look and in training alike."""
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -86,6 +87,11 @@ def read_rgb(source: Path | BytesIO) -> Image.Image:
     """A picture file as `as_rgb` shows it. Raises what Pillow raises for one that cannot be read to its end."""
     with whole_pictures_only(), open_picture(source) as opened:
         return as_rgb(opened)
+
+
+def image_sha256(picture: Image.Image) -> str:
+    """SHA-256 (hex) of a picture's mode, size and pixels: what a record knows its pictures by."""
+    return hashlib.sha256(f"{picture.mode}{picture.size}".encode() + picture.tobytes()).hexdigest()
 
 
 def is_plain_rgb(picture: Image.Image) -> bool:

@@ -14,7 +14,7 @@ import typer
 from avar_eval.keys import masked
 
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
-_ACTIVE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ACTIVE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves the cursor, colours, renames the window, writes backwards, cannot be written; line ends and tabs stay."""
 
 

@@ -69,6 +69,32 @@ class Browser:
         """Pixels by which the page is wider than the window, to be scrolled sideways: 0 where all of it fits."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
+    def least_contrast(self) -> float:
+        """The least contrast of a text that is seen, with its ground, by WCAG 2's formula: 4.5 is enough to read."""
+        return float(self.page.evaluate(_LEAST_CONTRAST))
+
+
+_LEAST_CONTRAST = """() => {
+    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+    const channel = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+    const ground = (element) => {
+        for (let one = element; one; one = one.parentElement) {
+            const colour = parse(getComputedStyle(one).backgroundColor);
+            if (colour.length < 4 || colour[3] > 0) return colour;
+        }
+        return [255, 255, 255];
+    };
+    let least = 21;
+    for (const one of document.querySelectorAll("body *")) {
+        const hasText = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+        if (!hasText || !one.checkVisibility() || one.disabled) continue;
+        const [a, b] = [light(parse(getComputedStyle(one).color)), light(ground(one))];
+        least = Math.min(least, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+    }
+    return least;
+}"""
+
 
 @contextmanager
 def opened(

@@ -6,7 +6,7 @@ from browser import needs_chromium, opened
 
 PAGE = """<!doctype html><title>t</title><meta name="viewport" content="width=device-width">
 <style>body { margin: 0; background: white } @media (prefers-color-scheme: dark) { body { background: black } }</style>
-<div id="wide" style="width: 500px">x</div><script src="beside.js"></script>
+<div id="wide" style="width: 500px; color: black">x</div><script src="beside.js"></script>
 <img src="https://example.invalid/tracker.png"><img src="../outside.png">"""
 
 
@@ -21,6 +21,7 @@ def test_what_a_page_asks_for_complains_of_and_looks_like(tmp_path: Path) -> Non
         assert browser.page.title() == "beside"
         assert browser.seconds_until("#wide") < 20
         assert browser.widest() == 110
+        assert browser.least_contrast() == 1, "black on black"
         assert browser.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(0, 0, 0)"
         browser.page.wait_for_load_state("load")
         assert sorted(browser.outside) == [f"file://{tmp_path}/outside.png", "https://example.invalid/tracker.png"]
@@ -29,3 +30,4 @@ def test_what_a_page_asks_for_complains_of_and_looks_like(tmp_path: Path) -> Non
         assert browser.page.title() == "t"
         assert browser.page.url.endswith("#row")
         assert browser.widest() == 0
+        assert browser.least_contrast() == 21

@@ -63,6 +63,15 @@ def visible_text(response: str, *, cut: bool) -> str | None:
     return _DISPLAY.sub(r"\1\2\3", visible) if "\\[" in visible or "$$" in visible else visible
 
 
+def thought_end(response: str) -> int:
+    """Where the last thought of a response ends, with its mark: 0 without one, the response's length if it never does.
+
+    Of reading aids, which fold thoughts; judging goes by `visible_text`.
+    """
+    parts, unclosed = _outside_thinking(response)
+    return len(response) if unclosed is not None else len(response) - len(parts[-1])
+
+
 def before_invented_questions(visible: str) -> Iterator[str]:
     """What stands before each of the first lines that put a question ("Question: …", "User: …"), if anything does."""
     if not any(mark in visible for mark in (":", "：", "#", "<", "[INST]")):

@@ -1,6 +1,5 @@
 """What a session asks: a chat with pictures, and what is kept of it. Light: no torch, no lmms-eval."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -96,8 +95,3 @@ def with_system_prompt(chat: Chat, system_prompt: str | None, instruction: Repla
     if system_prompt is None or chat[0]["role"] == "system":
         return chat
     return [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}, *chat]
-
-
-def image_sha256(image: Image) -> str:
-    """SHA-256 (hex) of a picture's mode, size and pixels."""
-    return hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest()

@@ -15,7 +15,7 @@ from avar_eval.models.checkpoint import weights_sha256
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.pictures import UNREADABLE, whole_pictures_only
+from avar_eval.pictures import UNREADABLE, image_sha256, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
 from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
@@ -25,7 +25,7 @@ from avar_eval.run.asking import Asking
 from avar_eval.run.batches import Batching
 from avar_eval.run.measuring import measure_recorded
 from avar_eval.run.model import ResolvedModel, resolve
-from avar_eval.run.questions import Question, RenderedQuestion, image_sha256, load_pictures, with_system_prompt
+from avar_eval.run.questions import Question, RenderedQuestion, load_pictures, with_system_prompt
 from avar_eval.run.responses import Refusals, Responses, judged
 from avar_eval.terminal import note
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from runs import MODEL, Finished, records_of
 
+from avar_eval.pictures import image_sha256
 from avar_eval.records.book import PROTOCOLS, RECORDS, RecordBook, RecordBookError
 from avar_eval.records.journal import read_lines
-from avar_eval.run.questions import image_sha256
 from avar_eval.tasks.catalog import catalog, gold_answer, task_hooks
 from avar_eval.tasks.shapes.task import load_split
 

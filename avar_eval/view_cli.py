@@ -1,0 +1,44 @@
+"""`avar-eval view`: runs in a browser."""
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from avar_eval.command_line import IncludeOption, interruptible
+from avar_eval.run.options import asking_options
+from avar_eval.terminal import note, say
+
+
+@asking_options("data_dir", "allow_outside")
+def view(
+    *,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write the page into this folder: it opens as a file, too.", show_default="serve it here"),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1, where it is served; 0 takes a free one.", min=0)] = 8976,
+    include_path: IncludeOption = None,
+    asked: Mapping[str, Any],
+) -> None:
+    """Look at RUNs in a browser: every question with pictures, answer, verdicts and measures; two runs side by side."""
+    with contextlib.ExitStack() as held, interruptible():
+        from avar_eval.view.page import INDEX_NAME, build_viewer
+        from avar_eval.view.server import served
+
+        folder = output or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="avar-eval-view-")))
+        server = None if output else held.enter_context(served(folder, port))  # a taken port is known at once
+        with contextlib.redirect_stdout(sys.stderr):  # libraries print
+            for problem in build_viewer(runs, folder, asked["data_dir"], asked["allow_outside"]):
+                note(f"note: {problem}")
+        if server is None:
+            say(str(folder / INDEX_NAME))
+            return
+        say(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends it; --output DIR keeps the page)")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
