@@ -27,16 +27,16 @@ class FolderLock:
     """Holds a folder, which is made if there is none, until `release` or the end of the process, however it ends.
 
     name: of the lock's file in the folder. It stays there when the folder is let go: removed, it would be two files for
-    those who have it open and those who come. Raises FolderInUseError if the folder is held, OSError if it cannot be
-    written.
+    those who have it open and those who come. wait: seconds to wait for another holder. Raises FolderInUseError if the
+    folder is held, OSError if it cannot be written.
     """
 
-    def __init__(self, folder: Path, name: str = ".lock") -> None:
+    def __init__(self, folder: Path, name: str = ".lock", wait: float = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # not of one thread: a notebook's thread may open what another one closes
         self._lock = _FileLock(folder / name, thread_local=False)
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=wait)
         except filelock.Timeout:
             raise FolderInUseError(folder) from None
 

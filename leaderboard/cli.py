@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avar_eval.command_line import new_app, run_app
+from avar_eval.command_line import IncludeOption, new_app, run_app
 from avar_eval.errors import AvarError
 from avar_eval.figures.file import check_figure
 from avar_eval.terminal import inert, note, say
 
 if TYPE_CHECKING:
     from avar_eval.leaderboard.row import Row
-    from avar_eval.leaderboard.store import SkippedFile, Store
+    from avar_eval.leaderboard.store import Added, SkippedFile, Store
 
 app = new_app("Finished runs side by side: accuracy and Visual Attention Score.")
 
@@ -38,9 +38,10 @@ def show(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Print the table, the best score first.
+    """Print the table: a row for each task of every run, the best score first.
 
-    It has a row for each task of every run. The score is strict, official the published rule's; intervals are at 95 %.
+    Only runs that were asked alike, on as many questions, are ranked together; what sets others apart stands above
+    them. The score is strict, official the published rule's; intervals are at 95 %.
     """
     leaderboard = _open(store)
     rows, skipped = leaderboard.read()
@@ -56,7 +57,7 @@ def show(
     else:
         say(
             f"The leaderboard in {leaderboard.path} is empty. Every finished run adds its row: try "
-            "`avar-eval --model avar-tiny --tasks shapes`, or add one with `avar-leaderboard add RESULTS.json`."
+            "`avar-eval --model avar-tiny --tasks shapes`, or add one with `avar-leaderboard add RUN_DIR`."
         )
     _report_skipped(skipped)
 
@@ -127,31 +128,100 @@ def check(store: StoreOption = None) -> None:
 
 @app.command()
 def add(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json", help="Of finished runs.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="A run's folder, a folder with such folders in it, or a results.json."),
+    ],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="AVAR_DATA_DIR", help="Folder with the rows of benchmarks, one sub-folder each."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put other content of a run in the place of what is there.")
+    ] = False,
+    include_path: IncludeOption = None,
     store: StoreOption = None,
 ) -> None:
     """Add finished runs from elsewhere.
 
-    A run that is there already is replaced, never doubled.
+    The records of a run's folder are judged again, and its rows are marked `verified`; what a bare results.json says is
+    marked `as reported`. Numbers that contradict the records, the protocol or one another are refused.
     """
     leaderboard = _open(store)
     failed = 0
-    for path in results:
+    for path in runs:
         try:
-            run = leaderboard.add(path)
+            from avar_eval.leaderboard.store import runs_in
+
+            found = runs_in(path)
         except AvarError as error:
             failed += 1
             note(f"avar-leaderboard: {error}")
-        else:
-            say(f"added {run.protocol.model} on {', '.join(run.tasks)} (run {run.run_id})")
+            continue
+        for run in found:
+            try:
+                done = leaderboard.add(run, data_dir=data_dir, replace=replace)
+            except AvarError as error:
+                failed += 1
+                note(f"avar-leaderboard: {error}")
+            else:
+                say(_said(done))
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def remove(
+    run: Annotated[str, typer.Argument(metavar="RUN_ID", help="The run's id, or as much of it as is its alone.")],
+    store: StoreOption = None,
+) -> None:
+    """Take a run out of the leaderboard. Its folder stays as it is, and can be added again."""
+    line = _open(store).remove(run)
+    say(f"removed {line.model} on {', '.join(line.tasks)} (run {line.run_id})")
+
+
+@app.command()
+def history(store: StoreOption = None) -> None:
+    """What was added, verified, replaced and removed, and from where."""
+    leaderboard = _open(store)
+    lines = leaderboard.history().lines
+    if not lines:
+        say(f"Nothing has been added to the leaderboard in {leaderboard.path} yet.")
+        return
+    from avar_eval.tables import print_table
+
+    print_table(
+        ("run", "time", "", "model", "tasks", "verified", "sha256", "from"),
+        [
+            (
+                line.run_id[:8],
+                line.time[:19].replace("T", " "),
+                line.event,
+                line.model,
+                ", ".join(line.tasks),
+                ", ".join(line.verified) or "–",
+                line.sha256[:12],
+                line.source,
+            )
+            for line in lines
+        ],
+    )
 
 
 def _open(path: Path | None) -> "Store":
     from avar_eval.leaderboard.store import Store, default_store
 
     return Store(path or default_store())
+
+
+def _said(done: "Added") -> str:
+    """What became of a run that was added."""
+    tasks = list(done.run.tasks)
+    mark = "as reported" if not done.verified else "verified"
+    if done.verified and (others := [task for task in tasks if task not in done.verified]):
+        mark = f"verified, but for {', '.join(others)}, as reported: lmms-eval judges them"
+    what = "unchanged" if done.event is None else done.event
+    return f"{what}: {done.run.protocol.model} on {', '.join(tasks)} (run {done.run.run_id}), {mark}"
 
 
 def _check_names(rows: "list[Row]", task: str | None, model: str | None) -> None:

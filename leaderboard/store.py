@@ -1,33 +1,51 @@
-"""The store of finished runs: `runs/<run_id>.json` is each run's results.json, byte for byte, and all that there is.
+"""The store of finished runs: `runs/<run_id>.json` is each run's results.json, byte for byte.
 
-All of them are read whenever the leaderboard is looked at, and there is no copy that could disagree with them: 10,000
-runs of one task take a second, 10,000 of the paper's eight benchmarks four (`tests/benchmarks/leaderboard_reading.py`).
+Beside them `history.jsonl` says what was added when, from where, and what of it was verified (`history`). All files are
+read whenever the leaderboard is looked at, and there is no copy that could disagree with them: 10,000 runs of one task
+take two seconds, 10,000 of the paper's eight benchmarks seven (`tests/benchmarks/leaderboard_reading.py`).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import platformdirs
 
 from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import AvarError
+from avar_eval.folder_lock import FolderInUseError, FolderLock
+from avar_eval.leaderboard.consistency import check_results
+from avar_eval.leaderboard.history import (
+    HISTORY_NAME,
+    Event,
+    History,
+    HistoryError,
+    HistoryLine,
+    now,
+    read_history,
+    recorded,
+)
 from avar_eval.leaderboard.row import ListedRun, Row, run_rows
-from avar_eval.results.schema import ResultsError, parse_results, results_bytes
+from avar_eval.results.schema import RESULTS_NAME, Results, ResultsError, parse_results, results_bytes
 from avar_eval.terminal import note
 from avar_eval.user_files import open_file
 
+_WAIT: Final = 60.0
+"""Seconds to wait for another process that is adding a run, which takes milliseconds."""
+
 
 class StoreError(AvarError):
-    """The store cannot be read or written."""
+    """The store cannot be read or written, or keeps what it has."""
 
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file among the runs that holds no readable run, and why."""
+    """A file of the store that holds no readable run, and why."""
 
     path: Path
     reason: str
@@ -38,6 +56,15 @@ class Contents(NamedTuple):
 
     rows: list[Row]
     skipped: list[SkippedFile]
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of a run that was to be added. event: None if the store had it. verified: tasks, of this content."""
+
+    run: ListedRun
+    event: Event | None
+    verified: frozenset[str]
 
 
 def default_store() -> Path:
@@ -52,6 +79,23 @@ def default_store() -> Path:
         raise StoreError(f"AVAR_LEADERBOARD is {chosen!r}, and there is no such user: name a folder there") from error
 
 
+def runs_in(path: Path) -> list[Path]:
+    """What `Store.add` takes, of a path that a user names: itself, or the run folders in a folder that is none.
+
+    Raises ResultsError for a folder without any.
+    """
+    if not path.is_dir() or (path / RESULTS_NAME).is_file():
+        return [path]
+    found: list[Path] = []
+    for folder, inner, files in os.walk(path):
+        if RESULTS_NAME in files:
+            found.append(Path(folder))
+            inner.clear()
+    if not found:
+        raise ResultsError(f"{path} holds no finished run: no folder in it has a {RESULTS_NAME}")
+    return sorted(found)
+
+
 class Store:
     """Finished runs in the folder `path`, which the first `add` makes. Safe for several processes at a time."""
 
@@ -59,24 +103,58 @@ class Store:
         self.path = path
         self.runs = path / "runs"
 
-    def add(self, results_path: Path) -> ListedRun:
+    def add(self, source: Path, *, data_dir: Path | None = None, replace: bool = False) -> Added:
         """Copy a finished run's results.json into the store.
 
-        The same run added again leaves one row; what has changed in it replaces the earlier file. Raises ResultsError
-        for a file that is not of the schema and StoreError when the store cannot be written.
+        source: a run's folder, whose records are judged again so that its rows are verified, or a results.json, whose
+        rows are as reported. data_dir: where the rows of benchmarks lie that are not embedded. replace: whether other
+        content of the same run makes way.
+
+        Raises ResultsError for a file that is not of the schema, that contradicts itself or its records, StoreError
+        where the store has other content of the run or cannot be written, and what judging again raises.
         """
-        data = results_bytes(results_path)
-        run = parse_results(ListedRun, data, results_path)
-        target = self.runs / f"{run.run_id}.json"
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            if not target.exists() or target.read_bytes() != data:
-                write_atomically(target, [data.decode()])
-        except WriteError as error:
-            raise self._cannot("write", error.reason) from error
-        except OSError as error:
-            raise self._cannot("write", error.strerror) from error
-        return run
+        folder = source if source.is_dir() else None
+        path = source / RESULTS_NAME if folder else source
+        data = results_bytes(path)
+        run, results = _checked(data, path)
+        verified: Collection[str] = ()
+        if folder:
+            from avar_eval.leaderboard.verify import verified_tasks
+
+            verified = verified_tasks(folder, results, data_dir)
+        return self._enter(data, run, verified, source, replace)
+
+    def add_judged(self, path: Path, verified: Collection[str]) -> Added:
+        """Add a results.json whose numbers of these tasks the caller has just made from their records.
+
+        Raises as `add` does.
+        """
+        data = results_bytes(path)
+        return self._enter(data, _checked(data, path)[0], verified, path.parent, replace=False)
+
+    def remove(self, run_id: str) -> HistoryLine:
+        """Take a run out, by its id or the beginning of it. Raises StoreError."""
+        names = [path.stem for path in self._files() if path.stem.startswith(run_id)]
+        if not run_id or len(names) != 1:
+            found = f"several begin so: {', '.join(names[:5])}" if names and run_id else "there is none"
+            raise StoreError(f"cannot remove the run {run_id!r}: {found}; `avar-leaderboard history` lists them")
+        (name,) = names
+        path = self.runs / f"{name}.json"
+        with self._locked() as lock:
+            data = results_bytes(path)
+            try:
+                run = parse_results(ListedRun, data, path)
+                model, tasks = run.protocol.model, list(run.tasks)
+            except ResultsError:  # what is no run can be taken out, too
+                model, tasks = "", []
+            line = HistoryLine(now(), "removed", name, sha256(data).hexdigest(), [], model, tasks, str(path))
+            with self._written(), recorded(self.path, lock, line):
+                path.unlink()
+        return line
+
+    def history(self) -> History:
+        """What became of the store's rows. Raises HistoryError."""
+        return read_history(self.path)
 
     def read(self) -> Contents:
         """One row a task of every run, and the files that hold no readable run. Raises StoreError.
@@ -86,9 +164,27 @@ class Store:
         """
         rows: list[Row] = []
         skipped: list[SkippedFile] = []
+        try:
+            history = self.history()
+        except HistoryError as error:
+            history = History([])
+            skipped.append(SkippedFile(self.path / HISTORY_NAME, str(error)))
+        contents, known = history.contents, history.runs
         for path in self._files():
             try:
-                rows.extend(_rows(path))
+                data, modified = _read(path)
+                content = sha256(data).hexdigest()
+                if content not in contents and path.stem in known:
+                    raise ResultsError(
+                        f"{path} was changed after it was added: `avar-leaderboard add` the run again, or "
+                        f"`avar-leaderboard remove {path.stem}`"
+                    )
+                run = parse_results(ListedRun, data, path)
+                if path.name != f"{run.run_id}.json":
+                    raise ResultsError(f"{path} holds the run {run.run_id}; add it with `avar-leaderboard add {path}`")
+                if content not in contents:  # of a store of before it had a history, or put in by hand
+                    check_results(parse_results(Results, data, path), path)
+                rows.extend(run_rows(run, modified, contents.get(content, frozenset())))
             except FileNotFoundError:  # taken away meanwhile
                 continue
             except ResultsError as error:
@@ -99,6 +195,55 @@ class Store:
     def rows(self, task: str | None = None, model: str | None = None) -> list[Row]:
         """The rows of `read`, or those of one task or model. Raises StoreError."""
         return [row for row in self.read().rows if task in (None, row.task) and model in (None, row.model)]
+
+    def _enter(self, data: bytes, run: ListedRun, verified: Collection[str], source: Path, replace: bool) -> Added:
+        target, content = self.runs / f"{run.run_id}.json", sha256(data).hexdigest()
+        with self._locked() as lock:
+            history = self.history()
+            known = history.contents.get(content)
+            there = _content(target)
+            if there == content and known is not None and known >= frozenset(verified):
+                return Added(run, None, known)
+            event: Event = "added" if there is None else "verified" if there == content else "replaced"
+            if event == "replaced" and not replace and history.runs.get(run.run_id) != content:
+                raise StoreError(
+                    f"the leaderboard has the run {run.run_id} ({run.protocol.model}) with other content, which stays: "
+                    f"`avar-leaderboard add {source} --replace` puts this one in its place"
+                )
+            if event == "verified" and not verified:
+                event = "added"  # by hand, or by a version of before there was a history
+            line = HistoryLine(
+                now(), event, run.run_id, content, sorted(verified), run.protocol.model, list(run.tasks), str(source)
+            )
+            with self._written():
+                self.runs.mkdir(parents=True, exist_ok=True)
+                with recorded(self.path, lock, line):
+                    if there != content:
+                        write_atomically(target, [data.decode()])
+        return Added(run, event, (known or frozenset()) | frozenset(verified))
+
+    @contextmanager
+    def _locked(self) -> Iterator[FolderLock]:
+        """Nobody else writes to the store meanwhile."""
+        with self._written():
+            try:
+                lock = FolderLock(self.path, wait=_WAIT)
+            except FolderInUseError as error:
+                raise self._cannot("write", "another process has been writing to it for a minute") from error
+        with lock:
+            yield lock
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """What goes wrong in writing to the store, in its words."""
+        try:
+            yield
+        except WriteError as error:
+            raise self._cannot("write", error.reason) from error
+        except HistoryError as error:
+            raise self._cannot("write", str(error)) from error
+        except OSError as error:
+            raise self._cannot("write", error.strerror) from error
 
     def _files(self) -> Iterator[Path]:
         if self.path.exists() and not self.path.is_dir():
@@ -115,12 +260,30 @@ class Store:
     def _cannot(self, action: str, reason: str | None) -> StoreError:
         return StoreError(
             f"cannot {action} the leaderboard store {self.path}: {reason}; make room or give permission there, or "
-            "choose another folder (AVAR_LEADERBOARD, --store), then `avar-leaderboard add RESULTS.json`"
+            "choose another folder (AVAR_LEADERBOARD, --store), then `avar-leaderboard add` the run"
         )
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    """The rows of a stored run. Raises FileNotFoundError, and ResultsError for any other file that holds none."""
+def _checked(data: bytes, path: Path) -> tuple[ListedRun, Results]:
+    """A results.json that contradicts nothing. Raises ResultsError."""
+    run, results = parse_results(ListedRun, data, path), parse_results(Results, data, path)
+    check_results(results, path)
+    return run, results
+
+
+def _content(path: Path) -> str | None:
+    """The SHA-256 of a stored file; None if there is none."""
+    try:
+        with open_file(path) as file:
+            return sha256(file.read()).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ResultsError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    """A stored file, and when it was written (UTC, ISO 8601). Raises FileNotFoundError, ResultsError."""
     try:
         with open_file(path) as file:
             data, modified = file.read(), os.fstat(file.fileno()).st_mtime
@@ -128,20 +291,20 @@ def _rows(path: Path) -> Iterator[Row]:
         raise
     except OSError as error:
         raise ResultsError(f"cannot read {path}: {error.strerror}") from error
-    run = parse_results(ListedRun, data, path)
-    if path.name != f"{run.run_id}.json":
-        raise ResultsError(f"{path} holds the run {run.run_id}; add it with `avar-leaderboard add {path}`")
-    return run_rows(run, datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds"))
+    return data, datetime.fromtimestamp(modified, UTC).isoformat(timespec="seconds")
 
 
-def publish(results_path: Path) -> None:
-    """Add the run to the leaderboard. The run is complete without: whatever keeps it out is a warning."""
+def publish(results_path: Path, judged: Collection[str] = ()) -> None:
+    """Add a run that has just ended. It is complete without: whatever keeps it out of the leaderboard is a warning.
+
+    judged: the tasks whose numbers the caller has just made from their records, which are verified by that.
+    """
     try:
-        Store(default_store()).add(results_path)
+        Store(default_store()).add_judged(results_path, judged)
     except AvarError as error:
         note(f"warning: the run is not in the leaderboard: {error}")
     except Exception as error:  # a finished run must not fail for whatever lies in another folder
         note(
             f"warning: the run is not in the leaderboard ({type(error).__name__}: {error}); it is whole, add it with "
-            f"`avar-leaderboard add {results_path}` when that is mended"
+            f"`avar-leaderboard add {results_path.parent}` when that is mended"
         )

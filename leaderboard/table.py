@@ -1,4 +1,4 @@
-"""Rows of the leaderboard as a table for the terminal, and as Markdown, CSV and JSON.
+"""Rows of the leaderboard as a table for the terminal, and as Markdown, CSV and JSON, a row each.
 
 For people (terminal, Markdown) shares are in percent, an unknown value is "–"; the score is by the strict verdict,
 official by the benchmark's published rule. For programs (CSV, JSON) a row has the
@@ -11,9 +11,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
-from itertools import groupby
 
-from avar_eval.leaderboard.row import Row
+from avar_eval.leaderboard.ranking import ranked, told
+from avar_eval.leaderboard.row import MEASURES, Row
 from avar_eval.number_format import count, percent, score
 from avar_eval.tables import Column, FittedTable
 from avar_eval.terminal import inert
@@ -28,32 +28,52 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def terminal_table(rows: Iterable[Row]) -> FittedTable:
-    """The terminal's table; rows of a task stand together under its name, in the order given."""
-    headings = (Column("model", text=True, key=True), Column("run", text=True, key=True), *map(Column, NUMBER_HEADINGS))
-    table = FittedTable(headings)
-    for task, group in groupby(rows, key=_task):
-        table.add_section(task)
-        for row in group:
-            table.add_row(*_cells(row)[1:])
+    """Rows under their task; those that were asked alike stand together, best first, with their places.
+
+    Where a task's rows were not all asked alike, the line above each part says what sets it apart.
+    """
+    table = FittedTable(
+        [
+            Column("#"),
+            Column("model", text=True, key=True),
+            Column("run", text=True, key=True),
+            *(Column(heading) for heading in NUMBER_HEADINGS),
+            Column("numbers", text=True),
+        ]
+    )
+    for part in ranked(rows):
+        apart = told(part.differs)
+        table.add_section(f"{part.task}: {apart}" if apart else part.task)
+        for place in part.rows:
+            _, *cells = _cells(place.row)
+            table.add_row("" if place.rank is None else str(place.rank), *cells)
     return table
 
 
 def markdown(rows: Iterable[Row]) -> str:
     """A Markdown table with the terminal's columns."""
     lines = [
-        [*TEXT_HEADINGS, *NUMBER_HEADINGS],
-        ["---"] * len(TEXT_HEADINGS) + ["---:"] * len(NUMBER_HEADINGS),
+        [*TEXT_HEADINGS, *NUMBER_HEADINGS, "numbers"],
+        ["---"] * len(TEXT_HEADINGS) + ["---:"] * len(NUMBER_HEADINGS) + ["---"],
         *(list(map(_plain_markdown, _cells(row))) for row in rows),
     ]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def csv_text(rows: Iterable[Row]) -> str:
-    """CSV with a header line of Row's fields."""
+    """CSV with a header line of Row's fields; each of its measures that any row has in four columns, at the end."""
+    shown = list(rows)
+    measures = [name for name in MEASURES if any(name in row.measures for row in shown)]
+    columns = [field.name for field in fields(Row) if field.name != "measures"]
+    columns += [f"{name}{end}" for name in measures for end in ("", "_low", "_high", "_n")]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _no_formula(value) for name, value in asdict(row).items()} for row in rows)
+    for row in shown:
+        values = {name: getattr(row, name) for name in columns if hasattr(row, name)}
+        for name, measure in row.measures.items():
+            values |= dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_n"), measure, strict=True))
+        writer.writerow({name: _no_formula(value) for name, value in values.items()})
     return text.getvalue()
 
 
@@ -71,8 +91,9 @@ def _no_formula(value: object) -> object:
 
 
 def json_text(rows: Iterable[Row]) -> str:
-    """A JSON array with one object a row, its keys Row's fields."""
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n"
+    """A JSON array with one object a row, its keys Row's fields, each measure an object."""
+    found = [asdict(row) | {"measures": {name: of._asdict() for name, of in row.measures.items()}} for row in rows]
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
 def _cells(row: Row) -> Sequence[str]:
@@ -86,6 +107,7 @@ def _cells(row: Row) -> Sequence[str]:
         vas_cell(row),
         percent(row.truncated),
         percent(row.unparsed),
+        row.mark,
     )
 
 

@@ -65,7 +65,7 @@ def evaluate(config: RunConfig) -> Results:
     if session.ranks.first:
         note_other_run(config.output, found.results)
         write_task_records(config.output, found.asked)
-        publish(found.results.write(config.output))
+        publish(found.results.write(config.output), list(found.results.tasks))
     return found.results
 
 

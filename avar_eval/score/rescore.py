@@ -8,16 +8,18 @@ from typing import Any
 
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
+from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
+from avar_eval.leaderboard.verify import JustJudged, verified_tasks
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
+from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import ATTENTION_METRICS, Results, read_results, run_id
 from avar_eval.results.stored import StoredResponse, read_stored, record_lines, run_responses
 from avar_eval.results.summary import group_results, task_result
-from avar_eval.score.grading import Answered, grade_all
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
 from avar_eval.terminal import note
@@ -38,12 +40,13 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
         outcomes: dict[str, JudgeOutcome] = {}
         tasks = {}
         changed: dict[str, str] = {}
+        benchmarks: dict[str, Benchmark] = {}
         for entry in entries:
             if entry.form == "lmms-eval":
                 tasks[entry.name] = results.tasks[entry.name]
                 note(f"{entry.name} is judged by lmms-eval: its numbers stay, the evaluation run again makes them anew")
                 continue
-            benchmark = Benchmark(entry, rows_by_id(entry, data_dir))
+            benchmark = benchmarks[entry.name] = Benchmark(entry, rows_by_id(entry, data_dir))
             responses = stored[entry.name]
             new = _graded(benchmark, responses)
             if judge is None:
@@ -77,7 +80,12 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             }
         )
         path = rescored.write(folder)
-    publish(path)
+    try:
+        verified = verified_tasks(folder, rescored, data_dir, JustJudged(benchmarks, judgements))
+    except AvarError as error:  # such as attention that the records do not have
+        note(f"warning: the run is not in the leaderboard: {error}")
+    else:
+        publish(path, verified)
     return rescored
 
 

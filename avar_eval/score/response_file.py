@@ -13,10 +13,10 @@ from avar_eval.errors import AvarError
 from avar_eval.judge.model import JudgeModel
 from avar_eval.names import first_few
 from avar_eval.outcomes import MISSING, JudgeOutcome, Outcome
+from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import LeftOut, TaskResult
 from avar_eval.results.summary import task_result
-from avar_eval.score.grading import Answered, grade_all
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.files import rows_by_id
 from avar_eval.terminal import note

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from avar_eval.score.grading import Answered, grade_in_parallel
+from avar_eval.results.grading import Answered, grade_in_parallel
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import read_rows
 from avar_eval.tasks.mathvision import official

@@ -7,13 +7,16 @@ its own under two verdicts. Each line: seconds of `Store.read`, with the files i
 files and the memory that the rows and the reading took.
 """
 
+import hashlib
 import json
 import resource
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+from avar_eval.leaderboard.history import HISTORY_NAME, HistoryLine, now
 from avar_eval.leaderboard.store import Store
 from avar_eval.results.schema import Headline, Metric, Results, TaskResult
 
@@ -50,12 +53,19 @@ def results(run_id: str, tasks: int) -> Results:
 
 
 def fill(store: Store, count: int, tasks: int) -> None:
-    """Put runs into the store, without the fsync that `Store.add` waits for."""
+    """Put runs into the store as `Store.add` does, without the fsync that it waits for."""
     store.runs.mkdir(parents=True)
+    history = []
     text = results("f" * 16, tasks).to_json()
     for number in range(count):
         run_id = f"{number:016x}"
-        (store.runs / f"{run_id}.json").write_text(text.replace("f" * 16, run_id), encoding="utf-8")
+        content = text.replace("f" * 16, run_id)
+        (store.runs / f"{run_id}.json").write_text(content, encoding="utf-8")
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        names = [f"task-{number}" for number in range(tasks)]
+        history.append(HistoryLine(now(), "added", run_id, sha256, names, "model", names, f"avar-runs/{run_id}"))
+    lines = (json.dumps(asdict(line)) + "\n" for line in history)
+    (store.path / HISTORY_NAME).write_text("".join(lines), encoding="utf-8")
 
 
 def measure(count: int, tasks: int) -> None:

@@ -1,6 +1,5 @@
 """Finished runs that nobody ran: their attention is drawn at random around wanted scores, written by the true code."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from avar_eval.records.attention import attention_line
 from avar_eval.records.book import RecordBook
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Results, TaskRecords, write_task_records
+from avar_eval.results.schema import Results, TaskRecords, run_id, write_task_records
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.tasks.catalog import catalog
 
@@ -99,8 +98,8 @@ def write_run(
         "trained_on": [],
         "backend": {"backend": "transformers"},
     }
-    run_id = json.dumps([model, vas, accuracy]).encode().hex()[:16].ljust(16, "0")
-    Results(run_id=run_id, tasks={"shapes": result}, protocol=card | protocol).write(folder)
+    card |= {"vas": vas, "accuracy": accuracy} | protocol  # which make runs of a model different ones
+    Results(run_id=run_id(card), tasks={"shapes": result}, protocol=card).write(folder)
     asked = TaskRecords(keys=[record.key for record in records], clusters=[record.row_id for record in records])
     write_task_records(folder, {"shapes": asked})
     return folder

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invented_results import invented_results
+from invented_results import invented_results, with_run_id
+
+from avar_eval.statistics import clustered_proportion
 
 Run = dict[str, Any]
 
@@ -19,16 +21,25 @@ def run() -> Run:
 
 @pytest.fixture
 def write_run(tmp_path: Path, run: Run) -> Callable[..., Path]:
-    """Writes the run as results.json, with another run_id, model, accuracy (0..1) or limit if asked."""
+    """Writes the run as results.json, with another model, accuracy (0..1), limit or field of the protocol if asked.
+
+    name: makes it another run.
+    """
 
     def write(
-        run_id: str = run["run_id"], model: str = "avar-tiny", accuracy: float | None = 0.91, **protocol: Any
+        name: str | None = None, model: str = "avar-tiny", accuracy: float | None = 0.91, **protocol: Any
     ) -> Path:
-        changed = json.loads(json.dumps(run)) | {"run_id": run_id}
-        changed["tasks"]["shapes"]["metrics"]["accuracy"]["value"] = accuracy
-        changed["tasks"]["shapes"]["headline"]["values"]["strict"]["value"] = accuracy
-        changed["protocol"] |= {"model": model, **protocol}
-        path = tmp_path / f"out-{run_id}" / "results.json"
+        changed = json.loads(json.dumps(run))
+        shapes = changed["tasks"]["shapes"]
+        shapes["metrics"]["accuracy"] = {"value": None, "ci95": None, "n": 0}
+        if accuracy is not None:
+            right = round(accuracy * 500)
+            values = clustered_proportion([True] * right + [False] * (500 - right), range(500))
+            shapes["metrics"]["accuracy"] = values.to_json()
+        shapes["headline"]["values"]["strict"] = shapes["metrics"]["accuracy"]
+        changed["protocol"] |= {"model": model, **protocol} | ({} if name is None else {"name": name})
+        changed = with_run_id(changed)
+        path = tmp_path / f"out-{changed['run_id']}-{accuracy}" / "results.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(changed), encoding="utf-8")
         return path

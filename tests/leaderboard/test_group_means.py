@@ -10,7 +10,7 @@ from avar_eval.leaderboard.store import Store
 from avar_eval.leaderboard.table import markdown
 from avar_eval.outcomes import Verdict
 from avar_eval.results.run_table import print_results
-from avar_eval.results.schema import GroupResult, Headline, LeftOut, Metric, Results, TaskResult
+from avar_eval.results.schema import GroupResult, Headline, LeftOut, Metric, Results, TaskResult, run_id
 from avar_eval.results.summary import group_results
 
 NOTHING = Metric(value=None, ci95=None, n=0)
@@ -31,7 +31,7 @@ def scored(name: str, strict: float, official: float | None, half: float = 0.02)
     """A task with a headline of that name: for HallusionBench the mean of its three, which is no accuracy."""
 
     def metric(value: float) -> Metric:
-        return Metric(value=value, ci95=(value - half, value + half), n=100)
+        return Metric(value=value, ci95=(value - half, value + half), n=2000)
 
     values: dict[Verdict, Metric] = {"strict": metric(strict)}
     if official is not None:
@@ -39,7 +39,9 @@ def scored(name: str, strict: float, official: float | None, half: float = 0.02)
     metrics = dict.fromkeys(("official", "vas", "vas_response", "truncated", "unparsed"), NOTHING)
     own: dict[Verdict, dict[str, Metric]] = {v: {name: m} for v, m in values.items()} if name != "accuracy" else {}
     return TaskResult(
-        metrics=metrics | {"accuracy": metric(strict if name == "accuracy" else 0.99)},
+        metrics=metrics
+        | {"accuracy": metric(strict if name == "accuracy" else 0.95)}
+        | ({"official": values["official"]} if official is not None else {}),
         benchmark=own,
         headline=Headline(name=name, values=values),
         vas_band=None,
@@ -59,7 +61,7 @@ def test_the_papers_average_has_its_columns_and_its_value_under_both_verdicts() 
     assert found["avar7"].columns["mmmu_pro"] == pytest.approx({"strict": 0.429, "official": 0.329})
     assert found["avar7"].mean["strict"].value == pytest.approx(0.561, abs=5e-4)
     assert found["avar7"].mean["official"].value == pytest.approx(0.461, abs=5e-4)
-    assert found["avar7"].mean["strict"].n == 800
+    assert found["avar7"].mean["strict"].n == 16000
 
 
 def test_the_interval_of_a_mean_is_that_of_independent_numbers() -> None:
@@ -83,7 +85,7 @@ def test_the_interval_of_a_mean_stays_a_share_and_is_unknown_where_one_columns_i
     headline.values["strict"] = Metric(value=0.638, ci95=None, n=7)
     unknown = tasks() | {"mmmu": tasks()["mmmu"].model_copy(update={"headline": headline})}
     mean = group_results(unknown)["avar7"].mean["strict"]
-    assert (mean.ci95, mean.n) == (None, 707)
+    assert (mean.ci95, mean.n) == (None, 14007)
     assert mean.value == pytest.approx(0.561, abs=5e-4)
 
 
@@ -95,7 +97,7 @@ def test_the_score_of_a_file_of_before_headlines_is_its_accuracy() -> None:
 
 def test_figure_1a_takes_the_worst_case() -> None:
     dynamath = scored("accuracy", 0.5, 0.5)
-    dynamath.benchmark["strict"] = {"worst": Metric(value=0.2, ci95=(0.1, 0.3), n=100)}
+    dynamath.benchmark["strict"] = {"worst": Metric(value=0.2, ci95=(0.1, 0.3), n=2000)}
     found = group_results(tasks() | {"dynamath": dynamath})["avar_vas"]
     assert found.mean["strict"].value == pytest.approx((0.747 + 0.374 + 0.504 + 0.2) / 4)
     assert "official" not in found.mean  # its worst case was not measured by that verdict
@@ -112,8 +114,9 @@ def test_a_verdict_that_one_task_lacks_has_no_mean() -> None:
 
 
 def results_of(run: dict[str, Any], groups: dict[str, GroupResult]) -> Results:
-    protocol = run["protocol"] | {"backend": {"backend": "hf"}, "trained_on": []}
-    return Results(run_id=run["run_id"], tasks=tasks(), groups=groups, protocol=protocol)
+    protocol = run["protocol"] | {"backend": {"backend": "hf"}, "trained_on": [], "grader": dict.fromkeys(ROW, "1")}
+    protocol |= {"decoding": {"samples": 4}}
+    return Results(run_id=run_id(protocol), tasks=tasks(), groups=groups, protocol=protocol)
 
 
 def test_the_table_and_the_leaderboard_show_the_mean(
@@ -127,7 +130,7 @@ def test_the_table_and_the_leaderboard_show_the_mean(
     store = Store(tmp_path / "store")
     store.add(results.write(tmp_path))
     (row,) = store.rows("avar7")
-    assert (row.score_name, row.n, row.accuracy, row.vas) == ("mean", 800, None, None)
+    assert (row.score_name, row.n, row.accuracy, row.vas) == ("mean", 16000, None, None)
     assert row.score == pytest.approx(0.561, abs=5e-4)
     assert row.official == pytest.approx(0.461, abs=5e-4)
     assert "| avar7 (mean) | avar-tiny |" in markdown([row])

@@ -4,19 +4,23 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from invented_results import invented_results
+from runs import Finished
 from typer.testing import CliRunner
 
 from avar_eval.leaderboard.cli import app, main
 from avar_eval.leaderboard.store import Store
 
 WriteRun = Callable[..., Path]
-OTHER_RUN = "ffee00112233aabb"
+EARLIER = Path(__file__).parent.parent / "results" / "run_of_an_earlier_version"
+RUN = invented_results()["run_id"]
 MAIN = [sys.executable, "-c", "from avar_eval.leaderboard.cli import main; main()"]
 
 
@@ -30,8 +34,18 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def filled(board: Path, write_run: WriteRun) -> Path:
     store = Store(board)
     store.add(write_run(model="avar-thinker", accuracy=0.5))
-    store.add(write_run(OTHER_RUN, limit=100))
+    store.add(write_run())
     return board
+
+
+@pytest.fixture
+def mathvista_run(mathvista: Path, avar_eval: Callable[..., Finished], tmp_path: Path) -> Path:
+    """A run of four questions whose rows are in `data` beside it."""
+    folder = tmp_path / "mathvista-run"
+    settings = ("--data-dir", str(mathvista), "--attention-samples", "0", "--device", "cpu", "--output", str(folder))
+    done = avar_eval("--model", "avar-tiny", "--tasks", "mathvista", *settings)
+    assert done.code == 0, done.stderr
+    return folder
 
 
 def succeed(*arguments: str) -> str:
@@ -51,8 +65,7 @@ def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 def test_show_puts_the_best_first(filled: Path) -> None:
     text = succeed("show")
     assert "score" in text
-    assert text.index("91.0 [88.2–93.2]") < text.index("50.0 [88.2–93.2]")
-    assert "500 (first 100)" in text
+    assert text.index("91.0 [88.2–93.2]") < text.index("50.0 [45.6–54.4]")
 
 
 def test_show_one_task_or_model(filled: Path) -> None:
@@ -62,8 +75,9 @@ def test_show_one_task_or_model(filled: Path) -> None:
 
 def test_a_pipe_gets_the_table_unfolded(filled: Path) -> None:
     lines = succeed("show", "--task", "shapes", "--model", "avar-thinker").splitlines()
-    expected = "avar-thinker 00aa11bb 500 50.0 [88.2–93.2] 43.0 [38.7–47.4] 12.35 [11.50–13.25] wide 0.4 0.0"
-    assert expected in [" ".join(line.split()) for line in lines]
+    (row,) = Store(filled).rows("shapes", "avar-thinker")
+    expected = f"1 avar-thinker {row.run_id[:8]} 500 50.0 [45.6–54.4] 43.0 [38.7–47.4] 12.35 [11.50–13.25] wide 0.4 0.0"
+    assert f"{expected} as reported" in [" ".join(line.split()) for line in lines]
 
 
 def test_an_empty_leaderboard_says_how_to_fill_it(board: Path) -> None:
@@ -93,9 +107,9 @@ def test_an_unknown_name_offers_the_nearest(
 
 
 def test_a_model_without_that_task_is_no_error(filled: Path, write_run: WriteRun) -> None:
-    only_shapes = json.loads(write_run("0123456789abcdef", model="other").read_text())
+    only_shapes = json.loads(write_run(model="other", grader={"shapes": "1"}).read_text())
     del only_shapes["tasks"]["mathvista"]
-    (filled / "runs" / "0123456789abcdef.json").write_text(json.dumps(only_shapes))
+    (filled / "runs" / f"{only_shapes['run_id']}.json").write_text(json.dumps(only_shapes))
     assert succeed("show", "--task", "mathvista", "--model", "other") == "No run of other on mathvista yet.\n"
 
 
@@ -142,10 +156,73 @@ def test_add_takes_what_it_can_and_names_the_rest(
     assert len(Store(board).rows()) == 2
 
 
+def test_add_takes_a_folder_of_run_folders(board: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "avar-runs"
+    for place in ("a", "deeper/b"):
+        shutil.copytree(EARLIER, runs / place)
+    (runs / "empty").mkdir()
+    said = succeed("add", str(runs)).splitlines()
+    assert said == [
+        f"{what}: avar-tiny on shapes, shapes_prior (run 875cfb03b0536e03), verified" for what in ("added", "unchanged")
+    ]
+    assert {row.mark for row in Store(board).rows()} == {"verified"}
+
+
+def test_add_names_a_folder_without_runs(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, message = fail(capsys, monkeypatch, "add", str(tmp_path))
+    assert code == 1
+    assert message == (f"avar-leaderboard: {tmp_path} holds no finished run: no folder in it has a results.json\n")
+
+
+def test_a_run_without_its_rows_is_refused_and_can_be_added_as_reported(
+    board: Path, mathvista_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, message = fail(capsys, monkeypatch, "add", str(mathvista_run))
+    assert code == 1
+    assert "give --data-dir a folder with mathvista/rows.jsonl" in message
+    assert f"its {mathvista_run / 'results.json'} can be added, as reported" in message
+    assert "as reported" in succeed("add", str(mathvista_run / "results.json"))
+    data = str(mathvista_run.parent / "data")
+    assert "verified: " in succeed("add", str(mathvista_run), "--data-dir", data)
+
+
+def test_a_run_is_removed_by_the_beginning_of_its_id_and_the_history_tells(
+    filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert succeed("remove", RUN[:8]) == f"removed avar-tiny on shapes, mathvista (run {RUN})\n"
+    assert {row.model for row in Store(filled).rows()} == {"avar-thinker"}
+    events = [
+        [word for word in line.split() if word in ("added", "removed")] for line in succeed("history").splitlines()
+    ]
+    assert events == [[], ["added"], ["added"], ["removed"]]
+    code, message = fail(capsys, monkeypatch, "remove", RUN[:8])
+    assert (code, message.count("\n")) == (1, 1)
+    assert "there is none" in message
+    assert "several begin so" not in message
+
+
+@pytest.mark.parametrize("run_id", ["", "../x", "*"])
+def test_what_names_no_single_run_removes_nothing(
+    filled: Path, run_id: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _ = fail(capsys, monkeypatch, "remove", run_id)
+    assert code == 1
+    assert len(Store(filled).rows()) == 4
+
+
+def test_a_damaged_history_is_named_and_the_rows_are_as_reported(filled: Path) -> None:
+    (filled / "history.jsonl").write_text("{}\n")
+    shown = CliRunner().invoke(app, ["show"])
+    assert "as reported" in shown.stdout
+    assert "history.jsonl, line 1 is not a line of a leaderboard's history" in CliRunner().invoke(app, ["check"]).stderr
+
+
 def test_store_option_names_another_leaderboard(board: Path, write_run: WriteRun, tmp_path: Path) -> None:
     other = str(tmp_path / "other")
     assert succeed("add", str(write_run()), "--store", other) == (
-        "added avar-tiny on shapes, mathvista (run 00aa11bb22cc33dd)\n"
+        f"added: avar-tiny on shapes, mathvista (run {RUN}), as reported\n"
     )
     assert "91.0" in succeed("show", "--store", other)
     assert "is empty" in succeed("show")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invented_results import invented_results, with_run_id
 
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.store import Store, StoreError, default_store, publish
@@ -23,7 +24,9 @@ from avar_eval.results.prompting import prompting_sha256
 from avar_eval.results.schema import ResultsError
 
 WriteRun = Callable[..., Path]
-OTHER_RUN = "ffee00112233aabb"
+OTHER = "another run"
+RUN = invented_results()["run_id"]
+OTHER_RUN = with_run_id({"protocol": invented_results()["protocol"] | {"name": OTHER}})["run_id"]
 
 
 @pytest.fixture
@@ -34,10 +37,10 @@ def store(tmp_path: Path) -> Store:
 def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
     path = write_run()
     store.add(path)
-    assert (store.runs / "00aa11bb22cc33dd.json").read_bytes() == path.read_bytes()
+    assert (store.runs / f"{RUN}.json").read_bytes() == path.read_bytes()
     mathvista, shapes = store.rows()
     assert shapes == Row(
-        run_id="00aa11bb22cc33dd",
+        run_id=RUN,
         task="shapes",
         model="avar-tiny",
         revision=None,
@@ -45,15 +48,15 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
         left_out=0,
         score_name="accuracy",
         score=0.91,
-        score_low=0.8817,
-        score_high=0.9321,
+        score_low=shapes.accuracy_low,
+        score_high=shapes.accuracy_high,
         official=0.43,
         official_low=0.387,
         official_high=0.474,
         judge=None,
         accuracy=0.91,
-        accuracy_low=0.8817,
-        accuracy_high=0.9321,
+        accuracy_low=shapes.accuracy_low,
+        accuracy_high=shapes.accuracy_high,
         vas=12.34567,
         vas_low=11.5,
         vas_high=13.25,
@@ -75,7 +78,28 @@ def test_a_run_becomes_a_row_a_task(store: Store, write_run: WriteRun) -> None:
         system_prompt_sha256=hashlib.sha256(b"You are helpful.").hexdigest(),
         prompt_sha256="12" * 32,
         added=shapes.added,
+        mark="as reported",
+        backend=None,
+        dtype=None,
+        temperature=0.0,
+        top_p=1.0,
+        top_k=None,
+        min_p=None,
+        repetition_penalty=None,
+        presence_penalty=None,
+        max_new_tokens=512,
+        samples=1,
+        seed=0,
+        min_pixels=None,
+        max_pixels=None,
+        grader="1",
+        judge_model=None,
+        task_version=None,
+        data_revision=None,
+        split=None,
+        measures={},
     )
+    assert (shapes.score_low, shapes.score_high) == pytest.approx((0.8818, 0.9321), abs=1e-3)
     age = datetime.now(UTC) - datetime.fromisoformat(shapes.added)
     assert timedelta(seconds=-2) < age < timedelta(minutes=5)
     assert (mathvista.accuracy, mathvista.n, mathvista.left_out) == (1 / 3, 3, 2)
@@ -96,32 +120,35 @@ def test_what_avar_eval_writes_is_what_the_store_reads(store: Store, tmp_path: P
 
 def test_the_best_comes_first_and_the_unknown_last(store: Store, write_run: WriteRun) -> None:
     for digit, accuracy in enumerate([0.5, None, 0.9, 0.0]):
-        store.add(write_run(f"{digit}" * 16, accuracy=accuracy))
+        store.add(write_run(str(digit), accuracy=accuracy))
     assert [row.accuracy for row in store.rows(task="shapes")] == [0.9, 0.5, 0.0, None]
     assert [row.task for row in store.rows()] == ["mathvista"] * 4 + ["shapes"] * 4
 
 
 def test_rows_of_a_task_or_a_model(store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
-    store.add(write_run(OTHER_RUN, model="avar-thinker", steering={"mode": "prob", "alpha": 0.2}, limit=100))
+    store.add(write_run(model="avar-thinker", steering={"mode": "prob", "alpha": 0.2}, limit=500))
     assert {row.model for row in store.rows(task="shapes")} == {"avar-tiny", "avar-thinker"}
     (row,) = store.rows(task="shapes", model="avar-thinker")
-    assert (row.run_id, row.limit) == (OTHER_RUN, 100)
+    assert row.limit == 500
     assert row.steering == '{"alpha": 0.2, "mode": "prob"}'
     assert store.rows(model="unheard of") == []
 
 
 def test_adding_again_changes_nothing(store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
-    before, fingerprint = store.rows(), (store.runs / "00aa11bb22cc33dd.json").stat()
+    before, fingerprint = store.rows(), (store.runs / f"{RUN}.json").stat()
     store.add(write_run())
     assert store.rows() == before
-    assert (store.runs / "00aa11bb22cc33dd.json").stat().st_mtime_ns == fingerprint.st_mtime_ns
+    assert (store.runs / f"{RUN}.json").stat().st_mtime_ns == fingerprint.st_mtime_ns
 
 
-def test_a_run_scored_anew_replaces_the_old_one(store: Store, write_run: WriteRun) -> None:
+def test_other_content_of_a_run_replaces_it_when_that_is_asked_for(store: Store, write_run: WriteRun) -> None:
     store.add(write_run(accuracy=0.5))
-    store.add(write_run(accuracy=0.6))
+    with pytest.raises(StoreError, match=r"has the run .* with other content, which stays: .* --replace"):
+        store.add(write_run(accuracy=0.6))
+    assert [row.accuracy for row in store.rows(task="shapes")] == [0.5]
+    assert store.add(write_run(accuracy=0.6), replace=True).event == "replaced"
     assert [row.accuracy for row in store.rows(task="shapes")] == [0.6]
 
 
@@ -133,15 +160,15 @@ def test_nothing_is_made_by_looking(store: Store) -> None:
 
 def test_files_put_in_and_taken_out_by_hand_are_noticed(store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
-    (store.runs / f"{OTHER_RUN}.json").write_bytes(write_run(OTHER_RUN).read_bytes())
-    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd", OTHER_RUN}
-    (store.runs / "00aa11bb22cc33dd.json").unlink()
+    (store.runs / f"{OTHER_RUN}.json").write_bytes(write_run(OTHER).read_bytes())
+    assert {row.run_id for row in store.rows()} == {RUN, OTHER_RUN}
+    (store.runs / f"{RUN}.json").unlink()
     assert {row.run_id for row in store.rows()} == {OTHER_RUN}
 
 
 def test_the_time_of_a_file_says_when_a_run_was_added(store: Store, write_run: WriteRun) -> None:
     store.add(write_run())
-    os.utime(store.runs / "00aa11bb22cc33dd.json", (1_700_000_000, 1_700_000_000))
+    os.utime(store.runs / f"{RUN}.json", (1_700_000_000, 1_700_000_000))
     assert {row.added for row in store.rows()} == {"2023-11-14T22:13:20+00:00"}
 
 
@@ -215,7 +242,7 @@ def test_bytes_that_are_no_json_are_named(data: bytes, store: Store, tmp_path: P
 def test_missing_files_and_folders_say_what_to_give(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="there is no file"):
         store.add(tmp_path / "results.json")
-    with pytest.raises(ResultsError, match=r"is a folder; give the results\.json in it"):
+    with pytest.raises(ResultsError, match=r"there is no file .*results\.json"):
         store.add(tmp_path)
 
 
@@ -223,7 +250,7 @@ def test_fields_of_later_versions_are_left_alone(store: Store, run: dict[str, An
     run["protocol"]["judge"] = {"model": "some-judge"}
     run["tasks"]["shapes"]["metrics"]["pass_at_4"] = {"value": 0.95, "ci95": None, "n": 125}
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(run))
+    path.write_text(json.dumps(with_run_id(run)))
     store.add(path)
     assert len(store.rows()) == 2
 
@@ -245,8 +272,8 @@ def test_a_bad_file_never_hides_the_others(store: Store, write_run: WriteRun) ->
         "pipe.json",
     ]
     assert all(str(file.path) in file.reason for file in skipped)
-    assert "holds the run 00aa11bb22cc33dd" in skipped[1].reason
-    assert {row.run_id for row in rows} == {"00aa11bb22cc33dd"}
+    assert f"holds the run {RUN}" in skipped[1].reason
+    assert {row.run_id for row in rows} == {RUN}
 
 
 def test_a_mended_file_is_read_again(store: Store, write_run: WriteRun) -> None:
@@ -254,7 +281,7 @@ def test_a_mended_file_is_read_again(store: Store, write_run: WriteRun) -> None:
     stored = store.runs / f"{OTHER_RUN}.json"
     stored.write_text("{")
     assert len(store.read().skipped) == 1
-    stored.write_bytes(write_run(OTHER_RUN).read_bytes())
+    stored.write_bytes(write_run(OTHER).read_bytes())
     assert store.read().skipped == []
     assert len(store.rows()) == 4
 
@@ -264,8 +291,8 @@ ADD_ALL += "for path in sys.argv[2:]: Store(Path(sys.argv[1])).add(Path(path))"
 
 
 def test_two_processes_add_at_once(store: Store, write_run: WriteRun) -> None:
-    shared = [write_run(f"{number:016x}") for number in range(5)]
-    own = [[write_run(f"{number + 100 * worker:016x}") for number in range(20)] for worker in (1, 2)]
+    shared = [write_run(str(number)) for number in range(5)]
+    own = [[write_run(str(number + 100 * worker)) for number in range(20)] for worker in (1, 2)]
     commands = [[sys.executable, "-c", ADD_ALL, str(store.path), *map(str, [*shared, *paths])] for paths in own]
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     while any(worker.poll() is None for worker in workers):
@@ -275,6 +302,7 @@ def test_two_processes_add_at_once(store: Store, write_run: WriteRun) -> None:
     rows = store.rows()
     assert len(rows) == 2 * 45
     assert sorted(path.suffix for path in store.runs.iterdir()) == [".json"] * 45
+    assert len(store.history().lines) == 45
 
 
 def test_a_store_that_cannot_be_made_is_an_error_with_a_way_out(tmp_path: Path, write_run: WriteRun) -> None:
@@ -297,9 +325,9 @@ def test_a_full_disk_leaves_the_store_as_it_was(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left on device"):
-            store.add(write_run(OTHER_RUN))
+            store.add(write_run(OTHER))
     assert store.rows() == before
-    assert [path.name for path in store.runs.iterdir()] == ["00aa11bb22cc33dd.json"]
+    assert [path.name for path in store.runs.iterdir()] == [f"{RUN}.json"]
 
 
 def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -327,7 +355,7 @@ def test_a_damaged_file_is_named_or_read_and_hides_no_other(
     store: Store, write_run: WriteRun, damaged: Callable[[bytes, random.Random], bytes]
 ) -> None:
     store.add(write_run())
-    store.add(write_run(OTHER_RUN))
+    store.add(write_run(OTHER))
     whole = [row for row in store.rows() if row.run_id != OTHER_RUN]
     path, generator = store.runs / f"{OTHER_RUN}.json", random.Random(0)
     data, named = path.read_bytes(), 0
@@ -338,7 +366,7 @@ def test_a_damaged_file_is_named_or_read_and_hides_no_other(
         assert [file.path for file in skipped] == ([] if len(rows) > len(whole) else [path])
         named += len(skipped)
     assert named > 50
-    store.add(write_run(OTHER_RUN))
+    store.add(write_run(OTHER))
     assert len(store.rows()) == 2 * len(whole)
 
 
@@ -346,8 +374,8 @@ def test_files_that_vanish_while_they_are_read_are_passed_over(
     store: Store, write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add(write_run())
-    monkeypatch.setattr(os, "listdir", lambda _: ["00aa11bb22cc33dd.json", f"{OTHER_RUN}.json"])
-    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd"}
+    monkeypatch.setattr(os, "listdir", lambda _: [f"{RUN}.json", f"{OTHER_RUN}.json"])
+    assert {row.run_id for row in store.rows()} == {RUN}
     assert store.read().skipped == []
     shutil.rmtree(store.path)
     assert store.read() == ([], [])
@@ -372,7 +400,7 @@ def test_a_file_whose_name_is_no_text_is_passed_over(name: bytes, store: Store, 
     store.add(write_run())
     Path(os.fsdecode(os.fsencode(store.runs) + b"/" + name)).write_text("{}")
     assert store.read().skipped == []
-    assert {row.run_id for row in store.rows()} == {"00aa11bb22cc33dd"}
+    assert {row.run_id for row in store.rows()} == {RUN}
 
 
 def hindered(store: Store, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,7 +413,7 @@ def hindered(store: Store, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif how == "a file":
         store.path.write_text("")
     elif how == "a folder of that name":
-        (store.runs / "00aa11bb22cc33dd.json").mkdir(parents=True)
+        (store.runs / f"{RUN}.json").mkdir(parents=True)
     else:
         monkeypatch.setattr(Path, "mkdir", lambda *_, **__: raised(MemoryError("foreign")))
 
@@ -417,3 +445,22 @@ def test_a_model_with_a_control_character_is_only_not_in_the_leaderboard(
     (tmp_path / "results.json").write_text(json.dumps(run))
     publish(tmp_path / "results.json")
     assert "protocol.model" in capsys.readouterr().err
+
+
+def test_what_ends_in_this_process_is_verified_by_that(write_run: WriteRun, run: dict[str, Any]) -> None:
+    publish(write_run(), ["shapes"])
+    assert {row.task: row.mark for row in Store(default_store()).rows()} == {
+        "shapes": "verified",
+        "mathvista": "as reported",
+    }
+
+
+def test_a_run_that_came_out_otherwise_is_told_of_and_replaces_nothing(
+    write_run: WriteRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(write_run(), ["shapes"])
+    publish(write_run(accuracy=0.95), ["shapes"])
+    said = capsys.readouterr().err
+    assert said.startswith("warning: the run is not in the leaderboard: ")
+    assert "--replace` puts this one in its place" in said
+    assert [row.score for row in Store(default_store()).rows("shapes")] == [0.91]

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from whole_tables import WIDTHS, check_whole
 
-from avar_eval.leaderboard.row import Row
+from avar_eval.leaderboard.row import Measure, Row
 from avar_eval.leaderboard.table import csv_text, json_text, markdown, terminal_table
 from avar_eval.terminal import inert
 
@@ -58,6 +58,26 @@ FULL = Row(
     system_prompt_sha256=None,
     prompt_sha256="12" * 32,
     added="2026-01-31T10:00:00+00:00",
+    mark="verified",
+    backend="transformers",
+    dtype="bfloat16",
+    temperature=0.0,
+    top_p=1.0,
+    top_k=0,
+    min_p=None,
+    repetition_penalty=1.0,
+    presence_penalty=None,
+    max_new_tokens=512,
+    samples=1,
+    seed=0,
+    min_pixels=None,
+    max_pixels=None,
+    grader="strict-5",
+    judge_model=None,
+    task_version=1.0,
+    data_revision=None,
+    split="test",
+    measures={},
 )
 UNKNOWN = replace(
     FULL,
@@ -80,7 +100,13 @@ UNKNOWN = replace(
     unparsed=None,
 )
 finite = st.floats(allow_nan=False, allow_infinity=False)
-rows = st.lists(st.builds(replace, st.just(FULL), accuracy=st.none() | finite, vas=finite, model=st.text()), max_size=4)
+measures = st.dictionaries(
+    st.sampled_from(["blind", "swap"]), st.builds(Measure, finite, st.none(), finite, st.just(3))
+)
+rows = st.lists(
+    st.builds(replace, st.just(FULL), accuracy=st.none() | finite, vas=finite, model=st.text(), measures=measures),
+    max_size=4,
+)
 
 
 def printed(*shown: Row) -> str:
@@ -96,11 +122,11 @@ def cells(*shown: Row) -> list[list[str]]:
 def test_shares_are_percent_with_one_decimal_and_vas_has_its_band() -> None:
     (row,) = cells(FULL)
     assert row[:4] == ["shapes", "avar-tiny", "00aa11bb", "500"]
-    assert row[4:] == ["91.0 [88.2–93.2]", "87.5 [84.0–90.3]", "12.35 [11.50–13.25] wide", "0.4", "0.0"]
+    assert row[4:] == ["91.0 [88.2–93.2]", "87.5 [84.0–90.3]", "12.35 [11.50–13.25] wide", "0.4", "0.0", "verified"]
 
 
 def test_unknown_is_a_dash_and_zero_is_zero() -> None:
-    assert cells(UNKNOWN)[0][3:] == ["500", "–", "–", "–", "–", "–"]
+    assert cells(UNKNOWN)[0][3:] == ["500", "–", "–", "–", "–", "–", "verified"]
     zero = replace(FULL, score=0.0, score_low=None, score_high=None, vas=0.0, vas_low=None, vas_high=None)
     assert cells(zero)[0][4:7:2] == ["0.0", "0.00 wide"]
 
@@ -150,7 +176,9 @@ def test_every_value_is_whole_at_this_width(width: int) -> None:
 @settings(deadline=None)
 @given(rows)
 def test_json_reads_back_to_the_same_rows(table: list[Row]) -> None:
-    assert [Row(**row) for row in json.loads(json_text(table))] == table
+    read = json.loads(json_text(table))
+    measures = [{name: Measure(**of) for name, of in row.pop("measures").items()} for row in read]
+    assert [Row(**row, measures=of) for row, of in zip(read, measures, strict=True)] == table
 
 
 def test_csv_reads_back_to_the_same_numbers() -> None:
@@ -167,12 +195,24 @@ def test_csv_reads_back_to_the_same_numbers() -> None:
     read = [
         {name: value(name, text) for name, text in row.items()} for row in csv.DictReader(io.StringIO(csv_text(table)))
     ]
-    assert read == [asdict(row) for row in table]
+    assert read == [{name: of for name, of in asdict(row).items() if name != "measures"} for row in table]
+
+
+def test_measures_that_any_row_has_are_columns() -> None:
+    rows = [replace(FULL, measures={"blind": Measure(0.3, 0.2, 0.4, 50)}), FULL]
+    first, second = csv.DictReader(io.StringIO(csv_text(rows)))
+    assert {name: first[name] for name in list(first)[-4:]} == {
+        "blind": "0.3",
+        "blind_low": "0.2",
+        "blind_high": "0.4",
+        "blind_n": "50",
+    }
+    assert second["blind"] == second["blind_n"] == ""
 
 
 def test_an_empty_leaderboard_is_an_empty_table() -> None:
     assert json_text([]) == "[]\n"
-    assert csv_text([]) == ",".join(field.name for field in fields(Row)) + "\n"
+    assert csv_text([]) == ",".join(field.name for field in fields(Row) if field.name != "measures") + "\n"
     assert len(markdown([]).splitlines()) == 2
 
 

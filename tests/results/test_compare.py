@@ -7,10 +7,10 @@ from invented_rows import mmmu_row
 
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import Comparison, compare
+from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Results, TaskRecords, read_results, run_id, write_task_records
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
-from avar_eval.score.grading import Answered, grade_all
 from avar_eval.tasks.catalog import catalog
 
 OPTIONS = "['Spring', 'Summer', 'Autumn']"

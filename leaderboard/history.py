@@ -1,0 +1,104 @@
+"""`history.jsonl` of a store: what became of its rows, one line for each run added, verified, replaced or removed.
+
+A line names the content by its SHA-256, so that a file that somebody has edited in the store is none that was added.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from avar_eval.folder_lock import FolderLock
+from avar_eval.records.journal import Journal, JournalError, read_lines, typed_lines
+
+HISTORY_NAME: Final = "history.jsonl"
+Event = Literal["added", "verified", "replaced", "removed"]
+
+
+@dataclass(frozen=True)
+class HistoryLine:
+    """One event. time: UTC, ISO 8601. sha256: of the content. verified: tasks whose records were judged again.
+
+    source: the file or folder that it came from.
+    """
+
+    time: str
+    event: Event
+    run_id: str
+    sha256: str
+    verified: list[str]
+    model: str
+    tasks: list[str]
+    source: str
+
+
+class HistoryError(JournalError):
+    """The history of a store cannot be read or written."""
+
+
+_LINES: Final = typed_lines(
+    HistoryLine,
+    key=lambda line: f"{line.time} {line.run_id} {line.event}",
+    one="a line of a leaderboard's history",
+    many="lines",
+    remedy="delete that line; its run can be added again",
+    error=HistoryError,
+)
+
+
+@dataclass(frozen=True)
+class History:
+    """All events of a store, in their order."""
+
+    lines: list[HistoryLine]
+
+    @property
+    def contents(self) -> Mapping[str, frozenset[str]]:
+        """Every content that was ever in the store, by its SHA-256: the tasks that were verified of it."""
+        found: dict[str, frozenset[str]] = {}
+        for line in self.lines:
+            found[line.sha256] = found.get(line.sha256, frozenset()) | frozenset(line.verified)
+        return found
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        """The runs that are in the store: the SHA-256 of the content that each one has to have."""
+        found: dict[str, str] = {}
+        for line in self.lines:
+            if line.event == "removed":
+                found.pop(line.run_id, None)
+            else:
+                found[line.run_id] = line.sha256
+        return found
+
+
+def read_history(store: Path) -> History:
+    """The history of a store; none is an empty one. Raises HistoryError for a line that is none."""
+    path = store / HISTORY_NAME
+    return History(list(read_lines(path, _LINES).values()) if path.exists() else [])
+
+
+@contextmanager
+def recorded(store: Path, lock: FolderLock, line: HistoryLine) -> Iterator[None]:
+    """Append a line, for what then happens; if that fails, the line is taken back. `lock` is the store's.
+
+    The line comes first: a file that the history does not know would be taken for an edited one. Raises HistoryError,
+    and the history is then as it was before.
+    """
+    path = store / HISTORY_NAME
+    with Journal(path, _LINES, lock=lock) as journal:
+        before = path.stat().st_size
+        journal.append([line])
+    try:
+        yield
+    except BaseException:
+        os.truncate(path, before)
+        raise
+
+
+def now() -> str:
+    """The time of an event: UTC, with microseconds, by which events of a run are told apart."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
