@@ -86,6 +86,38 @@ def export(
 
 
 @app.command()
+def page(
+    output: Annotated[Path, typer.Option(help="Folder of the page; its index.html opens as a file, too.")] = Path(
+        "avar-runs/leaderboard"
+    ),
+    viewers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder that `avar-eval view RUN --output` wrote, or one with such folders in it, which the rows of "
+            "those runs link to; more than once, if wanted.",
+            show_default=False,
+        ),
+    ] = None,
+    with_paper: Annotated[bool, typer.Option("--paper/--no-paper", help="With the rows that the paper prints.")] = True,
+    readme: Annotated[
+        Path | None, typer.Option(help="Write the rows into this Markdown file, too.", show_default=False)
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Write a page of all rows: filters, intervals, protocol cards, curves of trainings, VAS against score.
+
+    It is one file without a server, and fetches nothing from elsewhere.
+    """
+    from avar_eval.leaderboard.page.build import PAGE_NAME, build_page
+
+    skipped = build_page(_open(store), output, with_paper=with_paper, viewers=viewers or [], readme=readme)
+    say(f"page: {output / PAGE_NAME}")
+    if readme is not None:
+        say(f"readme: {readme}")
+    _report_skipped(skipped)
+
+
+@app.command()
 def curve(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A training's name, as `avar-eval watch` gives it.")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,

@@ -1,5 +1,6 @@
 """Which rows can be ranked: those of one task that were asked alike, of as many questions. The others are set apart."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -94,9 +95,9 @@ def _order(alike: Sequence[Row]) -> tuple[Any, ...]:
 
 def _ranks(alike: Sequence[Row]) -> list[RankedRow]:
     ordered = sorted(alike, key=lambda row: (row.score is None, -(row.score or 0), row.added, row.run_id))
-    scores = [row.score for row in ordered if row.score is not None and not row.trained_on]
+    rising = [-row.score for row in ordered if row.score is not None and not row.trained_on]
     return [
-        RankedRow(None if row.score is None or row.trained_on else 1 + sum(score > row.score for score in scores), row)
+        RankedRow(None if row.score is None or row.trained_on else 1 + bisect_left(rising, -row.score), row)
         for row in ordered
     ]
 

@@ -55,7 +55,7 @@ def markdown(rows: Iterable[Row]) -> str:
     lines = [
         [*TEXT_HEADINGS, *NUMBER_HEADINGS, "numbers"],
         ["---"] * len(TEXT_HEADINGS) + ["---:"] * len(NUMBER_HEADINGS) + ["---"],
-        *(list(map(_plain_markdown, _cells(row))) for row in rows),
+        *(list(map(plain_markdown, _cells(row))) for row in rows),
     ]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -77,7 +77,7 @@ def csv_text(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _plain_markdown(cell: str) -> str:
+def plain_markdown(cell: str) -> str:
     """A cell whose text is no Markdown, no HTML and no further cell: models' names are other people's."""
     text = " ".join(cell.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return inert(_MARKDOWN.sub(r"\\\g<0>", text))

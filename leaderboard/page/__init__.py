@@ -1,0 +1,1 @@
+"""The leaderboard as one static page: `build.build_page`, `avar-leaderboard page`."""
