@@ -8,7 +8,7 @@ import typer
 
 from avar_eval.command_line import IncludeOption, new_app, run_app
 from avar_eval.errors import AvarError
-from avar_eval.figures.file import check_figure
+from avar_eval.figures.file import NoTitleOption, check_figure
 from avar_eval.terminal import inert, note, say
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def curve(
         Path | None,
         typer.Option(metavar="FILE", help="The picture: .pdf, .svg or .png.", show_default="avar-runs/curve/RUN.png"),
     ] = None,
+    no_title: NoTitleOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the points as JSON and nothing else.")] = False,
     store: StoreOption = None,
 ) -> None:
@@ -137,7 +138,7 @@ def curve(
     points = checkpoint_rows(_open(store).rows(), run, task)
     from avar_eval.leaderboard.curve import curve_table, draw_curve
 
-    draw_curve(points, run, output)
+    draw_curve(points, run, output, title=not no_title)
     if as_json:
         say(json_text(points), end="")
         return

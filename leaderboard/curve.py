@@ -15,10 +15,6 @@ from avar_eval.tables import Column, FittedTable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = ("#1f55c4", "#e07b00", "#4f9a60", "#a0409a", "#8a8f98", "#b3352b")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_WIDE_RANGE = 100.0  # ratio of the highest to the lowest VAS from which its axis is logarithmic
-
 
 def checkpoint_rows(rows: Sequence[Row], run: str, task: str | None = None) -> list[Row]:
     """The rows of one training, by task and step; of several for a step the one that was added last.
@@ -68,33 +64,37 @@ def curve_table(points: Sequence[Row]) -> FittedTable:
     return table
 
 
-def draw_curve(points: Sequence[Row], run: str, path: Path) -> None:
+def draw_curve(points: Sequence[Row], run: str, path: Path, title: bool = True) -> Path:
     """Write the picture: above the score, below the VAS, over steps; a line a task, bars are 95 % intervals.
 
     Raises WriteError if it cannot be written.
     """
-    from matplotlib.figure import Figure
+    from avar_eval.figures.score_axis import score_axis
+    from avar_eval.figures.style import COLUMN, drawing, new_figure, say_instead
 
-    figure = Figure(figsize=(9, 7.2), layout="constrained")
-    figure.suptitle(f"{run}: score and Visual Attention Score over its steps", fontweight="bold")
-    above, below = figure.subplots(2, 1, sharex=True)
-    for index, task in enumerate(dict.fromkeys(row.task for row in points)):
-        of_task = [row for row in points if row.task == task]
-        _line(above, index, task, [(row, row.score, row.score_low, row.score_high) for row in of_task], 100)
-        _line(below, index, task, [(row, row.vas, row.vas_low, row.vas_high) for row in of_task], 1)
-    above.set_ylabel("score (%), 95 % intervals")
-    below.set_ylabel("Visual Attention Score")
-    below.set_xlabel("step of the optimizer (0: the base model)")
-    measured = [row.vas for row in points if row.vas]
-    if measured and max(measured) > _WIDE_RANGE * min(measured):
-        below.set_yscale("log")
-    for axes in (above, below):
-        axes.grid(axis="y", color="#eceef1")
-        axes.spines[["top", "right"]].set_visible(False)
-    below.xaxis.get_major_locator().set_params(integer=True)
-    # Outside of the axes: inside, it would lie on an interval.
-    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    save_figure(figure, path)
+    tasks = list(dict.fromkeys(row.task for row in points))
+    head = (
+        (run, "Score and Visual Attention Score over the steps of a training; bars: 95 % intervals.") if title else ()
+    )
+    with drawing():
+        figure = new_figure(COLUMN, 2.9 + 0.15 * -(-len(tasks) // 3), *head)
+        above, below = figure.subplots(2, 1, sharex=True)
+        for index, task in enumerate(tasks):
+            of_task = [row for row in points if row.task == task]
+            _line(above, index, task, [(row, row.score, row.score_low, row.score_high) for row in of_task], 100)
+            _line(below, index, task, [(row, row.vas, row.vas_low, row.vas_high) for row in of_task], 1)
+        above.set_ylabel("score (%)")
+        above.grid(axis="y")
+        below.set_ylabel("VAS")
+        below.set_xlabel("step of the optimizer (0: the base model)")
+        below.xaxis.get_major_locator().set_params(integer=True)
+        ends = [end for row in points for end in (row.vas, row.vas_low, row.vas_high) if end is not None]
+        if ends and max(ends) > 0:
+            score_axis(below, min(ends), max(ends))
+        else:
+            say_instead(below, "no attention was measured")
+        figure.legend(*above.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+        return save_figure(figure, path)
 
 
 def _line(
@@ -111,16 +111,16 @@ def _line(
     ]
     if not known:
         return
+    from avar_eval.figures.style import series_style
+
     steps, heights, down, up = zip(*known, strict=True)
     axes.errorbar(
         steps,
         heights,
         yerr=[down, up],
         label=task,
-        color=_COLOURS[index % len(_COLOURS)],
-        marker=_MARKERS[index % len(_MARKERS)],
-        linewidth=2,
-        capsize=3,
+        capsize=1.8,
+        **series_style(index),
     )
 
 

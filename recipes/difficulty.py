@@ -212,23 +212,26 @@ def _picture(folder: Path, image: Any) -> str:
 
 def draw_difficulty(found: Difficulty, keep: tuple[float, float], path: Path) -> Path:
     """The histogram of rows over their accuracy, with the part that is kept."""
-    from matplotlib.figure import Figure
-
-    from avar_eval.look.style import drawing, save
+    from avar_eval.figures.file import save_figure
+    from avar_eval.figures.style import COLUMN, SERIES, SMALL, drawing, new_figure
 
     counts = Counter(found.right)
     places = range(found.rollouts + 1)
     inside = [keep[0] <= right / found.rollouts <= keep[1] for right in places]
     with drawing():
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        figure = new_figure(
+            COLUMN,
+            1.9,
+            f"{len(found.kept)} of {len(found.right)} rows kept",
+            f"Dark: accuracy of {found.protocol['model']} from {keep[0]} to {keep[1]}",
+        )
         axes = figure.subplots()
         bars = axes.bar(
             [str(right) for right in places],
             [counts[right] for right in places],
-            color=["#1f55c4" if kept else "#b9bec7" for kept in inside],
+            color=[SERIES[0] if kept else "#b9bec7" for kept in inside],
         )
-        axes.bar_label(bars)
-        axes.set_title(f"{len(found.kept)} of {len(found.right)} rows kept: accuracy from {keep[0]} to {keep[1]}")
-        axes.set_xlabel(f"right responses of {found.rollouts} by {found.protocol['model']}")
+        axes.bar_label(bars, fontsize=SMALL)
+        axes.set_xlabel(f"right responses of {found.rollouts}")
         axes.set_ylabel("rows")
-        return save(figure, path)
+        return save_figure(figure, path)

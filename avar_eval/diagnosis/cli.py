@@ -10,7 +10,7 @@ import typer
 
 from avar_eval.command_line import command_text, interruptible
 from avar_eval.errors import UsageError
-from avar_eval.figures.file import make_folder
+from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file, make_folder
 from avar_eval.names import listed_names
 from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
@@ -28,6 +28,8 @@ def profile(
         str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.", show_default="the runs'")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for picture, numbers and new runs.")] = Path("avar-runs/profile"),
+    figure: FigureOption = None,
+    no_title: NoTitleOption = False,
     *,
     asked: Mapping[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print profile.json and nothing else.")] = False,
@@ -41,6 +43,7 @@ def profile(
 
     names = None if tasks is None else [task.name for task in find_tasks(listed_names(tasks))]
     check_models(models, names)
+    picture = figure_file(output, figure, "profile")
     command = command_text(sys.argv[1:])
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.atomic import write_atomically
@@ -48,18 +51,17 @@ def profile(
         from avar_eval.diagnosis.profile_figure import draw_profile
         from avar_eval.diagnosis.profile_report import print_profile, profile_to_json
 
-        make_folder(output, "--output")
         runs = load_runs(models, names, output, {**asked, "attention_samples": None}, command)
         if not runs:
             return
         found = make_profile(runs)
         text = profile_to_json(found)
         write_atomically(output / "profile.json", [text])
-        picture = draw_profile(found, output / "profile.png")
+        draw_profile(found, picture, title=not no_title)
     if as_json:
         say(text, end="")
     else:
-        print_profile(found, picture)
+        print_profile(found, picture, output)
 
 
 def correlate(

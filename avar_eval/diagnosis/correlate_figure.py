@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from avar_eval.diagnosis.correlate import Correlated, Point
+from avar_eval.figures.file import save_figure
 from avar_eval.figures.score_axis import score_axis
-from avar_eval.look.style import COLOURS, FAINT, INK, drawing, save
+from avar_eval.figures.style import COLOURS, FAINT, INK, drawing
 
 
 def draw_correlation(found: Correlated, path: Path) -> Path:
@@ -25,7 +26,7 @@ def draw_correlation(found: Correlated, path: Path) -> Path:
         )
         _scatter(figure.add_subplot(grid[0, 0]), found)
         _without_each(figure.add_subplot(grid[0, 1]), found)
-        return save(figure, path)
+        return save_figure(figure, path)
 
 
 def headline(found: Correlated) -> str:

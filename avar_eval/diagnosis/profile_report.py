@@ -16,7 +16,7 @@ def profile_to_json(profile: Profile) -> str:
     return json.dumps({"schema": data.pop("schema_version"), **data}, indent=2, ensure_ascii=False) + "\n"
 
 
-def print_profile(profile: Profile, picture: Path) -> None:
+def print_profile(profile: Profile, picture: Path, output: Path) -> None:
     """One row a model: both scores with intervals and band, and the shares of attention on image and system turn."""
     headings = ("VAS", "VAS (response)", "image % question", "system % question", "image % answer", "system % answer")
     table = FittedTable([Column("model", text=True, key=True), *map(Column, headings)])
@@ -38,4 +38,5 @@ def print_profile(profile: Profile, picture: Path) -> None:
     )
     if profile.note is not None:
         console.print(f"note: {profile.note}", highlight=False, soft_wrap=True)
-    console.print(f"picture and profile.json: {picture}", highlight=False, soft_wrap=True)
+    console.print(f"picture: {picture}", soft_wrap=True)
+    console.print(f"numbers: {output / 'profile.json'}", soft_wrap=True)

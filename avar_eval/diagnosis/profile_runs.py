@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avar_eval.errors import UsageError
-from avar_eval.look.style import SERIES
+from avar_eval.figures.style import SERIES
 from avar_eval.ranks import launched
 from avar_eval.results.schema import RESULTS_NAME, read_results
 

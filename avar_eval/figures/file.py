@@ -3,9 +3,10 @@
 Light: a wrong suffix is refused before anything is loaded or asked.
 """
 
+from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS: Final = (".pdf", ".svg", ".png")
-FigureFormat = Literal["png", "pdf", "svg"]
+
+
+class FigureForm(StrEnum):
+    """Of several pictures of one command, whose names are fixed."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
+
+
 DPI: Final = 300
 """Of a PNG: what journals ask of figures at their printed width."""
 

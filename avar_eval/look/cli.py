@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from avar_eval.command_line import interruptible
-from avar_eval.figures.file import make_folder
+from avar_eval.figures.file import FigureForm, NoTitleOption, make_folder
 from avar_eval.names import run_name
 from avar_eval.run.asking import Asking
 from avar_eval.run.options import As, asking_options
@@ -37,6 +37,8 @@ def look(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the pictures.", show_default="avar-runs/look/MODEL")
     ] = None,
+    form: Annotated[FigureForm, typer.Option("--format", help="Of the pictures.")] = FigureForm.PNG,
+    no_title: NoTitleOption = False,
     asking: Asking,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -53,7 +55,7 @@ def look(
         check(conversation)
         make_folder(output, "--output")
         looked = look_at(conversation)
-        pictures = draw(looked, output)
+        pictures = draw(looked, output, form, title=not no_title)
     if as_json:
         say(look_to_json(looked, pictures))
     else:

@@ -13,9 +13,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from avar_eval.attention.record import Queries
+from avar_eval.figures.file import save_figure
+from avar_eval.figures.style import FAINT, SMALL, TEXT, WHOSE
 from avar_eval.look.conversation import QUERY_SETS, ImageTokens, Look
+from avar_eval.look.heading import asked
 from avar_eval.look.places import heat_map
-from avar_eval.look.style import FAINT, WHOSE, head, save
 
 _LONGEST_SIDE = 640
 # From white over the image's orange to dark: it only ever gets darker, which every eye and every printer can tell.
@@ -24,11 +26,11 @@ _COLOURS = LinearSegmentedColormap.from_list(
 )
 _DARKEST = (0.5, 0.75)
 """What the picture's black does to the colours, where there is no attention and where there is most of it."""
-_PANEL, _GAP, _HEAD, _FOOT, _TITLE = 4.0, 0.3, 0.72, 0.42, 0.66
+_PANEL, _GAP, _HEAD, _FOOT, _TITLE = 1.85, 0.12, 0.36, 0.22, 0.32
 """Inches: a panel's width, between panels, above and below all of them, a panel's title."""
 
 
-def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path) -> Path:
+def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path, title: bool = True) -> Path:
     """Write the picture: a row for each image, with the image itself and a heat map over it for each set of queries."""
     queries = [name for name in QUERY_SETS if name in image_tokens[0].shares]
     pictures = [_scaled(picture) for picture in look.pictures]
@@ -38,11 +40,16 @@ def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path) ->
     ]
     scale = _scale([heat for of_image in maps for heat in of_image.values()])
     heights = [_PANEL * min(1.6, picture.height / picture.width) for picture in pictures]
-    heights[0] = max(heights[0], 1.8)  # beside it stands the colour bar
-    width = (1 + len(queries)) * (_PANEL + _GAP) + 1.5
-    figure = Figure(figsize=(width, _HEAD + _FOOT + sum(height + _TITLE for height in heights)))
-    head(figure, "Where the model looks in the image" + "s" * (len(pictures) > 1), look)
-    top = _HEAD
+    heights[0] = max(heights[0], 1.0)  # beside it stands the colour bar
+    width = (1 + len(queries)) * (_PANEL + _GAP) + 0.85
+    figure = Figure(figsize=(width, _HEAD * title + _FOOT + sum(height + _TITLE for height in heights)))
+    top = 0.0
+    if title:
+        tall = figure.get_size_inches()[1]
+        said = "Where the model looks in the image" + "s" * (len(pictures) > 1)
+        figure.text(0.012, 1 - 0.05 / tall, said, size=TEXT + 0.5, weight="bold", va="top")
+        figure.text(0.012, 1 - 0.2 / tall, asked(look), size=SMALL, color=FAINT, va="top")
+        top = _HEAD
     for index, picture in enumerate(pictures):
         box = (top + _TITLE, heights[index])
         _original(_panel(figure, 0, box), picture, look, index)
@@ -50,9 +57,9 @@ def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path) ->
             share = float(np.nansum(image_tokens[index].shares[name]))
             _heat(_panel(figure, column, box), picture, maps[index][name], scale, name, share)
         top += _TITLE + heights[index]
-    _colour_bar(figure, len(queries), heights[0], scale, maps)
-    figure.text(0.012, 0.12 / figure.get_size_inches()[1], _explanation(look), fontsize=10, color=FAINT)
-    return save(figure, path)
+    _colour_bar(figure, len(queries), (_HEAD * title, heights[0]), scale, maps)
+    figure.text(0.012, 0.06 / figure.get_size_inches()[1], _explanation(look), size=SMALL, color=FAINT)
+    return save_figure(figure, path)
 
 
 def _scaled(picture: Image.Image) -> Image.Image:
@@ -71,10 +78,11 @@ def _scale(maps: Sequence[Float[np.ndarray, "h w"]]) -> Normalize:
 def _panel(figure: Figure, column: int, box: tuple[float, float]) -> Axes:
     """An axes for an image; box: inches from the top, and of height."""
     width, height = figure.get_size_inches()
-    left, (top, tall) = 0.15 + column * (_PANEL + _GAP), box
+    left, (top, tall) = 0.08 + column * (_PANEL + _GAP), box
     axes = figure.add_axes((left / width, 1 - (top + tall) / height, _PANEL / width, tall / height))
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     axes.set_anchor("NW")
     return axes
 
@@ -100,16 +108,20 @@ def _heat(
 
 
 def _titled(axes: Axes, title: str, below: str) -> None:
-    axes.set_title(f"{title}\n", fontsize=12.5)
-    axes.annotate(below, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=10.5, color=FAINT, va="bottom")
+    axes.set_title(f"{title}\n", fontsize=TEXT)
+    axes.annotate(below, (0, 1), (0, 3), "axes fraction", "offset points", fontsize=SMALL, color=FAINT, va="bottom")
 
 
 def _colour_bar(
-    figure: Figure, panels: int, tall: float, scale: Normalize, maps: Sequence[dict[Queries, Float[np.ndarray, "h w"]]]
+    figure: Figure,
+    panels: int,
+    box: tuple[float, float],
+    scale: Normalize,
+    maps: Sequence[dict[Queries, Float[np.ndarray, "h w"]]],
 ) -> None:
-    width, height = figure.get_size_inches()
-    left = 0.15 + (1 + panels) * (_PANEL + _GAP)
-    axes = figure.add_axes((left / width, 1 - (_HEAD + _TITLE + tall) / height, 0.2 / width, tall / height))
+    (width, height), (top, tall) = figure.get_size_inches(), box
+    left = 0.08 + (1 + panels) * (_PANEL + _GAP)
+    axes = figure.add_axes((left / width, 1 - (top + _TITLE + tall) / height, 0.1 / width, tall / height))
     beyond = any(
         float(heat.max()) > scale.vmax * 1.001 for of_image in maps for heat in of_image.values() if scale.vmax
     )
@@ -117,7 +129,7 @@ def _colour_bar(
         ScalarMappable(scale, _COLOURS), cax=axes, extend="max" if beyond else "neither", ticks=MaxNLocator(5)
     )
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ×"))
-    bar.set_label("attention per area\n(1 × = spread evenly)", fontsize=10.5)
+    bar.set_label("attention per area\n(1 × = spread evenly)", size=SMALL)
 
 
 def _explanation(look: Look) -> str:

@@ -1,70 +1,64 @@
 """The picture along the response: token by token, what the model looks at while it answers."""
 
-from math import ceil, floor, log10
+from math import floor, log10
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
+from avar_eval.figures.file import save_figure
+from avar_eval.figures.style import COLOURS, COLUMN, LABELS, PAGE, ROLES, SMALL, in_percent, new_figure
 from avar_eval.look.conversation import Look
-from avar_eval.look.style import COLOURS, FAINT, LABELS, ROLES, head, save
+from avar_eval.look.heading import asked
 
-TOKENS_A_ROW = 40
+TOKENS_IN_COLUMN, TOKENS_IN_PAGE = 24, 52
+"""As many labels stand beside each other in a column and across a page."""
 ROWS_A_PAGE = 5
 LABEL_LENGTH = 16
-_ROW, _HEAD, _FOOT = 4.0, 1.1, 0.35
-"""Inches: a row of tokens, above all rows, below them."""
+_ROW, _LEGEND = 1.7, 0.32
+"""Inches: a row of tokens with their labels, and below all the legend."""
+_LEAST_TOKENS = 16
+"""As many have room, so that bars of a few words are bars."""
 
 
-def draw_response_curves(look: Look, folder: Path) -> list[Path]:
-    """Write response.png, and response-2.png and so on where the response is long."""
+def draw_response_curves(look: Look, folder: Path, suffix: str = ".png", title: bool = True) -> list[Path]:
+    """Write response.png, and response-2.png and so on where the response is long. A short one is a column wide."""
     chosen = look.record.chosen("response")
     shares = {role: look.record.mass[role][..., chosen].double().mean((0, 1)).numpy() for role in ROLES}
-    a_page = TOKENS_A_ROW * ROWS_A_PAGE
-    pages = max(1, ceil(len(look.tokens) / a_page))
-    return [
-        _page(look, shares, range(page * a_page, min((page + 1) * a_page, len(look.tokens))), (page + 1, pages), folder)
-        for page in range(pages)
-    ]
+    a_row = TOKENS_IN_COLUMN if len(look.tokens) <= TOKENS_IN_COLUMN else TOKENS_IN_PAGE
+    parts = [range(start, min(start + a_row, len(look.tokens))) for start in range(0, len(look.tokens), a_row)]
+    pages = [parts[start : start + ROWS_A_PAGE] for start in range(0, len(parts), ROWS_A_PAGE)] or [[range(0)]]
+    written = []
+    for number, rows in enumerate(pages, 1):
+        part = "" if len(pages) == 1 else f" (part {number} of {len(pages)})"
+        said = f"{asked(look)}. Each column: attention from one token of the answer, mean over layers and heads."
+        head = (f"Along the answer: where the model looks{part}", said) if title else ("", "")
+        path = folder / (f"response{suffix}" if number == 1 else f"response-{number}{suffix}")
+        written.append(_page(look, shares, rows, a_row, head, path))
+    return written
 
 
 def _page(
-    look: Look, shares: dict[str, Float[np.ndarray, " tokens"]], tokens: range, page: tuple[int, int], folder: Path
+    look: Look,
+    shares: dict[str, Float[np.ndarray, " tokens"]],
+    rows: list[range],
+    a_row: int,
+    head: tuple[str, str],
+    path: Path,
 ) -> Path:
-    rows = max(1, ceil(len(tokens) / TOKENS_A_ROW))
-    tall = _HEAD + _FOOT + rows * _ROW
-    figure = Figure(figsize=(15, tall))
-    part = "" if page[1] == 1 else f" (part {page[0]} of {page[1]})"
-    head(figure, f"Along the answer: what the model looks at from each of its tokens{part}", look)
+    width = COLUMN if a_row == TOKENS_IN_COLUMN else PAGE
+    figure = new_figure(width, len(rows) * _ROW + _LEGEND, *head)
+    grid = figure.subplots(2 * len(rows), 1, height_ratios=(1, 1.7) * len(rows), squeeze=False)[:, 0]
     highest = _round_up(float(shares["image"].max(initial=0.0)))
-    for row in range(rows):
-        part_of = tokens[row * TOKENS_A_ROW : (row + 1) * TOKENS_A_ROW]
-        top = _HEAD + row * _ROW
-        image = figure.add_axes((0.065, 1 - (top + 0.95) / tall, 0.925, 0.75 / tall))
-        roles = figure.add_axes((0.065, 1 - (top + 2.42) / tall, 0.925, 1.3 / tall))
-        _image_bars(image, shares["image"], part_of, highest)
-        _role_bars(roles, shares, part_of, look.tokens)
+    for tokens, image, roles in zip(rows, grid[::2], grid[1::2], strict=True):
+        _image_bars(image, shares["image"], tokens, highest)
+        _role_bars(roles, shares, tokens, look.tokens)
         for axes in (image, roles):
-            axes.set_xlim(-0.6, min(TOKENS_A_ROW, max(16, len(tokens))) - 0.4)
-        if row == 0:
-            handles, labels = roles.get_legend_handles_labels()
-            figure.legend(
-                handles,
-                labels,
-                ncols=len(ROLES),
-                loc="upper left",
-                bbox_to_anchor=(0.005, 1 - 0.78 / tall),
-                handlelength=1.2,
-                columnspacing=1.6,
-            )
-    note = (
-        "Each column: where the model looks from one token of its answer, to write the next (mean over layers, heads)."
-    )
-    figure.text(0.012, 0.1 / tall, note, fontsize=10, color=FAINT)
-    return save(figure, folder / ("response.png" if page[0] == 1 else f"response-{page[0]}.png"))
+            axes.set_xlim(-0.6, max(_LEAST_TOKENS, min(a_row, len(look.tokens))) - 0.4)
+    handles, labels = grid[1].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=3 if width == COLUMN else 5, loc="outside lower left", handlelength=1.2)
+    return save_figure(figure, path)
 
 
 def _round_up(share: float) -> float:
@@ -90,16 +84,15 @@ def _role_bars(axes: Axes, shares: dict[str, Float[np.ndarray, " tokens"]], toke
         bottom = bottom + share
     axes.set_ylim(0, 1)
     _percent(axes, "everything")
-    axes.set_xticks(range(len(tokens)), [shown(texts[index]) for index in tokens], rotation=90, fontsize=11)
+    axes.set_xticks(range(len(tokens)), [shown(texts[index]) for index in tokens], rotation=90, fontsize=SMALL)
     axes.tick_params(axis="x", length=0)
 
 
 def _percent(axes: Axes, label: str) -> None:
     highest = axes.get_ylim()[1]
     axes.set_yticks([0, highest / 2, highest])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-    axes.set_ylabel(label, fontsize=10.5, color=FAINT, va="center")
-    axes.yaxis.set_label_coords(-0.052, 0.5)
+    in_percent(axes)
+    axes.set_ylabel(label, size=SMALL)
 
 
 def shown(token: str) -> str:

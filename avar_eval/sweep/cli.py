@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from avar_eval.command_line import command_text, interruptible
+from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file
 from avar_eval.names import listed_names
 from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking
@@ -29,6 +30,8 @@ def sweep(
     output: Annotated[
         Path | None, typer.Option(help="Folder for records, table and picture.", show_default="avar-runs/sweep/MODEL")
     ] = None,
+    figure: FigureOption = None,
+    no_title: NoTitleOption = False,
     asking: Asking,
     as_json: Annotated[bool, typer.Option("--json", help="Print sweep.json and nothing else.")] = False,
 ) -> None:
@@ -46,10 +49,11 @@ def sweep(
         command = command_text(sys.argv[1:])
         model = resolve(asking)
         output = output or run_folder(model, RUNS / "sweep")
+        picture = figure_file(output, figure, "sweep")
         found = run(RunConfig(model, listed_names(tasks), output, command=command), grid)
         if not launched().first:
             return
-        picture = draw_sweep(found, output / "sweep.png")
+        draw_sweep(found, picture, title=not no_title)
     if as_json:
         say(found.to_json(), end="")
         return

@@ -27,7 +27,8 @@ def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
         "in brackets: 95 % intervals (none where every question came out alike); differences are paired with the "
         "unsteered model's answers"
     )
-    console.print(f"records, {picture.name} and sweep.json: {output}", highlight=False, soft_wrap=True)
+    console.print(f"picture: {picture}", soft_wrap=True)
+    console.print(f"records and sweep.json: {output}", soft_wrap=True)
 
 
 def _cells(of: Comparison) -> tuple[str, ...]:

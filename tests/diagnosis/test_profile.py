@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from invented_runs import attention, write_run
+from matplotlib.figure import Figure
+from readable_figures import check_readable
 from typer.testing import CliRunner
 
 from avar_eval.cli import app
 from avar_eval.diagnosis.profile import PARTS, MeasuredRun, ProfileError, in_parts, profile, response_scores
 from avar_eval.diagnosis.profile_figure import draw_profile
 from avar_eval.errors import AvarError
+from avar_eval.figures.style import drawing
 from avar_eval.records.attention import ATTENTION_LINES
 from avar_eval.records.book import RecordBookError, read_records
 from avar_eval.records.journal import read_lines
@@ -62,7 +65,9 @@ def test_the_score_along_the_answer_is_the_mean_of_its_tokens(runs: Path) -> Non
     assert along[0] > 1.5 * along[-1]
 
 
-def test_models_are_compared_on_the_questions_that_all_measured(runs: Path, tmp_path: Path) -> None:
+def test_models_are_compared_on_the_questions_that_all_measured(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = profile([MeasuredRun(runs / name) for name in ("narrow", "panoramic", "deep")])
     assert [(model.label, model.n, model.layers) for model in found.models] == [
         ("narrow-7b", 9, 28),
@@ -70,6 +75,12 @@ def test_models_are_compared_on_the_questions_that_all_measured(runs: Path, tmp_
         ("deep-7b", 9, 40),
     ]
     assert draw_profile(found, tmp_path / "profile.png").stat().st_size > 50_000
+    drawn: list[Figure] = []
+    monkeypatch.setattr("avar_eval.diagnosis.profile_figure.save_figure", lambda figure, _: drawn.append(figure))
+    for title in (True, False):
+        draw_profile(found, tmp_path / "profile.png", title)
+        with drawing():
+            check_readable(drawn[-1], title)
 
 
 def test_two_runs_of_one_model_are_told_apart(runs: Path, tmp_path: Path) -> None:

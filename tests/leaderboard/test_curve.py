@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from readable_figures import check_readable
 from typer.testing import CliRunner
 
 from avar_eval.errors import UsageError
+from avar_eval.figures.style import drawing
 from avar_eval.leaderboard.cli import app
-from avar_eval.leaderboard.curve import checkpoint_rows
+from avar_eval.leaderboard.curve import checkpoint_rows, draw_curve
 from avar_eval.leaderboard.store import Store
 
 Write = Callable[..., Path]
@@ -69,3 +72,23 @@ def test_the_command_prints_the_points_and_draws_them(store: Store, write_run: W
     assert picture.read_bytes().startswith(b"\x89PNG")
     points = json.loads(CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False).stdout)
     assert [(point["training_step"], point["score"]) for point in points] == [(0, 0.5), (50, 0.58)]
+
+
+def test_the_picture_has_the_format_of_its_suffix_and_is_readable(
+    store: Store, write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, step in enumerate((0, 50, 100), start=1):
+        add(store, write_run, number, step, 0.5 + step / 1000)
+    command = ["curve", "mine", "--store", str(store.path), "--no-title", "--output"]
+    for suffix, beginning in ((".pdf", b"%PDF"), (".svg", b"<?xml"), (".png", b"\x89PNG")):
+        picture = tmp_path / f"figure{suffix}"
+        CliRunner().invoke(app, [*command, str(picture)], catch_exceptions=False)
+        assert picture.read_bytes().startswith(beginning)
+    with pytest.raises(UsageError, match=r"--output takes a \.pdf, \.svg or \.png file"):
+        CliRunner().invoke(app, [*command, str(tmp_path / "figure.jpg")], catch_exceptions=False)
+    drawn: list[Figure] = []
+    monkeypatch.setattr("avar_eval.leaderboard.curve.save_figure", lambda figure, _: drawn.append(figure))
+    for title in (True, False):
+        draw_curve(checkpoint_rows(store.rows(), "mine"), "mine", tmp_path / "a.png", title)
+        with drawing():
+            check_readable(drawn[-1], title)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
+from readable_figures import check_readable
 from runs import MODEL, Finished, records_of
 
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
+from avar_eval.figures.style import drawing
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Metric, TaskResult
@@ -185,13 +188,21 @@ def test_several_samples_of_a_row_are_exchanged_together() -> None:
     assert (found.test, found.p) == ("permutation", 2 / 2**5)
 
 
-def test_a_picture_of_several_lines_and_tasks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("title", [True, False])
+@pytest.mark.parametrize("tasks", ["a", "ab", "abc"])
+def test_a_picture_of_several_lines_and_tasks_is_readable(
+    tasks: str, title: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("avar_eval.sweep.figure.save_figure", lambda figure, path: drawn.append(figure) or path)
     records = [record(row, row % 2 == 0) for row in range(20)]
     result = numbers(records)
     grid = steering_grid("0,0.05,0.4,0.6", "0.15", "logit,prob", layers=["all", "1-3"])
-    comparisons = [compare(of, task, result, records, records, 0) for of in grid for task in ("a", "b")]
-    sweep = Sweep(unsteered={"a": result, "b": result}, comparisons=comparisons, protocol={"model": "avar-tiny"})
-    assert draw_sweep(sweep, tmp_path / "sweep.png").stat().st_size > 10_000
+    comparisons = [compare(of, task, result, records, records, 0) for of in grid for task in tasks]
+    sweep = Sweep(unsteered=dict.fromkeys(tasks, result), comparisons=comparisons, protocol={"model": "avar-tiny"})
+    draw_sweep(sweep, tmp_path / "sweep.png", title)
+    with drawing():
+        check_readable(drawn[0], title)
 
 
 def test_a_grid_holds_every_combination_once_and_nothing_unsteered() -> None:
