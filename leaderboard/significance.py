@@ -33,8 +33,8 @@ class BestCells:
 def best_cells(table: WideTable, history: History) -> BestCells:
     """The best cell of each column among those that were asked alike, if it is better than each of the others.
 
-    By the paired permutation test on the rows of both runs, adjusted by Holm for the number of others; the folders of
-    runs are where the history says they came from.
+    By the test of `avar-eval compare` on the rows of both runs, adjusted by Holm for the number of others; the folders
+    of runs are where the history says they came from.
     """
     folders, tested = _folders(history), _Tested()
     found = BestCells()
@@ -67,23 +67,22 @@ def _above(one: Row, other: Row) -> bool:
 
 
 class _Tested:
-    """The paired tests of two runs, of all tasks at once and each pair once."""
+    """The paired tests of two runs, of all tasks and scores at once and each pair once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, Path], Mapping[str, float]] = {}
+        self._known: dict[tuple[Path, Path], Mapping[tuple[str, str], float | None]] = {}
 
     def p(self, one: Path | None, other: Path | None, of: Row) -> float | None:
         """Two-sided p of the score of the row's task; None where it cannot be tested."""
-        if one is None or other is None or of.score_name != "accuracy":
+        if one is None or other is None:
             return None
         if (one, other) not in self._known:
             try:
                 found = compare(one, other)
             except AvarError:  # other rows, or records that are not whole: intervals are what is left
-                self._known[one, other] = {}
-            else:
-                self._known[one, other] = {done.task: done.permutation_p for done in found if done.verdict == "strict"}
-        return self._known[one, other].get(of.task)
+                found = []
+            self._known[one, other] = {(done.task, done.metric): done.p for done in found if done.verdict == "strict"}
+        return self._known[one, other].get((of.task, of.score_name))
 
 
 def _folders(history: History) -> Mapping[str, Path]:
@@ -105,7 +104,7 @@ def in_words(found: BestCells, columns: Sequence[str]) -> str:
     """The rule of the bold cells, for a caption."""
     if not found.by_test and not found.by_interval:
         return "No two rows were asked alike, so none is in bold."
-    paired = f"a paired permutation test over the questions (p < {LEVEL:g} after Holm)"
+    paired = f"the paired test of avar-eval compare (p < {LEVEL:g} after Holm)"
     apart = "95 % intervals that do not overlap, as the records of a run are not at hand"
     rules = [
         f"{rule}{'' if {*of} == {*columns} else f' ({names})'}"

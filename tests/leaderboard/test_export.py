@@ -128,7 +128,7 @@ def test_bold_is_by_the_paired_test_where_records_are_at_hand(tmp_path: Path) ->
     assert table.lines[1].rows["shapes"].score_high > table.lines[0].rows["shapes"].score_low, "intervals overlap"  # type: ignore[operator]
     found = best_cells(table, store.history())
     assert (found.best, found.by_test) == ({(0, "shapes")}, ["shapes"])
-    assert "paired permutation test over the questions (p &lt; 0.05 after Holm)" in wide_markdown(table, found, "arXiv")
+    assert "the paired test of avar-eval compare (p &lt; 0.05 after Holm)" in wide_markdown(table, found, "arXiv")
     shutil.rmtree(tmp_path / "other")
     found = best_cells(table, store.history())
     assert (found.best, found.by_interval) == (set(), ["shapes"])
