@@ -23,6 +23,14 @@ def view(
         typer.Option(help="Write the page into this folder: it opens as a file, too.", show_default="serve it here"),
     ] = None,
     port: Annotated[int, typer.Option(help="Of 127.0.0.1, where it is served; 0 takes a free one.", min=0)] = 8976,
+    overlays: Annotated[
+        int,
+        typer.Option(
+            help="Look again at so many rows a task, the wrong ones first, to show where the model looked in their "
+            "pictures; nothing is answered anew.",
+            min=0,
+        ),
+    ] = 0,
     include_path: IncludeOption = None,
     asked: Mapping[str, Any],
 ) -> None:
@@ -34,6 +42,12 @@ def view(
         folder = output or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="avar-eval-view-")))
         server = None if output else held.enter_context(served(folder, port))  # a taken port is known at once
         with contextlib.redirect_stdout(sys.stderr):  # libraries print
+            if overlays:
+                from avar_eval.look.recorded import add_overlays  # torch
+
+                for run in runs:
+                    for problem in add_overlays(run, overlays, asked["data_dir"], asked["allow_outside"]):
+                        note(f"note: {problem}")
             for problem in build_viewer(runs, folder, asked["data_dir"], asked["allow_outside"]):
                 note(f"note: {problem}")
         if server is None:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from avar_eval.attention.measure import with_responses
 from avar_eval.attention.record import AttentionRecord, Queries
-from avar_eval.attention.roles import Role
+from avar_eval.attention.roles import Role, TokenRoles
+from avar_eval.attention.steering import UNSTEERED
 from avar_eval.errors import UsageError
 from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
@@ -51,14 +52,17 @@ class ImageTokens:
 class Look:
     """What was answered and where the model looked.
 
+    prompt: what was asked, as it was given; question: the same as headings quote it. image_names: of the pictures.
     finish_reason: `given` where the response was. tokens: the text of each response token. image_tokens: of each image;
     None where their places are not known, and then `no_overlay` says why.
     """
 
-    conversation: Conversation
     model: str
     revision: str | None
     system: str | None
+    prompt: str
+    question: str
+    image_names: Sequence[str]
     pictures: list[Image.Image]
     response: str
     finish_reason: Literal["stop", "length", "given"]
@@ -93,21 +97,34 @@ def look(conversation: Conversation) -> Look:
     )
     inputs = _encoded(backend, conversation, system, pictures)
     token_ids, response, reason = _response(backend, conversation, inputs, resolved.decoding.max_new_tokens)
+    return observed(
+        backend,
+        inputs,
+        token_ids,
+        model=checkpoint.name,
+        revision=checkpoint.revision,
+        system=system,
+        prompt=conversation.prompt,
+        question=conversation.prompt,
+        image_names=[str(path) for path in conversation.images],
+        pictures=pictures,
+        response=response,
+        finish_reason=reason,
+    )
+
+
+def observed(
+    backend: TransformersBackend, inputs: Any, token_ids: list[int], *, pictures: list[Image.Image], **said: Any
+) -> Look:
+    """Where the model looks in one encoded conversation and this response to it, in two passes, nothing generated.
+
+    said: the other fields of `Look`. Raises ObserveError where the model cannot be observed.
+    """
     (record,) = backend.measure(inputs, [token_ids])
     tokens = [backend.processor.tokenizer.decode([token], skip_special_tokens=False) for token in token_ids]
     image_tokens, no_overlay = _image_tokens(backend, inputs, token_ids, record, pictures)
     return Look(
-        conversation,
-        checkpoint.name,
-        checkpoint.revision,
-        system,
-        pictures,
-        response,
-        reason,
-        tokens,
-        record,
-        image_tokens,
-        no_overlay,
+        pictures=pictures, tokens=tokens, record=record, image_tokens=image_tokens, no_overlay=no_overlay, **said
     )
 
 
@@ -173,7 +190,14 @@ def _image_tokens(
         return None, str(error)
     chosen = {name: record.queries[record.chosen(name)] for name in QUERY_SETS}
     queries = {name: rows for name, rows in chosen.items() if len(rows)}
-    shares = attention_on_image_tokens(backend.model, with_responses(inputs, [token_ids]), keys, queries)
+    shares = attention_on_image_tokens(
+        backend.model,
+        with_responses(inputs, [token_ids]),
+        keys,
+        queries,
+        TokenRoles(record.roles[None]),
+        backend.steering or UNSTEERED,
+    )
     counts = [len(boxes) for boxes in places]
     parts = {name: torch.split(total, counts) for name, total in shares.items()}
     return [

@@ -7,7 +7,7 @@ _LONGEST = 120
 
 def asked(look: Look) -> str:
     """In one sentence, the question cut where it is too long."""
-    return f"{look.model} was asked: {quoted(look.conversation.prompt, _LONGEST)}"
+    return f"{look.model} was asked: {quoted(look.question, _LONGEST)}"
 
 
 def quoted(text: str, limit: int) -> str:

@@ -10,6 +10,9 @@ from torch import Tensor
 from avar_eval.attention import interface
 from avar_eval.attention.groups import KeyGroups
 from avar_eval.attention.interface import ObservedAttention
+from avar_eval.attention.roles import TokenRoles
+from avar_eval.attention.steer import steer
+from avar_eval.attention.steering import UNSTEERED, Steering
 
 _KEYS_AT_ONCE = 512
 _ELEMENTS_AT_ONCE = 1 << 24
@@ -46,21 +49,25 @@ def attention_on_image_tokens(
     inputs: Mapping[str, Tensor],
     image_keys: Int[Tensor, " keys"],
     queries: Mapping[Name, Int[Tensor, " queries"]],
+    roles: TokenRoles,
+    steering: Steering = UNSTEERED,
 ) -> dict[Name, Float[Tensor, " keys"]]:
     """The share (0..1) of attention on each image token, mean over layers, heads and queries, in float64.
 
-    inputs: model inputs of one conversation with its response. image_keys, queries: positions in it, ascending; each
-    named set of queries has a result. One pass under the model's own kernels; memory is linear in the sequence.
-    Raises ObserveError where the model cannot be observed.
+    inputs: model inputs of one conversation with its response, whose tokens have these roles. image_keys, queries:
+    positions in it, ascending; each named set of queries has a result. steering: what the model is steered by. One pass
+    under the model's own kernels; memory is linear in the sequence. Raises ObserveError where the model cannot be
+    observed.
     """
     listener = _ImageKeys(image_keys, queries)
     implementation = model.config.get_text_config()._attn_implementation
     modules = interface.attention_modules(model)
-    interface.add_listener(implementation, modules, listener)
-    try:
-        model(**inputs, use_cache=False, logits_to_keep=1)
-    finally:
-        interface.remove_listener(implementation, modules)
+    with steer(model, steering, roles):
+        interface.add_listener(implementation, modules, listener)
+        try:
+            model(**inputs, use_cache=False, logits_to_keep=1)
+        finally:
+            interface.remove_listener(implementation, modules)
     return {name: total / listener.layers for name, total in listener.totals.items()}
 
 

@@ -1,12 +1,17 @@
-"""The picture of attention over the images: each one as it is, and what the question and the answer look at in it."""
+"""The picture of attention over the images: what the question and the answer look at in each.
+
+Two panels for each of them, side by side: the image in its own colours, with lines around the places that get more than
+their share, and the attention alone. A veil over the image would hide the colours that the question may be about.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -24,14 +29,15 @@ _LONGEST_SIDE = 640
 _COLOURS = LinearSegmentedColormap.from_list(
     "attention", [(0.0, "#ffffff"), (0.4, "#fbc577"), (0.65, "#e07b00"), (1.0, "#7a2300")]
 )
-_DARKEST = (0.5, 0.75)
-"""What the picture's black does to the colours, where there is no attention and where there is most of it."""
-_PANEL, _GAP, _HEAD, _FOOT, _TITLE = 1.85, 0.12, 0.36, 0.22, 0.32
+_LINE = "#c2185b"
+LEVELS = (1.25, 2.0, 4.0, 8.0)
+"""Around what gets so many times an even spread there is a line, each thicker than the one before."""
+_PANEL, _GAP, _HEAD, _FOOT, _TITLE = 1.38, 0.07, 0.36, 0.32, 0.32
 """Inches: a panel's width, between panels, above and below all of them, a panel's title."""
 
 
 def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path, title: bool = True) -> Path:
-    """Write the picture: a row for each image, with the image itself and a heat map over it for each set of queries."""
+    """Write the picture: a row for each image, with two panels for each set of queries, lines and the attention."""
     queries = [name for name in QUERY_SETS if name in image_tokens[0].shares]
     pictures = [_scaled(picture) for picture in look.pictures]
     maps = [
@@ -41,7 +47,7 @@ def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path, ti
     scale = _scale([heat for of_image in maps for heat in of_image.values()])
     heights = [_PANEL * min(1.6, picture.height / picture.width) for picture in pictures]
     heights[0] = max(heights[0], 1.0)  # beside it stands the colour bar
-    width = (1 + len(queries)) * (_PANEL + _GAP) + 0.85
+    width = 2 * len(queries) * (_PANEL + _GAP) + 0.85
     figure = Figure(figsize=(width, _HEAD * title + _FOOT + sum(height + _TITLE for height in heights)))
     top = 0.0
     if title:
@@ -52,10 +58,14 @@ def draw_overlay(look: Look, image_tokens: Sequence[ImageTokens], path: Path, ti
         top = _HEAD
     for index, picture in enumerate(pictures):
         box = (top + _TITLE, heights[index])
-        _original(_panel(figure, 0, box), picture, look, index)
-        for column, name in enumerate(queries, 1):
+        for pair, name in enumerate(queries):
             share = float(np.nansum(image_tokens[index].shares[name]))
-            _heat(_panel(figure, column, box), picture, maps[index][name], scale, name, share)
+            lined, alone = (_panel(figure, 2 * pair + place, box) for place in (0, 1))
+            lined.imshow(picture)
+            _lines(lined, maps[index][name])
+            alone.imshow(_COLOURS(scale(maps[index][name])), interpolation="nearest")
+            of_image = f"image {index + 1}" if len(pictures) > 1 else "the image"
+            _titled(lined, f"Seen from {WHOSE[name]}", f"{100 * share:.1f} % of their attention is on {of_image}")
         top += _TITLE + heights[index]
     _colour_bar(figure, len(queries), (_HEAD * title, heights[0]), scale, maps)
     figure.text(0.012, 0.06 / figure.get_size_inches()[1], _explanation(look), size=SMALL, color=FAINT)
@@ -87,24 +97,26 @@ def _panel(figure: Figure, column: int, box: tuple[float, float]) -> Axes:
     return axes
 
 
-def _original(axes: Axes, picture: Image.Image, look: Look, index: int) -> None:
-    original = look.pictures[index]
-    number = f"Image {index + 1}: " if len(look.pictures) > 1 else ""
-    name = look.conversation.images[index].name
-    axes.imshow(picture)
-    _titled(
-        axes, f"{number}{name if len(name) <= 32 else '…' + name[-31:]}", f"{original.width} × {original.height} pixels"
-    )
+def _lines(axes: Axes, heat: Float[np.ndarray, "h w"]) -> None:
+    """Lines along the borders of image tokens, around those that get more than each level."""
+    for order, level in enumerate(LEVELS):
+        borders = _borders(heat >= level)
+        width = 0.7 + 0.45 * order
+        axes.add_collection(LineCollection(borders, colors="white", linewidths=width + 1.1, capstyle="projecting"))
+        axes.add_collection(LineCollection(borders, colors=_LINE, linewidths=width, capstyle="projecting"))
 
 
-def _heat(
-    axes: Axes, picture: Image.Image, heat: Float[np.ndarray, "h w"], scale: Normalize, name: Queries, share: float
-) -> None:
-    grey = np.asarray(picture.convert("L"), dtype=np.float64)[..., None] / 255
-    strength = scale(heat)
-    darkest = _DARKEST[0] + (_DARKEST[1] - _DARKEST[0]) * np.clip(strength, 0, 1)[..., None]
-    axes.imshow(_COLOURS(strength)[..., :3] * (darkest + (1 - darkest) * grey), interpolation="nearest")
-    _titled(axes, f"Seen from {WHOSE[name]}", f"{100 * share:.1f} % of their attention is on this image")
+def _borders(inside: Bool[np.ndarray, "h w"]) -> list[list[tuple[float, float]]]:
+    """The lines between what is inside and what is not, as `imshow` counts pixels: its first one's centre is (0, 0)."""
+    padded = np.pad(inside, 1).astype(np.int8)
+    lines = []
+    for steps, is_row in ((np.diff(padded, axis=0)[:, 1:-1], True), (np.diff(padded, axis=1)[1:-1].T, False)):
+        for place, changed in enumerate(steps != 0):
+            ends = np.flatnonzero(np.diff(np.pad(changed.astype(np.int8), 1))) - 0.5
+            for start, end in ends.reshape(-1, 2).tolist():
+                points = [(start, place - 0.5), (end, place - 0.5)]
+                lines.append(points if is_row else [(y, x) for x, y in points])
+    return lines
 
 
 def _titled(axes: Axes, title: str, below: str) -> None:
@@ -120,7 +132,7 @@ def _colour_bar(
     maps: Sequence[dict[Queries, Float[np.ndarray, "h w"]]],
 ) -> None:
     (width, height), (top, tall) = figure.get_size_inches(), box
-    left = 0.08 + (1 + panels) * (_PANEL + _GAP)
+    left = 0.1 + 2 * panels * (_PANEL + _GAP)
     axes = figure.add_axes((left / width, 1 - (top + _TITLE + tall) / height, 0.1 / width, tall / height))
     beyond = any(
         float(heat.max()) > scale.vmax * 1.001 for of_image in maps for heat in of_image.values() if scale.vmax
@@ -130,11 +142,15 @@ def _colour_bar(
     )
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ×"))
     bar.set_label("attention per area\n(1 × = spread evenly)", size=SMALL)
+    for order, level in enumerate(LEVELS):
+        if level < (scale.vmax or 0):
+            bar.ax.axhline(level, color=_LINE, linewidth=0.7 + 0.45 * order)
 
 
 def _explanation(look: Look) -> str:
     layers, heads, _ = look.record.mass["image"].shape
+    levels = ", ".join(f"{level:g}" for level in LEVELS)
     return (
-        "Each square is one of the model's image tokens. Attention is the mean over the tokens that look, "
-        f"{layers} layers and {heads} heads."
+        f"Lines: {levels} times what an even spread would give. Each square is one of the model's image tokens.\n"
+        f"Attention is the mean over the tokens that look, {layers} layers and {heads} heads."
     )

@@ -56,15 +56,14 @@ def print_look(look: Look, pictures: Sequence[Path], console: Console | None = N
 
 def look_to_json(look: Look, pictures: Sequence[Path]) -> str:
     """Everything that the table and the pictures show. Undefined and infinite numbers are null; shares are 0 to 1."""
-    conversation = look.conversation
     content: dict[str, Any] = {
         "model": look.model,
         "revision": look.revision,
         "system": look.system,
-        "prompt": conversation.prompt,
+        "prompt": look.prompt,
         "images": [
-            {"file": str(path), "width": picture.width, "height": picture.height}
-            for path, picture in zip(conversation.images, look.pictures, strict=True)
+            {"file": name, "width": picture.width, "height": picture.height}
+            for name, picture in zip(look.image_names, look.pictures, strict=True)
         ],
         "response": look.response,
         "finish_reason": look.finish_reason,

@@ -1,7 +1,7 @@
 
 // Where the model looked in a picture: lines around the places that get several times what an even spread would give
 // them, over the picture's own colours, and beside it the attention alone.
-const LEVELS = [2, 4, 8];
+const LEVELS = [1.25, 2, 4, 8];
 const HEAT = [[255, 255, 255], [251, 197, 119], [224, 123, 0], [122, 35, 0]];
 const WHOSE = { user: "the question's tokens", response: "the answer's tokens" };
 
@@ -35,7 +35,7 @@ function drawLines(canvas, overlay, heat) {
         }
       }
     }
-    for (const [colour, width] of [["#ffffff", 3.2 + order], ["#c2185b", 1.2 + order]]) {
+    for (const [colour, width] of [["#ffffff", 2.6 + 0.8 * order], ["#c2185b", 1.1 + 0.8 * order]]) {
       context.strokeStyle = colour;
       context.lineWidth = width * scale;
       context.lineCap = "square";

@@ -53,15 +53,20 @@ class TaskRows:
 
 def data_folder(command: str) -> Path | None:
     """The --data-dir of a run's command line, if it had one and that folder is there."""
+    named = command_option(command, "--data-dir")
+    return Path(named).expanduser() if named and Path(named).expanduser().is_dir() else None
+
+
+def command_option(command: str, *flags: str) -> str | None:
+    """What a run's command line has after one of these flags, the first that it has; None without any."""
     try:
         words = shlex.split(command)
     except ValueError:  # a run's files are other people's
         return None
     for word, following in pairwise([*words, ""]):
-        named = following if word == "--data-dir" else word.removeprefix("--data-dir=")
-        if named and named != word:
-            folder = Path(named).expanduser()
-            return folder if folder.is_dir() else None
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            return (value if equals else following) or None
     return None
 
 

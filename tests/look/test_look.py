@@ -16,7 +16,7 @@ from PIL import Image
 from readable_figures import check_readable
 
 from avar_eval.attention.measure import measure_attention, with_responses
-from avar_eval.attention.roles import ChatMarkup, Role
+from avar_eval.attention.roles import ChatMarkup, Role, TokenRoles
 from avar_eval.cli import main
 from avar_eval.figures.style import COLUMN, PAGE, drawing
 from avar_eval.look import image_attention, layer_curves, response_curves
@@ -90,7 +90,7 @@ def test_attention_on_each_image_token_equals_eager_float64(
     roles = torch.tensor([*prompt_roles, *[Role.RESPONSE] * 4])
     keys = (roles == Role.IMAGE).nonzero().flatten()
     queries = {name: (roles == Role[name.upper()]).nonzero().flatten() for name in ("user", "response")}
-    measured = attention_on_image_tokens(model, inputs, keys, queries)
+    measured = attention_on_image_tokens(model, inputs, keys, queries, TokenRoles(roles[None]))
     reference = copy.deepcopy(model).double()
     reference.set_attn_implementation("eager")
     exact = {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()}
