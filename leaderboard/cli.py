@@ -19,11 +19,12 @@ app = new_app("Finished runs side by side: accuracy and Visual Attention Score."
 
 
 class ExportFormat(StrEnum):
-    """For people: md. For programs, with shares as fractions 0..1: csv, json."""
+    """For people: md, tex. For programs, with shares as fractions 0..1: csv, json."""
 
     MD = "md"
     CSV = "csv"
     JSON = "json"
+    TEX = "tex"
 
 
 StoreOption = Annotated[
@@ -64,17 +65,42 @@ def show(
 
 @app.command()
 def export(
-    form: Annotated[ExportFormat, typer.Option("--format", help="md is for people; csv and json hold fractions 0..1.")],
-    output: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
+    form: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="md and tex (booktabs) are for people; csv and json hold fractions 0..1."),
+    ],
+    wide: Annotated[
+        bool,
+        typer.Option(
+            "--wide",
+            help="A row each model, a column each task, average and VAS; the paper's printed row and the difference "
+            "below.",
+        ),
+    ] = False,
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks or groups, in this order.")] = None,
+    models: Annotated[str | None, typer.Option(help="Only these models.")] = None,
+    last: Annotated[bool, typer.Option("--last", help="Of each model on a task only what was added last.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="standard output")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Write the whole leaderboard as Markdown, CSV or JSON."""
+    """Write the leaderboard as Markdown, CSV, JSON or LaTeX: a row each task of a run, or with --wide each model."""
     from avar_eval.atomic import write_atomically
-    from avar_eval.leaderboard import table
+    from avar_eval.leaderboard.ranking import last_of_each
+    from avar_eval.names import listed_names
 
-    rows, skipped = _open(store).read()
-    render = {ExportFormat.MD: table.markdown, ExportFormat.CSV: table.csv_text, ExportFormat.JSON: table.json_text}
-    text = render[form](rows)
+    leaderboard = _open(store)
+    rows, skipped = leaderboard.read()
+    columns, names = listed_names(tasks or ""), listed_names(models or "")
+    for task in columns:
+        _check_names(rows, task, None)
+    for model in names:
+        _check_names(rows, None, model)
+    rows = [row for row in rows if (not columns or row.task in columns) and (not names or row.model in names)]
+    if last:
+        rows = last_of_each(rows)
+    text = _wide_text(form, rows, columns, leaderboard) if wide else _long_text(form, rows)
     if output is None:
         # Bytes: the same file whatever the terminal's encoding. Flushed here, where typer minds a closed pipe.
         binary = typer.get_binary_stream("stdout")
@@ -83,6 +109,34 @@ def export(
     else:
         write_atomically(output, [text])
     _report_skipped(skipped)
+
+
+def _long_text(form: ExportFormat, rows: "list[Row]") -> str:
+    from avar_eval.leaderboard import latex, table
+
+    render = {
+        ExportFormat.MD: table.markdown,
+        ExportFormat.CSV: table.csv_text,
+        ExportFormat.JSON: table.json_text,
+        ExportFormat.TEX: latex.long_latex,
+    }
+    return render[form](rows)
+
+
+def _wide_text(form: ExportFormat, rows: "list[Row]", columns: list[str], leaderboard: "Store") -> str:
+    from avar_eval.leaderboard.latex import wide_latex
+    from avar_eval.leaderboard.paper import paper
+    from avar_eval.leaderboard.significance import best_cells
+    from avar_eval.leaderboard.wide import wide_table
+    from avar_eval.leaderboard.wide_text import wide_csv, wide_json, wide_markdown
+
+    table, source = wide_table(rows, columns, paper()), paper().source
+    if form is ExportFormat.CSV:
+        return wide_csv(table, source)
+    if form is ExportFormat.JSON:
+        return wide_json(table, source)
+    render = wide_markdown if form is ExportFormat.MD else wide_latex
+    return render(table, best_cells(table, leaderboard.history()), source)
 
 
 @app.command()

@@ -87,6 +87,17 @@ def ranked(rows: Iterable[Row]) -> list[ComparableRows]:
     return found
 
 
+def last_of_each(rows: Sequence[Row]) -> list[Row]:
+    """Of several rows of a model (of one revision, steering and named protocol) on a task the one that came last."""
+    newest: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        key = (row.model, row.revision, row.steering, row.protocol, row.task)
+        if key not in newest or (newest[key].added, newest[key].run_id) < (row.added, row.run_id):
+            newest[key] = row
+    chosen = {(row.run_id, row.task) for row in newest.values()}
+    return [row for row in rows if (row.run_id, row.task) in chosen]
+
+
 def _order(alike: Sequence[Row]) -> tuple[Any, ...]:
     first = alike[0]
     best = max((row.score for row in alike if row.score is not None), default=-1.0)

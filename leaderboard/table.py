@@ -45,8 +45,8 @@ def terminal_table(rows: Iterable[Row]) -> FittedTable:
         apart = told(part.differs)
         table.add_section(f"{part.task}: {apart}" if apart else part.task)
         for place in part.rows:
-            _, *cells = _cells(place.row)
-            table.add_row("" if place.rank is None else str(place.rank), *cells)
+            _, *shown = cells(place.row)
+            table.add_row("" if place.rank is None else str(place.rank), *shown)
     return table
 
 
@@ -55,7 +55,7 @@ def markdown(rows: Iterable[Row]) -> str:
     lines = [
         [*TEXT_HEADINGS, *NUMBER_HEADINGS, "numbers"],
         ["---"] * len(TEXT_HEADINGS) + ["---:"] * len(NUMBER_HEADINGS) + ["---"],
-        *(list(map(plain_markdown, _cells(row))) for row in rows),
+        *(list(map(plain_markdown, cells(row))) for row in rows),
     ]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -73,7 +73,7 @@ def csv_text(rows: Iterable[Row]) -> str:
         values = {name: getattr(row, name) for name in columns if hasattr(row, name)}
         for name, measure in row.measures.items():
             values |= dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_n"), measure, strict=True))
-        writer.writerow({name: _no_formula(value) for name, value in values.items()})
+        writer.writerow({name: no_formula(value) for name, value in values.items()})
     return text.getvalue()
 
 
@@ -83,7 +83,7 @@ def plain_markdown(cell: str) -> str:
     return inert(_MARKDOWN.sub(r"\\\g<0>", text))
 
 
-def _no_formula(value: object) -> object:
+def no_formula(value: object) -> object:
     """A text that a spreadsheet does not compute: behind an apostrophe, if it begins as a formula does."""
     if not isinstance(value, str):
         return value
@@ -96,10 +96,11 @@ def json_text(rows: Iterable[Row]) -> str:
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
-def _cells(row: Row) -> Sequence[str]:
+def cells(row: Row) -> Sequence[str]:
+    """A row for people: TEXT_HEADINGS, NUMBER_HEADINGS, and its mark; line ends where a cell may be broken."""
     return (
         _task(row),
-        _model(row),
+        model_name(row),
         row.run_id[:8],
         _questions(row),
         score_cell(row),
@@ -127,7 +128,7 @@ def _task(row: Row) -> str:
     return row.task if row.score_name == "accuracy" else f"{row.task} ({row.score_name})"
 
 
-def _model(row: Row) -> str:
+def model_name(row: Row) -> str:
     """The model's name, with what makes it another one: its revision, steering, and the protocol it is asked under."""
     revision = row.revision and (row.revision[:7] if COMMIT.fullmatch(row.revision) else row.revision)
     name = f"{row.model}@{revision}" if revision else row.model

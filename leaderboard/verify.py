@@ -23,7 +23,7 @@ from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Metric, Results, TaskRecords, TaskResult, prompt_sha256, read_task_records
 from avar_eval.results.stored import run_responses
-from avar_eval.results.summary import attention_means, group_results, task_result
+from avar_eval.results.summary import attention_means, group_results, task_result, vas_queries
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, gold_answer
 from avar_eval.tasks.files import DataError, rows_by_id
 
@@ -52,6 +52,7 @@ def verified_tasks(
     asked = read_task_records(folder, results.tasks)
     _check_protocols(folder, results, [record for of_task in of_tasks.values() for record in of_task])
     verified: dict[str, TaskResult] = {}
+    outcomes: dict[str, tuple[Benchmark, list[Outcome]]] = {}
     for entry in find_tasks(results.tasks):
         if entry.form == "lmms-eval":
             continue
@@ -59,8 +60,10 @@ def verified_tasks(
         check = _Check(folder, results, benchmark, of_tasks[entry.name], asked[entry.name])
         check.keys()
         check.rows()
-        verified[entry.name] = check.numbers(judged.judgements if judged else None)
-    groups = group_results(results.tasks | verified)
+        of_task = check.outcomes(judged.judgements if judged else None)
+        outcomes[entry.name] = benchmark, of_task
+        verified[entry.name] = check.numbers(of_task)
+    groups = group_results(results.tasks | verified, outcomes)
     for name, group in results.groups.items():
         for verdict, mean in group.mean.items():
             _check_metric(folder, f"the mean of {name} ({verdict})", mean, groups[name].mean[verdict])
@@ -192,8 +195,8 @@ class _Check:
             if drawn != set(range(drawn_each)) and row not in left_out:
                 raise self.refuse(f"row {row!r} has {len(drawn)} responses, and the protocol draws {drawn_each}")
 
-    def numbers(self, judged: Mapping[str, Judgement] | None) -> TaskResult:
-        """The task's numbers by its records; results.json has to have the same."""
+    def outcomes(self, judged: Mapping[str, Judgement] | None) -> list[Outcome]:
+        """The records judged again; recorded judgements have to be the same."""
         if judged is None:
             answered = [
                 Answered(self.benchmark.rows[record.row_id], record.response, record.finish_reason)
@@ -204,17 +207,25 @@ class _Check:
                 self._check_judgement(record, judgement)
         else:
             judgements = [judged[record.key] for record in self.records]
+        return [
+            Outcome.of(record.row_id, record.sample, judgement, record.finish_reason, self._judge_outcome(record))
+            for record, judgement in zip(self.records, judgements, strict=True)
+        ]
+
+    def numbers(self, outcomes: Sequence[Outcome]) -> TaskResult:
+        """The task's numbers by its records; results.json has to have the same."""
         measured = self.asked.measured or [True] * len(self.records)
+        known = [of for of, in_run in zip(self.records, measured, strict=True) if in_run and of.attention]
         again = task_result(
             self.benchmark,
-            [
-                Outcome.of(record.row_id, record.sample, judgement, record.finish_reason, self._judge_outcome(record))
-                for record, judgement in zip(self.records, judgements, strict=True)
-            ],
+            outcomes,
             attention_means(
-                [of.attention for of, known in zip(self.records, measured, strict=True) if known and of.attention]
+                [of.attention for of in known if of.attention],
+                [self.benchmark.cluster(of.row_id) for of in known],
+                vas_queries(self.protocol),
             ),
             self.result.left_out,
+            steered=self.protocol.get("steering") is not None,
         )
         self._compare(again)
         return again

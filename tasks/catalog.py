@@ -305,11 +305,27 @@ def task_hooks(task: str) -> Any:
     judge(row, response, finish_reason) -> Judgement     strict verdict, and the official rule's
     needed_pictures(row) -> columns                      optional; without: all of the entry's `images`
     cluster(row) -> str                                  optional: rows that are not independent; without: the row's id
+    stratum(row) -> str                                  optional: groups of rows all of which are always asked
+    question(row) -> str                                 optional: what a row has in common with rows of other tasks
     parts(rows) -> {name: Units or MeanOf}               optional: what the benchmark's own metrics are shares of
     guess_chance(row) -> share or None                   optional: where the official rule has no verdict because it
                                                          guesses, how probably the guess is right
 
     All but `needed_pictures` get rows without the columns of pictures.
+
+    What is left to chance, and so the unit of all intervals and tests, is what would be drawn anew if the benchmark
+    were made again by the same recipe:
+
+    benchmark              unit         why
+    MathVista, MathVision  question     written one by one, each with a picture of its own
+    MathVerse              question     one version is asked of each problem; means over versions: the problem
+    MMMU, MMMU-Pro         question     within its subject: all 30 subjects are always asked (strata); means over both,
+                                        or over settings of MMMU-Pro, go by question, which they have in common
+    MMStar                 question     the mean of six categories: within its category
+    HallusionBench         set          a picture, its edits, and the questions that are asked of all of them
+    DynaMath               question     its ten variants are one program with other numbers
+    shapes, shapes_prior   question     each has a picture of its own
+    Several samples of a row go together as one.
     """
     entry = task_named(task)
     if entry.form == "lmms-eval" and (task not in catalog() or not (entry.file.parent / "task.py").is_file()):

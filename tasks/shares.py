@@ -1,17 +1,19 @@
 """A benchmark's own shares: what each is a share of, and its interval from clustered responses.
 
 A benchmark says once, from its rows alone, which units a share is of: single responses, or several that must all be
-right, such as the ten variants of a question. The share of any verdict, the number of responses behind it and the
-jackknife's 200 replicates are then a few sums over arrays, whatever the number of responses.
+right, such as the ten variants of a question. The share of any verdict, the number of responses behind it and its error
+(linear in clusters, see `avar_eval.statistics.linear`) are then a few sums over arrays, whatever the number of
+responses.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from avar_eval.statistics import Estimate, deal_to_groups, jackknifed
+from avar_eval.statistics import Estimate, Linear, are_coins, cluster_codes, proportion
 
 
 @dataclass(frozen=True)
@@ -60,40 +62,90 @@ def by_category(categories: Sequence[Sequence[str]], prefix: str = "") -> dict[s
 
 def share_values(parts: Parts, right: Sequence[float]) -> dict[str, float | None]:
     """The shares (0..1) by name, None for one of nothing. right: of each response whether it is, or how probably."""
-    grouped = _in_groups(parts, np.zeros(len(right), dtype=np.int64), 1)
-    return {name: found.value for name, found in _evaluated(grouped, right).items()}
+    found = Shares([(parts, range(len(right)))]).shares([right])
+    return {name: share.value for name, share in found.items()}
+
+
+@dataclass(frozen=True)
+class Share:
+    """One share (0..1) of judged responses; None for one of nothing. linear: by cluster. units: what it is a share of.
+
+    coins: whether each of them is right or not, and counted alike.
+    """
+
+    value: float | None
+    linear: Linear | None
+    units: int
+    coins: bool
 
 
 class Shares:
     """A benchmark's own shares of certain responses, and all that is known before any of them is judged.
 
     Many verdicts on the same rows, of several rules or several models, then cost a few sums each.
+
+    keys: the clusters; the number of one in `Share.linear` is its place. Clusters that have a unit in common are one.
     """
 
     def __init__(self, samples: Sequence[tuple[Parts, Sequence[Hashable]]]) -> None:
         """samples: parts, and the cluster of each response; one such pair for each response that is drawn to a row."""
-        groups, count = deal_to_groups([cluster for _, of in samples for cluster in of])
-        self._samples: list[Mapping[str, _Grouped | MeanOf]] = []
+        given = [cluster for _, of in samples for cluster in of]
+        codes = cluster_codes(given, len(given))
+        starts = np.cumsum([0, *(len(of) for _, of in samples)])
+        by_sample = [codes[start:stop] for start, stop in pairwise(starts)]
+        joined = _joined([parts for parts, _ in samples], by_sample)
+        self.keys: list[Hashable] = list(dict.fromkeys(given))
+        self._samples = [(parts, joined[codes]) for (parts, _), codes in zip(samples, by_sample, strict=True)]
         self._n: dict[str, int] = {}
-        start = 0
-        for parts, of in samples:
-            self._samples.append(_in_groups(parts, groups[start : start + len(of)], count))
-            start += len(of)
+        for parts, _ in samples:
             for name, places in _places(parts).items():
                 self._n[name] = self._n.get(name, 0) + len(places)
 
-    def estimates(self, right: Sequence[Sequence[float]]) -> dict[str, Estimate]:
-        """The mean of each share over samples, with the interval of the delete-a-group jackknife (`jackknifed`).
+    def shares(self, right: Sequence[Sequence[float]]) -> dict[str, Share]:
+        """The mean of each share over samples. right: of each sample's responses whether they are, or how probably."""
+        found: dict[str, list[Share]] = {}
+        for (parts, clusters), of in zip(self._samples, right, strict=True):
+            one: dict[str, Share] = {}
+            values = np.asarray(of, dtype=np.float64)
+            for name, part in parts.items():
+                if isinstance(part, MeanOf):
+                    one[name] = _mean([one[of] for of in part.names], known=part.known)
+                else:
+                    one[name] = _share(part, values, clusters)
+                found.setdefault(name, []).append(one[name])
+        return {name: of[0] if len(of) == 1 else _over_samples(of) for name, of in found.items()}
 
-        right: of each sample's responses whether they are, or how probably. `n` of an estimate counts the responses
-        that its share is of. A share of 0 or 1 has no error to measure; its interval is that of as many trials as there
-        are groups that could have changed it.
-        """
-        found: dict[str, list[_Found]] = {}
-        for grouped, of in zip(self._samples, right, strict=True):
-            for name, one in _evaluated(grouped, of).items():
-                found.setdefault(name, []).append(one)
-        return {name: _estimate(_mean(of, known=True), self._n[name]) for name, of in found.items()}
+    def estimates(self, right: Sequence[Sequence[float]]) -> dict[str, Estimate]:
+        """The shares with their intervals (`proportion`); `n` counts the responses that each is of."""
+        return {
+            name: Estimate(None, None, self._n[name])
+            if share.value is None or share.linear is None
+            else proportion(share.value, share.linear, self._n[name], share.units, coins=share.coins)
+            for name, share in self.shares(right).items()
+        }
+
+
+def _joined(parts: Sequence[Parts], clusters: Sequence[Int[np.ndarray, " responses"]]) -> Int[np.ndarray, " clusters"]:
+    """Of each cluster the first of those that it has a unit in common with, directly or through others."""
+    pairs = []
+    for of_sample, codes in zip(parts, clusters, strict=True):
+        for part in of_sample.values():
+            if isinstance(part, Units) and part.whole.size < part.unit.size:
+                first = np.zeros(part.whole.size, dtype=np.int64)
+                first[part.unit[::-1]] = codes[part.place[::-1]]
+                apart = codes[part.place] != first[part.unit]
+                pairs.append(np.stack([codes[part.place][apart], first[part.unit][apart]]))
+    count = max((int(codes.max()) + 1 for codes in clusters if codes.size), default=0)
+    if not sum(of.size for of in pairs):
+        return np.arange(count)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    joined: Int[np.ndarray, " clusters"] = np.unique(component, return_index=True)[1][component]
+    return joined
 
 
 def _places(parts: Parts) -> dict[str, frozenset[int]]:
@@ -107,88 +159,27 @@ def _places(parts: Parts) -> dict[str, frozenset[int]]:
     return found
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A share, what it is without each group (nan: of nothing), the groups that could change it if it is 0 or 1."""
-
-    value: float | None
-    without: Float[np.ndarray, " groups"]
-    changeable: Bool[np.ndarray, " groups"]
-
-
-@dataclass(frozen=True)
-class _Grouped:
-    """Units, and which of their responses each group of the jackknife takes away.
-
-    unit, of: the unit and the group of each pair that has responses in common; pair: of each response, its pair.
-    gone: whether the group has all that the pair's unit consists of. number: units that are left without each group.
-    measured: whether one of those is whole.
-    """
-
-    units: Units
-    pair: Int[np.ndarray, " members"]
-    unit: Int[np.ndarray, " pairs"]
-    of: Int[np.ndarray, " pairs"]
-    gone: Bool[np.ndarray, " pairs"]
-    number: Int[np.ndarray, " groups"]
-    measured: Bool[np.ndarray, " groups"]
-
-    @classmethod
-    def by(cls, units: Units, group: Int[np.ndarray, " responses"], count: int) -> "_Grouped":
-        """group: of each response, from 0 to count."""
-        whole, size = units.whole, units.whole.size
-        pairs, pair = np.unique(units.unit * count + group[units.place], return_inverse=True)
-        unit, of = pairs // count, pairs % count
-        gone = np.bincount(pair, minlength=pairs.size) == np.bincount(units.unit, minlength=size)[unit]
-        number = size - np.bincount(of[gone], minlength=count)
-        measured = whole.sum() - np.bincount(of[gone & whole[unit]], minlength=count) > 0
-        return cls(units, pair, unit, of, gone, number, measured)
-
-    def evaluated(self, right: Float[np.ndarray, " responses"]) -> _Found:
-        """The share where the responses are right as given."""
-        units, unit, whole, count = self.units, self.unit, self.units.whole, self.number.size
-        missed = 1 - right[units.place]
-        wrong = np.bincount(units.unit, missed, whole.size)
-        scores = np.where(whole, np.clip(1 - wrong, 0, 1), 0.0)
-        # what is left of each unit with each group that has a part of it
-        left_wrong = wrong[unit] - np.bincount(self.pair, missed, unit.size)
-        left = np.where(self.gone | ~whole[unit], 0.0, np.clip(1 - left_wrong, 0, 1))
-        total = scores.sum() + np.bincount(self.of, left - scores[unit], count)
-        without = np.where(self.measured, total / np.maximum(self.number, 1), np.nan)
-        value = float(scores.sum() / whole.size) if whole.any() else None
-        turned = whole[unit] if value == 1 else whole[unit] & (left_wrong < 0.5)
-        return _Found(value, without, np.bincount(self.of, turned, count) > 0)
+def _share(units: Units, right: Float[np.ndarray, " responses"], clusters: Int[np.ndarray, " responses"]) -> Share:
+    count = units.whole.size
+    if not units.whole.any():
+        return Share(None, None, count, coins=True)
+    wrong = np.bincount(units.unit, 1 - right[units.place], count)
+    scores = np.where(units.whole, np.clip(1 - wrong, 0, 1), 0.0)
+    cluster = np.zeros(count, dtype=np.int64)
+    cluster[units.unit] = clusters[units.place]
+    return Share(float(scores.sum() / count), Linear.mean(scores, cluster), count, are_coins(right))
 
 
-def _in_groups(parts: Parts, group: Int[np.ndarray, " responses"], count: int) -> dict[str, _Grouped | MeanOf]:
-    return {name: part if isinstance(part, MeanOf) else _Grouped.by(part, group, count) for name, part in parts.items()}
-
-
-def _evaluated(grouped: Mapping[str, _Grouped | MeanOf], right: Sequence[float]) -> dict[str, _Found]:
-    values = np.asarray(right, dtype=np.float64)
-    found: dict[str, _Found] = {}
-    for name, part in grouped.items():
-        if isinstance(part, MeanOf):
-            found[name] = _mean([found[of] for of in part.names], known=part.known)
-        else:
-            found[name] = part.evaluated(values)
-    return found
-
-
-def _mean(parts: Sequence[_Found], *, known: bool) -> _Found:
+def _mean(parts: Sequence[Share], *, known: bool) -> Share:
+    found = [part.linear for part in parts if part.linear is not None]
+    units = sum(part.units for part in parts)
+    if not found or (len(found) < len(parts) and not known):
+        return Share(None, None, units, coins=False)
     values = [part.value for part in parts if part.value is not None]
-    stacked = np.stack([part.without for part in parts])
-    there = ~np.isnan(stacked)
-    enough = there.any(0) if known else there.all(0)
-    without = np.where(enough, np.where(there, stacked, 0).sum(0) / np.maximum(there.sum(0), 1), np.nan)
-    return _Found(
-        sum(values) / len(values) if values and (known or len(values) == len(parts)) else None,
-        without,
-        np.logical_or.reduce([part.changeable for part in parts]),
-    )
+    mean = Linear.weighted([(1 / len(found), linear) for linear in found])
+    return Share(sum(values) / len(values), mean, units, coins=False)
 
 
-def _estimate(found: _Found, n: int) -> Estimate:
-    without = found.without[~np.isnan(found.without)].tolist()
-    changeable = int(found.changeable.sum()) if found.value in (0, 1) else 0
-    return jackknifed(found.value, without, changeable, n)
+def _over_samples(parts: Sequence[Share]) -> Share:
+    mean = _mean(parts, known=True)
+    return Share(mean.value, mean.linear, mean.units, all(part.coins for part in parts))

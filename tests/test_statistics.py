@@ -4,16 +4,26 @@ import json
 import subprocess
 import sys
 from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binom, binomtest, gmean, t, ttest_1samp
 
-from avar_eval import statistics
-from avar_eval.statistics import Estimate, clustered_proportion, clustered_standard_error, mean
+from avar_eval.statistics import (
+    Estimate,
+    Linear,
+    clustered_proportion,
+    geometric_mean,
+    is_heavy,
+    mean,
+    mean_of_ratios,
+    median,
+    ratio_of_means,
+    top_share,
+)
+from avar_eval.statistics.proportions import wilson
 
 moderate = st.floats(-1e6, 1e6, allow_nan=False)
 counts = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -68,65 +78,171 @@ def test_mean_refuses_values_that_are_not_finite(bad: float) -> None:
         mean([1.0, bad])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(deadline=None)
 @given(st.lists(moderate, min_size=2, max_size=30))
-def test_mean_stays_within_its_values_and_repeats_exactly(values: list[float]) -> None:
+def test_mean_without_clusters_is_the_t_interval(values: list[float]) -> None:
     estimate = mean(values)
-    assert estimate == mean(values)
     assert estimate.value == pytest.approx(np.mean(values), rel=1e-9, abs=1e-6)
+    if len(set(values)) == 1:
+        assert estimate == Estimate(values[0], None, len(values))  # says nothing of their spread
+        return
+    reference = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert estimate.ci95 == pytest.approx((reference.low, reference.high), rel=1e-6, abs=1e-4)
+    assert estimate == mean(values, range(len(values)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(moderate, st.integers(0, 5)), min_size=3, max_size=40))
+def test_the_variance_is_that_of_leaving_out_one_cluster_after_the_other(rows: list[tuple[float, int]]) -> None:
+    values, clusters = np.array([value for value, _ in rows]), np.array([cluster for _, cluster in rows])
+    found = Linear.mean(values, clusters)
+    names = np.unique(clusters)
+    if names.size < 2:
+        assert np.isnan(found.variance)
+        return
+    without = np.array([values[clusters != name].mean() for name in names])
+    expected = (names.size - 1) / names.size * ((without - values.mean()) ** 2).sum()
+    assert found.variance == pytest.approx(expected, rel=1e-6, abs=1e-6 * float(abs(values).max() ** 2))
+    assert found.value == pytest.approx(values.mean(), rel=1e-9, abs=1e-6)
+    assert 1 <= found.dof <= names.size - 1 + 1e-9 or names.size == 2
+
+
+def test_clusters_of_equal_size_have_the_variance_of_statsmodels() -> None:
+    api = pytest.importorskip("statsmodels.api")
+    generator = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(30), 8)
+    values = generator.normal(size=240) + generator.normal(size=30)[clusters]
+    fit = api.OLS(values, np.ones(240)).fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
+    estimate = mean(values.tolist(), clusters.tolist())
+    assert Linear.mean(values, clusters).variance == pytest.approx(fit.bse[0] ** 2)
+    assert estimate.ci95 == pytest.approx(tuple(fit.conf_int()[0]))
+
+
+def test_degrees_of_freedom_fall_with_unequal_clusters() -> None:
+    generator = np.random.default_rng(0)
+    equal, unequal = np.repeat(np.arange(10), 20), np.concatenate([np.zeros(110, int), np.repeat(np.arange(1, 10), 10)])
+    values = generator.normal(size=200)
+    assert Linear.mean(values, equal).dof == pytest.approx(9)
+    assert Linear.mean(values, unequal).dof < 5
+
+
+def test_geometric_mean_is_of_logarithms() -> None:
+    values = np.random.default_rng(1).lognormal(size=50).tolist()
+    estimate, logs = geometric_mean(values), mean(np.log(values).tolist())
+    assert estimate.value == pytest.approx(gmean(values))
+    assert logs.ci95 is not None
+    assert estimate.ci95 == pytest.approx(tuple(np.exp(logs.ci95)))
+    assert geometric_mean([2.0, 0.0]) == Estimate(0.0, None, 2)
+    assert geometric_mean([]) == Estimate(None, None, 0)
+    with pytest.raises(ValueError, match="negative"):
+        geometric_mean([1.0, -1.0])
+
+
+@pytest.mark.parametrize("n", [6, 20, 101, 500])
+def test_median_lies_between_the_order_statistics_of_the_sign_test(n: int) -> None:
+    values = np.random.default_rng(n).permutation(n).astype(float)  # 0, 1, …: a value is its rank
+    estimate = median(values.tolist())
+    assert estimate.value == (n - 1) / 2
     assert estimate.ci95 is not None
     low, high = estimate.ci95
-    assert min(values) <= low <= high <= max(values)
+    missed = 2 * binom.cdf(low, n, 0.5)  # fewer than that are below the median
+    assert missed <= 0.05 < 2 * binom.cdf(low + 1, n, 0.5)
+    assert low + high == n - 1
 
 
-@settings(max_examples=10, deadline=None)
-@given(moderate, st.integers(2, 30))
-def test_mean_of_a_constant_is_that_constant(value: float, n: int) -> None:
-    assert mean([value] * n) == Estimate(value, (value, value), n)
+def test_median_of_few_values_or_clusters_has_no_interval() -> None:
+    assert median([1.0, 2.0, 3.0, 4.0, 5.0]) == Estimate(3.0, None, 5)
+    assert median([1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "b"]).ci95 is None
+    assert median([]) == Estimate(None, None, 0)
 
 
-def test_mean_agrees_with_scipys_percentile_bootstrap() -> None:
-    values = np.random.default_rng(7).gamma(2.0, 4.0, size=200)
-    reference = bootstrap(
-        (values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1), batch=1000
-    ).confidence_interval
-    estimate = mean(values.tolist())
-    spread = reference.high - reference.low
-    assert estimate.ci95 == pytest.approx((reference.low, reference.high), abs=0.03 * spread)
+def test_median_of_clusters_is_wider() -> None:
+    values = np.repeat(np.random.default_rng(5).normal(size=40), 5)
+    alone, together = median(values.tolist()), median(values.tolist(), np.repeat(np.arange(40), 5).tolist())
+    assert alone.ci95 is not None
+    assert together.ci95 is not None
+    assert together.ci95[1] - together.ci95[0] > 1.5 * (alone.ci95[1] - alone.ci95[0])
 
 
-def test_mean_draws_in_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = [float(i % 7) for i in range(50)]
-    whole = mean(values)
-    monkeypatch.setattr(statistics, "BOOTSTRAP_BLOCK", 50 * 333)
-    blocked = mean(values)
-    assert blocked.ci95 == pytest.approx(whole.ci95, abs=0.05)
-    assert blocked.value == whole.value
+def test_ratio_of_means_is_the_ratio_of_sums_with_the_delta_methods_interval() -> None:
+    generator = np.random.default_rng(6)
+    below = generator.random(80) + 0.5
+    above = 0.4 * below + 0.1 * generator.random(80)
+    estimate = ratio_of_means(above.tolist(), below.tolist())
+    ratio = above.sum() / below.sum()
+    assert estimate.value == pytest.approx(ratio)
+    error = np.sqrt(np.var(above - ratio * below, ddof=1) / 80) / below.mean()
+    assert estimate.ci95 is not None
+    middle = np.log(estimate.ci95).mean()
+    assert middle == pytest.approx(np.log(ratio))
+    assert np.log(estimate.ci95[1] / ratio) == pytest.approx(t.ppf(0.975, 79) * error / ratio)
+    assert ratio_of_means([1.0], [0.0]) == Estimate(None, None, 0)
 
 
-def test_clustered_standard_error_by_hand() -> None:
-    # Clusters (1,1), (0,0), (1,0): the share is 1/2, their residuals sum to 1, −1 and 0; 3/2 · 2 = 3, √3 / 6.
+def test_a_few_values_that_make_the_mean_are_marked_and_leave_it_without_interval() -> None:
+    values = [1.0] * 99 + [100.0]
+    top = top_share(values)
+    assert top == Estimate(pytest.approx(100 / 199), None, 100)
+    assert is_heavy(top.value, top.n)
+    assert mean_of_ratios(values) == Estimate(mean(values).value, None, 100)
+    plain = [1.0, 2.0] * 50
+    assert not is_heavy(top_share(plain).value, 100)
+    assert mean_of_ratios(plain) == mean(plain)
+    assert not is_heavy(top_share([1.0, 2.0, 3.0]).value, 3)  # a third is no more than its part
+    assert is_heavy(top_share([1.0] * 19 + [30.0]).value, 20)
+
+
+def test_clustered_proportion_by_hand() -> None:
+    # Clusters (1,1), (0,0), (1,0) of two: residuals sum to 1, −1 and 0; variance 3/2 · 2 / 36; size 1/4 / (1/12).
     values, clusters = [True, True, False, False, True, False], ["a", "a", "b", "b", "c", "c"]
-    assert clustered_standard_error(values, clusters) == pytest.approx(sqrt(3) / 6)
-    # Independent variance 1/4 / 5 = 1/20; design effect (3/36) / (1/20) = 5/3; effective size 6 / (5/3) = 3.6.
-    z2 = NormalDist().inv_cdf(0.975) ** 2
-    half = sqrt(z2 * (0.25 / 3.6 + z2 / (4 * 3.6**2))) / (1 + z2 / 3.6)
+    critical2 = t.ppf(0.975, 2) ** 2
+    half = sqrt(critical2 * (0.25 / 3 + critical2 / (4 * 3**2))) / (1 + critical2 / 3)
     estimate = clustered_proportion(values, clusters)
     assert estimate.value == 0.5
     assert estimate.n == 6
     assert estimate.ci95 == pytest.approx((0.5 - half, 0.5 + half))
 
 
-def test_clustered_standard_error_is_statsmodels() -> None:
-    api = pytest.importorskip("statsmodels.api")
-    generator = np.random.default_rng(3)
-    clusters = generator.integers(0, 40, size=300)
-    values = generator.random(300) < generator.random(40)[clusters]
-    fit = api.OLS(values.astype(float), np.ones(300)).fit(cov_type="cluster", cov_kwds={"groups": clusters})
-    assert clustered_standard_error(values.tolist(), clusters.tolist()) == pytest.approx(fit.bse[0], rel=1e-9)
-    estimate = clustered_proportion(values.tolist(), clusters.tolist())
-    # Far from 0 and 1 and with many clusters Wilson's interval and value ± 1.96 errors nearly coincide.
-    assert estimate.ci95 == pytest.approx(tuple(fit.conf_int()[0]), abs=0.01)
+def test_ends_rise_with_the_share_also_where_hardly_anything_happens() -> None:
+    clusters = [place // 30 for place in range(900)]
+    found = [clustered_proportion([place < events for place in range(900)], clusters).ci95 for events in range(6)]
+    ends = [ci95 for ci95 in found if ci95 is not None]
+    assert len(ends) == 6
+    assert [low for low, _ in ends] == sorted(low for low, _ in ends)
+    assert [high for _, high in ends] == sorted(high for _, high in ends)
+    assert ends[0] == proportion([False] * 30).ci95
+    mirrored = clustered_proportion([place >= 3 for place in range(900)], clusters).ci95
+    assert mirrored == pytest.approx((1 - ends[3][1], 1 - ends[3][0]))
+
+
+def test_strata_take_what_differs_between_them_out_of_the_error() -> None:
+    generator = np.random.default_rng(8)
+    strata = np.repeat(np.arange(30), 30)
+    values = (generator.random(900) < np.linspace(0.1, 0.9, 30)[strata]).astype(float)
+    estimate = clustered_proportion(values.tolist(), range(900), strata.tolist())
+    variance = sum((1 / 30) ** 2 * values[strata == one].var(ddof=1) / 30 for one in range(30))
+    size = values.mean() * (1 - values.mean()) / variance
+    critical = t.ppf(0.975, Linear.stratified_mean(values, np.arange(900), strata).dof)
+    assert estimate.ci95 == pytest.approx(wilson(float(values.mean()), size, critical))
+    plain = proportion(values.astype(bool).tolist())
+    assert plain.ci95 is not None
+    assert estimate.ci95 is not None
+    assert estimate.ci95[1] - estimate.ci95[0] < 0.95 * (plain.ci95[1] - plain.ci95[0])
+
+
+def test_strata_of_single_rows_are_taken_together() -> None:
+    values = [True, False, True, True, False, True]
+    assert clustered_proportion(values, range(6), list("abcdef")).ci95 == proportion(values).ci95
+    assert clustered_proportion(values, range(6), list("aaabbc")).ci95 is not None
+
+
+def test_chances_vary_less_than_coins() -> None:
+    chances = [0.5] * 60 + [0.6] * 40
+    estimate = clustered_proportion(chances, range(100))
+    assert estimate.ci95 is not None
+    assert estimate.ci95[1] - estimate.ci95[0] < 0.03
+    plain = mean(chances).ci95
+    assert estimate.ci95 == pytest.approx(plain, abs=1e-3)
 
 
 @settings(deadline=None)
@@ -143,7 +259,8 @@ def test_clusters_never_narrow_the_interval_and_their_names_do_not_matter(rows: 
     assert plain.ci95 is not None
     assert estimate.value is not None
     assert 0 <= estimate.ci95[0] <= estimate.value <= estimate.ci95[1] <= 1
-    assert estimate.ci95[1] - estimate.ci95[0] >= plain.ci95[1] - plain.ci95[0] - 1e-12
+    if len(set(clusters)) < len(values):  # Student's t is wider than 1.96
+        assert estimate.ci95[1] - estimate.ci95[0] >= plain.ci95[1] - plain.ci95[0] - 1e-12
 
 
 def test_equal_answers_everywhere_count_as_one_observation_a_cluster() -> None:

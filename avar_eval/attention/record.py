@@ -11,11 +11,13 @@ from torch import Tensor
 
 from avar_eval.attention.observe import BEYOND_SINK, GROUPS, RECORDED, Observation, ObserveError
 from avar_eval.attention.roles import Role, TokenRoles
-from avar_eval.attention.score import pooled, ratio_of_sums, visual_attention_score
+from avar_eval.attention.score import pooled, ratio_of_sums, top_share, visual_attention_score
 from avar_eval.attention.summary import AttentionSummary, QueryAttention
 
-Queries = Literal["user", "response"]
+Queries = Literal["user", "text", "response"]
+"""user: the tokens of the user's turn, template tokens among them, as the paper has them. text: its words alone."""
 QUERY_SETS: Final[tuple[Queries, ...]] = ("user", "response")
+"""Of which a line of attention.jsonl tells."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class AttentionRecord:
     mass: key group -> share (0..1) of each query's attention; the groups are those of `GROUPS`. beyond_sink: that on
     the system turn without position 0. roles: the `Role` of every position. queries: the positions of the measured
     queries. layers: the measured layers. pool_layers: whether scores are of masses pooled over layers
-    (Llama-3.2-Vision, Gemma 3; see `avar_eval.attention.score`).
+    (Llama-3.2-Vision, Gemma 3; see `avar_eval.attention.score`). text: which queries are the user's words; None if
+    unknown.
     """
 
     mass: Mapping[str, Float[Tensor, "layers heads queries"]]
@@ -34,9 +37,12 @@ class AttentionRecord:
     queries: Int[Tensor, " queries"]
     layers: tuple[int, ...]
     pool_layers: bool = False
+    text: Bool[Tensor, " queries"] | None = None
 
     def chosen(self, queries: Queries) -> Bool[Tensor, " queries"]:
-        """Which of the measured queries are user tokens, or response tokens."""
+        """Which queries are of the user's turn, the user's words (none if that is unknown), or of the response."""
+        if queries == "text":
+            return torch.zeros(len(self.queries), dtype=torch.bool) if self.text is None else self.text
         return self.roles[self.queries] == Role[queries.upper()]
 
     def scores(
@@ -61,8 +67,10 @@ class AttentionRecord:
         return None if masses is None else float(ratio_of_sums(*masses))
 
     def summary(self) -> AttentionSummary:
-        """The numbers of both sets of queries."""
-        return AttentionSummary(user=self._summarise("user"), response=self._summarise("response"))
+        """The numbers of each set of queries."""
+        return AttentionSummary(
+            user=self._summarise("user"), response=self._summarise("response"), text=self._summarise("text")
+        )
 
     @cached_property
     def _pairs(self) -> dict[tuple[Queries, bool], tuple[Tensor, Tensor] | None]:
@@ -96,6 +104,7 @@ class AttentionRecord:
             vas=_rounded(None if scores is None else float(scores.mean())),
             vas_without_sink=_rounded(self.visual_attention_score(queries, include_sink=False)),
             ratio_of_sums=_rounded(self.ratio_of_sums(queries)),
+            top_share=_rounded(None if scores is None else top_share(scores)),
             vas_by_layer=None
             if scores is None or self.pool_layers
             else [float(f"{value:.6g}") for value in scores.mean((1, 2)).tolist()],
@@ -130,6 +139,7 @@ def records_of(observation: Observation, roles: TokenRoles) -> list[AttentionRec
                 queries=(present.cumsum(0) - 1)[positions[kept]],
                 layers=observation.layers,
                 pool_layers=observation.pool_layers,
+                text=None if roles.text is None else roles.text[index].cpu()[positions[kept]],
             )
         )
     return records

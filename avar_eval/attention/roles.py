@@ -33,15 +33,21 @@ __all__ = ["ChatMarkup", "ChatTemplateError", "Role", "TokenRoles", "batch_roles
 class TokenRoles:
     """Roles of a batch of sequences: `codes` holds a `Role` for each position.
 
-    segments: for rows that pack several sequences, the number of the sequence that each position belongs to.
+    segments: for rows that pack several sequences, the number of the sequence that each position belongs to. text:
+    which user tokens are the user's words (see `ChatMarkup.prompt_text`); None where that was not asked.
     """
 
     codes: Int[Tensor, "batch sequence"]
     segments: Int[Tensor, "batch sequence"] | None = None
+    text: Bool[Tensor, "batch sequence"] | None = None
 
     def of(self, sequences: Int[Tensor, " chosen"]) -> "TokenRoles":
         """Those of some sequences of the batch."""
-        return TokenRoles(self.codes[sequences], None if self.segments is None else self.segments[sequences])
+        return TokenRoles(
+            self.codes[sequences],
+            None if self.segments is None else self.segments[sequences],
+            None if self.text is None else self.text[sequences],
+        )
 
     def mask(self, role: Role) -> Bool[Tensor, "batch sequence"]:
         """Where `role` stands."""
@@ -122,6 +128,25 @@ class ChatMarkup:
             roles += self._turn_roles(token_ids[start:end])
         return roles
 
+    def prompt_text(self, token_ids: Sequence[int], roles: Sequence[Role]) -> list[bool]:
+        """Which tokens of a rendered conversation are the words of a user. roles: what `prompt_roles` gives.
+
+        Those with the role USER but for the template's own: the turn's header (Qwen-VL: `<|im_start|>`, `user`, line
+        end) and its end with what follows (`<|im_end|>`, line end). A header precedes the picture, so none of its
+        queries sees that, and the ends see all: together they move VAS by some per cent. An instruction that a prompt
+        style adds is text of the user.
+        """
+        text = [role == Role.USER for role in roles]
+        starts = self._starts(token_ids)
+        for start, end in zip(starts, [*starts[1:], len(token_ids)], strict=True):
+            turn = token_ids[start:end]
+            _, header = self._speaker(turn)
+            closing = [place for place, token in enumerate(turn) if token == self.turn_end and place >= header]
+            stop = closing[-1] if closing else len(turn)
+            for place in (*range(header), *range(stop, len(turn))):
+                text[start + place] = False
+        return text
+
     def _starts(self, token_ids: Sequence[int]) -> list[int]:
         if self._turn_start is not None:
             return [i for i, token in enumerate(token_ids) if token == self._turn_start]
@@ -201,7 +226,10 @@ def batch_roles(
 ) -> TokenRoles:
     """Roles of left-padded prompts (to `prompt_width`), each followed by its right-padded response (to `width`)."""
     codes = torch.full((len(prompts), width), int(Role.PADDING))
+    text = torch.zeros(codes.shape, dtype=torch.bool)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        codes[row, prompt_width - len(prompt) : prompt_width] = torch.tensor(markup.prompt_roles(prompt))
+        roles = markup.prompt_roles(prompt)
+        codes[row, prompt_width - len(prompt) : prompt_width] = torch.tensor(roles)
         codes[row, prompt_width : prompt_width + len(response)] = int(Role.RESPONSE)
-    return TokenRoles(codes)
+        text[row, prompt_width - len(prompt) : prompt_width] = torch.tensor(markup.prompt_text(prompt, roles))
+    return TokenRoles(codes, text=text)

@@ -40,3 +40,15 @@ def ratio_of_sums(
 ) -> Float[Tensor, ""]:
     """The sum of image mass over the sum of system mass: unlike Eq. 2, no single query can dominate it."""
     return image.sum() / system.sum()
+
+
+def top_share(scores: Float[Tensor, "layers heads queries"]) -> float | None:
+    """The part (0..1) of the scores' sum, so of Eq. 2, that the largest 1 % of them hold (at least one).
+
+    None where it has no meaning: a score is infinite, or all are 0.
+    """
+    flat = scores.flatten()
+    total = float(flat.sum())
+    if not 0 < total < float("inf"):
+        return None
+    return float(flat.topk(-(-flat.numel() // 100)).values.sum()) / total

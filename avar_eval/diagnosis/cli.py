@@ -10,7 +10,7 @@ import typer
 
 from avar_eval.command_line import command_text, interruptible
 from avar_eval.errors import UsageError
-from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file, make_folder
+from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file
 from avar_eval.names import listed_names
 from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
@@ -71,28 +71,44 @@ def correlate(
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option("--tasks", "-t", help="A group with a mean, or tasks by commas.", show_default="what all have"),
+        typer.Option("--tasks", "-t", help="Accuracy: a group with a mean, or tasks.", show_default="what all have"),
     ] = None,
+    vas_task: Annotated[
+        str | None, typer.Option(help="The task of VAS and all other measures.", show_default="mathvista, as the paper")
+    ] = None,
+    x: Annotated[str, typer.Option("--x", help="The measure along x, by its name in results.json.")] = "vas",
+    y: Annotated[str, typer.Option("--y", help="The measure along y.")] = "accuracy",
+    all_checkpoints: Annotated[
+        bool, typer.Option("--all-checkpoints", help="All checkpoints of a training, not its last one alone.")
+    ] = False,
     published: Annotated[bool, typer.Option("--paper", help="The paper's printed rows instead of runs.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder for picture and numbers.")] = Path("avar-runs/correlate"),
+    output: Annotated[Path, typer.Option(help="Folder for pictures and numbers.")] = Path("avar-runs/correlate"),
+    figure: FigureOption = None,
+    no_title: NoTitleOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print correlate.json and nothing else.")] = False,
 ) -> None:
-    """Set VAS against accuracy over models: Pearson's r, its interval, and r without each model, in one picture."""
-    if published and (runs or tasks is not None):
-        raise UsageError("--paper takes neither runs nor --tasks: it is what the paper prints")
+    """Set VAS against accuracy over models, and all measures against all: which one predicts what?
+
+    Pearson's r and Spearman's rho with intervals over families of models, and both without each model.
+    """
+    if published and (runs or tasks is not None or vas_task is not None or all_checkpoints):
+        raise UsageError("--paper takes neither runs nor tasks nor --all-checkpoints: it is what the paper prints")
+    picture = figure_file(output, figure, "correlate")
     from avar_eval.atomic import write_atomically
     from avar_eval.diagnosis.correlate import correlate as correlated
-    from avar_eval.diagnosis.correlate import paper_points, run_points
     from avar_eval.diagnosis.correlate_figure import draw_correlation
+    from avar_eval.diagnosis.correlate_matrix import draw_matrix
+    from avar_eval.diagnosis.correlate_points import paper_points, run_points
     from avar_eval.diagnosis.correlate_report import print_correlation
 
-    found = correlated(
-        paper_points() if published else run_points(runs or [], None if tasks is None else listed_names(tasks))
-    )
-    make_folder(output, "--output")
+    names = None if tasks is None else listed_names(tasks)
+    board = paper_points() if published else run_points(runs or [], names, vas_task, all_checkpoints)
+    found = correlated(board, x, y)
     write_atomically(output / "correlate.json", [found.to_json()])
-    picture = draw_correlation(found, output / "correlate.png")
+    pictures = [draw_correlation(found, picture, not no_title)]
+    if len(found.pairs) > 1:
+        pictures.append(draw_matrix(found, picture.with_stem(f"{picture.stem}-matrix"), not no_title))
     if as_json:
         say(found.to_json(), end="")
     else:
-        print_correlation(found, picture, published)
+        print_correlation(found, pictures, published)

@@ -1,256 +1,268 @@
-"""Do models that look at the image more answer better? VAS against accuracy over models, as the paper's Figure 1a."""
+"""Which measure goes with which over models: VAS against accuracy, as the paper's Figure 1a, and all against all."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
-from typing import Final, Literal
+from math import isnan, log
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
-from avar_eval.errors import AvarError, UsageError
-from avar_eval.leaderboard.paper import paper
-from avar_eval.leaderboard.row import ListedRun, Row, run_rows
-from avar_eval.leaderboard.store import Store, default_store
-from avar_eval.results.prompting import note_on_prompts
-from avar_eval.results.schema import RESULTS_NAME, Results, parse_results, results_bytes
-from avar_eval.statistics import Correlation, pearson
-from avar_eval.tasks.groups import Group, group_mean, groups
+from avar_eval.diagnosis.correlate_points import Board, CorrelateError, Point
+from avar_eval.diagnosis.correlation import Correlation, Measured, disattenuated, pearson, spearman
+from avar_eval.errors import UsageError, unknown_name
+from avar_eval.statistics import Z_95, holm
 
-PAPER_TASKS: Final = ("mathvista", "mathvision", "mathverse_vo")
-"""Of the four benchmarks whose mean the paper sets against VAS those that it prints; DynaMath is not printed."""
 FEWEST: Final = 3
 """Models; through two points there is always a line."""
+HEAVY_TAILED: Final = 10.0
+"""Greatest over least value from which a ratio or a divergence is correlated, and drawn, as its logarithm."""
+
+Kind = Literal["share", "ratio", "nats"]
 
 
-class CorrelateError(AvarError):
-    """There is nothing to correlate, and why."""
+@dataclass(frozen=True)
+class Axis:
+    """What a measure is called, and its kind: a share of 1 (also a difference of shares), a ratio, or nats."""
+
+    label: str
+    kind: Kind
 
 
-class Point(BaseModel):
-    """One model. accuracy in percent; intervals at 95 %, None where there is none, as of a mean over tasks.
+AXES: Final[dict[str, Axis]] = {
+    "accuracy": Axis("accuracy", "share"),
+    "vas": Axis("VAS (Eq. 2)", "ratio"),
+    "vas_without_sink": Axis("VAS without position 0", "ratio"),
+    "vas_text": Axis("VAS of the question's text", "ratio"),
+    "vas_geometric_mean": Axis("VAS, geometric mean", "ratio"),
+    "vas_median": Axis("VAS, median", "ratio"),
+    "vas_response": Axis("VAS of the response", "ratio"),
+    "ratio_of_sums": Axis("image ÷ system attention", "ratio"),
+    "visual_dependence": Axis("visual dependence", "nats"),
+    "information": Axis("information", "nats"),
+    "knockout_answer": Axis("knockout, answer", "nats"),
+    "knockout_response": Axis("knockout, response", "nats"),
+    "visual_gain": Axis("visual gain", "share"),
+    "blind": Axis("blind accuracy", "share"),
+    "mirage": Axis("mirage", "ratio"),
+    "swap": Axis("swap", "share"),
+    "stubborn": Axis("stubborn", "share"),
+}
+"""The measures that are set against each other, by their names in results.json."""
 
-    note: what a reader has to know of it.
-    """
+
+class Coefficient(BaseModel):
+    """r or ρ with its 95 % intervals and two-sided p, over families and over rows, as `Correlation` has them."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str
-    vas: float
-    vas_ci95: tuple[float, float] | None = None
-    accuracy: float
-    accuracy_ci95: tuple[float, float] | None = None
-    note: str | None = None
+    value: float | None
+    ci95: tuple[float, float] | None
+    p: float | None
+    ci95_rows: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, found: Correlation) -> "Coefficient":
+        """From a correlation."""
+        return cls(value=found.r, ci95=found.ci95, p=found.p, ci95_rows=found.ci95_rows)
+
+
+class Disattenuated(BaseModel):
+    """Pearson's r without the error of the points, and how reliable (0..1) they are along each axis."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    r: float
+    reliability_x: float
+    reliability_y: float
 
 
 class WithoutOne(BaseModel):
-    """The correlation of all models but one."""
+    """Pearson's r and Spearman's ρ of all models but one."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
     r: float | None
+    rho: float | None
+
+
+class Pair(BaseModel):
+    """Two measures over the n models that have both: Spearman's ρ, its interval, p, and p by Holm over all pairs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    x: str
+    y: str
+    n: int
+    rho: float | None
+    ci95: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None
 
 
 class Correlated(BaseModel):
-    """The content of correlate.json: n models; r, its interval (Fisher's z) and two-sided p; r without each model.
+    """The content of correlate.json: two measures over n models, and all pairs of measures.
 
-    accuracy: what it is. left_out: models without a point, with the reason. r is None where all values are equal.
-    note: how the models were not asked alike.
+    x, y: the measures. x_log, y_log: whether r is of its logarithm (ρ is the same). accuracy: what it is; measured_on:
+    the task of all other measures. resampled: what is drawn for the intervals, `units` of them. left_out: models
+    without a point, with the reason. Values are None where they are not defined.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     source: str
+    x: str
+    y: str
+    x_log: bool
+    y_log: bool
     accuracy: str
+    measured_on: str
     n: int
-    r: float | None
-    ci95: tuple[float, float] | None
-    p: float | None
+    resampled: Literal["families", "trainings"]
+    units: int
+    pearson: Coefficient
+    spearman: Coefficient
+    disattenuated: Disattenuated | None
     without: list[WithoutOne]
     points: list[Point]
     left_out: dict[str, str]
-    note: str | None = None
+    notes: list[str]
+    pairs: list[Pair] = Field(default_factory=list)
 
     def to_json(self) -> str:
         """The file's text."""
         data = self.model_dump(mode="json")
         return json.dumps({"schema": data.pop("schema_version"), **data}, indent=2, ensure_ascii=False) + "\n"
 
-
-@dataclass(frozen=True)
-class Points:
-    """What is to be correlated: source and accuracy in words, the points, who has none and why, and a note."""
-
-    source: str
-    accuracy: str
-    points: list[Point]
-    left_out: dict[str, str]
-    note: str | None = None
+    @property
+    def families(self) -> list[str]:
+        """Those of the points, in alphabetical order."""
+        return sorted({point.family for point in self.points})
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A task of a run, with the benchmark's own metrics (0..1) by the strict verdict."""
-
-    row: Row
-    own: dict[str, float | None]
-
-
-def correlate(of: Points) -> Correlated:
-    """Pearson's r of VAS and accuracy, and what single models contribute to it. Raises CorrelateError."""
-    if len(of.points) < FEWEST:
-        left_out = "".join(f"; {model}: {reason}" for model, reason in of.left_out.items())
+def correlate(of: Board, x: str = "vas", y: str = "accuracy") -> Correlated:
+    """Two measures over models, what single models contribute, and all pairs. Raises CorrelateError and UsageError."""
+    _check_axes(of, x, y)
+    points = [point for point in of.points if point.value(x) is not None and point.value(y) is not None]
+    left_out = of.left_out | {
+        point.model: f"no finite {_missing(point, (x, y))} of {of.measured_on}"
+        for point in of.points
+        if point not in points
+    }
+    if len(points) < FEWEST:
+        reasons = "".join(f"; {model}: {reason}" for model, reason in left_out.items())
         raise CorrelateError(
-            f"a correlation needs {FEWEST} models with both VAS and accuracy, and there are {len(of.points)} in "
-            f"{of.source}{left_out}"
+            f"a correlation needs {FEWEST} models with both {_short(x)} and {_short(y)}, and there are {len(points)} "
+            f"in {of.source}{reasons}"
         )
-    points = sorted(of.points, key=lambda point: point.vas)
-    whole = _pearson(points)
+    points.sort(key=lambda point: (point.value(x), point.value(y), point.model))
+    measured, x_log, y_log = _measured(points, x, y)
+    found = pearson(measured)
+    without = [measured.without(place) for place in range(len(points))] if len(points) > FEWEST else []
+    of_error = None if found.r is None else disattenuated(found.r, measured)
     return Correlated(
         source=of.source,
+        x=x,
+        y=y,
+        x_log=x_log,
+        y_log=y_log,
         accuracy=of.accuracy,
+        measured_on=of.measured_on,
         n=len(points),
-        r=whole.r,
-        ci95=whole.ci95,
-        p=whole.p,
+        resampled=_units(points)[0],
+        units=found.families,
+        pearson=Coefficient.of(found),
+        spearman=Coefficient.of(spearman(measured)),
+        disattenuated=None
+        if of_error is None
+        else Disattenuated(r=of_error[0], reliability_x=of_error[1], reliability_y=of_error[2]),
         without=[
-            WithoutOne(model=left.model, r=_pearson([point for point in points if point is not left]).r)
-            for left in (points if len(points) > FEWEST else [])
+            WithoutOne(model=point.model, r=pearson(rest).r, rho=spearman(rest).r)
+            for point, rest in zip(points, without, strict=False)
         ],
         points=points,
-        left_out=of.left_out,
-        note=of.note,
+        left_out=left_out,
+        notes=of.notes,
+        pairs=_pairs(of.points),
     )
 
 
-def _pearson(points: Sequence[Point]) -> Correlation:
-    return pearson([point.vas for point in points], [point.accuracy for point in points])
-
-
-def paper_points() -> Points:
-    """The rows of which the paper prints VAS, with the mean of those of Figure 1a's benchmarks that it prints."""
-    rows = [row for row in (*paper().models, *paper().ablations) if row.vas is not None]
-    points = [
-        Point(model=row.name, vas=row.vas, accuracy=accuracy, note=row.notes)
-        for row in rows
-        if row.vas is not None and (accuracy := row.mean_of(PAPER_TASKS)) is not None
+def predictors(found: Correlated, of: str) -> list[Pair]:
+    """The pairs of a measure with the others, turned so that it is y, the closest first."""
+    turned = [
+        pair if pair.y == of else pair.model_copy(update={"x": pair.y, "y": pair.x})
+        for pair in found.pairs
+        if of in (pair.x, pair.y) and pair.rho is not None
     ]
-    return Points(f"the printed rows of {paper().source}", f"mean of {', '.join(PAPER_TASKS)}", points, {})
+    return sorted(turned, key=lambda pair: (-abs(pair.rho or 0), pair.x))
 
 
-def run_points(runs: Sequence[Path], names: Sequence[str] | None) -> Points:
-    """Points of finished runs, or without `runs` of the leaderboard's, where steered ones are left out.
-
-    A model's accuracy is the score of the task, the published mean of the group, or the mean of the tasks in `names`,
-    by default of those that all models have; its VAS is the mean over the same tasks. Of several runs of a model on a
-    task a whole one counts before one of the first questions only, and the latest of them. Raises UsageError,
-    ResultsError, StoreError and CorrelateError.
-    """
-    found = _measured(runs)
-    by_model: dict[str, dict[str, Measured]] = {}
-    for one in sorted(found, key=lambda one: (one.row.limit is None, one.row.limit or 0, one.row.added)):
-        by_model.setdefault(_model(one.row), {})[one.row.task] = one
-    source = "these runs" if runs else f"the leaderboard ({default_store()})"
-    if not by_model:
-        raise CorrelateError(f"no finished run in {source}: run avar-eval for some models, or try --paper")
-    group = _group(names, by_model)
-    points, left_out = [], {}
-    for model, of in by_model.items():
-        point = _point(model, of, group)
-        if isinstance(point, Point):
-            points.append(point)
-        else:
-            left_out[model] = point
-    tasks = ", ".join(term.label for term in group.mean)
-    used = [one.row for model, of in by_model.items() if model not in left_out for one in of.values()]
-    note = note_on_prompts(row.prompting_sha256 for row in used if row.task in group.task_names())
-    return Points(source, f"mean of {tasks}" if len(group.mean) > 1 else tasks, points, left_out, note)
+def _check_axes(of: Board, x: str, y: str) -> None:
+    """Raise UsageError for a measure that none of the models has, and for twice the same one."""
+    if x == y:
+        raise UsageError(f"--x and --y are both {x}: name two measures")
+    measured = {name for point in of.points for name in point.measures}
+    for name in (x, y):
+        if name not in measured and of.points:
+            if name in AXES:
+                raise CorrelateError(
+                    f"none of these models has {name} of {of.measured_on}: they have "
+                    f"{', '.join(other for other in AXES if other in measured)}"
+                )
+            raise unknown_name("measure", name, {*AXES, *measured})
 
 
-def _measured(runs: Sequence[Path]) -> list[Measured]:
-    """The tasks of these runs, in their order; without any the leaderboard's, but no steered ones."""
-    if runs:
-        paths = [run / RESULTS_NAME if run.is_dir() else run for run in runs]
-        return [one for number, path in enumerate(paths) for one in _measured_tasks(path, f"{number:06}")]
-    store = Store(default_store())
-    added = {row.run_id: row.added for row in store.rows() if row.steering is None}
-    return [one for run_id, time in added.items() for one in _measured_tasks(store.runs / f"{run_id}.json", time)]
+def _missing(point: Point, axes: Sequence[str]) -> str:
+    return " and ".join(_short(axis) for axis in axes if point.value(axis) is None)
 
 
-def _measured_tasks(path: Path, added: str) -> list[Measured]:
-    data = results_bytes(path)
-    tasks = parse_results(Results, data, path).tasks
-    return [
-        Measured(row, {name: own.value for name, own in tasks[row.task].benchmark.get("strict", {}).items()})
-        for row in run_rows(parse_results(ListedRun, data, path), added)
-        if row.task in tasks  # not the mean of a group
-    ]
+def _short(axis: str) -> str:
+    return "VAS" if axis == "vas" else axis
 
 
-def _model(row: Row) -> str:
-    name = f"{row.model}@{row.revision[:7]}" if row.revision else row.model
-    return name if row.steering is None else f"{name}, steered: {_strengths(row.steering)}"
+def _units(points: Sequence[Point]) -> tuple[Literal["families", "trainings"], list[str]]:
+    """What is resampled, and each point's: of one family alone nothing is left but its trainings."""
+    families = [point.family for point in points]
+    if len(set(families)) > 1:
+        return "families", families
+    return "trainings", [point.training or point.model.partition(", steered")[0].partition("@")[0] for point in points]
 
 
-def _strengths(steering: str) -> str:
-    """A steering's JSON in the words of --steer."""
-    from avar_eval.attention.steering import Steering
-
-    return str(Steering.model_validate_json(steering))
-
-
-def _group(names: Sequence[str] | None, by_model: dict[str, dict[str, Measured]]) -> Group:
-    """The columns of the accuracy."""
-    if names is not None and len(names) == 1 and names[0] in groups():
-        group = groups()[names[0]]
-        if not group.mean:
-            raise UsageError(f"{group.name} has no mean: name its tasks, separated by commas")
-        return group
-    if names is None:
-        common = set.intersection(*(set(of) for of in by_model.values())) - set(groups())
-        names = sorted(common)
-        if not common:
-            have = "; ".join(f"{model}: {', '.join(of)}" for model, of in by_model.items())
-            raise CorrelateError(f"the models have no task in common, give --tasks ({have})")
-    if not names:
-        raise UsageError("--tasks is empty: name a group with a mean, or tasks separated by commas")
-    known = {task for of in by_model.values() for task in of}
-    for name in names:
-        if name not in known:
-            from avar_eval.errors import unknown_name
-
-            raise unknown_name("task", name, known | set(groups()), "(in these runs)")
-    return Group(name="accuracy", description="", mean=list(names))
+def _measured(points: Sequence[Point], x: str, y: str) -> tuple[Measured, bool, bool]:
+    """The points with their errors, and along which axis as logarithms."""
+    (xs, x_errors, x_log), (ys, y_errors, y_log) = (_along(points, axis) for axis in (x, y))
+    return Measured(xs, ys, x_errors, y_errors, _units(points)[1]), x_log, y_log
 
 
-def _point(model: str, tasks: dict[str, Measured], group: Group) -> Point | str:
-    """A model's point, or why it has none."""
-    missing = [task for task in group.task_names() if task not in tasks]
-    if missing:
-        return f"no run of {', '.join(missing)}"
-    rows = {task: one.row for task, one in tasks.items()}
-    scores = {task: {one.row.score_name: one.row.score} | one.own for task, one in tasks.items()}
-    accuracy = group_mean(group, scores, {task: row.score_name for task, row in rows.items()}).mean
-    used = [rows[task] for task in group.task_names()]
-    scored = [row.vas for row in used if row.vas is not None and isfinite(row.vas)]
-    if accuracy is None:
-        return "no score"
-    if len(scored) < len(used):  # a mean over some of the tasks would be another quantity than the other models'
-        return f"no finite VAS of {', '.join(row.task for row in used if row.vas is None or not isfinite(row.vas))}"
-    single = used[0] if len(used) == 1 else None
-    trained_on = [row.task for row in used if row.trained_on]
-    return Point(
-        model=model,
-        vas=sum(scored) / len(scored),
-        vas_ci95=_interval(single.vas_low, single.vas_high, 1) if single else None,
-        accuracy=100 * accuracy,
-        accuracy_ci95=_interval(single.score_low, single.score_high, 100) if single else None,
-        note=f"trained on {', '.join(trained_on)}" if trained_on else None,
-    )
+def _along(points: Sequence[Point], axis: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Values and errors along an axis, and whether they are logarithms."""
+    values = [point.value(axis) or 0.0 for point in points]
+    kind = AXES[axis].kind if axis in AXES else None
+    heavy = kind in ("ratio", "nats") and min(values) > 0 and max(values) / min(values) >= HEAVY_TAILED
+    errors = []
+    for point in points:
+        low, high = point.measures[axis].ci95 or (np.nan, np.nan)
+        if heavy:
+            low, high = (log(end) if end > 0 else np.nan for end in (low, high))
+        error = (high - low) / 2 / Z_95
+        errors.append(0.0 if isnan(error) else error)
+    return np.array([log(value) for value in values] if heavy else values), np.array(errors), heavy
 
 
-def _interval(low: float | None, high: float | None, unit: int) -> tuple[float, float] | None:
-    return None if low is None or high is None else (unit * low, unit * high)
+def _pairs(points: Sequence[Point]) -> list[Pair]:
+    """All pairs of the measures that enough models have."""
+    found: list[dict[str, Any]] = []
+    names = list(AXES)
+    for place, x in enumerate(names):
+        for y in names[place + 1 :]:
+            both = [point for point in points if point.value(x) is not None and point.value(y) is not None]
+            if len(both) >= FEWEST:
+                of = spearman(_measured(both, x, y)[0])
+                found.append({"x": x, "y": y, "n": of.n, "rho": of.r, "ci95": of.ci95, "p": of.p, "p_holm": None})
+    tested = [pair for pair in found if pair["p"] is not None]
+    for pair, p in zip(tested, holm([pair["p"] for pair in tested]), strict=True):
+        pair["p_holm"] = p
+    return [Pair(**pair) for pair in found]

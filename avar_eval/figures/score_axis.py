@@ -19,13 +19,20 @@ _LINE = 0.12
 """Of an axes' height: what a band's name takes beside it."""
 
 
-def score_axis(axes: Axes, lowest: float, highest: float, along: Literal["x", "y"] = "y") -> None:
-    """Fit an axis to scores from `lowest` to `highest`, above 0, and shade the bands. Call it after drawing them."""
+def score_axis(
+    axes: Axes, lowest: float, highest: float, along: Literal["x", "y"] = "y", logarithmic: bool | None = None
+) -> None:
+    """Fit an axis to scores from `lowest` to `highest`, above 0, and shade the bands. Call it after drawing them.
+
+    logarithmic: None where their range is to decide.
+    """
     set_limits = axes.set_ylim if along == "y" else axes.set_xlim
-    if lowest > 0 and highest / lowest > _LOGARITHMIC_FROM:
+    if logarithmic is None:
+        logarithmic = lowest > 0 and highest / lowest > _LOGARITHMIC_FROM
+    if logarithmic:
         (axes.set_yscale if along == "y" else axes.set_xscale)("log")
         axis = axes.yaxis if along == "y" else axes.xaxis
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
         axis.set_minor_formatter(NullFormatter())
         set_limits(lowest / 1.6, max(20.0, highest * 1.6))
     else:
@@ -34,7 +41,7 @@ def score_axis(axes: Axes, lowest: float, highest: float, along: Literal["x", "y
         _shade(axes, along, *band)
 
 
-def _short(value: float) -> str:
+def short_number(value: float) -> str:
     """A tick's label, as `number_format.score` but round: 100, 10k, 1M."""
     if value >= 1e6:
         return f"{value / 1e6:g}M"

@@ -1,6 +1,6 @@
 """A run's metrics as cells of tables."""
 
-from avar_eval.attention.bands import vas_band
+from avar_eval.attention.bands import Band
 from avar_eval.number_format import percent, points, score
 from avar_eval.results.schema import Metric
 
@@ -15,7 +15,7 @@ def points_cell(difference: Metric) -> str:
     return points(difference.value, difference.ci95)
 
 
-def score_cell(metric: Metric, band: bool = False) -> str:
-    """A VAS with its interval and, below them, the paper's band."""
+def score_cell(metric: Metric, band: Band | None = None) -> str:
+    """A VAS with its interval and, below them, the paper's band if it has one."""
     cell = score(metric.value, metric.ci95)
-    return f"{cell}\n{vas_band(metric.value)}" if band and metric.value is not None else cell
+    return f"{cell}\n{band}" if band else cell

@@ -1,50 +1,61 @@
-"""Two runs on the same rows: is one better than chance would make it? `avar-eval compare RUN_A RUN_B`."""
+"""Runs on the same rows: is one better than chance would make it? `avar-eval compare RUN_A RUN_B …`."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 from avar_eval.errors import AvarError
-from avar_eval.names import first_few
-from avar_eval.records.book import RECORDS_NAME
-from avar_eval.results.schema import read_results, read_task_records
-from avar_eval.results.stored import StoredResponse, read_stored, run_responses
-from avar_eval.statistics import Estimate, holm, mcnemar, paired_difference, paired_permutation
-from avar_eval.tasks.catalog import catalog, task_hooks
+from avar_eval.outcomes import Verdict
+from avar_eval.results.compared_run import ATTENTION, VERDICTS, ComparedRun, Scale
+from avar_eval.results.metrics import Benchmark, score_by_question
+from avar_eval.statistics import Estimate, Linear, PairedTest, holm, paired_test, permutation_test
+from avar_eval.tasks.catalog import catalog
+from avar_eval.tasks.files import DataError, rows_by_id
+from avar_eval.tasks.groups import groups
 from avar_eval.terminal import note
-
-SEED: Final = 0
-"""Of the permutation test: the same two runs give the same p."""
-
-
-VERDICTS: Final[tuple[Literal["correct", "official"], ...]] = ("correct", "official")
-"""By their names in a judgement."""
 
 
 class CompareError(AvarError):
-    """Two runs that cannot be compared, and why."""
+    """Runs that cannot be compared, and why."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One task under one verdict; a row's value is the share of its samples that are right.
+    """One metric of one task, or a group's mean, in two runs, on the rows of both.
 
-    Where the published rule guesses among k options, a sample is worth 1/k, as in the scores. a, b: shares of the two
-    runs (0..1) on the rows on which both have the verdict. difference: b − a with the paired, clustered interval.
-    mcnemar_p: exact, None where a row's value is neither 0 nor 1 (a guess, samples). permutation_p: over clusters.
-    permutation_p_holm: adjusted for the number of tasks compared. gained, lost: rows on which b is better, worse.
+    run: the folder of b; a is the first run. task: a task or a group of tasks. metric: "accuracy", "official", "judge";
+    the benchmark's own score ("mean", "worst"); "ratio_of_sums", "vas"; or a causal measure. verdict: None for what has
+    none.
+
+    a, b: the metric in the two runs, each on the rows on which both have it; a row's value is the mean over its
+    samples, with a guess of the published rule among k options worth 1/k. Those of `scale` "ratio" are geometric means.
+    difference: b − a, or b / a for a ratio, with an interval that agrees with p; n counts rows. p: two-sided, of
+    `test`, None where nothing can be tested; p_holm: adjusted for all that is compared. error: standard error of b − a
+    (of its logarithm for a ratio), dof: its degrees of freedom. clusters: independent units. too_few: whether p cannot
+    come below .05 with so few. only_a, only_b: rows that one run alone has. gained, lost: rows on which b is better,
+    worse.
     """
 
+    run: str
     task: str
-    verdict: Literal["strict", "official"]
-    a: float | None
-    b: float | None
+    metric: str
+    verdict: Verdict | None
+    scale: Scale
+    a: float
+    b: float
     difference: Estimate
-    mcnemar_p: float | None
-    permutation_p: float
-    permutation_p_holm: float
+    p: float | None
+    p_holm: float | None
+    test: str
+    error: float | None
+    dof: float
+    clusters: int
+    too_few: bool
+    only_a: int
+    only_b: int
     gained: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
@@ -53,128 +64,209 @@ class Comparison:
         return asdict(self) | {"difference": self.difference.to_json()}
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A run's responses by row: task -> row -> samples, the cluster of each row, and what a guess on it is worth."""
+def compare(a: Path, *others: Path, data_dir: Path | None = None) -> list[Comparison]:
+    """Each of the other runs with the first, in all that both have: verdicts, scores, attention, causal measures,
+    means.
 
-    folder: Path
-    rows: dict[str, dict[str, list[StoredResponse]]]
-    clusters: dict[str, dict[str, str]]
-    guess_chances: dict[str, dict[str, float | None]]
+    Rows that one of the two lacks are left out, and counted. A benchmark's own score, and means over tasks, need its
+    rows, from `data_dir` or where the run has them from; without them they are left out with a note.
 
-
-def compare(a: Path, b: Path) -> list[Comparison]:
-    """The tasks that both runs have, under the strict and the official verdict, where there is one.
-
-    Raises CompareError for runs without a common task or with different rows, and what reading the runs raises.
+    Raises CompareError for runs without a row in common, and what reading the runs raises.
     """
-    first, second = _read(a), _read(b)
+    first = ComparedRun.read(a)
+    found: list[Comparison] = []
+    benchmarks: dict[str, Benchmark | None] = {}
+    for folder in others:
+        second = ComparedRun.read(folder)
+        common = _common_rows(first, second)
+        for task, rows in common.items():
+            found += [
+                _by_row(task, metric, scale, rows, first, second) for metric, scale in _metrics(task, first, second)
+            ]
+        found += _scores(common, first, second, benchmarks, data_dir)
+    return _adjusted([one for one in found if one.difference.n])
+
+
+def _common_rows(first: ComparedRun, second: ComparedRun) -> dict[str, list[str]]:
+    """The rows of each task that both runs have, in the first one's order."""
     tasks = [task for task in first.rows if task in second.rows]
     if not tasks:
         raise CompareError(
-            f"the runs have no task in common: {a} has {', '.join(first.rows)}, {b} has {', '.join(second.rows)}"
+            f"the runs have no task in common: {first.folder} has {', '.join(first.rows)}, {second.folder} has "
+            f"{', '.join(second.rows)}"
+        )
+    common = {task: [row for row in first.rows[task] if row in second.rows[task]] for task in tasks}
+    if not any(common.values()):
+        raise CompareError(
+            f"{first.folder} and {second.folder} answered no row of {', '.join(tasks)} in common: run both "
+            "with the same --limit and data"
         )
     for task in tasks:
-        _check_rows(task, first, second)
         for run in (first, second):
-            _note_guesses(task, run)
-    return [
-        comparison
-        for verdict in VERDICTS
-        for comparison in _adjusted([_compared(task, verdict, first, second) for task in tasks])
-    ]
+            run.note_guesses(task)
+    return {task: rows for task, rows in common.items() if rows}
 
 
-def _read(folder: Path) -> _Run:
-    tasks = read_results(folder).tasks
-    responses = run_responses(folder, tasks, read_stored(folder / RECORDS_NAME))
-    asked = read_task_records(folder, tasks)
-    rows: dict[str, dict[str, list[StoredResponse]]] = {task: {} for task in tasks}
-    clusters: dict[str, dict[str, str]] = {task: {} for task in tasks}
-    chances: dict[str, dict[str, float | None]] = {task: {} for task in tasks}
-    for task, of in responses.items():
-        worth = asked[task].guess_chances or [None] * len(of)
-        for response, cluster, chance in zip(of, asked[task].clusters, worth, strict=True):
-            rows[task].setdefault(response.row_id, []).append(response)
-            clusters[task][response.row_id] = cluster
-            chances[task][response.row_id] = chance
-    return _Run(folder, rows, clusters, chances)
+def _metrics(task: str, first: ComparedRun, second: ComparedRun) -> Iterator[tuple[str, Scale]]:
+    """What both runs may have of each row."""
+    for metric in VERDICTS:
+        judges = [(run.results.protocol.get("judge") or {}).get("model") for run in (first, second)]
+        if metric != "judge" or judges[0] == judges[1]:
+            yield metric, "share"
+    if first.queries == second.queries:
+        for metric in ATTENTION:
+            yield metric, "ratio"
+    theirs = second.causal_measures(task)
+    for metric in first.causal_measures(task):
+        if metric in theirs:
+            yield metric, "value"
 
 
-def _note_guesses(task: str, run: _Run) -> None:
-    """Say that a run of before guesses were written down is compared without them."""
-    if task not in catalog():  # of a folder that this command was not told of, or lmms-eval's: files say all there is
-        return
-    if not hasattr(task_hooks(task), "guess_chance") or any(of is not None for of in run.guess_chances[task].values()):
-        return
-    guessed = sum(_right(one, "official", None) is None for samples in run.rows[task].values() for one in samples)
-    if guessed:
-        note(
-            f"note: {run.folder} does not say what the published rule's guesses are worth, so official leaves out "
-            f"{guessed} responses to {task}: run the evaluation again, it asks nothing twice"
-        )
-
-
-def _check_rows(task: str, a: _Run, b: _Run) -> None:
-    only_a = [row for row in a.rows[task] if row not in b.rows[task]]
-    only_b = [row for row in b.rows[task] if row not in a.rows[task]]
-    if only_a or only_b:
-        differing = [f"only {run.folder} has {first_few(rows)}" for run, rows in ((a, only_a), (b, only_b)) if rows]
-        raise CompareError(
-            f"the runs did not answer the same rows of {task}: {'; '.join(differing)}; run both with the same --limit "
-            "and data"
-        )
-
-
-def _compared(task: str, verdict: Literal["correct", "official"], a: _Run, b: _Run) -> Comparison | None:
-    """None where the two runs have no row in common on which there is the verdict."""
+def _by_row(
+    task: str, metric: str, scale: Scale, rows: Sequence[str], first: ComparedRun, second: ComparedRun
+) -> Comparison:
+    """A metric that each row has."""
     values: dict[str, tuple[float, float]] = {}
-    for row in a.rows[task]:
-        first, second = (_value(run.rows[task][row], verdict, run.guess_chances[task][row]) for run in (a, b))
-        if first is not None and second is not None:
-            values[row] = first, second
-    if not values:
-        return None
-    firsts, seconds = [first for first, _ in values.values()], [second for _, second in values.values()]
-    clusters = [a.clusters[task][row] for row in values]
-    single = {*firsts, *seconds} <= {0.0, 1.0}
-    p = paired_permutation(seconds, firsts, SEED, clusters)
-    return Comparison(
-        task=task,
-        verdict="strict" if verdict == "correct" else "official",
-        a=sum(firsts) / len(firsts),
-        b=sum(seconds) / len(seconds),
-        difference=paired_difference(seconds, firsts, clusters),
-        mcnemar_p=mcnemar([first == 1 for first in firsts], [second == 1 for second in seconds]) if single else None,
-        permutation_p=p,
-        permutation_p_holm=p,
-        gained=[row for row, (first, second) in values.items() if second > first],
-        lost=[row for row, (first, second) in values.items() if second < first],
+    for row in rows:
+        one, other = first.value(task, row, metric), second.value(task, row, metric)
+        if one is not None and other is not None:
+            values[row] = one, other
+    firsts, seconds = [one for one, _ in values.values()], [other for _, other in values.values()]
+    test = paired_test(firsts, seconds, [first.clusters[task][row] for row in values])
+    comparison = _comparison(
+        task, metric, scale, test, (firsts, seconds), first.rows[task].keys(), second.rows[task].keys(), second.folder
+    )
+    if scale != "share":
+        return comparison
+    return replace(
+        comparison,
+        verdict=VERDICTS[metric],
+        gained=[row for row, (one, other) in values.items() if other > one],
+        lost=[row for row, (one, other) in values.items() if other < one],
     )
 
 
-def _value(
-    samples: Sequence[StoredResponse], verdict: Literal["correct", "official"], guess_chance: float | None
-) -> float | None:
-    """How right a row's samples are on average, of those with the verdict; None without any."""
-    known = [right for one in samples if (right := _right(one, verdict, guess_chance)) is not None]
-    return sum(known) / len(known) if known else None
+def _comparison(
+    task: str,
+    metric: str,
+    scale: Scale,
+    test: PairedTest,
+    values: tuple[Sequence[float], Sequence[float]],
+    rows_a: Set[object],
+    rows_b: Set[object],
+    folder: Path,
+) -> Comparison:
+    means = [sum(of) / len(of) if of else 0.0 for of in values]
+    difference = test.difference
+    if scale == "ratio" and difference.value is not None:
+        means = [math.exp(mean) for mean in means]
+        ci95 = difference.ci95 and (math.exp(difference.ci95[0]), math.exp(difference.ci95[1]))
+        difference = Estimate(math.exp(difference.value), ci95, difference.n)
+    elif scale == "share" and difference.ci95:
+        low, high = difference.ci95
+        difference = replace(difference, ci95=(max(-1.0, low), min(1.0, high)))
+    return Comparison(
+        run=str(folder),
+        task=task,
+        metric=metric,
+        verdict=None,
+        scale=scale,
+        a=means[0],
+        b=means[1],
+        difference=difference,
+        p=test.p,
+        p_holm=test.p,
+        test=test.test,
+        error=test.error,
+        dof=test.dof,
+        clusters=test.clusters,
+        too_few=test.too_few,
+        only_a=len(rows_a - rows_b),
+        only_b=len(rows_b - rows_a),
+    )
 
 
-def _right(sample: StoredResponse, verdict: Literal["correct", "official"], guess_chance: float | None) -> float | None:
-    """1 or 0; where the published rule has no verdict, what its guess is worth; None without a guess."""
-    if not sample.judgement:
-        return None
-    found = sample.judgement.get(verdict)
-    if found is not None:
-        return float(found)
-    return guess_chance if verdict == "official" else None
+def _scores(
+    common: dict[str, list[str]],
+    first: ComparedRun,
+    second: ComparedRun,
+    benchmarks: dict[str, Benchmark | None],
+    data_dir: Path | None,
+) -> Iterator[Comparison]:
+    """Scores that are no share of responses, and groups' means."""
+    own = {
+        task: headline.name
+        for task in common
+        if (headline := first.results.tasks[task].headline) and headline.name != "accuracy" and task in catalog()
+    }
+    means = [
+        (group, [(term.task, term.metric or catalog()[term.task].headline, weight) for term, weight in parts.items()])
+        for group in first.results.groups.keys() & second.results.groups.keys() & groups().keys()
+        if (parts := groups()[group].weights()) and all(term.task in common for term in parts)
+    ]
+    terms = [(task, [(task, metric, 1.0)]) for task, metric in own.items()]
+    for name, parts_of in [*terms, *sorted(means)]:
+        loaded = [_benchmark(task, common[task], benchmarks, data_dir) for task, _, _ in parts_of]
+        if None in loaded:
+            continue
+        verdicts: tuple[Verdict, ...] = ("strict", "official")
+        for verdict in verdicts:
+            found = [
+                _linear([(benchmark, metric, weight) for benchmark, (_, metric, weight) in zip(loaded, parts_of,
+                strict=True)
+                         if benchmark], verdict, common, run)
+                for run in (first, second)
+            ]  # fmt: skip
+            if found[0] is None or found[1] is None:
+                continue
+            (one, keys), (other, other_keys) = found[0], found[1]
+            n = sum(len(common[task]) for task, _, _ in parts_of)
+            test = permutation_test(other.minus(one, other_keys, keys), n)
+            rows_a, rows_b = (
+                {(task, row) for task, _, _ in parts_of for row in run.rows[task]} for run in (first, second)
+            )
+            metric = "mean" if name in groups() else parts_of[0][1]
+            comparison = _comparison(
+                name, metric, "share", test, ([one.value], [other.value]), rows_a, rows_b, second.folder
+            )
+            yield replace(comparison, verdict=verdict)
 
 
-def _adjusted(comparisons: Sequence[Comparison | None]) -> list[Comparison]:
-    known = [comparison for comparison in comparisons if comparison]
-    adjusted = holm([comparison.permutation_p for comparison in known])
-    return [replace(comparison, permutation_p_holm=p) for comparison, p in zip(known, adjusted, strict=True)]
+def _linear(
+    terms: Sequence[tuple[Benchmark, str, float]], verdict: Verdict, common: dict[str, list[str]], run: ComparedRun
+) -> tuple[Linear, list[str]] | None:
+    """A weighted sum of metrics by question, and the questions."""
+    parts = []
+    for benchmark, metric, weight in terms:
+        task = benchmark.entry.name
+        found = score_by_question(benchmark, run.outcomes(task, common[task]), verdict, metric)
+        if found is None:
+            return None
+        parts.append((weight, *found))
+    keys = list(dict.fromkeys(key for _, _, of in parts for key in of))
+    return Linear.stacked(parts), keys
+
+
+def _benchmark(
+    task: str, rows: Sequence[str], known: dict[str, Benchmark | None], data_dir: Path | None
+) -> Benchmark | None:
+    """The task with its rows; None without them, or where they are not those that the run was asked."""
+    if task not in known:
+        try:
+            known[task] = Benchmark(catalog()[task], rows_by_id(catalog()[task], data_dir))
+        except DataError as error:
+            known[task] = None
+            note(f"note: scores that need the rows of {task} are not compared: {error}")
+    found = known[task]
+    return found if found and all(row in found.rows for row in rows) else None
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """With p after Holm, over all that has a p."""
+    tested = [index for index, one in enumerate(comparisons) if one.p is not None]
+    ps = holm([p for one in comparisons if (p := one.p) is not None])
+    adjusted = dict(zip(tested, ps, strict=True))
+    return [replace(one, p_holm=adjusted.get(index)) for index, one in enumerate(comparisons)]
 
 
 def comparisons_to_json(comparisons: Sequence[Comparison]) -> str:

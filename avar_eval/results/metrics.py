@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import Any, Final
 
+import numpy as np
+
 from avar_eval.answers.markup import plain
 from avar_eval.outcomes import MISSING, Outcome, Verdict
-from avar_eval.statistics import Estimate, clustered_proportion, pass_at_k
+from avar_eval.statistics import Estimate, Linear, cluster_codes, clustered_proportion, pass_at_k
 from avar_eval.tasks.catalog import TaskEntry, task_hooks
 from avar_eval.tasks.shares import Parts, Shares
 
@@ -30,6 +32,20 @@ class Benchmark:
         """The unit that rows which are not independent have in common, by a row's id; by default the row itself."""
         hook = getattr(task_hooks(self.entry.name), "cluster", None)
         return cache(lambda row_id: row_id if hook is None else str(hook(self.rows[row_id])))
+
+    @cached_property
+    def stratum(self) -> Callable[[str], str] | None:
+        """The group of rows, all of which are always asked, that a row is in, by its id; None if there are none."""
+        hook = getattr(task_hooks(self.entry.name), "stratum", None)
+        return None if hook is None else cache(lambda row_id: str(hook(self.rows[row_id])))
+
+    @cached_property
+    def question(self) -> Callable[[str], str]:
+        """What a row has in common with rows of other tasks, by its id; by default its cluster in this one."""
+        hook = getattr(task_hooks(self.entry.name), "question", None)
+        if hook is None:
+            return cache(lambda row_id: f"{self.entry.name}: {self.cluster(row_id)}")
+        return cache(lambda row_id: str(hook(self.rows[row_id])))
 
     @cached_property
     def shares(self) -> Callable[[tuple[tuple[str, ...], ...]], Shares]:
@@ -63,37 +79,39 @@ def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[
     verdict is worth 1/k, what the guess is worth on average: `official_guessed` is the share of such responses. With
     several samples of a row: `pass@k` and `majority`.
     """
-    clusters = [benchmark.cluster(outcome.row_id) for outcome in outcomes]
     answered = [outcome for outcome in outcomes if outcome.state != MISSING]
-    clusters_answered = [benchmark.cluster(outcome.row_id) for outcome in answered]
 
-    def share(values: Sequence[bool]) -> Estimate:
-        return clustered_proportion(values, clusters_answered)
+    def share(of: Callable[[Outcome], float | None], among: Sequence[Outcome] = answered) -> Estimate:
+        return _share(benchmark, [(outcome.row_id, of(outcome)) for outcome in among])
 
     metrics = {
-        "accuracy": clustered_proportion([outcome.correct for outcome in outcomes], clusters),
-        "official": _share_without_missing([benchmark.official_chance(outcome) for outcome in outcomes], clusters),
-        "truncated": share([outcome.cut or outcome.state == "truncated" for outcome in answered]),
-        "unparsed": share([outcome.state == "unparsed" for outcome in answered]),
-        "timeout": share([outcome.state == "timeout" for outcome in answered]),
+        "accuracy": share(lambda outcome: outcome.correct, outcomes),
+        "official": share(benchmark.official_chance, outcomes),
+        "truncated": share(lambda outcome: outcome.cut or outcome.state == "truncated"),
+        "unparsed": share(lambda outcome: outcome.state == "unparsed"),
+        "timeout": share(lambda outcome: outcome.state == "timeout"),
     }
     if hasattr(task_hooks(benchmark.entry.name), "guess_chance"):
-        guessed = [outcome.official is None and benchmark.official_chance(outcome) is not None for outcome in answered]
-        metrics["official_guessed"] = share(guessed)
+        metrics["official_guessed"] = share(
+            lambda outcome: outcome.official is None and benchmark.official_chance(outcome) is not None
+        )
     judged = [outcome for outcome in answered if outcome.judge]
     if judged:
-        metrics["judge"] = _share_without_missing([outcome.verdict("judge") for outcome in outcomes], clusters)
-        metrics["judge_error"] = clustered_proportion(
-            [outcome.judge is not None and outcome.judge.state == "judge_error" for outcome in judged],
-            [benchmark.cluster(outcome.row_id) for outcome in judged],
+        metrics["judge"] = share(lambda outcome: outcome.verdict("judge"), outcomes)
+        metrics["judge_error"] = share(
+            lambda outcome: outcome.judge is not None and outcome.judge.state == "judge_error", judged
         )
     return metrics | _sample_metrics(benchmark, outcomes)
 
 
-def _share_without_missing(values: Sequence[float | None], clusters: Sequence[str]) -> Estimate:
-    """The share of the values that are known."""
-    known = [(value, cluster) for value, cluster in zip(values, clusters, strict=True) if value is not None]
-    return clustered_proportion([value for value, _ in known], [cluster for _, cluster in known])
+def _share(benchmark: Benchmark, values: Sequence[tuple[str, float | None]]) -> Estimate:
+    """The share of the values that are known, each with its row's id."""
+    known = [(row_id, value) for row_id, value in values if value is not None]
+    return clustered_proportion(
+        [value for _, value in known],
+        [benchmark.cluster(row_id) for row_id, _ in known],
+        None if benchmark.stratum is None else [benchmark.stratum(row_id) for row_id, _ in known],
+    )
 
 
 def _sample_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[str, Estimate]:
@@ -107,12 +125,11 @@ def _sample_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[s
     drawn = min(map(len, by_row.values()), default=0)
     if drawn < 2:
         return {}
-    clusters = [benchmark.cluster(row_id) for row_id in by_row]
     metrics = {}
     for k in sorted({2**power for power in range(1, drawn.bit_length())} - {1} | {drawn}):
         chances = [pass_at_k(sum(one.correct for one in row), len(row), k) for row in by_row.values()]
-        metrics[f"pass@{k}"] = clustered_proportion(chances, clusters)
-    metrics["majority"] = clustered_proportion([majority_correct(row) for row in by_row.values()], clusters)
+        metrics[f"pass@{k}"] = _share(benchmark, list(zip(by_row, chances, strict=True)))
+    metrics["majority"] = _share(benchmark, [(row_id, majority_correct(row)) for row_id, row in by_row.items()])
     return metrics
 
 
@@ -139,12 +156,52 @@ def benchmark_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict
     """
     found: dict[Verdict, dict[str, Estimate]] = {}
     for name in VERDICTS if hasattr(task_hooks(benchmark.entry.name), "parts") else ():
-        samples: dict[int, dict[str, float]] = {}
-        for outcome in outcomes:
-            right = benchmark.official_chance(outcome) if name == "official" else outcome.verdict(name)
-            if right is not None:
-                samples.setdefault(outcome.sample, {})[outcome.row_id] = right
-        if samples:
-            shares = benchmark.shares(tuple(map(tuple, samples.values())))
-            found[name] = shares.estimates([list(of.values()) for of in samples.values()])
+        if samples := _by_sample(benchmark, outcomes, name):
+            shares = benchmark.shares(tuple(map(tuple, samples)))
+            found[name] = shares.estimates([list(of.values()) for of in samples])
     return found
+
+
+def _by_sample(benchmark: Benchmark, outcomes: Sequence[Outcome], name: Verdict) -> list[dict[str, float]]:
+    """Of each sample the rows on which there is that verdict, and how right they are."""
+    samples: dict[int, dict[str, float]] = {}
+    for outcome in outcomes:
+        right = verdict_value(benchmark, outcome, name)
+        if right is not None:
+            samples.setdefault(outcome.sample, {})[outcome.row_id] = right
+    return list(samples.values())
+
+
+def verdict_value(benchmark: Benchmark, outcome: Outcome, name: Verdict) -> float | None:
+    """How right a response is by a verdict: 1 or 0, a guess of the published rule 1/k; None where that is unknown."""
+    return benchmark.official_chance(outcome) if name == "official" else outcome.verdict(name)
+
+
+def score_by_question(
+    benchmark: Benchmark, outcomes: Sequence[Outcome], name: Verdict, metric: str
+) -> tuple[Linear, list[str]] | None:
+    """A metric under a verdict as a sum over questions, which rows of several tasks may share, and those questions.
+
+    metric: "accuracy", the verdict's share, or one of the benchmark's own. None where it is unknown.
+    """
+    samples = _by_sample(benchmark, outcomes, name)
+    if metric != "accuracy":
+        if not samples or not hasattr(task_hooks(benchmark.entry.name), "parts"):
+            return None
+        shares = benchmark.shares(tuple(map(tuple, samples)))
+        found = shares.shares([list(of.values()) for of in samples]).get(metric)
+        if found is None or found.linear is None:
+            return None
+        question = {benchmark.cluster(row_id): benchmark.question(row_id) for of in samples for row_id in of}
+        return found.linear, [question[str(cluster)] for cluster in shares.keys]
+    known = [(row_id, right) for of in samples for row_id, right in of.items()]
+    if not known:
+        return None
+    values = np.array([right for _, right in known])
+    questions = [benchmark.question(row_id) for row_id, _ in known]
+    codes = cluster_codes(questions, len(questions))
+    keys = list(dict.fromkeys(questions))
+    if benchmark.stratum is None:
+        return Linear.mean(values, codes), keys
+    strata = [benchmark.stratum(row_id) for row_id, _ in known]
+    return Linear.stratified_mean(values, codes, cluster_codes(strata, len(strata))), keys

@@ -6,14 +6,18 @@ from typing import Any
 
 from avar_eval.attention.steering import Steering
 from avar_eval.console import wide_console
-from avar_eval.number_format import UNKNOWN, count
-from avar_eval.results.cells import percent_cell, score_cell
-from avar_eval.results.schema import Metric, Results
+from avar_eval.number_format import UNKNOWN, count, percent
+from avar_eval.results.cells import percent_cell, points_cell, score_cell
+from avar_eval.results.schema import Metric, Results, TaskScores
 from avar_eval.results.verdict_tables import guessed_line, print_details
+from avar_eval.statistics import is_heavy
 from avar_eval.tables import Column, FittedTable
 
 TRAINED_ON = "†"
 """Beside a task whose data set is known to be in the model's training data."""
+
+_DECIDED = ("visual_gain", "visual_dependence")
+"""What stands beside image over system attention, the first that the run has."""
 
 _SHOWN = 20
 """Rows left out that are named; results.json has all of them."""
@@ -29,6 +33,8 @@ def print_results(results: Results, output: Path) -> None:
     for name, task in results.tasks.items():
         if line := guessed_line(name, task):
             console.print(line)
+        if line := _heavy_line(name, task):
+            console.print(line, soft_wrap=True)
     if results.protocol.get("backend", {}).get("backend") == "api":
         console.print("VAS is not available through an API: it shows no attention")
     for name in results.protocol.get("trained_on", []):
@@ -65,20 +71,41 @@ def _protocol_line(named: Mapping[str, Any] | None) -> str:
     return f"protocol: {name}; published scores under it are by verdict {verdicts}"
 
 
-def results_table(results: Results) -> FittedTable:
-    """One row a task: n, both verdicts, VAS with band, VAS of response tokens, truncated and unparsed shares.
+def _heavy_line(name: str, task: TaskScores) -> str:
+    """That a few responses make the mean of Eq. 2, where they do."""
+    top = task.metric("vas_top_rows")
+    if not is_heavy(top.value, top.n):
+        return ""
+    few = -(-top.n // 100)
+    return (
+        f"{name}: {few} of {top.n} responses hold {percent(top.value)} % of the sum of VAS, so its mean has no "
+        "interval and no band; image ÷ system, vas_median and vas_geometric_mean in results.json do not hang on them"
+    )
 
+
+def results_table(results: Results) -> FittedTable:
+    """One row a task: n, both verdicts, image over system attention, what the image decides, VAS with its band, …
+
+    Image over system is `ratio_of_sums`; beside it visual_gain, or without it visual_dependence, where a run has them.
     Below them one row for each group whose published mean the run allows.
     """
-    headings = ("n", "accuracy %", "official %", "VAS", "VAS (response)", "truncated %", "unparsed %")
+    gain = next((name for name in _DECIDED if any(name in task.metrics for task in results.tasks.values())), None)
+    decided = {"visual_gain": "gain (points)", "visual_dependence": "dependence (nats)"}
+    headings = (
+        "n", "accuracy %", "official %", "image ÷ system", *([decided[gain]] if gain else []),
+        "VAS", "VAS (response)", "truncated %", "unparsed %",
+    )  # fmt: skip
     table = FittedTable([Column("task", text=True, key=True), *map(Column, headings)], _title(results))
+    steered = results.protocol.get("steering") is not None
     for name, task in results.tasks.items():
         table.add_row(
             f"{name} {TRAINED_ON}" if name in results.protocol.get("trained_on", []) else name,
             count(task.metric("truncated").n),
             percent_cell(task.metric("accuracy")),
             percent_cell(task.metric("official")),
-            score_cell(task.metric("vas"), band=True),
+            score_cell(task.metric("ratio_of_sums")),
+            *([(points_cell if gain == "visual_gain" else score_cell)(task.metric(gain))] if gain else []),
+            score_cell(task.metric("vas"), None if steered else task.vas_band),
             score_cell(task.metric("vas_response")),
             percent_cell(task.metric("truncated")),
             percent_cell(task.metric("unparsed")),

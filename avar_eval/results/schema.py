@@ -36,8 +36,18 @@ SCHEMA_VERSION: Final = 1
 """Raised by a change that readers must not overlook."""
 TASK_RECORDS_NAME: Final = "asked.json"
 """Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
-ATTENTION_METRICS: Final = ("vas", "vas_response", "ratio_of_sums")
-"""Ratios without an upper bound, as `attention_means` gives them; all other metrics of a task are shares."""
+ATTENTION_METRICS: Final = (
+    "vas",
+    "vas_geometric_mean",
+    "vas_median",
+    "vas_without_sink",
+    "vas_text",
+    "vas_response",
+    "ratio_of_sums",
+    "vas_top_rows",
+    "vas_top_terms",
+)
+"""What `attention_means` gives: but for the last two ratios without an upper bound."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
@@ -108,7 +118,7 @@ class TaskScores(BaseModel):
     metrics: shares 0..1 of responses: accuracy (strict verdict); official (the published rule's, of the responses on
     which it has one or guesses: a guess among k options is worth 1/k) and official_guessed (of all); truncated,
     unparsed, timeout; with a judge model judge (of the responses that it could judge) and judge_error; with several
-    samples pass@k and majority. Also vas and vas_response (Eq. 2), and ratio_of_sums.
+    samples pass@k and majority. Also what `attention_means` gives.
     headline: the benchmark's score; None in files of before there was one.
     """
 
@@ -139,8 +149,8 @@ class TaskResult(TaskScores):
 class GroupResult(BaseModel):
     """The mean that is published for a group of tasks.
 
-    columns: the group's columns in its order, each with its value (0..1) under each verdict. mean: of the columns; its
-    interval takes them as independent, n counts the responses.
+    columns: the group's columns in its order, each with its value (0..1) under each verdict. mean: of the columns; in
+    its interval a question that several tasks share is one, n counts the responses.
     """
 
     columns: dict[str, dict[Verdict, float]] = {}

@@ -14,7 +14,10 @@ from avar_eval.user_files import open_file, parse_json
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What of a line of records.jsonl judging needs; judgement and judge (a judge model's) as they stand there."""
+    """What of a line of records.jsonl judging and comparing need; the last four as they stand there.
+
+    judge: a judge model's. attention: see `AttentionSummary`. causal: measures of what the image decides, by name.
+    """
 
     key: str
     task: str
@@ -24,6 +27,8 @@ class StoredResponse:
     finish_reason: FinishReason
     judgement: Mapping[str, Any] | None
     judge: Mapping[str, Any] | None
+    attention: Mapping[str, Any] | None = None
+    causal: Mapping[str, Any] | None = None
 
     def outcome(self, judgement: Judgement, judge: JudgeOutcome | None) -> Outcome:
         """The judgements alone."""
@@ -45,6 +50,8 @@ def read_stored(path: Path) -> dict[str, StoredResponse]:
                 finish_reason=record["finish_reason"],
                 judgement=record.get("judgement"),
                 judge=record.get("judge"),
+                attention=record.get("attention"),
+                causal=record.get("causal"),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RecordBookError(

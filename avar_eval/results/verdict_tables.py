@@ -1,6 +1,6 @@
-"""What the command line prints of verdicts: a benchmark's own metrics, scored responses, two runs compared."""
+"""What the command line prints of verdicts: a benchmark's own metrics, scored responses."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -9,10 +9,9 @@ from rich.text import Text
 
 from avar_eval.console import wide_console
 from avar_eval.names import first_few
-from avar_eval.number_format import count, p_value, percent
+from avar_eval.number_format import count, percent
 from avar_eval.outcomes import Verdict
-from avar_eval.results.cells import percent_cell, points_cell
-from avar_eval.results.compare import Comparison
+from avar_eval.results.cells import percent_cell
 from avar_eval.results.metrics import VERDICTS
 from avar_eval.results.schema import Metric, TaskResult
 from avar_eval.tables import Column, FittedTable
@@ -55,28 +54,6 @@ def print_scores(task: str, scored: Iterable[tuple[str, TaskResult]], output: Pa
     console.print("in brackets: 95 % intervals")
     if output is not None:
         console.print(f"judged responses: {output}", soft_wrap=True)
-
-
-def print_comparisons(a: Path, b: Path, comparisons: Sequence[Comparison]) -> None:
-    """One row a task and verdict, and the rows whose strict verdict changed."""
-    table = _table("task", "verdict", "A %", "B %", "B − A (points)", "McNemar p", "permutation p", "Holm")
-    for one in comparisons:
-        difference = Metric.of(one.difference)
-        table.add_row(
-            one.task,
-            one.verdict,
-            *map(percent, (one.a, one.b)),
-            points_cell(difference),
-            *map(p_value, (one.mcnemar_p, one.permutation_p, one.permutation_p_holm)),
-        )
-    console = wide_console()
-    console.print(f"A: {a}\nB: {b}", soft_wrap=True)
-    console.print(table)
-    for one in comparisons:
-        if one.verdict == "strict":
-            for word, ids in (("better", one.gained), ("worse", one.lost)):
-                console.print(f"{one.task}: B is {word} on {len(ids)} rows", end="")
-                console.print(f": {', '.join(ids)}" if ids else "", soft_wrap=True)
 
 
 def _table(*headings: str) -> FittedTable:

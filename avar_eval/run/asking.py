@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from avar_eval.errors import UsageError, unknown_name
 from avar_eval.fields import THE_MODELS, Checked, Declared, Option, choices, declared
@@ -32,9 +32,10 @@ class Asking(Checked):
     """How a model is asked. None leaves a choice to the model's registry entry or to the machine.
 
     decoding: fields of `Decoding` that were chosen. backend_options: fields of `TransformersOptions`, `VllmOptions` or
-    `ApiOptions` that were. attention_samples: rows a task whose attention is measured (None: all, 0: none). steering:
-    what the model is steered by, if anything. name: what the model is called in results (None: as it was given).
-    Raises UsageError for a value out of range.
+    `ApiOptions` that were. attention_samples: rows a task whose attention is measured (None: all, 0: none).
+    vas_queries: over which tokens of a question the results' VAS is. steering: what the model is steered by, if
+    anything. name: what the model is called in results (None: as it was given). Raises UsageError for a value out of
+    range.
     """
 
     imported_later: ClassVar[Mapping[str, str]] = {"Steering": "avar_eval.attention.steering"}
@@ -64,6 +65,14 @@ class Asking(Checked):
     attention_samples: Annotated[
         int | None, Option("Questions a task whose attention is measured, 0 for none.", least=0)
     ] = 200
+    vas_queries: Annotated[
+        Literal["turn", "text"],
+        Option(
+            "Tokens of a question over which VAS is taken: its whole turn, template tokens among them, as the paper "
+            "has it, or its text alone.",
+            choices=("turn", "text"),
+        ),
+    ] = "turn"
     steering: Annotated[
         "Steering | None",
         Option(

@@ -18,18 +18,21 @@ def print_steps(steps: Sequence[Step], output: Path, as_json: bool) -> None:
     if as_json:
         say(json.dumps([step.to_json() for step in steps], indent=2, ensure_ascii=False))
         return
-    headings = ("before %", "after %", "change (points)", "permutation p")
-    keys = (Column(heading, text=True, key=True) for heading in ("changed", "task", "verdict"))
+    headings = ("before %", "after %", "change (points)", "p")
+    keys = (Column(heading, text=True, key=True) for heading in ("changed", "task", "verdict", "metric"))
     table = FittedTable([*keys, *map(Column, headings)])
     for step in steps[1:]:
         for one in step.comparisons:
+            if one.verdict is None:  # attention and what else is no share
+                continue
             table.add_row(
                 step.setting or "",
                 one.task,
                 one.verdict,
+                one.metric,
                 *map(percent, (one.a, one.b)),
                 points_cell(Metric.of(one.difference)),
-                p_value(one.permutation_p),
+                p_value(one.p),
             )
     wide_console().print(table)
     say(f"a step's change depends on those before it; runs and attribution.json: {output}")

@@ -141,14 +141,24 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
     judged, judge_changed = _ask_judge(session, tasks, records, config)
     how = protocol(session, entries, records, config, sampling, judge_changed)
     results = {
-        name: task.result(records[name], responses[name].refused.get(name, {}), judged) for name, task in named.items()
+        name: task.result(
+            records[name],
+            responses[name].refused.get(name, {}),
+            judged,
+            asking.vas_queries,
+            session.steering is not None,
+        )
+        for name, task in named.items()
     }
     asked = {name: task.task_records(records[name]) for name, task in named.items()}
     found = Results(
         run_id=run_id(how),
         protocol_id=protocol_id(before),
         tasks=results,
-        groups=group_results(results),
+        groups=group_results(
+            results,
+            {name: (task.benchmark, task.outcomes(records[name], judged)) for name, task in named.items()},
+        ),
         protocol=how,
     )
     return Evaluation(found, records, asked)

@@ -10,11 +10,11 @@ from typing import Any
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import ConfigurableMessagesTask
 
-from avar_eval.outcomes import JudgeOutcome
+from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.record import Record
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Headline, Metric, TaskRecords, TaskResult
-from avar_eval.results.summary import attention_means, left_out_rows, task_result
+from avar_eval.results.summary import VasQueries, attention_means, left_out_rows, task_result
 from avar_eval.run.model import ResolvedModel
 from avar_eval.statistics import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, gold_answer, task_config
@@ -76,15 +76,30 @@ class LoadedTask:
             measured=[record.attention is not None for record in records],
         )
 
+    def outcomes(self, records: Sequence[Record], judged: Mapping[str, JudgeOutcome]) -> list[Outcome]:
+        """The judged records' outcomes. judged: a judge model's, by key."""
+        return [record.outcome(judged.get(record.key)) for record in records if record.judgement]
+
     def result(
-        self, records: Sequence[Record], refused: Mapping[str, str], judged: Mapping[str, JudgeOutcome]
+        self,
+        records: Sequence[Record],
+        refused: Mapping[str, str],
+        judged: Mapping[str, JudgeOutcome],
+        vas_queries: VasQueries,
+        steered: bool,
     ) -> TaskResult:
         """The numbers of the task's records. refused: row's id -> reason. judged: a judge model's outcomes, by key."""
+        measured = [record for record in records if record.attention]
         result = task_result(
             self.benchmark,
-            [record.outcome(judged.get(record.key)) for record in records if record.judgement],
-            attention_means([record.attention for record in records if record.attention]),
+            self.outcomes(records, judged),
+            attention_means(
+                [record.attention for record in measured if record.attention],
+                [self.benchmark.cluster(record.row_id) for record in measured],
+                vas_queries,
+            ),
             left_out_rows(self.left_out, refused),
+            steered=steered,
         )
         return self._with_lmms_eval_metrics(result, records) if self.entry.form == "lmms-eval" else result
 

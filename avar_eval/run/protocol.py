@@ -42,7 +42,11 @@ def protocol(
         },
         "trained_on": [task.name for task in tasks if entry and entry.trained_on_task(task.name)],
         "judge": None if config.judge is None else config.judge.identity(judge_changed),
-        "attention": {"samples": sampling.samples, "queries": "user", "formula": "arXiv 2603.03825 Eq. 2"},
+        "attention": {
+            "samples": sampling.samples,
+            "queries": "text" if model.asking.vas_queries == "text" else "user",
+            "formula": "arXiv 2603.03825 Eq. 2",
+        },
         "seed": model.decoding.seed,
         "versions": _versions(session.backend.name),
         "command": masked(config.command),

@@ -82,7 +82,9 @@ class Session:
     @classmethod
     def of(cls, model: str, output: str | Path, **asking: Any) -> "Session":
         """A session with a model by its name, asked as the fields of `Asking.of` say. Raises UsageError."""
-        if of_tasks := sorted({"limit", "data_dir", "allow_outside", "attention_samples"} & asking.keys()):
+        if of_tasks := sorted(
+            {"limit", "data_dir", "allow_outside", "attention_samples", "vas_queries"} & asking.keys()
+        ):
             raise UsageError(
                 f"{of_tasks[0]}: a session asks the questions that it is given, `avar_eval.evaluate` those of tasks"
             )

@@ -70,23 +70,31 @@ def score(
             print_scores(entries[0].name, scored, output)
 
 
+@asking_options("data_dir")
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    run_b: Annotated[Path, typer.Argument(help="Folder of another one, on the same rows.")],
+    *,
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; each is compared with the first.")],
+    show: Annotated[
+        int,
+        typer.Option(min=0, help="Rows to show of each task and direction: prompt, reference, both responses' ends."),
+    ] = 0,
+    include_path: IncludeOption = None,
+    asked: Mapping[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON and nothing else.")] = False,
 ) -> None:
-    """Compare two runs row by row: difference, interval, p values, and the rows that changed."""
+    """Compare runs row by row with the first: differences, intervals, p values, and the rows that changed.
+
+    Rows that a run lacks are left out and counted. --data-dir adds scores and means that need a benchmark's rows.
+    """
     from avar_eval.results.compare import compare as compare_runs
     from avar_eval.results.compare import comparisons_to_json
-    from avar_eval.results.prompting import prompting_differences
-    from avar_eval.results.schema import read_results
-    from avar_eval.results.verdict_tables import print_comparisons
 
-    comparisons = compare_runs(run_a, run_b)
+    if len(runs) < 2:
+        raise UsageError("give the folders of two runs or more: each is compared with the first")
+    comparisons = compare_runs(*runs, data_dir=asked["data_dir"])
     if as_json:
         say(comparisons_to_json(comparisons))
     else:
-        print_comparisons(run_a, run_b, comparisons)
-        cards = [read_results(run).protocol for run in (run_a, run_b)]
-        for line in prompting_differences(*cards):
-            say(f"asked differently, {line}")
+        from avar_eval.results.comparison_table import print_comparisons
+
+        print_comparisons(runs[0], runs[1:], comparisons, show)

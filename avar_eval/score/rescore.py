@@ -8,18 +8,19 @@ from typing import Any
 
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
+from avar_eval.attention.summary import AttentionSummary
 from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
 from avar_eval.leaderboard.verify import JustJudged, verified_tasks
-from avar_eval.outcomes import JudgeOutcome
+from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
 from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import ATTENTION_METRICS, Results, read_results, run_id
+from avar_eval.results.schema import ATTENTION_METRICS, Metric, Results, read_results, read_task_records, run_id
 from avar_eval.results.stored import StoredResponse, read_stored, record_lines, run_responses
-from avar_eval.results.summary import group_results, task_result
+from avar_eval.results.summary import attention_means, group_results, task_result, vas_queries
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
 from avar_eval.terminal import note
@@ -36,9 +37,11 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
     entries = find_tasks(results.tasks)
     with _locked(folder) as lock:
         stored = run_responses(folder, results.tasks, read_stored(folder / RECORDS_NAME))
+        asked = read_task_records(folder, results.tasks)
         judgements: dict[str, Judgement] = {}
         outcomes: dict[str, JudgeOutcome] = {}
         tasks = {}
+        judged: dict[str, tuple[Benchmark, list[Outcome]]] = {}
         changed: dict[str, str] = {}
         benchmarks: dict[str, Benchmark] = {}
         for entry in entries:
@@ -56,11 +59,14 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 outcomes |= found
                 changed |= not_taken
             judgements |= new
+            of_task = [one.outcome(new[one.key], outcomes.get(one.key)) for one in responses]
+            judged[entry.name] = benchmark, of_task
             tasks[entry.name] = task_result(
                 benchmark,
-                [one.outcome(new[one.key], outcomes.get(one.key)) for one in responses],
-                {name: of for name, of in results.tasks[entry.name].metrics.items() if name in ATTENTION_METRICS},
+                of_task,
+                _attention(benchmark, responses, asked[entry.name].measured, results),
                 results.tasks[entry.name].left_out,
+                steered=results.protocol.get("steering") is not None,
             )
         model = judge.model if judge else (results.protocol.get("judge") or {}).get("model")
         _rewrite_records(folder / RECORDS_NAME, judgements, outcomes, model)
@@ -75,7 +81,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             update={
                 "run_id": run_id(protocol),
                 "tasks": tasks,
-                "groups": group_results(tasks),
+                "groups": group_results(tasks, judged),
                 "protocol": protocol,
             }
         )
@@ -87,6 +93,22 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
     else:
         publish(path, verified)
     return rescored
+
+
+def _attention(
+    benchmark: Benchmark, responses: Sequence[StoredResponse], in_run: Sequence[bool] | None, results: Results
+) -> dict[str, Metric]:
+    """What the records say of attention; in a run of before that told which of it is its own, maybe what it said."""
+    told = {name: of for name, of in results.tasks[benchmark.entry.name].metrics.items() if name in ATTENTION_METRICS}
+    known = [
+        one for one, own in zip(responses, in_run or [True] * len(responses), strict=True) if own and one.attention
+    ]
+    found = attention_means(
+        [AttentionSummary.model_validate(one.attention) for one in known],
+        [benchmark.cluster(one.row_id) for one in known],
+        vas_queries(results.protocol),
+    )
+    return found if all(found[name].n == of.n for name, of in told.items()) else told
 
 
 def _graded(benchmark: Benchmark, responses: Sequence[StoredResponse]) -> dict[str, Judgement]:

@@ -1,17 +1,19 @@
 """What a sweep found: every steering beside the unsteered model, on the same rows."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.steering import Steering
 from avar_eval.records.record import Record
 from avar_eval.results.schema import Metric, TaskResult
-from avar_eval.statistics import holm, mcnemar, paired_difference, paired_permutation
+from avar_eval.statistics import Linear, cluster_codes, simultaneous
 
 SWEEP_NAME = "sweep.json"
 
@@ -19,8 +21,8 @@ SWEEP_NAME = "sweep.json"
 class Comparison(BaseModel):
     """One task under one steering. difference: accuracy minus the unsteered model's, over pairs of responses.
 
-    p: two-sided, of `test`: McNemar's exact test for one response a row, else permutation of rows. p_holm: after Holm
-    over all comparisons of the sweep.
+    Its interval and p, two-sided, hold for all points of the task together (max-t): p < .05 where the interval is
+    beside 0.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -30,8 +32,6 @@ class Comparison(BaseModel):
     accuracy: Metric
     difference: Metric
     p: float
-    p_holm: float
-    test: Literal["mcnemar", "permutation"]
     vas: Metric
     truncated: Metric
     unparsed: Metric
@@ -42,7 +42,7 @@ class Sweep(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     unsteered: dict[str, TaskResult]
     comparisons: list[Comparison]
     protocol: dict[str, Any]
@@ -60,33 +60,54 @@ class Sweep(BaseModel):
 
 
 def compare(
-    steering: Steering, task: str, result: TaskResult, steered: Sequence[Record], unsteered: Sequence[Record], seed: int
-) -> Comparison:
-    """One comparison, its p_holm still p; records are paired by row and sample."""
+    points: Sequence[tuple[Steering, str, TaskResult, Sequence[Record]]],
+    unsteered: Mapping[str, Sequence[Record]],
+    cluster: Mapping[str, Callable[[str], str]],
+    seed: int,
+) -> list[Comparison]:
+    """Each point of the grid beside the unsteered model; records are paired by row and sample.
+
+    points: steering, task, its result and its records. cluster: by task, the unit that a row of that id shares with
+    others, as in every interval of a run. Intervals and p hold for all of a task's points together (`simultaneous`): of
+    a grid without any effect the best point comes out above 0 in at most 5 %.
+    """
+    found = [_paired(records, unsteered[task], cluster[task]) for _, task, _, records in points]
+    together: dict[int, tuple[float, float]] = {}
+    for task in unsteered:
+        of_task = [index for index, point in enumerate(points) if point[1] == task and found[index] is not None]
+        known = [one for index in of_task if (one := found[index]) is not None]
+        together |= dict(zip(of_task, simultaneous([difference for difference, _ in known], seed), strict=True))
+    comparisons = []
+    for index, (steering, task, result, _) in enumerate(points):
+        one = found[index]
+        p, half = together.get(index, (1.0, inf))
+        value, n = (None, 0) if one is None else (one[0].value, one[1])
+        ends = None if value is None or half == inf else (max(-1.0, value - half), min(1.0, value + half))
+        comparisons.append(
+            Comparison(
+                steering=steering,
+                task=task,
+                accuracy=result.metrics["accuracy"],
+                difference=Metric(value=value, ci95=ends, n=n),
+                p=p,
+                vas=result.metrics["vas"],
+                truncated=result.metrics["truncated"],
+                unparsed=result.metrics["unparsed"],
+            )
+        )
+    return comparisons
+
+
+def _paired(
+    steered: Sequence[Record], unsteered: Sequence[Record], cluster: Callable[[str], str]
+) -> tuple[Linear, int] | None:
+    """The difference of accuracies, and the number of pairs; None without any."""
     right, plain = _correct(steered), _correct(unsteered)
     pairs = sorted(right.keys() & plain.keys())
-    a, b = [right[pair] for pair in pairs], [plain[pair] for pair in pairs]
-    rows = [row for row, _ in pairs]
-    single = len(set(rows)) == len(rows)
-    p = mcnemar(a, b) if single else paired_permutation(a, b, seed, rows)
-    return Comparison(
-        steering=steering,
-        task=task,
-        accuracy=result.metrics["accuracy"],
-        difference=Metric.of(paired_difference(a, b, rows)),
-        p=p,
-        p_holm=p,
-        test="mcnemar" if single else "permutation",
-        vas=result.metrics["vas"],
-        truncated=result.metrics["truncated"],
-        unparsed=result.metrics["unparsed"],
-    )
-
-
-def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same comparisons with p after Holm."""
-    ps = holm([comparison.p for comparison in comparisons])
-    return [of.model_copy(update={"p_holm": p}) for of, p in zip(comparisons, ps, strict=True)]
+    if not pairs:
+        return None
+    differences = np.array([float(right[pair]) - float(plain[pair]) for pair in pairs])
+    return Linear.mean(differences, cluster_codes([cluster(row) for row, _ in pairs], len(pairs))), len(pairs)
 
 
 def _correct(records: Sequence[Record]) -> dict[tuple[str, int], bool]:

@@ -17,7 +17,7 @@ from avar_eval.sweep.compare import Comparison, Sweep
 REDUNDANCY_ZONE = (0.0, 0.40)
 """The paper's System Token Redundancy Zone: strengths of system suppression that cost no accuracy."""
 LEVEL = 0.05
-"""Of p after Holm, from which a point is filled."""
+"""Of p, over all points of a task together, below which a point is filled."""
 _ZONE = "#e4f0e7"
 _PAIR = 2.7
 """Inches: the two panels of a task."""
@@ -32,7 +32,7 @@ def draw_sweep(sweep: Sweep, path: Path, title: bool = True) -> Path:
     settings = list(curves[tasks[0]])
     said = (
         "Accuracy minus that of the unsteered model on the same questions, filled where p < "
-        f"{LEVEL:g} after Holm; below it VAS; bars: 95 % intervals (none where every question came out alike)."
+        f"{LEVEL:g}; below it VAS; bars: 95 % intervals, those of differences for all points together."
     )
     head = (f"{sweep.protocol['model']}, steered", said) if title else ("", "")
     side_by_side = 1 if len(tasks) <= _MOST_STACKED else 2
@@ -70,7 +70,7 @@ def _differences(axes: Axes, sweep: Sweep, task: str, curves: dict[str, list[Com
     axes.axvspan(*REDUNDANCY_ZONE, color=_ZONE, zorder=0, linewidth=0)
     axes.axhline(0, linestyle="--", color=INK, linewidth=1, zorder=2)
     for index, points in enumerate(curves.values()):
-        filled = [of.p_holm < LEVEL for of in points]
+        filled = [of.p < LEVEL for of in points]
         _curve(axes, _places(points, index, len(curves)), [of.difference for of in points], 100, index, filled)
     axes.grid(axis="y")
     low, high = axes.get_ylim()

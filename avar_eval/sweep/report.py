@@ -14,18 +14,18 @@ def print_sweep(sweep: Sweep, picture: Path, output: Path) -> None:
     console = wide_console()
     for task, result in sweep.unsteered.items():
         title = f"{sweep.protocol['model']} on {task}"
-        headings = ("n", "accuracy %", "difference (points)", "p", "p (Holm)", "VAS")
+        headings = ("n", "accuracy %", "difference (points)", "p", "VAS")
         table = FittedTable([Column("steering", text=True, key=True), *map(Column, headings)], title)
         metrics = result.metrics
         n = count(metrics["accuracy"].n)
-        table.add_row("unsteered", n, percent_cell(metrics["accuracy"]), "", "", "", score_cell(metrics["vas"]))
+        table.add_row("unsteered", n, percent_cell(metrics["accuracy"]), "", "", score_cell(metrics["vas"]))
         for comparison in sweep.comparisons:
             if comparison.task == task:
                 table.add_row(*_cells(comparison))
         console.print(table)
     console.print(
-        "in brackets: 95 % intervals (none where every question came out alike); differences are paired with the "
-        "unsteered model's answers"
+        "in brackets: 95 % intervals; differences are paired with the unsteered model's answers, their intervals and p "
+        "hold for all points of a task together"
     )
     console.print(f"picture: {picture}", soft_wrap=True)
     console.print(f"records and sweep.json: {output}", soft_wrap=True)
@@ -38,6 +38,5 @@ def _cells(of: Comparison) -> tuple[str, ...]:
         percent_cell(of.accuracy),
         points_cell(of.difference),
         p_value(of.p),
-        p_value(of.p_holm),
         score_cell(of.vas),
     )

@@ -10,8 +10,10 @@ from avar_eval.attention.steer import check_steering
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.records.record import Record
+from avar_eval.results.schema import TaskResult
 from avar_eval.run.evaluate import RunConfig, ask, check_config, load_tasks, open_session
-from avar_eval.sweep.compare import Comparison, Sweep, adjusted, compare
+from avar_eval.sweep.compare import Sweep, compare
 from avar_eval.tasks.catalog import find_avar_tasks
 
 
@@ -33,23 +35,17 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
         tasks = load_tasks(entries, model)
         session.steer(None)
         unsteered = ask(session, tasks, config)
-        comparisons: list[Comparison] = []
+        points: list[tuple[Steering, str, TaskResult, Sequence[Record]]] = []
         for steering in grid:
             session.steer(steering)
             steered = ask(session, tasks, config)
-            comparisons += [
-                compare(
-                    steering,
-                    name,
-                    steered.results.tasks[name],
-                    steered.records[name],
-                    unsteered.records[name],
-                    model.decoding.seed,
-                )
-                for name in unsteered.records
+            points += [
+                (steering, name, steered.results.tasks[name], steered.records[name]) for name in unsteered.records
             ]
+    clusters = {task.entry.name: task.benchmark.cluster for task in tasks}
+    comparisons = compare(points, unsteered.records, clusters, model.decoding.seed)
     results = unsteered.results
-    found = Sweep(unsteered=results.tasks, comparisons=adjusted(comparisons), protocol=results.protocol)
+    found = Sweep(unsteered=results.tasks, comparisons=comparisons, protocol=results.protocol)
     if session.ranks.first:
         found.write(config.output)
     return found

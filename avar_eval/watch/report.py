@@ -32,7 +32,7 @@ def print_scored(of: Scoring) -> None:
                 task,
                 count(metrics["truncated"].n),
                 percent_cell(score),
-                score_cell(metrics["vas"], band=True),
+                score_cell(metrics["vas"], result.vas_band),
                 percent_cell(metrics["truncated"]),
                 percent_cell(metrics["unparsed"]),
             )

@@ -22,9 +22,9 @@ report, made by VLMEvalKit). The benchmark has no instruction of its own but "Pl
 its questions end with; the others get it too.
 
 Metrics: aAcc (rows), fAcc (figures with all questions right), qAcc (questions right on all figures of their set), and
-their mean, the score. Official scripts: utils.py of tianyi-lab/HallusionBench for the three, where GPT-4 says whether
-an answer is right; yorn.py of open-compass/VLMEvalKit for answers by rule: see official.py. Uncertain answers to rows
-without a picture are right by the official rule.
+their mean, the score; intervals go by set. Official scripts: utils.py of tianyi-lab/HallusionBench for the three, where
+GPT-4 says whether an answer is right; yorn.py of open-compass/VLMEvalKit for answers by rule: see official.py.
+Uncertain answers to rows without a picture are right by the official rule.
 
 Verified against the published answers (VLMEvalKit) of VILA-8B on 500 of the 951 rows: the verdicts are the same on all
 500, and so are the scores of those rows. Its published scores are shares of the 951 rows, 346 figures and 455 questions

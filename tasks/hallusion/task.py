@@ -34,7 +34,8 @@ def doc_to_visual(row: Row) -> list[Image.Image]:
     """The row's one picture, RGB; none for a row that is asked without."""
     if is_without_picture(row):
         return []
-    missing = f"HallusionBench row {cluster(row)}, question {row['question_id']} has no picture"
+    figure = "{category}_{subcategory}_{set_id}_{figure_id}, question {question_id}".format_map(row)
+    missing = f"HallusionBench row {figure} has no picture"
     return [rgb_picture(row["image"], missing)]
 
 
@@ -49,8 +50,8 @@ def needed_pictures(row: Row) -> list[str]:
 
 
 def cluster(row: Row) -> str:
-    """The figure: its questions are asked of the same picture."""
-    return "{category}_{subcategory}_{set_id}_{figure_id}".format_map(row)
+    """The set: its figures are one picture and edits of it, of which the same questions are asked."""
+    return "{category}_{subcategory}_{set_id}".format_map(row)
 
 
 def judge(row: Row, response: str, finish_reason: FinishReason | None = None) -> Judgement:

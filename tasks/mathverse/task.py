@@ -70,6 +70,11 @@ def judge(row: Row, response: str, finish_reason: FinishReason | None = None) ->
     return replace(judgement, official=official_verdict(row, judgement.extracted))
 
 
+def question(row: Row) -> str:
+    """The problem, which its six versions share."""
+    return str(row["problem_index"])
+
+
 def parts(rows: Sequence[Row]) -> Parts:
     """Subjects and subfields, as score_answer_s2.py prints them."""
     subjects = by_category([_field(row, "subject") for row in rows], "subject/")

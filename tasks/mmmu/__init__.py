@@ -17,7 +17,7 @@ Dataset: MMMU/MMMU, split validation, one configuration a subject, 900 rows: 847
 A picture stands in the prompt where its token stands, as often as it stands there (one row names two pictures five
 times), whatever the order of the numbers.
 
-Metric: accuracy over all rows; its interval is clustered by subject. Official script: eval/eval_utils.py (since then
+Metric: accuracy over all rows; its interval is stratified by subject. Official script: eval/eval_utils.py (since then
 mmmu/utils/eval_utils.py) of MMMU-Benchmark/MMMU; see official.py. Where it draws a letter at random the official
 verdict is None.
 

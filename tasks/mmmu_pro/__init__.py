@@ -17,7 +17,7 @@ Pinned at revision 563f3e84, as public evaluations do. Rows (values invented):
         "options": "['<image 3>', '<image 2>', 'neither']", "answer": "B", "subject": "Botany",
     }
 
-Metric: accuracy over all rows; its interval is clustered by subject. The published score of a model is the mean of
+Metric: accuracy over all rows; its interval is stratified by subject. The published score of a model is the mean of
 standard10 and vision. Official script: mmmu-pro/evaluate.py of MMMU-Benchmark/MMMU; see official.py. Where it draws a
 letter at random (unseeded) the official verdict is None.
 

@@ -11,12 +11,13 @@ from PIL import Image
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.tasks.mmmu.images import Row, image_columns, interleaved, picture
 from avar_eval.tasks.mmmu.task import (
-    cluster,
     doc_to_target,
     guess_chance,
     judge_choice,
     option_lines,
     options_of,
+    question,
+    stratum,
     subject_parts,
 )
 from avar_eval.tasks.mmmu_pro.official import choice_right
@@ -24,7 +25,6 @@ from avar_eval.tasks.prompts import ask, lettered, style_of, templated
 from avar_eval.tasks.shares import Parts
 
 __all__ = [
-    "cluster",
     "doc_to_messages",
     "doc_to_target",
     "doc_to_text",
@@ -33,6 +33,8 @@ __all__ = [
     "judge",
     "needed_pictures",
     "parts",
+    "question",
+    "stratum",
 ]
 
 _LETTER: Final = "Answer with the option letter from the given choices"

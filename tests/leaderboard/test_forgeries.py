@@ -442,7 +442,7 @@ def test_group_means_follow_from_their_columns(tmp_path: Path, store: Store) -> 
 
     protocol = {"model": "m", "revision": None, "system_prompt": None, "steering": None, "prompt_sha256": {}}
     protocol |= {"limit": None, "grader": dict.fromkeys(ROW, "1")}
-    groups = group_results(tasks())
+    groups = group_results(tasks(), {})
     honest = Results(run_id=run_id(protocol), tasks=tasks(), groups=groups, protocol=protocol)
     store.add(honest.write(tmp_path))
     for spoil, message in (

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from avar_eval.leaderboard.cli import app, main
 from avar_eval.leaderboard.store import Store
+from avar_eval.score.rescore import score_run
 
 WriteRun = Callable[..., Path]
 EARLIER = Path(__file__).parent.parent / "results" / "run_of_an_earlier_version"
@@ -156,10 +157,18 @@ def test_add_takes_what_it_can_and_names_the_rest(
     assert len(Store(board).rows()) == 2
 
 
-def test_add_takes_a_folder_of_run_folders(board: Path, tmp_path: Path) -> None:
+def test_add_takes_a_folder_of_run_folders(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = tmp_path / "avar-runs"
-    for place in ("a", "deeper/b"):
-        shutil.copytree(EARLIER, runs / place)
+    shutil.copytree(EARLIER, runs / "a")
+    code, message = fail(capsys, monkeypatch, "add", str(runs))
+    assert code == 1
+    assert "`avar-eval score" in message  # its intervals are those of an earlier version
+    monkeypatch.setenv("AVAR_LEADERBOARD", str(tmp_path / "another"))
+    score_run(runs / "a", None)
+    monkeypatch.setenv("AVAR_LEADERBOARD", str(board))
+    shutil.copytree(runs / "a", runs / "deeper" / "b")
     (runs / "empty").mkdir()
     said = succeed("add", str(runs)).splitlines()
     assert said == [

@@ -20,12 +20,15 @@ from avar_eval.leaderboard.cli import app
 from avar_eval.leaderboard.page.build import build_page
 from avar_eval.leaderboard.page.contents import page_contents
 from avar_eval.leaderboard.page.correlations import correlations
+from avar_eval.leaderboard.page.readme import readme_text
 from avar_eval.leaderboard.page.rows import own_lines, own_rows
 from avar_eval.leaderboard.page.viewers import viewer_links
 from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.ranking import ranked
 from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.store import Store
+
+HOSTILE = json.loads(Path(__file__).with_name("hostile_names.json").read_text(encoding="utf-8"))
 
 
 def data_of(page: Path) -> Any:
@@ -135,6 +138,17 @@ def test_ours_point_to_what_the_paper_prints_of_the_same_model() -> None:
     assert pointed[1:] == [None, None]
     score = contents["rows"][pointed[0]][2][0][0]
     assert score == pytest.approx(0.747)
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_a_name_is_one_cell_of_the_readme(name: str) -> None:
+    row = page_row(model=name, task=name, protocol=name, grader=name)
+    text = readme_text([row], paper(), Path("board"), Path("README.md"))
+    plain = readme_text([page_row()], paper(), Path("board"), Path("README.md"))
+    assert text.count("\n") == plain.count("\n")
+    (line,) = [line for line in text.splitlines() if line.endswith("| as reported |") and not line.startswith("| ---")]
+    assert len(re.findall(r"(?<!\\)\|", line)) == 8
+    assert not re.search(r"[<>\x00-\x1f\x7f-\x9f\u2028-\u202e]|(?<!\\)[*`~$]|(?<!\\)\]\(", line)
 
 
 def test_the_command_writes_the_page_and_says_where(tmp_path: Path, write_run: Callable[..., Path]) -> None:

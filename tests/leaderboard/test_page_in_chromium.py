@@ -4,17 +4,22 @@ import csv
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from browser import Browser, needs_chromium, opened
 from page_rows import many_rows, page_row, write_page
+from runs import Finished
 
+from avar_eval.leaderboard.page.build import build_page
 from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.row import Measure
+from avar_eval.leaderboard.store import Store
 from avar_eval.statistics import pearson
 from avar_eval.terminal import inert
+from avar_eval.view.page import build_viewer
 
 pytestmark = needs_chromium
 HOSTILE = json.loads(Path(__file__).with_name("hostile_names.json").read_text(encoding="utf-8"))
@@ -231,6 +236,27 @@ def test_a_downloaded_csv_holds_what_is_shown_and_no_formula(tmp_path: Path) -> 
     assert not [cell for line in lines for cell in line.values() if re.match(r"\s*[=+\-@＝＋－＠]", cell or "")]
     names = {line["model"] for line in lines}
     assert all(inert(name) in names or f"'{inert(name)}" in names for name in HOSTILE.values())
+
+
+def test_a_number_leads_to_the_answers_that_it_is_made_of(avar_eval: Callable[..., Finished], tmp_path: Path) -> None:
+    run, site = tmp_path / "run", tmp_path / "site"
+    asked = ("--model", "avar-tiny", "--tasks", "shapes,shapes_prior", "--limit", "3", "--device", "cpu")
+    done = avar_eval(*asked, "--output", str(run))
+    assert done.code == 0, done.stderr
+    store = Store(tmp_path / "board")
+    store.add(run)
+    build_viewer([run], site / "answers of it")
+    assert build_page(store, site, with_paper=False, viewers=[site / "answers of it"]) == []
+    with opened(site / "index.html") as browser:
+        browser.seconds_until(FIRST)
+        assert browser.page.locator(".tag").all_inner_texts() == ["verified"]
+        prior = browser.page.locator("#board thead .benchmark").all_inner_texts().index("shapes_prior")
+        browser.page.locator("#board tbody td.first .cell").nth(prior).click()
+        browser.page.get_by_role("link", name="Look at every answer").click()
+        browser.page.locator("#list .id").first.wait_for()
+        assert browser.page.locator("#task").input_value() == "shapes_prior"
+        assert browser.page.locator("#list .id").count() == 3
+        assert browser.outside == browser.errors == []
 
 
 def test_a_page_of_1_000_rows_opens_within_two_seconds(tmp_path: Path) -> None:

@@ -63,12 +63,15 @@ def test_a_guess_counts_as_in_the_scores(tmp_path: Path) -> None:
     assert found.difference.n == 12
     rows = list(ROWS)
     assert (found.gained, found.lost) == (rows[4:6], rows[8:10])
-    assert found.mcnemar_p is None
+    assert found.test == "permutation"
 
 
-def test_without_guesses_mcnemar_stays(tmp_path: Path) -> None:
+def test_without_guesses_it_is_mcnemars_test(tmp_path: Path) -> None:
     a, b = finished_run(tmp_path / "a", [RIGHT] * 12), finished_run(tmp_path / "b", [RIGHT] * 5 + [WRONG] * 7)
-    assert official(a, b).mcnemar_p == pytest.approx(2 / 2**7)
+    found = official(a, b)
+    assert (found.test, found.p) == ("McNemar mid-p", pytest.approx(1 / 2**7))
+    assert found.difference.ci95 is not None
+    assert found.difference.ci95[1] < 0
 
 
 def test_a_run_that_does_not_say_what_guesses_are_worth_is_named(

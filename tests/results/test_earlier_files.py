@@ -19,7 +19,7 @@ from avar_eval.diagnosis.correlate import run_points
 from avar_eval.diagnosis.profile import MeasuredRun
 from avar_eval.leaderboard.store import Store
 from avar_eval.results.compare import compare
-from avar_eval.results.schema import ResultsError, read_results
+from avar_eval.results.schema import Results, ResultsError, read_results
 from avar_eval.score.rescore import score_run
 
 EARLIER = Path(__file__).with_name("run_of_an_earlier_version")
@@ -41,11 +41,12 @@ def test_a_file_is_written_again_as_it_was() -> None:
 def test_judged_again_a_run_keeps_its_numbers(earlier: Path) -> None:
     before, records = read_results(EARLIER), records_of(EARLIER)
     after = score_run(earlier, None)
-    assert (after.tasks, after.groups, after.run_id) == (before.tasks, before.groups, before.run_id)
+    assert (after.groups, after.run_id) == (before.groups, before.run_id)
+    check_numbers(before, after)
     assert [one["judgement"]["correct"] for one in records_of(earlier)] == [
         one["judgement"]["correct"] for one in records
     ]
-    assert all(one.difference.value == 0 for one in compare(EARLIER, earlier))
+    assert all(one.difference.value == (1 if one.scale == "ratio" else 0) for one in compare(EARLIER, earlier))
 
 
 def test_a_run_goes_on_and_asks_nothing_again(earlier: Path, avar_eval: Callable[..., Finished]) -> None:
@@ -54,7 +55,22 @@ def test_a_run_goes_on_and_asks_nothing_again(earlier: Path, avar_eval: Callable
     )
     assert again.code == 0, again.stderr
     assert (earlier / "records.jsonl").read_bytes() == (EARLIER / "records.jsonl").read_bytes()
-    assert read_results(earlier).tasks == read_results(EARLIER).tasks
+    check_numbers(read_results(EARLIER), read_results(earlier))
+
+
+def check_numbers(before: Results, after: Results) -> None:
+    """The same values of as many responses; intervals are better ones, and the ratio of sums is pooled over rows."""
+    for name, task in before.tasks.items():
+        found = after.tasks[name]
+        assert found.benchmark.keys() == task.benchmark.keys()
+        for verdict, own in task.benchmark.items():
+            assert {of: metric.value for of, metric in own.items()} == {
+                of: metric.value for of, metric in found.benchmark[verdict].items()
+            }
+        for metric, of in task.metrics.items():
+            assert found.metric(metric).n == of.n
+            close = pytest.approx(of.value, rel=0.05) if metric == "ratio_of_sums" else of.value
+            assert found.metric(metric).value == close
 
 
 def test_notebooks_leaderboard_and_diagnoses_read_it(earlier: Path, tmp_path: Path) -> None:

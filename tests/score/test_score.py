@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from judge_server import serving
 from runs import mathvista_row
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, permutation_test
 from typer.testing import CliRunner
 
 from avar_eval.cli import app
@@ -26,6 +27,7 @@ from avar_eval.results.schema import Results, ResultsError, TaskRecords, read_re
 from avar_eval.results.summary import attention_means, left_out_rows, task_result
 from avar_eval.score.rescore import score_run
 from avar_eval.score.response_file import ResponsesError, score_responses, scores_to_json
+from avar_eval.statistics import holm
 from avar_eval.tasks.catalog import catalog, task_hooks
 from avar_eval.tasks.files import DataError, rows_by_id
 
@@ -361,14 +363,16 @@ def test_two_runs_are_compared_row_by_row(tmp_path: Path, data: Path) -> None:
     one, official = compare(a, b)
     assert (one.verdict, official.verdict) == ("strict", "official")
     assert (one.a, one.b, one.difference.value) == (0.5, 0.75, 0.25)
-    assert one.mcnemar_p == pytest.approx(binomtest(5, 20).pvalue)
+    assert (one.metric, one.test, one.clusters) == ("accuracy", "permutation", 10)
     assert one.gained == [str(n) for n in range(20, 35)]
     assert one.lost == [str(n) for n in range(5)]
     # ten clusters of four rows each: equal sizes, so that the paired t test of their means is the reference
-    in_a = [sum(n < 20 for n in range(c, ROWS, 10)) / 4 for c in range(10)]
-    in_b = [sum(5 <= n < 35 for n in range(c, ROWS, 10)) / 4 for c in range(10)]
-    interval = ttest_rel(in_b, in_a).confidence_interval()
-    assert one.difference.ci95 == pytest.approx((interval.low, interval.high))
+    in_a = np.array([sum(n < 20 for n in range(c, ROWS, 10)) / 4 for c in range(10)])
+    in_b = np.array([sum(5 <= n < 35 for n in range(c, ROWS, 10)) / 4 for c in range(10)])
+    exact = permutation_test((in_b - in_a,), np.mean, permutation_type="samples", vectorized=False)
+    assert one.p == pytest.approx(exact.pvalue)
+    assert one.difference.ci95 is not None
+    assert (one.p < 0.05) == (one.difference.ci95[0] > 0)
     shown = CliRunner().invoke(app, ["compare", str(a), str(b)])
     assert "+25.0 [" in shown.stdout
     assert "B is worse on 5 rows: 0, 1, 2, 3, 4" in shown.stdout
@@ -387,8 +391,40 @@ def test_several_samples_are_compared_by_their_share(tmp_path: Path, data: Path)
     assert (one.gained, one.lost) == ([], ["1"])
 
 
-def test_runs_on_different_rows_are_not_compared(tmp_path: Path, data: Path) -> None:
-    a = finished_run(tmp_path / "a", data, [])
+def test_rows_that_one_run_lacks_are_left_out_and_counted(tmp_path: Path, data: Path) -> None:
+    a = finished_run(tmp_path / "a", data, ["1", "30"])
     b = finished_run(tmp_path / "b", data, [], rows=10)
-    with pytest.raises(CompareError, match=rf"only {a} has '10', '11', '12', '13', '14' and 25 more"):
+    for run in (a, b):
+        score_run(run, data)
+    one = compare(a, b)[0]
+    assert (one.difference.n, one.only_a, one.only_b, one.lost) == (10, 30, 0, ["1"])
+    shown = CliRunner().invoke(app, ["compare", str(a), str(b)])
+    assert "mathvista: 30 rows of the first run alone and 0 of the other alone are left out" in shown.stdout
+
+
+def test_several_runs_are_each_compared_with_the_first(tmp_path: Path, data: Path) -> None:
+    folders = [finished_run(tmp_path / name, data, [str(n) for n in range(right)]) for name, right in
+               (("a", 5), ("b", 25), ("c", 6))]  # fmt: skip
+    for run in folders:
+        score_run(run, data)
+    found = [one for one in compare(*folders) if one.metric == "accuracy"]
+    assert [(one.run, one.difference.value) for one in found] == [(str(folders[1]), 0.5), (str(folders[2]), 0.025)]
+    every = compare(*folders)
+    assert [one.p_holm for one in every] == pytest.approx(holm([one.p for one in every if one.p is not None]))
+    shown = CliRunner().invoke(app, ["compare", *map(str, folders), "--show", "1"])
+    assert shown.exit_code == 0, shown.output
+    assert "B is better on 20 rows" in shown.stdout
+    assert "C is better on 1 rows: 5" in shown.stdout
+    assert "reference:" in shown.stdout
+    assert "<answer>7</answer>" in shown.stdout
+    alone = CliRunner().invoke(app, ["compare", str(folders[0])])
+    assert alone.exit_code != 0
+
+
+def test_runs_without_a_row_in_common_are_not_compared(tmp_path: Path, data: Path) -> None:
+    a, b = finished_run(tmp_path / "a", data, [], rows=10), finished_run(tmp_path / "b", data, [])
+    asked = json.loads((b / "asked.json").read_text())["mathvista"]
+    kept = {name: values[10:] for name, values in asked.items() if values}
+    (b / "asked.json").write_text(json.dumps({"mathvista": kept}))
+    with pytest.raises(CompareError, match="answered no row of mathvista in common"):
         compare(a, b)

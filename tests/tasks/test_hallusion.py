@@ -121,10 +121,10 @@ def test_judgements(figure: str, gold: str, response: str, state: str, correct: 
     assert (judgement.state, judgement.correct, judgement.official) == (state, correct, said)
 
 
-def test_rows_are_named_and_grouped_by_figure() -> None:
+def test_rows_are_named_and_grouped_by_set() -> None:
     row = hallusion_row("2", "1", "0")
     assert catalog()["hallusion"].row_id(row) == "VS_chart_3_2_1"
-    assert cluster(row) == "VS_chart_3_2"
+    assert cluster(row) == "VS_chart_3"
     assert doc_to_target(row) == "No"
 
 

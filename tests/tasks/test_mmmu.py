@@ -213,8 +213,9 @@ def test_twelve_options_have_letters() -> None:
 
 
 def test_rows_are_grouped_by_subject() -> None:
-    assert mmmu.cluster(mmmu_row("validation_Art_Theory_3")) == "Art_Theory"
-    assert mmmu_pro.cluster(vision_row("test_Botany_12")) == "Botany"
+    assert mmmu.stratum(mmmu_row("validation_Art_Theory_3")) == "Art_Theory"
+    assert mmmu_pro.stratum(vision_row("test_Botany_12")) == "Botany"
+    assert mmmu_pro.question(vision_row("test_Botany_12")) == mmmu.question(mmmu_row("test_Botany_12"))
 
 
 def test_options_that_are_no_list_are_named() -> None:
