@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from avar_eval import __version__
 from avar_eval.command_line import (
     IncludeOption,
     JudgeKeyOption,
@@ -17,6 +16,7 @@ from avar_eval.command_line import (
     JudgeUrlOption,
     command_text,
     interruptible,
+    main_command,
     new_app,
     run_app,
 )
@@ -24,11 +24,12 @@ from avar_eval.data_cli import data_app
 from avar_eval.diagnosis.cli import correlate, profile
 from avar_eval.doctor.cli import doctor
 from avar_eval.errors import UsageError
+from avar_eval.help_text import examples
 from avar_eval.judge.model import judge_from_options
 from avar_eval.look.cli import look
 from avar_eval.names import listed_names
 from avar_eval.power.cli import power
-from avar_eval.protocols.cli import protocols as protocols_command
+from avar_eval.protocols.cli import protocols
 from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.options import As, asking_options
@@ -36,24 +37,18 @@ from avar_eval.score.cli import compare, score
 from avar_eval.sweep.cli import sweep
 from avar_eval.terminal import say
 from avar_eval.view_cli import view
-from avar_eval.watch.cli import watch_command
+from avar_eval.watch.cli import watch
 
 app = new_app("Score vision-language reasoning models, and measure where they look.")
-app.add_typer(data_app, name="data")
-app.command("watch")(watch_command)
-app.command("protocols")(protocols_command)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        say(f"avar-eval {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
+@examples(
+    "avar-eval --model avar-tiny --tasks shapes",
+    "avar-eval run -m Qwen/Qwen2.5-VL-7B-Instruct -t mathvista,mmmu --backend vllm --limit 100",
+    "avar-eval --model avar-tiny --tasks shapes --steer image=0.15,system=0.4 --output avar-runs/steered",
+)
 @asking_options(*asking_fields(), model=As(required=False))
-def evaluate(
-    context: typer.Context,
+def run(
     *,
     tasks: Annotated[
         str | None, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")
@@ -73,21 +68,15 @@ def evaluate(
         typer.Option(help="Then change one setting after the other to this protocol's, and say what each one does."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json and nothing else.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
 ) -> None:
     """Ask MODEL the questions of TASKS; print accuracy and Visual Attention Score. Run again to resume."""
-    if context.invoked_subcommand is not None:
-        return
     if not asked["model"] or not tasks:
         raise UsageError("give --model and --tasks; `avar-eval models` and `avar-eval tasks` list what there is")
     asking = Asking.of(**asked)
     judge_model = judge_from_options(judge, judge_url, judge_key_env, judge_rate)
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
-        from avar_eval.run.evaluate import RunConfig
-        from avar_eval.run.evaluate import evaluate as run
+        from avar_eval.run.evaluate import RunConfig, evaluate
         from avar_eval.run.folder import run_folder
         from avar_eval.run.model import resolve
 
@@ -99,7 +88,7 @@ def evaluate(
 
             steps = attribute_steps(asking, attribute, listed_names(tasks), output, judge_model, command)
         else:
-            results = run(RunConfig(model, listed_names(tasks), output, judge=judge_model, command=command))
+            results = evaluate(RunConfig(model, listed_names(tasks), output, judge=judge_model, command=command))
     if not launched().first:
         return
     if attribute is not None:
@@ -115,7 +104,15 @@ def evaluate(
     print_results(results, output)
 
 
+app.command()(run)
+app.callback(invoke_without_command=True)(main_command(run))
+
+
 @app.command()
+@examples(
+    "avar-eval models",
+    "avar-eval models avar-thinker --json",
+)
 def models(
     name: Annotated[str | None, typer.Argument(help="Show this one's entry.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -131,6 +128,10 @@ def models(
 
 
 @app.command()
+@examples(
+    "avar-eval tasks",
+    "avar-eval tasks --all",
+)
 def tasks(
     include_path: IncludeOption = None,
     all_tasks: Annotated[bool, typer.Option("--all", help="Those that lmms-eval brings, too.")] = False,
@@ -146,8 +147,9 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), others, as_json)
 
 
-for command in (view, look, sweep, profile, correlate, score, compare, power, doctor):
+for command in (protocols, view, look, compare, score, sweep, profile, correlate, watch, power, doctor):
     app.command()(command)
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:

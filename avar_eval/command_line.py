@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import inspect
 import io
 import os
 import shlex
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
+from avar_eval import __version__
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.terminal import note, tame_libraries
+from avar_eval.help_text import HelpfulCommand, HelpfulGroup, help_width
+from avar_eval.terminal import note, say, tame_libraries
 
 _CANNOT_WRITE: Final = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _PATH_ERRNOS: Final = (
@@ -53,22 +56,63 @@ JudgeKeyOption = Annotated[
 JudgeRateOption = Annotated[float, typer.Option(min=0.01, help="Requests a second to the judge, at most.")]
 
 
-def new_app(help: str) -> typer.Typer:
-    """A command line of ours: plain help, `~` in paths, and errors for `run_app` to print."""
-    return _App(
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        say(f"{context.find_root().info_name} {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+]
+
+
+def new_app(help: str, program: bool = True) -> typer.Typer:
+    """A command line of ours: plain help in groups, `~` in paths, and errors for `run_app` to print.
+
+    program: with --version and completion for shells, which a group of commands within a program has not.
+    """
+    app = _App(
         cls=_Group,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=program,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()},
         help=help,
     )
+    if program:
+        app.callback()(_program)
+    return app
+
+
+def _program(version: VersionOption = False) -> None: ...
+
+
+def main_command(command: "Command") -> "Command":
+    """What a program does without a sub-command: this command, whose options the program has too."""
+
+    def called(context: typer.Context, version: bool, **values: Any) -> None:
+        if context.invoked_subcommand is None:
+            command(**values)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("context", kind, annotation=typer.Context),
+        *inspect.signature(command).parameters.values(),
+        inspect.Parameter("version", kind, annotation=VersionOption, default=False),
+    ]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    called.__doc__ = command.__doc__
+    called.examples = getattr(command, "examples", ())  # type: ignore[attr-defined]
+    return called
 
 
 Command = Callable[..., None]
 
 
-class _Group(TyperGroup):
+class _Group(HelpfulGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that `args` begin with. Raises UsageError for options before it, which it would not see."""
         name, command, rest = super().resolve_command(ctx, args)
@@ -93,6 +137,7 @@ class _App(typer.Typer):
             def described() -> None: ...
 
             described.__name__, described.__doc__ = command.__name__, command.__doc__
+            settings["epilog"] = "\n".join(getattr(command, "examples", ()))
             deferred = type("Deferred", (DeferredCommand,), {"source": (command,), "registered": (name, settings)})
             super(_App, self).command(name, **settings | {"cls": deferred})(described)
             return command
@@ -100,10 +145,9 @@ class _App(typer.Typer):
         return registered
 
     def callback(self, **settings: Any) -> Any:
-        register = super().callback(**{"cls": _Group} | settings)
-
         def registered(command: Command) -> Command:
-            register(with_home(command))
+            epilog = "\n".join(getattr(command, "examples", ()))
+            super(_App, self).callback(**dict[str, Any](cls=_Group, epilog=epilog) | settings)(with_home(command))
             return command
 
         return registered
@@ -120,7 +164,7 @@ class DeferredCommand(TyperCommand):
         """The command with its options."""
         name, settings = self.registered
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name, **settings)(with_home(self.source[0]))
+        app.command(name, **settings | {"cls": HelpfulCommand})(with_home(self.source[0]))
         return typer.main.get_command(app)
 
     def make_context(self, *positional: Any, **settings: Any) -> Any:
@@ -171,7 +215,11 @@ def check_choice(option: str, value: str | None, known: tuple[str | None, ...]) 
 
 
 def command_text(arguments: list[str]) -> str:
-    """The command line for the protocol, without where its results land: that changes nothing in them."""
+    """The command line for the protocol, without where its results land: that changes nothing in them.
+
+    Nor does `run`, the long name of what `avar-eval` does without a command.
+    """
+    arguments = arguments[1:] if arguments[:1] == ["run"] else arguments
     kept: list[str] = []
     skip = False
     for argument in arguments:

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from avar_eval.command_line import interruptible, new_app
+from avar_eval.help_text import examples
 from avar_eval.names import listed_names
 from avar_eval.run.options import As, asking_options
 from avar_eval.terminal import note
 
-data_app = new_app("Download benchmarks into folders that --data-dir takes, and check them.")
+data_app = new_app("Download benchmarks into folders that --data-dir takes, and check them.", program=False)
 
 Tasks = Annotated[str, typer.Argument(help="Names of tasks or groups, separated by commas.")]
 _FOLDER = As("Folder with one sub-folder a benchmark.", required=True)
@@ -21,6 +22,9 @@ _SHOWN_PROBLEMS = 20
 
 
 @data_app.command("fetch")
+@examples(
+    "avar-eval data fetch mathvista,mmmu --data-dir benchmarks",
+)
 @asking_options("data_dir", data_dir=_FOLDER)
 def fetch_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
     """Download the rows and pictures of TASKS at their pinned revisions. Run again to resume."""
@@ -38,6 +42,9 @@ def fetch_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
 
 
 @data_app.command("verify")
+@examples(
+    "avar-eval data verify mathvista --data-dir benchmarks",
+)
 @asking_options("data_dir", data_dir=_FOLDER)
 def verify_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
     """Check that the folders of TASKS are complete and undamaged. Exit code 1 if one is not."""

@@ -10,10 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from avar_eval.command_line import IncludeOption, interruptible
+from avar_eval.help_text import examples
 from avar_eval.run.options import asking_options
 from avar_eval.terminal import note, say
 
 
+@examples(
+    "avar-eval view avar-runs/a",
+    "avar-eval view avar-runs/a avar-runs/b --output pages",
+)
 @asking_options("data_dir", "allow_outside")
 def view(
     *,

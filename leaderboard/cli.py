@@ -9,6 +9,7 @@ import typer
 from avar_eval.command_line import IncludeOption, new_app, run_app
 from avar_eval.errors import AvarError
 from avar_eval.figures.file import NoTitleOption, check_figure
+from avar_eval.help_text import examples
 from avar_eval.terminal import inert, note, say
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ StoreOption = Annotated[
 
 
 @app.command()
+@examples(
+    "avar-leaderboard show",
+    "avar-leaderboard show --task shapes",
+)
 def show(
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
@@ -64,6 +69,9 @@ def show(
 
 
 @app.command()
+@examples(
+    "avar-leaderboard export --format csv --output leaderboard.csv",
+)
 def export(
     form: Annotated[
         ExportFormat,
@@ -140,6 +148,7 @@ def _wide_text(form: ExportFormat, rows: "list[Row]", columns: list[str], leader
 
 
 @app.command()
+@examples("avar-leaderboard page --output page")
 def page(
     output: Annotated[Path, typer.Option(help="Folder of the page; its index.html opens as a file, too.")] = Path(
         "avar-runs/leaderboard"
@@ -172,6 +181,10 @@ def page(
 
 
 @app.command()
+@examples(
+    "avar-leaderboard curve my-run",
+    "avar-leaderboard curve my-run --task shapes --output curve.pdf --no-title",
+)
 def curve(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A training's name, as `avar-eval watch` gives it.")],
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
@@ -204,6 +217,9 @@ def curve(
 
 
 @app.command()
+@examples(
+    "avar-leaderboard check",
+)
 def check(store: StoreOption = None) -> None:
     """Count the stored runs, and say of each file that holds none what is wrong with it."""
     rows, skipped = _open(store).read()
@@ -214,6 +230,9 @@ def check(store: StoreOption = None) -> None:
 
 
 @app.command()
+@examples(
+    "avar-leaderboard add avar-runs/a/results.json",
+)
 def add(
     runs: Annotated[
         list[Path],
@@ -258,6 +277,7 @@ def add(
 
 
 @app.command()
+@examples("avar-leaderboard remove 00aa11bb")
 def remove(
     run: Annotated[str, typer.Argument(metavar="RUN_ID", help="The run's id, or as much of it as is its alone.")],
     store: StoreOption = None,
@@ -268,6 +288,7 @@ def remove(
 
 
 @app.command()
+@examples("avar-leaderboard history")
 def history(store: StoreOption = None) -> None:
     """What was added, verified, replaced and removed, and from where."""
     leaderboard = _open(store)

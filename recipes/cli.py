@@ -11,6 +11,7 @@ import typer
 
 from avar_eval.command_line import interruptible, new_app, run_app
 from avar_eval.errors import UsageError
+from avar_eval.help_text import examples
 from avar_eval.names import listed_names
 from avar_eval.recipes.synthesis.cli import synthesize
 from avar_eval.run.asking import Asking
@@ -23,18 +24,28 @@ _RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped re
 
 
 @app.command(context_settings=_OPTIONS)
+@examples(
+    "avar-train sft tiny_agto_sft --output_dir outputs/sft",
+    "avar-train sft avar_sft_qwen2_5_vl_7b --learning_rate 1e-5",
+)
 def sft(context: typer.Context, recipe: _RecipeName) -> None:
     """Cold-start fine-tuning with AGTO, Equations 4-6. Any option of TRL's SFTConfig or ours: --key value."""
     _train("sft", recipe, context.args)
 
 
 @app.command(context_settings=_OPTIONS)
+@examples(
+    "avar-train grpo tiny_vars_grpo --output_dir outputs/grpo",
+)
 def grpo(context: typer.Context, recipe: _RecipeName) -> None:
     """Reinforcement learning with VARS, Equations 7-10. Any option of TRL's GRPOConfig or ours: --key value."""
     _train("grpo", recipe, context.args)
 
 
 @app.command(context_settings=_OPTIONS)
+@examples(
+    "avar-train check avar_grpo_qwen2_5_vl_7b",
+)
 def check(context: typer.Context, recipe: _RecipeName) -> None:
     """Check RECIPE without training, and show its batch and the memory it needs on each GPU."""
     from avar_eval.recipes.recipe import check_files, read_recipe, without_gpu
@@ -51,6 +62,9 @@ def check(context: typer.Context, recipe: _RecipeName) -> None:
 
 
 @app.command(context_settings=_OPTIONS)
+@examples(
+    "avar-train ladder --output outputs/ladder --seeds 0",
+)
 @asking_options("limit")
 def ladder(
     context: typer.Context,
@@ -64,6 +78,10 @@ def ladder(
 
 
 @app.command(context_settings=_OPTIONS)
+@examples(
+    "avar-train ablation qwen2_5_vl_7b --output outputs/ablation",
+    "avar-train ablation tiny --output outputs/tiny --limit 100",
+)
 @asking_options("limit", "data_dir", "max_new_tokens", "batch_size")
 def ablation(
     context: typer.Context,
@@ -116,6 +134,9 @@ _NOT_OF_FILTER = (
 
 
 @app.command("filter")
+@examples(
+    "avar-train filter --model avar-tiny --data rows.jsonl --output kept --rollouts 8",
+)
 @asking_options(
     *option_names("transformers", "vllm", "api", without=_NOT_OF_FILTER),
     limit=As("Ask only the first N rows of each source."),
@@ -159,6 +180,9 @@ app.command()(synthesize)
 
 
 @app.command()
+@examples(
+    "avar-train recipes",
+)
 def recipes() -> None:
     """List the shipped recipes."""
     from avar_eval.recipes.recipe import read_recipe, shipped

@@ -66,7 +66,7 @@ def test_the_paths_of_every_program_are_found() -> None:
         ("avar-eval", "output"),
         ("avar-eval", "include_path"),
         ("avar-eval data fetch", "data_dir"),
-        ("avar-leaderboard add", "results"),
+        ("avar-leaderboard add", "runs"),
     ):
         assert (command, name) in found
     assert len(found) >= 35
@@ -85,7 +85,7 @@ def test_home_is_meant_in_every_path(command: str, name: str, monkeypatch: pytes
 
     recorder.__signature__ = signature  # type: ignore[attr-defined]
     recorder.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
-    app = new_app("One command.")
+    app = new_app("One command.", program=False)
     app.command("one")(recorder)
     arguments: list[str] = []
     for parameter in typer.main.get_command(app).command.params:  # type: ignore[attr-defined]
@@ -135,10 +135,10 @@ def test_a_variable_before_a_sub_command_is_no_option(avar_eval: Run, tmp_path: 
 def test_attention_is_off_the_same_way_everywhere(off: list[str]) -> None:
     parameters = {name: inspect.signature(command).parameters for name, command in COMMANDS.items()}
     having = [name for name in parameters if "attention_samples" in parameters[name]]
-    assert having == ["avar-eval", "avar-eval watch", "avar-eval sweep"]
+    assert having == ["avar-eval", "avar-eval run", "avar-eval sweep", "avar-eval watch"]
     assert all("attention" in parameters[name] for name in having)
     asked: list[Asking] = []
-    app = new_app("One command.")
+    app = new_app("One command.", program=False)
 
     @app.command()
     @asking_options("model", "attention_samples", model=As(argument="MODEL"))

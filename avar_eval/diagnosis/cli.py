@@ -11,11 +11,16 @@ import typer
 from avar_eval.command_line import command_text, interruptible
 from avar_eval.errors import UsageError
 from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file
+from avar_eval.help_text import examples
 from avar_eval.names import listed_names
 from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
 
 
+@examples(
+    "avar-eval profile avar-runs/a avar-runs/b",
+    "avar-eval profile avar-tiny --tasks shapes --limit 50 --figure profile.pdf --no-title",
+)
 @asking_options(
     *option_names("transformers", without=("model", "steering", "attention_samples", "backend")),
     limit=As("Ask a model the first N questions of each task.", default=200),
@@ -64,6 +69,10 @@ def profile(
         print_profile(found, picture, output)
 
 
+@examples(
+    "avar-eval correlate --paper",
+    "avar-eval correlate avar-runs/a avar-runs/b avar-runs/c avar-runs/d --tasks avar_vas",
+)
 def correlate(
     runs: Annotated[
         list[Path] | None,

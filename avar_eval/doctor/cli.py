@@ -12,12 +12,17 @@ import typer
 from avar_eval.command_line import interruptible
 from avar_eval.doctor.shapes import find_shape
 from avar_eval.errors import UsageError
+from avar_eval.help_text import examples
 from avar_eval.run.options import asking_options
 from avar_eval.terminal import say
 
 _SHORTEST, _LONGEST = 64, 1 << 17
 
 
+@examples(
+    "avar-eval doctor",
+    "avar-eval doctor --shape qwen2.5-vl-7b --lengths 4096,16384 --json",
+)
 @asking_options("attn_implementation", "device", "dtype")
 def doctor(
     *,

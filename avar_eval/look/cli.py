@@ -11,6 +11,7 @@ import typer
 from avar_eval.command_line import IncludeOption, interruptible
 from avar_eval.errors import UsageError
 from avar_eval.figures.file import FigureForm, NoTitleOption, make_folder
+from avar_eval.help_text import examples
 from avar_eval.names import run_name
 from avar_eval.run.asking import Asking
 from avar_eval.run.options import As, asking_options
@@ -23,6 +24,10 @@ _ASKED = ("system_prompt", "max_new_tokens", "image_min_pixels", "image_max_pixe
 """What a recorded row has of its own."""
 
 
+@examples(
+    'avar-eval look avar-tiny --image scene.png --prompt "How many red objects are there?"',
+    'avar-eval look avar-tiny --image scene.png --prompt "Why?" --format pdf --no-title',
+)
 @asking_options(
     "model",
     *_ASKED,

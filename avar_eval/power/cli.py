@@ -5,10 +5,15 @@ from typing import Annotated
 import typer
 
 from avar_eval.errors import UsageError
+from avar_eval.help_text import examples
 from avar_eval.names import listed_names
 from avar_eval.terminal import say
 
 
+@examples(
+    "avar-eval power --task mathvista --difference 2",
+    "avar-eval power --n 1000 --discordant 0.2",
+)
 def power(
     task: Annotated[
         str | None, typer.Option("--task", "-t", help="Names of tasks or groups, separated by commas.")

@@ -5,9 +5,15 @@ from typing import Annotated
 
 import typer
 
+from avar_eval.help_text import examples
 from avar_eval.terminal import say
 
 
+@examples(
+    "avar-eval protocols",
+    "avar-eval protocols vlmevalkit",
+    "avar-eval protocols diff vlmevalkit lmms-eval",
+)
 def protocols(
     words: Annotated[
         list[str] | None,

@@ -38,7 +38,22 @@ class As:
 
 
 _AS_DECLARED: Final = As()
-_ATTENTION: Final = Annotated[str, typer.Option(help="`on` measures where the model looks, `off` does not.")]
+_ATTENTION: Final = Annotated[
+    str,
+    typer.Option(
+        metavar="on|off", help="`on` measures where the model looks, `off` does not.", rich_help_panel="Attention"
+    ),
+]
+_GROUPS: Final = {
+    "Model and prompt": (
+        "model", "system_prompt", "prompt_style", "protocol", "uniform_prompts", "image_min_pixels", "image_max_pixels"
+    ),
+    "Attention": ("attention_samples", "vas_queries", "steering"),
+    "Data": ("limit", "data_dir", "allow_outside"),
+    "Machine": ("device", "dtype", "backend", "batch_size"),
+}  # fmt: skip
+"""Of the fields that no part says it of, as help shows them."""
+_GROUPS_OF_BACKENDS: Final[dict[BackendName, str]] = {"transformers": "Machine", "vllm": "vLLM", "api": "Endpoint"}
 
 
 def option_names(*backends: BackendName, without: Collection[str] = ()) -> tuple[str, ...]:
@@ -122,9 +137,20 @@ def _parameter(name: str, changed: As) -> inspect.Parameter:
         default = inspect.Parameter.empty
     if changed.argument is not None:
         return _keyword(name, Annotated[kind, typer.Argument(help=help_, metavar=changed.argument)], default)
-    more = {"help": help_, "envvar": option.envvar} | bounds | show
+    more = {"help": help_, "envvar": option.envvar, "rich_help_panel": _group(name, field)} | bounds | show
     extra: Any = typer.Option(*(changed.flags or field.flags), **more)
     return _keyword(name, Annotated[kind | None if default is None else kind, extra], default)
+
+
+def _group(name: str, field: AskingField) -> str | None:
+    """The heading under which help shows an option; None: the command's own."""
+    if field.part == "decoding":
+        return "Sampling"
+    if field.part == "backend_options":
+        return next(
+            group for of, group in _GROUPS_OF_BACKENDS.items() if field.declared in declared(OPTIONS[of]).values()
+        )
+    return next((group for group, names in _GROUPS.items() if name in names), None)
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

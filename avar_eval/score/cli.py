@@ -15,11 +15,16 @@ from avar_eval.command_line import (
     interruptible,
 )
 from avar_eval.errors import UsageError
+from avar_eval.help_text import examples
 from avar_eval.judge.model import judge_from_options
 from avar_eval.run.options import asking_options
 from avar_eval.terminal import say
 
 
+@examples(
+    "avar-eval score avar-runs/a",
+    "avar-eval score --task mathvista --responses responses.jsonl --output judged.jsonl",
+)
 @asking_options("data_dir")
 def score(
     *,
@@ -70,6 +75,10 @@ def score(
             print_scores(entries[0].name, scored, output)
 
 
+@examples(
+    "avar-eval compare avar-runs/a avar-runs/b",
+    "avar-eval compare avar-runs/a avar-runs/b --json",
+)
 @asking_options("data_dir")
 def compare(
     *,

@@ -9,6 +9,7 @@ import typer
 
 from avar_eval.command_line import command_text, interruptible
 from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file
+from avar_eval.help_text import examples
 from avar_eval.names import listed_names
 from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking
@@ -16,6 +17,10 @@ from avar_eval.run.options import As, asking_options, option_names
 from avar_eval.terminal import say
 
 
+@examples(
+    "avar-eval sweep avar-tiny --tasks shapes --limit 100",
+    "avar-eval sweep avar-tiny --tasks shapes --system 0,0.2,0.4 --mode logit,prob --figure sweep.pdf",
+)
 @asking_options(*option_names("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
 def sweep(
     *,

@@ -10,12 +10,17 @@ import typer
 
 from avar_eval.command_line import interruptible
 from avar_eval.errors import UsageError
+from avar_eval.help_text import examples
 from avar_eval.names import listed_names
 from avar_eval.run.options import As, asking_options, option_names
 
 THE_BASES = "the base model's"
 
 
+@examples(
+    "avar-eval watch outputs/my-run --tasks shapes",
+    "avar-eval watch outputs/my-run --tasks mathvista,mmmu --limit 200 --once",
+)
 @asking_options(
     *option_names("transformers", "vllm", without=("model", "steering")),
     batch_size=As(shown=THE_BASES),
@@ -24,7 +29,7 @@ THE_BASES = "the base model's"
     prompt_style=As(shown="as it was trained: thinking, or the base model's"),
     backend=As("transformers or vllm.", shown="transformers"),
 )
-def watch_command(
+def watch(
     *,
     output_dir: Annotated[Path, typer.Argument(metavar="OUTPUT_DIR", help="A training's output folder.")],
     tasks: Annotated[str, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")],
@@ -56,12 +61,12 @@ def watch_command(
     # Libraries print, and standard output is for the results.
     with contextlib.redirect_stdout(sys.stderr), interruptible():
         from avar_eval.watch.scoring import scoring
-        from avar_eval.watch.watch import watch
+        from avar_eval.watch.watch import watch as watch_training
 
         of = scoring(
             output_dir, listed_names(tasks), base=base, without_base=without_base, run=run, scores=output, **asked
         )
-        watch(of, once=once, timeout=None if timeout is None else 60 * timeout, pause=pause)
+        watch_training(of, once=once, timeout=None if timeout is None else 60 * timeout, pause=pause)
     from avar_eval.watch.report import print_scored
 
     print_scored(of)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from avar_eval.command_line import check_choice, interruptible
+from avar_eval.help_text import examples
 from avar_eval.terminal import say
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 _STAGES = ("describe", "reason", "anchor", "finish")
 
 
+@examples(
+    "avar-train synthesize vard_coldstart --output vard --dry-run",
+    "avar-train synthesize my_recipe.yaml --output vard --stage reason --limit 20",
+)
 def synthesize(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or vard_coldstart.")],
     output: Annotated[Path, typer.Option(help="Folder for replies, finished rows and report.")],

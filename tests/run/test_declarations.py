@@ -37,7 +37,7 @@ OTHERS = {
 """Places that declare three or more names of options, and mean something else by them."""
 
 COMMANDS = {
-    ("timeout", "avar_eval/watch/cli.py:watch_command"): "minutes without a new checkpoint",
+    ("timeout", "avar_eval/watch/cli.py:watch"): "minutes without a new checkpoint",
     ("limit", "recipes/synthesis/cli.py:synthesize"): "questions that training data is made of",
     ("model", "leaderboard/cli.py:show"): "rows to show",
     ("seed", "recipes/avar_tiny/settle.py:main"): "how avar-tiny was made",
