@@ -132,6 +132,11 @@ class Store:
         data = results_bytes(path)
         return self._enter(data, _checked(data, path)[0], verified, path.parent, replace=False)
 
+    def add_results(self, results: Results, source: Path) -> Added:
+        """Add results that have no file of their own, as reported. Raises as `add` does."""
+        data = results.to_json().encode()
+        return self._enter(data, _checked(data, source)[0], (), source, replace=False)
+
     def remove(self, run_id: str) -> HistoryLine:
         """Take a run out, by its id or the beginning of it. Raises StoreError."""
         names = [path.stem for path in self._files() if path.stem.startswith(run_id)]

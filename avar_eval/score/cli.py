@@ -31,8 +31,16 @@ def score(
     run_dir: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
     task: Annotated[str | None, typer.Option(help="Task of --responses.")] = None,
     responses: Annotated[
-        Path | None, typer.Option(help="JSON Lines: id, response, optionally model and finish_reason.")
+        Path | None,
+        typer.Option(
+            help="JSON Lines: id, response, optionally model and finish_reason; or samples of lmms-eval (.jsonl), a "
+            "table of VLMEvalKit (.xlsx, .tsv)."
+        ),
     ] = None,
+    model: Annotated[str | None, typer.Option(help="Whose the --responses are, where their lines do not say.")] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add a row of each model to the leaderboard, as of an external backend.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="Where the judged responses go, as JSON Lines.")] = None,
     include_path: IncludeOption = None,
     asked: Mapping[str, Any],
@@ -45,7 +53,7 @@ def score(
     """Judge responses without generating: a run's again, or those of a file."""
     judge_model = judge_from_options(judge, judge_url, judge_key_env, judge_rate)
     if run_dir is not None:
-        if task or responses or output:
+        if task or responses or output or model or add:
             raise UsageError("give either RUN_DIR or --task and --responses: a run's own files are rewritten")
         from avar_eval.results.run_table import print_results
         from avar_eval.score.rescore import score_run
@@ -60,19 +68,23 @@ def score(
     if not task or not responses:
         raise UsageError("give the folder of a finished run, or --task NAME and --responses FILE")
     from avar_eval.results.verdict_tables import print_scores
-    from avar_eval.score.response_file import score_responses, scores_to_json
+    from avar_eval.score.response_file import UNNAMED, score_responses, scores_to_json
     from avar_eval.tasks.catalog import find_avar_tasks
 
     entries = find_avar_tasks(task.split(","))
     if len(entries) > 1:
         raise UsageError("--task takes one task: its --responses are those of one benchmark")
     with interruptible():
-        scored = score_responses(entries[0], responses, asked["data_dir"], output, judge_model)
+        scored = score_responses(entries[0], responses, asked["data_dir"], output, judge_model, model or UNNAMED)
+        if add:
+            from avar_eval.score.external_row import add_rows
+
+            scored = iter(add_rows(entries[0], responses, list(scored), judge_model))
         if as_json:
             for part in scores_to_json(scored):
                 say(part, end="")
         else:
-            print_scores(entries[0].name, scored, output)
+            print_scores(entries[0].name, ((one.model, one.result) for one in scored), output)
 
 
 @examples(

@@ -1,8 +1,9 @@
 """Responses that were made elsewhere, judged by a task's rules: `avar-eval score --task NAME --responses FILE`."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,10 +18,10 @@ from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import LeftOut, TaskResult
 from avar_eval.results.summary import task_result
-from avar_eval.tasks.catalog import TaskEntry
+from avar_eval.score.response_lines import UnreadableLineError, read_lines
+from avar_eval.tasks.catalog import TaskEntry, gold_answer
 from avar_eval.tasks.files import rows_by_id
 from avar_eval.terminal import note
-from avar_eval.user_files import open_file
 
 UNNAMED: Final = "responses"
 """The model of lines that name none."""
@@ -32,7 +33,10 @@ class ResponsesError(AvarError):
 
 @dataclass(frozen=True)
 class GivenResponse:
-    """One line of the file: as it stands there, and what of it is judged. response: None for what is no text."""
+    """One line of the file: as it stands there, and what of it is judged. response: None for what is no text.
+
+    position: of the row in the benchmark, from 0, where the line tells that and no id.
+    """
 
     number: int
     line: Mapping[str, Any]
@@ -40,21 +44,33 @@ class GivenResponse:
     model: str
     response: str | None
     finish_reason: FinishReason | None
+    position: int | None = None
 
 
 class ScoredModel(NamedTuple):
-    """One model's numbers; left_out of the result are the rows without a response."""
+    """One model's numbers; left_out of the result are the rows without a response.
+
+    grader: versions of the rules that judged. responses_sha256: of what they judged, by which runs are told apart.
+    """
 
     model: str
     result: TaskResult
+    grader: list[str]
+    responses_sha256: str
 
 
 def score_responses(
-    entry: TaskEntry, responses: Path, data_dir: Path | None, output: Path | None, judge: JudgeModel | None = None
+    entry: TaskEntry,
+    responses: Path,
+    data_dir: Path | None,
+    output: Path | None,
+    judge: JudgeModel | None = None,
+    model: str = UNNAMED,
 ) -> Iterator[ScoredModel]:
     """Judge the responses of a file; write its lines with their judgements to `output` if it is given.
 
-    Input lines: id (the row's), response, optionally model and finish_reason (stop, length). Output lines add
+    Input lines: id (the row's), response, optionally model and finish_reason (stop, length); or another harness's, as
+    `read_lines` takes them. model: of lines that name none. Output lines add
     extracted, state, correct (strict) and official; with a judge, judge_state, judge_extracted and judge_correct. A
     response that is no text (null, a number, a list) is left out as a row without a response is: its output line has
     the state no_text, and a warning names all of them. The judge's replies are kept beside the output, else beside the
@@ -63,8 +79,9 @@ def score_responses(
 
     Raises ResponsesError for a damaged line, an unknown row or a row answered twice, DataError for the rows.
     """
-    lines = list(_read(responses))
+    lines = list(_read(responses, model))
     rows = rows_by_id(entry, data_dir)
+    lines = _with_ids(responses, entry, lines, rows)
     _check(responses, entry, lines, rows)
     given = [one for one in lines if one.response is not None]
     _warn_about_missing_text(responses, [one for one in lines if one.response is None], len(given))
@@ -82,10 +99,44 @@ def score_responses(
         judged = {one.number: of for one, *of in zip(given, judgements, asked, strict=True)}
         write_atomically(output, (_output_line(one, *judged.get(one.number, (None, None))) for one in lines))
     outcomes: dict[str, list[Outcome]] = {}
+    graders: dict[str, set[str]] = {}
+    texts: dict[str, list[tuple[str, str | None, str | None]]] = {}
     for one, judgement, outcome in zip(given, judgements, asked, strict=True):
         outcomes.setdefault(one.model, []).append(Outcome.of(one.id, 0, judgement, one.finish_reason, outcome))
+        graders.setdefault(one.model, set()).add(judgement.grader)
+        texts.setdefault(one.model, []).append((one.id, one.response, one.finish_reason))
     benchmark = Benchmark(entry, rows)
-    return (ScoredModel(model, _result(benchmark, of)) for model, of in outcomes.items())
+    return (
+        ScoredModel(name, _result(benchmark, of), sorted(graders[name]), _sha256(texts[name]))
+        for name, of in outcomes.items()
+    )
+
+
+def _sha256(texts: Sequence[tuple[str, str | None, str | None]]) -> str:
+    """The same for the same responses, whatever their order."""
+    return hashlib.sha256(json.dumps(sorted(texts, key=lambda text: text[0])).encode()).hexdigest()
+
+
+def _with_ids(
+    path: Path, entry: TaskEntry, lines: Sequence[GivenResponse], rows: Mapping[str, Mapping[str, Any]]
+) -> list[GivenResponse]:
+    """The lines with the ids of the rows that they tell by position; says if their answers are not those rows'."""
+    ids = list(rows)
+    placed = [one for one in lines if one.position is not None]
+    for one in placed:
+        if not 0 <= (one.position or 0) < len(ids):
+            raise ResponsesError(
+                f"{path}, line {one.number}: {entry.name} has {len(ids)} rows, and no row {one.position} from 0"
+            )
+    found = [one if one.position is None else replace(one, id=ids[one.position]) for one in lines]
+    told = [(one, one.line["target"]) for one in found if one.position is not None and "target" in one.line]
+    same = sum(str(gold_answer(entry.name, rows[one.id])) == str(target) for one, target in told)
+    if told and 2 * same < len(told):
+        note(
+            f"warning: {path}: only {same} of {len(told)} targets are the answers of the rows in these places; are the "
+            f"rows of {entry.name} in the order in which they were asked?"
+        )
+    return found
 
 
 def _result(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> TaskResult:
@@ -149,38 +200,37 @@ def _output_line(given: GivenResponse, judgement: Judgement | None, judge: Judge
     return json.dumps({**given.line, **added}) + "\n"
 
 
-def _read(path: Path) -> Iterator[GivenResponse]:
+def _read(path: Path, model: str) -> Iterator[GivenResponse]:
     number = 0
     try:
-        with open_file(path) as file:
-            for number, line in enumerate(file, start=1):
-                yield _parse_line(path, number, line)
+        for number, line in read_lines(path):
+            yield _given(f"{path}, line {number}", number, line, model)
     except OSError as error:
         raise ResponsesError(f"{path} cannot be read: {error.strerror}") from error
+    except UnreadableLineError as error:
+        raise ResponsesError(f"{path}, {error}") from error
     if number == 0:
         raise ResponsesError(f"{path} is empty: give one JSON object a line, with `id` and `response`")
 
 
-def _parse_line(path: Path, number: int, data: bytes) -> GivenResponse:
-    where = f"{path}, line {number}"
-    try:
-        line = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        if not data.endswith(b"\n"):
-            raise ResponsesError(f"{where} breaks off: the file is not complete, make or copy it again") from error
-        raise ResponsesError(f"{where} is not JSON ({error}): one JSON object a line is needed") from error
+def _given(where: str, number: int, line: Any, model: str) -> GivenResponse:
+    position = None
+    if isinstance(line, dict) and "id" not in line and isinstance(line.get("doc_id"), int):  # lmms-eval's
+        position, line = line["doc_id"], {"id": str(line["doc_id"]), **line}
     if not isinstance(line, dict) or not isinstance(line.get("id"), str | int) or isinstance(line["id"], bool):
         raise ResponsesError(f"{where} has no `id`: an object with the texts `id` and `response` is needed")
     if "response" not in line:
         raise ResponsesError(f"{where} (id {line['id']!r}) has no text `response`")
-    if not isinstance(line.get("model", UNNAMED), str):
+    if not isinstance(line.get("model", model), str):
         raise ResponsesError(f"{where} (id {line['id']!r}): `model` is no text")
     if line.get("finish_reason") not in ("stop", "length", None):
         raise ResponsesError(
             f"{where} (id {line['id']!r}): `finish_reason` is stop, length or null, not {line['finish_reason']!r}"
         )
     response = line["response"] if isinstance(line["response"], str) else None
-    return GivenResponse(number, line, str(line["id"]), line.get("model", UNNAMED), response, line.get("finish_reason"))
+    return GivenResponse(
+        number, line, str(line["id"]), line.get("model", model), response, line.get("finish_reason"), position
+    )
 
 
 def _check(path: Path, entry: TaskEntry, given: Sequence[GivenResponse], rows: Mapping[str, object]) -> None:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from avar_eval.cli import app
 from avar_eval.errors import AvarError
 from avar_eval.judge.model import JudgeModel
+from avar_eval.leaderboard.store import Store, default_store
 from avar_eval.records.book import RecordBookError
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import CompareError, compare
@@ -180,6 +181,89 @@ def test_what_is_wrong_with_a_file_is_said(
     with pytest.raises(ResponsesError, match=expected):
         score(lines)
     assert not (tmp_path / "judged.jsonl").exists()
+
+
+def workbook(path: Path, lines: Lines) -> Path:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(list(lines[0]))
+    for line in lines:
+        book.active.append(list(line.values()))
+    book.save(path)
+    return path
+
+
+def test_other_harnesses_files_are_read(data: Path, tmp_path: Path) -> None:
+    sample = {"target": "7", "resp_hash": "x", "filtered_resps": "7"}
+    lmms_eval = tmp_path / "20260101_samples_mathvista.jsonl"
+    lines = [sample | {"doc_id": n, "resps": [f"<answer>{7 if n < 30 else 8}</answer>"]} for n in range(ROWS - 1)]
+    lines.append(sample | {"doc_id": ROWS - 1, "filtered_resps": "<answer>7</answer>"})
+    lmms_eval.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    table = [{"index": n, "question": "?", "prediction": f"<answer>{7 if n < 31 else 8}</answer>"} for n in range(ROWS)]
+    tsv = tmp_path / "model_MathVista.tsv"
+    tsv.write_text("index\tquestion\tprediction\n" + "".join("\t".join(map(str, x.values())) + "\n" for x in table))
+    for file in (lmms_eval, workbook(tmp_path / "model_MathVista.xlsx", table), tsv):
+        (one,) = score_responses(catalog()["mathvista"], file, data, None, model="elsewhere")
+        accuracy = one.result.metrics["accuracy"]
+        assert (one.model, accuracy.value, accuracy.n) == ("elsewhere", 31 / ROWS, ROWS), file
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.xlsx", b"no workbook", "line 1: it is no workbook"),
+        ("a.tsv", b"id\tanswer\n1\t7\n", "the columns `index` and `prediction`"),
+        ("a.tsv", b"index\tprediction\n999\t7\n", "1 of 1 ids are no row of mathvista"),
+        ("a.jsonl", b'{"doc_id": 40, "resps": ["7"]}\n', "mathvista has 40 rows, and no row 40"),
+        ("a.jsonl", b'{"doc_id": -1, "resps": ["7"]}\n', "no row -1"),
+        ("a.jsonl", b'{"doc_id": 1, "resps": []}\n', "has no text `response` but a list"),
+    ],
+)
+def test_what_is_wrong_with_another_harnesses_file_is_said(
+    data: Path, tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ResponsesError, match=expected):
+        score_responses(catalog()["mathvista"], tmp_path / name, data, None)
+
+
+def test_rows_in_another_order_are_noticed_by_their_answers(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "samples.jsonl"
+    file.write_text("".join(json.dumps({"doc_id": n, "resps": ["7"], "target": "5"}) + "\n" for n in range(4)))
+    list(score_responses(catalog()["mathvista"], file, data, None))
+    assert "only 0 of 4 targets are the answers of the rows in these places" in capsys.readouterr().err
+
+
+def test_responses_of_elsewhere_become_rows_as_reported(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "responses.jsonl"
+    lines = answers(ROWS, 30, model="a") + answers(20, 5, model="b")
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["score", "--task", "mathvista", "--responses", str(file), "--data-dir", str(data), "--add"]
+    for _ in range(2):
+        done = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert done.exit_code == 0
+    rows = {row.model: row for row in Store(default_store()).rows()}
+    assert {name: (row.score, row.n, row.left_out, row.backend, row.mark, row.vas) for name, row in rows.items()} == {
+        "a": (0.75, ROWS, 0, "external", "as reported", None),
+        "b": (0.25, 20, 20, "external", "as reported", None),
+    }
+    assert {row.temperature for row in rows.values()} == {None}
+    assert rows["a"].grader is not None
+    file.write_text("".join(json.dumps(line) + "\n" for line in answers(ROWS, 31, model="a")))
+    CliRunner().invoke(app, command, catch_exceptions=False)
+    assert len(Store(default_store()).rows(model="a")) == 2, "other responses are another run"
+
+
+def test_a_row_needs_a_model(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "responses.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in answers(3, 3)))
+    command = ["score", "--task", "mathvista", "--responses", str(file), "--data-dir", str(data), "--add"]
+    assert "give --model NAME with --add" in str(CliRunner().invoke(app, command).exception)
+    assert CliRunner().invoke(app, [*command, "--model", "mine"]).exit_code == 0
+    assert [row.model for row in Store(default_store()).rows()] == ["mine"]
 
 
 def test_a_judge_stands_beside_the_rules(score: Callable[..., Any], tmp_path: Path) -> None:
