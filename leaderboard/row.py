@@ -116,7 +116,8 @@ Mark = Literal["verified", "as reported"]
 
 MEASURES: Final = (
     "blind", "visual_gain", "mirage", "swap", "stubborn", "visual_dependence", "information", "knockout_answer",
-    "knockout_response", "vas_without_sink", "vas_text", "ratio_of_sums",
+    "knockout_response", "vas_without_sink", "vas_text", "vas_median", "vas_geometric_mean", "vas_top_rows",
+    "vas_top_terms", "ratio_of_sums",
 )  # fmt: skip
 """Metrics of a task that some runs have: whether looking mattered, and other measures of attention."""
 

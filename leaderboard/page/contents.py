@@ -76,7 +76,9 @@ def page_contents(
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    """A sentence of numbers only."""
+    """A sentence without anybody's names."""
+    if not rows:
+        return "No run is in this leaderboard yet: every finished run of avar-eval adds its rows."
     counts = (
         (len({row.run_id for row in rows}), "run"),
         (len({row.model for row in rows}), "model"),
@@ -181,10 +183,10 @@ def _about(task: str, score_names: set[str]) -> str | None:
 
 
 def _measures(shown: Sequence[PageRow]) -> list[dict[str, Any]]:
-    """All measures, with what the script needs of each; `first` only of those that some row has."""
+    """All measures, with what the script needs of each; `first`: shown before anybody chooses."""
     known = {place for one in shown for place in one.cells}
-    gain_known = PLACES["visual_gain"] in known
-    first = {"score", "vas", "visual_gain" if gain_known else "visual_dependence"}
+    decided = "visual_gain" if PLACES["visual_gain"] in known else "visual_dependence"
+    first = {"score", "vas", "ratio_of_sums", decided}
     names = ("key", "label", "about", "unit", "suffix", "kind", "curve")
     return [
         {name: getattr(measure, name) for name in names}

@@ -9,7 +9,7 @@ class Measure:
     """One measure.
 
     unit: "percent" of a share 0..1, "ratio" or nats as they are. suffix: what is written behind a value. kind: its
-    colour. first: shown before anybody chooses. curve: drawn over the steps of a training. x: set against the score.
+    colour. curve: drawn over the steps of a training. x: set against the score.
     """
 
     key: str
@@ -18,13 +18,12 @@ class Measure:
     unit: Literal["percent", "ratio"] = "percent"
     suffix: Literal["percent", "points", "nats", ""] = "percent"
     kind: Literal["score", "look", "cause", "state"] = "score"
-    first: bool = False
     curve: bool = False
     x: bool = False
 
 
-def _ratio(key: str, label: str, about: str, first: bool = False) -> Measure:
-    return Measure(key, label, about, "ratio", "", "look", first, curve=key == "vas", x=True)
+def _ratio(key: str, label: str, about: str) -> Measure:
+    return Measure(key, label, about, "ratio", "", "look", curve=key == "vas", x=True)
 
 
 def _nats(key: str, label: str, about: str) -> Measure:
@@ -32,14 +31,16 @@ def _nats(key: str, label: str, about: str) -> Measure:
 
 
 MEASURES: Final = (
-    Measure("score", "score", "the benchmark's own score by the strict verdict", first=True, curve=True),
+    Measure("score", "score", "the benchmark's own score by the strict verdict", curve=True),
     Measure("official", "official", "the same score by the benchmark's published rule"),
     Measure("judge", "judge", "the same score by a judge model"),
     Measure("accuracy", "accuracy", "share of responses that are right by the strict verdict"),
-    _ratio("vas", "VAS", "Eq. 2: attention on image over system tokens, a mean of ratios", True),
-    _ratio("ratio_of_sums", "ratio of sums", "all attention on image tokens over all on system tokens"),
+    _ratio("vas", "VAS", "Eq. 2: attention on image over system tokens, a mean of ratios"),
+    _ratio("ratio_of_sums", "image ÷ system", "ratio of sums: all attention on image over all on system tokens"),
     _ratio("vas_without_sink", "VAS without sink", "VAS without position 0, which holds half of all attention"),
     _ratio("vas_text", "VAS of text", "VAS over the question's text alone"),
+    _ratio("vas_median", "VAS, median", "of the responses: a few cannot make it"),
+    _ratio("vas_geometric_mean", "VAS, geometric mean", "of the responses: a few hardly make it"),
     _ratio("vas_response", "VAS of response", "VAS with the response's tokens as queries"),
     Measure(
         "visual_gain", "visual gain", "accuracy minus accuracy on grey images", "percent", "points", "cause", x=True
@@ -52,6 +53,8 @@ MEASURES: Final = (
     _nats("information", "information", "log-probability of the reference answer with the image minus without"),
     _nats("knockout_answer", "knockout, answer", "log-probability of the answer when text cannot attend to the image"),
     _nats("knockout_response", "knockout, response", "the same of the whole response"),
+    Measure("vas_top_rows", "VAS in 1 % of rows", "part of the sum of VAS that 1 % of the rows hold", kind="state"),
+    Measure("vas_top_terms", "VAS in 1 % of terms", "part that 1 % of layers, heads and queries hold", kind="state"),
     Measure("truncated", "truncated", "share of responses cut off at the token limit", kind="state"),
     Measure("unparsed", "unparsed", "share of responses without a readable answer", kind="state"),
     Measure("timeout", "timeout", "share of responses whose grading ran out of time", kind="state"),

@@ -4,6 +4,7 @@ The rows of a line were asked in one way; a row that differs in a setting stands
 hides another.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -162,9 +163,15 @@ def _detail(row: Row) -> str | None:
         revision and f"@{revision}",
         row.protocol,
         None if row.limit is None else f"first {row.limit}",
+        row.steering and _strengths(row.steering),
         f"{row.samples} samples at temperature {row.temperature:g}" if row.temperature else None,
     ]
     return " · ".join(note for note in notes if note) or None
+
+
+def _strengths(steering: str) -> str:
+    """What a steering's JSON says, without what it leaves open."""
+    return ", ".join(f"{name} {value}" for name, value in json.loads(steering).items() if value is not None)
 
 
 def _printed_cells(of: PaperRow) -> dict[str, dict[int, Cell]]:

@@ -108,11 +108,12 @@ def test_causal_columns_are_there_where_rows_have_them(tmp_path: Path) -> None:
     measures = {"visual_gain": Measure(-0.031, -0.1, 0.038, 100), "ratio_of_sums": Measure(0.31, 0.3, 0.32, 100)}
     with opened(write_page(tmp_path, [page_row(measures=measures)])) as browser:
         browser.seconds_until(FIRST)
-        assert browser.page.locator("#board thead button").all_inner_texts()[1:] == ["score % ↓", "VAS", "visual gain"]
-        assert cells(browser, 0)[2].split() == ["-3.1", "-10.0", "to", "+3.8"]
+        headings = browser.page.locator("#board thead button").all_inner_texts()
+        assert headings == ["model", "score % ↓", "VAS", "image ÷ system", "visual gain"]
+        assert cells(browser, 0)[3].split() == ["-3.1", "-10.0", "to", "+3.8"]
         browser.page.get_by_text("Measures:").click()
         listed = browser.page.locator(".options").nth(1).inner_text()
-        assert "ratio of sums" in listed
+        assert "VAS of response" in listed
         assert "knockout" not in listed, "what no row has is no choice"
 
 
@@ -188,10 +189,13 @@ def test_a_training_is_drawn_over_its_steps_and_models_against_their_vas(tmp_pat
         assert "3 more rows of shapes are left out" in said
 
 
-@pytest.mark.parametrize("named", [["model"], ["task"], ["protocol", "backend", "training_run", "grader", "steering"]])
+@pytest.mark.parametrize("named", [["model"], ["task"], ["protocol", "backend", "training_run", "grader"]])
 def test_a_name_does_nothing_in_the_page(named: list[str], tmp_path: Path) -> None:
     rows = [
-        replace(page_row(run_id=f"{at:016x}", training_step=at, training_run="t"), **dict.fromkeys(named, name))
+        replace(
+            page_row(run_id=f"{at:016x}", training_step=at, training_run="t", steering=json.dumps({name: 1})),
+            **dict.fromkeys(named, name),
+        )
         for at, name in enumerate(HOSTILE.values())
     ]
     with opened(write_page(tmp_path, rows), height=2600) as browser:

@@ -23,7 +23,7 @@ function buildTable(contents, state, openCard, changed) {
       );
     });
     const narrow = window.innerWidth <= 640;
-    const widths = [narrow ? 138 : 270, ...columns.map(() => (narrow ? 104 : 118))];
+    const widths = [narrow ? 138 : 270, ...columns.map(() => (narrow ? 104 : 120))];
     table.style.width = `${widths.reduce((sum, width) => sum + width, 0)}px`;
     table.querySelector("colgroup")?.remove();
     const group = element(
