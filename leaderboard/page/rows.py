@@ -164,7 +164,8 @@ def _detail(row: Row) -> str | None:
         row.protocol,
         None if row.limit is None else f"first {row.limit}",
         row.steering and _strengths(row.steering),
-        f"{row.samples} samples at temperature {row.temperature:g}" if row.temperature else None,
+        f"temperature {row.temperature:g}" if row.temperature else None,
+        f"{row.samples} samples" if row.samples and row.samples > 1 else None,
     ]
     return " · ".join(note for note in notes if note) or None
 
