@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from avar_eval.attention.bands import vas_band
-from avar_eval.results.schema import ATTENTION_METRICS, GroupResult, Metric, Results, ResultsError, TaskResult, run_id
+from avar_eval.results.schema import (
+    ATTENTION_METRICS,
+    CAUSAL_NUMBERS,
+    GroupResult,
+    Metric,
+    Results,
+    ResultsError,
+    TaskResult,
+    run_id,
+)
 from avar_eval.results.summary import group_results
 from avar_eval.statistics import Z_95
 from avar_eval.tasks.catalog import catalog
@@ -19,6 +28,8 @@ _WHOLE: Final = ("accuracy", "truncated", "unparsed", "timeout", "judge", "judge
 """Shares of responses or rows that are right or not: value times n is a whole number."""
 _OF_RESPONSES: Final = ("unparsed", "timeout", "official_guessed")
 """Shares of the same responses as `truncated`."""
+_NUMBERS: Final = (*ATTENTION_METRICS, *CAUSAL_NUMBERS)
+"""Metrics that are no shares."""
 _NARROWEST: Final = 0.8
 """Times the width of Wilson's interval at n independent responses; answers that are not independent widen it."""
 CLOSE: Final = 1e-9
@@ -54,7 +65,7 @@ def _problems(results: Results) -> Iterator[str]:
 def _task_problems(name: str, task: TaskResult, protocol: Mapping[str, Any]) -> Iterator[str]:
     of_lmms_eval = _part(_part(protocol, "tasks"), name).get("form") == "lmms-eval"
     for metric_name, metric in task.metrics.items():
-        yield from _metric_problems(metric_name, metric, share=metric_name not in ATTENTION_METRICS)
+        yield from _metric_problems(metric_name, metric, share=metric_name not in _NUMBERS)
     for verdict, own in task.benchmark.items():
         for metric_name, metric in own.items():  # lmms-eval's are in units of their own
             yield from _metric_problems(f"{metric_name} ({verdict})", metric, share=not of_lmms_eval)

@@ -219,7 +219,9 @@ def test_batches_change_nothing_but_the_order(
     assert ours.keys() == theirs.keys()
     for key, record in ours.items():
         expected = theirs[key]
-        assert {**record, "attention": None} == {**expected, "attention": None}
+        assert {**record, "attention": None, "causal": None} == {**expected, "attention": None, "causal": None}
+        for name, value in expected["causal"].items():
+            assert record["causal"][name] == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value)
         for queries in ("user", "response"):
             assert record["attention"][queries]["vas"] == pytest.approx(expected["attention"][queries]["vas"], rel=1e-4)
 

@@ -53,12 +53,12 @@ def attention_line(key: str, record: AttentionRecord) -> AttentionLine:
         chosen, scores = record.chosen(name), record.scores(name)
         if not bool(chosen.any()):
             continue
-        line[f"share_by_layer_{name}"] = _float16(stacked[..., chosen].mean((2, 3)))
+        line[f"share_by_layer_{name}"] = float16(stacked[..., chosen].mean((2, 3)))
         if scores is not None:
-            line[f"vas_by_head_{name}"] = _float16(scores.mean(2))
+            line[f"vas_by_head_{name}"] = float16(scores.mean(2))
             by_query[chosen] = scores.mean((0, 1))
-    line["share_by_query"] = _float16(stacked.mean((1, 2)))
-    line["vas_by_query"] = _float16(by_query)
+    line["share_by_query"] = float16(stacked.mean((1, 2)))
+    line["vas_by_query"] = float16(by_query)
     return line
 
 
@@ -77,17 +77,22 @@ def _decode(text: bytes) -> AttentionLine:
         raise ValueError(f"an array is damaged: {error}") from error
 
 
-ATTENTION_LINES: Final = LineForm(
-    encode=_encode,
-    decode=_decode,
-    key=lambda line: str(line["key"]),
-    one="a measured response",
-    many="measured responses",
-    remedy="delete that line, or run the evaluation into a new --output, which measures attention anew",
-)
+def array_lines(what: str) -> LineForm[AttentionLine]:
+    """Lines with a key and arrays. what: of a response they hold, in messages."""
+    return LineForm(
+        encode=_encode,
+        decode=_decode,
+        key=lambda line: str(line["key"]),
+        one=f"a response's {what}",
+        many=f"responses' {what}",
+        remedy=f"delete that line, or run the evaluation into a new --output, which measures {what} anew",
+    )
 
 
-def _float16(values: Tensor) -> np.ndarray:
+ATTENTION_LINES: Final = array_lines("attention")
+
+
+def float16(values: Tensor) -> np.ndarray:
     with np.errstate(over="ignore"):
         return values.numpy().astype("<f2")
 

@@ -8,6 +8,7 @@ apart, also those whose results.json made way. A record that several runs share 
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.outcomes import JudgeOutcome
-from avar_eval.records.journal import Journal, JournalError, rank_file_name, read_lines, stream_lines, typed_lines
+from avar_eval.records.causal import ALTERED_NAME, CAUSAL_NAME
+from avar_eval.records.journal import (
+    Journal,
+    JournalError,
+    Line,
+    LineForm,
+    rank_file_name,
+    read_lines,
+    stream_lines,
+    typed_lines,
+)
 from avar_eval.records.record import JudgeRecord, ProtocolLine, Record, protocol_id
 
 if TYPE_CHECKING:
@@ -24,6 +35,8 @@ if TYPE_CHECKING:
 RECORDS_NAME = "records.jsonl"
 ATTENTION_NAME = "attention.jsonl"
 PROTOCOLS_NAME = "protocols.jsonl"
+_BESIDE: Final = {"attention": ATTENTION_NAME, "causal": CAUSAL_NAME, "altered": ALTERED_NAME}
+"""The journals beside the book: attribute -> file."""
 AT_ONCE = 256
 """Records that are in memory together where all of them are gone through."""
 
@@ -83,7 +96,23 @@ class RecordBook(Journal[Record]):
         """Where the model looked in the measured responses: the folder's `attention.jsonl`, opened when first used."""
         from avar_eval.records.attention import ATTENTION_LINES  # torch
 
-        return Journal(self.path.with_name(ATTENTION_NAME), ATTENTION_LINES, lock=self.lock, rank=self.rank)
+        return self._beside(ATTENTION_NAME, ATTENTION_LINES)
+
+    @cached_property
+    def causal(self) -> "Journal[AttentionLine]":
+        """How each response depends on its images, token by token: the folder's `causal.jsonl`, opened when used."""
+        from avar_eval.records.attention import array_lines  # torch
+
+        return self._beside(CAUSAL_NAME, array_lines("dependence"))
+
+    @cached_property
+    def altered(self) -> Journal[Record]:
+        """Responses to altered questions: the folder's `altered.jsonl`, opened when first used."""
+        return self._beside(ALTERED_NAME, RECORDS)
+
+    def _beside(self, name: str, form: LineForm[Line]) -> Journal[Line]:
+        """Another journal of the folder."""
+        return Journal(self._first.with_name(name), form, lock=self.lock, rank=self.rank)
 
     def keep_protocol(self, protocol: Mapping[str, Any]) -> None:
         """Keep how the model is asked from now on, unless it is known; its `protocol_id` names it in records."""
@@ -94,16 +123,17 @@ class RecordBook(Journal[Record]):
                     journal.append([line])
 
     def take_in_ranks(self) -> None:
-        """Move what other ranks have written into the book, and what they have measured into `attention.jsonl`."""
+        """Move what other ranks have written into the book, and into the journals beside it."""
         super().take_in_ranks()
-        if any(self.path.parent.glob(rank_file_name(ATTENTION_NAME, "*"))):
-            self.attention.take_in_ranks()
+        for attribute, name in _BESIDE.items():
+            if any(self.path.parent.glob(rank_file_name(name, "*"))):
+                getattr(self, attribute).take_in_ranks()
 
     def read_first(self) -> None:
         """See what the first rank's book holds now, which is also what this one has written; nobody may be writing."""
         super().read_first()
-        if "attention" in self.__dict__:
-            self.attention.read_first()
+        for journal in self._opened_beside():
+            journal.read_first()
 
     def add_judged(self, outcomes: Mapping[str, JudgeOutcome], model: str) -> None:
         """Write what a judge model found, by key, into the records, where it is not there yet."""
@@ -119,14 +149,15 @@ class RecordBook(Journal[Record]):
 
     def close(self) -> None:
         """Drop superseded lines, if any, and let go of the folder."""
-        try:
-            if "attention" in self.__dict__:
-                self.attention.close()
-        finally:
-            try:
-                super().close()
-            finally:
-                self.lock.release()
+        with ExitStack() as closing:
+            closing.callback(self.lock.release)
+            closing.callback(super().close)
+            for journal in self._opened_beside():
+                closing.callback(journal.close)
+
+    def _opened_beside(self) -> "list[Journal[Any]]":
+        """The journals beside the book that have been used."""
+        return [vars(self)[name] for name in _BESIDE if name in vars(self)]
 
 
 def read_records(path: Path) -> dict[str, Record]:

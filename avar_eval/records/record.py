@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from avar_eval.answers import Reason, State
 from avar_eval.attention.summary import AttentionSummary
 from avar_eval.outcomes import JudgeOutcome, Outcome
+from avar_eval.records.causal import CausalRecord
 
 
 class JudgementRecord(BaseModel):
@@ -54,8 +55,8 @@ class Record(BaseModel):
 
     changed: what became of parameters of the decoding that the API does not take (name -> how). protocol_id: of the
     `ProtocolLine` by which it was first asked for. reference: the gold answer as the benchmark has it. image_sha256: of
-    each picture's mode, size and pixels. These three are None in records of before they were written, reference also
-    where a task tells none.
+    each picture's mode, size and pixels. causal: what the response owes to its images, where that was measured. These
+    four are None in records of before they were written, reference also where a task tells none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -77,6 +78,7 @@ class Record(BaseModel):
     protocol_id: str | None = None
     reference: str | None = None
     image_sha256: list[str] | None = None
+    causal: CausalRecord | None = None
 
     def outcome(self, judge: JudgeOutcome | None = None) -> Outcome:
         """The judgements alone, with those of the run's judge model. Raises ValueError for a record without any."""

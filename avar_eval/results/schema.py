@@ -48,6 +48,17 @@ ATTENTION_METRICS: Final = (
     "vas_top_terms",
 )
 """What `attention_means` gives: but for the last two ratios without an upper bound."""
+CAUSAL_NUMBERS: Final = (
+    "visual_gain",
+    "mirage",
+    "visual_dependence",
+    "visual_dependence_top",
+    "information",
+    "information_after_thought",
+    "knockout_answer",
+    "knockout_response",
+)
+"""A difference, a ratio, and nats, as `results.causal` gives them."""
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
@@ -95,12 +106,25 @@ class LeftOut(BaseModel):
     reason: str = ""
 
 
+class CausalCounts(BaseModel):
+    """What the causal columns are of. rows: chosen for them; without_image: of these, which are in none of them.
+
+    visual_gain_p: two-sided, of accuracy against blind, McNemar's where rows are independent; None without blind.
+    """
+
+    rows: Count
+    without_image: Count
+    visual_gain_p: float | None = None
+
+
 def _checked_metrics(metrics: dict[str, Metric]) -> dict[str, Metric]:
     """Raise ValidationError, which names the metric, for a share outside of 0..1 and where there is no accuracy."""
     problems: list[InitErrorDetails] = []
     if "accuracy" not in metrics:
         problems.append(InitErrorDetails(type="missing", loc=("accuracy",), input=list(metrics)))
     for name, metric in metrics.items():
+        if name in CAUSAL_NUMBERS:
+            continue
         if metric.value is not None and metric.value < 0:
             error = InitErrorDetails(type="greater_than_equal", loc=(name, "value"), input=metric.value, ctx={"ge": 0})
             problems.append(error)
@@ -118,7 +142,9 @@ class TaskScores(BaseModel):
     metrics: shares 0..1 of responses: accuracy (strict verdict); official (the published rule's, of the responses on
     which it has one or guesses: a guess among k options is worth 1/k) and official_guessed (of all); truncated,
     unparsed, timeout; with a judge model judge (of the responses that it could judge) and judge_error; with several
-    samples pass@k and majority. Also what `attention_means` gives.
+    samples pass@k and majority. Also what `attention_means` gives, and causal columns
+    (`avar_eval.results.causal`).
+    causal: what these are of; None where there are none.
     headline: the benchmark's score; None in files of before there was one.
     """
 
@@ -126,6 +152,7 @@ class TaskScores(BaseModel):
     headline: Headline | None = None
     vas_band: Band | None = None
     left_out: LeftOut = LeftOut()
+    causal: CausalCounts | None = None
 
     def metric(self, name: str) -> Metric:
         """A metric by its name, unknown if the run has none of that name."""
@@ -143,6 +170,8 @@ class TaskResult(TaskScores):
     @model_serializer(mode="wrap")
     def _in_file_order(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = fields(self)
+        if self.causal is None:  # files without these columns are as they were before there were any
+            del data["causal"]
         return {"metrics": data.pop("metrics"), "benchmark": data.pop("benchmark"), **data}
 
 
@@ -244,8 +273,11 @@ def _unreadable(path: Path, field: str, problem: str) -> ResultsError:
 
 
 def run_id(protocol: Mapping[str, Any]) -> str:
-    """16 hex digits that name a protocol: the same command on the same weights is the same run."""
-    decisive = {name: value for name, value in protocol.items() if name != "command"}
+    """16 hex digits that name a protocol: the same command on the same weights is the same run.
+
+    Causal columns can be added to a finished run, which stays the run that it is.
+    """
+    decisive = {name: value for name, value in protocol.items() if name not in ("command", "causal")}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

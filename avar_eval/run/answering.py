@@ -8,7 +8,9 @@ from avar_eval.models.backend import BackendError, Refusal, StreamingBackend
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.records.book import RecordBook
+from avar_eval.records.journal import Journal
 from avar_eval.records.record import Record
+from avar_eval.run.causal import add_passes
 from avar_eval.run.measuring import encode, keep_attention
 from avar_eval.run.questions import RenderedQuestion
 from avar_eval.run.responses import Refusals, new_record
@@ -19,11 +21,14 @@ def answer_batches(
     decoding: Decoding,
     batches: Sequence[Sequence[RenderedQuestion]],
     book: RecordBook,
+    answers: Journal[Record],
     refusals: Refusals,
+    windows: int = 0,
 ) -> Iterator[list[Record]]:
-    """A batch's records at a time, with their attention; what of a batch is in the book is computed with the others.
+    """A batch's records at a time, with their attention and what causal passes measure.
 
-    Raises BackendError if more questions than may be cannot be read.
+    answers: where records go, the book or a journal of it; what of a batch is there is computed with the others.
+    windows: of layers that are knocked out. Raises BackendError if more questions than may be cannot be read.
     """
     for batch in batches:
         readable, inputs = _readable(backend, batch, refusals)
@@ -38,11 +43,17 @@ def answer_batches(
             attention = dict(zip(measured, kept, strict=True))
         else:
             generations = backend.generate(inputs, decoding, keys)
-        yield [
-            new_record(asked, generations[index], attention.get(index))
+        new = {
+            index: new_record(asked, generations[index], attention.get(index))
             for index, asked in enumerate(readable)
-            if asked.key not in book
-        ]
+            if asked.key not in answers
+        }
+        causal = [index for index, asked in enumerate(readable) if asked.question.causal]
+        if not new.keys().isdisjoint(causal):
+            recorded = [new.get(index) or _recorded(answers, keys[index]) for index in causal]
+            passed = add_passes(backend, book, [readable[index] for index in causal], recorded, windows)
+            new |= {index: record for index, record in zip(causal, passed, strict=True) if index in new}
+        yield list(new.values())
 
 
 def _readable(
@@ -59,10 +70,19 @@ def _readable(
     return readable, encode(backend, readable) if readable else None
 
 
+def _recorded(answers: Journal[Record], key: str) -> Record:
+    record = answers.get(key)
+    assert record is not None  # what is not there is new
+    return record
+
+
 def answer_streaming(
     backend: StreamingBackend, decoding: Decoding, questions: Sequence[RenderedQuestion], refusals: Refusals
 ) -> Iterator[list[Record]]:
-    """One record at a time, without attention, in the order in which a backend that takes all at once finishes them."""
+    """One record at a time, without attention, in the order in which a backend that takes all at once finishes them.
+
+    The backend keeps the memory that it answers with until it is released.
+    """
     if not questions:
         return
     for number, answer in backend.answer(questions, decoding, refusals.left()):
@@ -71,4 +91,3 @@ def answer_streaming(
             refusals.add(asked.question.task, asked.question.row_id, answer.reason)
         else:
             yield [new_record(asked, answer, None)]
-    backend.release()

@@ -33,9 +33,9 @@ class Asking(Checked):
 
     decoding: fields of `Decoding` that were chosen. backend_options: fields of `TransformersOptions`, `VllmOptions` or
     `ApiOptions` that were. attention_samples: rows a task whose attention is measured (None: all, 0: none).
-    vas_queries: over which tokens of a question the results' VAS is. steering: what the model is steered by, if
-    anything. name: what the model is called in results (None: as it was given). Raises UsageError for a value out of
-    range.
+    vas_queries: over which tokens of a question the results' VAS is. causal: what else is measured of `causal_samples`
+    of these rows (`avar_eval.causal`). steering: what the model is steered by, if anything. name: what the model is
+    called in results (None: as it was given). Raises UsageError for a value out of range.
     """
 
     imported_later: ClassVar[Mapping[str, str]] = {"Steering": "avar_eval.attention.steering"}
@@ -73,6 +73,19 @@ class Asking(Checked):
             choices=("turn", "text"),
         ),
     ] = "turn"
+    causal: Annotated[
+        Literal["off", "fast", "full"],
+        Option(
+            "What answers owe to their images: `fast` needs no generation; `full` asks without the images and with "
+            "another row's, too."
+        ),
+    ] = "fast"
+    causal_samples: Annotated[
+        int, Option("Questions a task, of those whose attention is measured, for --causal.", least=1)
+    ] = 100
+    knockout_windows: Annotated[
+        int, Option("Runs of layers whose sight of the images is taken one at a time, 0 for none.", least=0)
+    ] = 0
     steering: Annotated[
         "Steering | None",
         Option(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from avar_eval.ranks import Ranks
-from avar_eval.records.book import RecordBook
+from avar_eval.records.journal import Journal
+from avar_eval.records.record import Record
 from avar_eval.run.questions import RenderedQuestion
 
 Batch = list[RenderedQuestion]
@@ -34,7 +35,7 @@ class Batching:
         """This process's batches."""
         return self.ranks.shard(self.batches(questions))
 
-    def unanswered(self, questions: Sequence[RenderedQuestion], book: RecordBook) -> list[Batch]:
+    def unanswered(self, questions: Sequence[RenderedQuestion], book: Journal[Record]) -> list[Batch]:
         """This process's batches with questions that are not recorded.
 
         After a kill they are the same as before it, so that the last batch may be begun. The rest of such a batch is
@@ -48,7 +49,7 @@ class Batching:
         return self.shard([asked for asked in questions if asked.key not in book])
 
 
-def _is_begun(batches: Sequence[Batch], book: RecordBook) -> bool:
+def _is_begun(batches: Sequence[Batch], book: Journal[Record]) -> bool:
     """Whether all that is recorded of these batches comes before all that is not."""
     recorded = [asked.key in book for batch in batches for asked in batch]
     return all(recorded[: sum(recorded)])

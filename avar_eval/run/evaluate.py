@@ -118,12 +118,13 @@ class Evaluation:
 def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) -> Evaluation:
     """All questions of the tasks to a model, as it is steered now."""
     from avar_eval.records.record import protocol_id
-    from avar_eval.run.measuring import AttentionSampling
+    from avar_eval.run.measuring import AttentionSampling, causal_sampling
     from avar_eval.run.protocol import protocol, protocol_before
     from avar_eval.run.requests import build_questions
 
     asking, decoding = session.model.asking, session.model.decoding
     sampling = AttentionSampling(asking.attention_samples if session.observer else 0, decoding.seed)
+    causal = causal_sampling(session)
     named = {task.entry.name: task for task in tasks}
     rows = {name: task.task.dataset for name, task in named.items()}
     targets = {name: task.target for name, task in named.items()}
@@ -133,25 +134,29 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
     for task in tasks:
         by_decoding.setdefault(session.model.task_decoding(task.entry), []).append(task)
     responses: dict[str, Responses] = {}
+    chosen: set[tuple[str, str]] = set()
     for how_drawn, group in by_decoding.items():
         requests = [request for task in group for request in task.requests(asking.limit, how_drawn.samples)]
-        answered = session.ask(build_questions(requests, rows, sampling, targets), how_drawn, before)
+        questions = build_questions(requests, rows, sampling, targets, causal)
+        chosen |= {(question.task, question.row_id) for question in questions if question.causal}
+        answered = session.ask(questions, how_drawn, before)
         responses |= {task.entry.name: answered for task in group}
     records = {name: responses[name].of_task(name) for name in named}
     judged, judge_changed = _ask_judge(session, tasks, records, config)
     how = protocol(session, entries, records, config, sampling, judge_changed)
-    results = {
-        name: task.result(
+    results = {}
+    for name, task in named.items():
+        found = task.result(
             records[name],
             responses[name].refused.get(name, {}),
             judged,
             asking.vas_queries,
             session.steering is not None,
         )
-        for name, task in named.items()
-    }
+        of_causal = [one for one in records[name] if one.sample == 0 and (name, one.row_id) in chosen]
+        results[name] = task.with_causal(found, of_causal, session.causal_columns())
     asked = {name: task.task_records(records[name]) for name, task in named.items()}
-    found = Results(
+    whole = Results(
         run_id=run_id(how),
         protocol_id=protocol_id(before),
         tasks=results,
@@ -161,7 +166,7 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
         ),
         protocol=how,
     )
-    return Evaluation(found, records, asked)
+    return Evaluation(whole, records, asked)
 
 
 def _ask_judge(

@@ -17,8 +17,14 @@ from avar_eval.run.requests import build_questions
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import catalog
 
-_TASK_OPTIONS: Final = ("limit", "data_dir", "allow_outside", "prompt_style", "protocol", "uniform_prompts")
-"""Fields of `Asking` that lmms-eval's own options decide; here they are refused like any unknown option."""
+_TASK_OPTIONS: Final = (
+    *("limit", "data_dir", "allow_outside", "prompt_style", "protocol", "uniform_prompts"),
+    *("causal", "causal_samples", "knockout_windows"),
+)
+"""Fields of `Asking` that lmms-eval's own options decide, or that its results have no place for.
+
+Here they are refused like any unknown option.
+"""
 
 
 class Avar(lmms):  # type: ignore[misc]

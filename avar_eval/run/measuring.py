@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.summary import AttentionSummary
@@ -14,6 +14,9 @@ from avar_eval.records.attention import attention_line
 from avar_eval.records.book import RecordBook
 from avar_eval.records.record import Record
 from avar_eval.run.questions import RenderedQuestion
+
+if TYPE_CHECKING:
+    from avar_eval.run.session import Session
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,20 @@ class AttentionSampling:
         """The rows to measure."""
         ranked = sorted(row_ids, key=lambda row: hashlib.sha256(f"{self.seed}:{row}".encode()).digest())
         return set(ranked[: self.samples])
+
+
+def causal_sampling(session: "Session") -> AttentionSampling:
+    """Whose causal columns are measured: the first of those whose attention is to be; none where there are no columns.
+
+    The same hash ranks both, so that of fewer rows those are left that more rows begin with.
+    """
+    asking = session.model.asking
+    most = (
+        asking.causal_samples
+        if asking.attention_samples is None
+        else min(asking.causal_samples, asking.attention_samples)
+    )
+    return AttentionSampling(most if session.causal_columns() else 0, session.model.decoding.seed)
 
 
 def encode(observer: TransformersBackend, batch: Sequence[RenderedQuestion]) -> Any:

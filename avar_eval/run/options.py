@@ -49,6 +49,7 @@ _GROUPS: Final = {
         "model", "system_prompt", "prompt_style", "protocol", "uniform_prompts", "image_min_pixels", "image_max_pixels"
     ),
     "Attention": ("attention_samples", "vas_queries", "steering"),
+    "What answers owe to images": ("causal", "causal_samples", "knockout_windows"),
     "Data": ("limit", "data_dir", "allow_outside"),
     "Machine": ("device", "dtype", "backend", "batch_size"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from avar_eval.keys import masked
 from avar_eval.models.backend_options import BackendName
 from avar_eval.records.record import Record
 from avar_eval.results.schema import prompt_sha256
-from avar_eval.run.measuring import AttentionSampling
+from avar_eval.run.measuring import AttentionSampling, causal_sampling
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import TaskEntry
 
@@ -51,6 +51,7 @@ def protocol(
         "versions": _versions(session.backend.name),
         "command": masked(config.command),
         **at_the_end,
+        **({"causal": _causal(session)} if session.causal_columns() else {}),
     }
     return before | after | ({} if config.training is None else {"training": asdict(config.training)})
 
@@ -73,6 +74,19 @@ def protocol_before(session: Session, tasks: Sequence[TaskEntry]) -> dict[str, A
         **({"uniform_prompts": True} if model.asking.uniform_prompts else {}),
         **({"protocol": model.protocol.card(list(tasks))} if model.protocol else {}),
     }
+
+
+def _causal(session: Session) -> dict[str, Any]:
+    """How causal columns were measured. Passes run under the steering that the model answered under."""
+    asking = session.model.asking
+    card = {
+        "mode": asking.causal,
+        "samples": causal_sampling(session).samples,
+        "knockout": "text sees no image token, what is left renormalised",
+        "knockout_windows": asking.knockout_windows,
+        "steering": session.steering_identity(),
+    }
+    return card | ({"blind": session.blind_images} if asking.causal == "full" else {})
 
 
 def _changed(records: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, str]]:

@@ -41,7 +41,8 @@ class Question:
 
     row_id: its name within `task`. chat: makes the chat; called anew whenever the pictures are needed, so that only
     those of a batch are in memory. sample: which of several responses to the chat this one is: each has a random stream
-    of its own. measured: whether attention is recorded with the response, where the backend can. judging: None records
+    of its own. measured: whether attention is recorded with the response, where the backend can; causal: whether what
+    the response owes to its images is (`avar_eval.causal`). judging: None records
     the response without a judgement. reference: the gold answer, which the record keeps; None where it is not known.
     """
 
@@ -50,6 +51,7 @@ class Question:
     task: str = "questions"
     sample: int = 0
     measured: bool = True
+    causal: bool = False
     judging: Judging | None = None
     reference: Callable[[], str | None] = lambda: None
 

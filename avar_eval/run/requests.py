@@ -26,17 +26,21 @@ def build_questions(
     rows: Mapping[str, Rows],
     sampling: AttentionSampling,
     targets: Mapping[str, Target] | None = None,
+    causal: AttentionSampling | None = None,
 ) -> list[Question]:
     """A question for each request for text, in order; requests for the same row are its samples.
 
-    rows: by task. sampling: whose attention is measured, in the first sample of each row. targets: by task, where the
-    catalog does not tell them.
+    rows: by task. sampling, causal: whose attention is measured, and what else, in the first sample of each row.
+    targets: by task, where the catalog does not tell them.
     """
     doc_ids: dict[str, dict[str, int]] = {}
     for request in requests:
         _, _, _, doc_id, task, _ = request.args
         doc_ids.setdefault(task, {})[str(doc_id)] = doc_id
-    measured = {task: {of[row] for row in sampling.chosen(list(of))} for task, of in doc_ids.items()}
+    measured, also = (
+        {task: {of[row] for row in chosen.chosen(list(of))} if chosen else set() for task, of in doc_ids.items()}
+        for chosen in (sampling, causal)
+    )
     plain: dict[tuple[str, str], datasets.Dataset] = {}
     seen: Counter[tuple[str, int]] = Counter()
     questions = []
@@ -55,6 +59,7 @@ def build_questions(
                 task=task,
                 sample=sample,
                 measured=sample == 0 and doc_id in measured[task],
+                causal=sample == 0 and doc_id in also[task],
                 judging=Judging(get_judge(task), row, grader_version(task)) if is_judged(task) else None,
                 reference=partial(_reference, target, row),
             )

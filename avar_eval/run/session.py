@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from transformers.utils import logging as transformers_logging
 
@@ -19,10 +20,14 @@ from avar_eval.pictures import UNREADABLE, image_sha256, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
 from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
+from avar_eval.records.causal import CausalRecord, Images
+from avar_eval.records.journal import Journal
 from avar_eval.records.record import Record, protocol_id, record_key
+from avar_eval.results.causal import BLIND, PASSES, SWAPPED
 from avar_eval.run.answering import answer_batches, answer_streaming
 from avar_eval.run.asking import Asking
 from avar_eval.run.batches import Batching
+from avar_eval.run.causal import Altered, add_passes, altered_questions
 from avar_eval.run.measuring import measure_recorded
 from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.run.questions import Question, RenderedQuestion, load_pictures, with_system_prompt
@@ -31,6 +36,10 @@ from avar_eval.terminal import note
 
 if TYPE_CHECKING:
     from avar_eval.models.api_backend import ApiBackend
+
+
+_OF_TASKS: Final = {"limit", "data_dir", "allow_outside", "attention_samples", "vas_queries", "causal_samples"}
+"""What is chosen among the questions of tasks."""
 
 
 class Session:
@@ -77,14 +86,13 @@ class Session:
         # Last, so that an error before it leaves no folder locked.
         self.book = self._open_book(output)
         if self.backend.name == "api":
-            cast("ApiBackend", self.backend).recall(record.usage for record in self.book if record.usage)
+            answers = chain(self.book, self.book.altered if self.model.asking.causal == "full" else ())
+            cast("ApiBackend", self.backend).recall(record.usage for record in answers if record.usage)
 
     @classmethod
     def of(cls, model: str, output: str | Path, **asking: Any) -> "Session":
         """A session with a model by its name, asked as the fields of `Asking.of` say. Raises UsageError."""
-        if of_tasks := sorted(
-            {"limit", "data_dir", "allow_outside", "attention_samples", "vas_queries"} & asking.keys()
-        ):
+        if of_tasks := sorted(_OF_TASKS & asking.keys()):
             raise UsageError(
                 f"{of_tasks[0]}: a session asks the questions that it is given, `avar_eval.evaluate` those of tasks"
             )
@@ -157,7 +165,10 @@ class Session:
         readable = [asked for asked in rendered if asked]
         if any(asked.key not in self.book for asked in readable):
             self.book.keep_protocol(asked_by)
-        self._answer_missing(readable, drawn, refusals)
+        self._answer_missing(readable, drawn, refusals, self.book)
+        altered = self._ask_altered(readable, drawn, name)
+        if not isinstance(self.backend, TransformersBackend):
+            self.backend.release()
         self._sync_ranks()
         refusals.gather(self.ranks)
         answered = [asked for asked in readable if not self._is_refused(asked, refusals)]
@@ -167,7 +178,8 @@ class Session:
                 "answer; the same command asks them again"
             )
         self._measure_missing(answered)
-        records = self._judged(answered)
+        self._add_missing_passes(answered)
+        records = self._judged(answered, altered)
         by_question = [records.get(asked.key) if asked else None for asked in rendered]
         return Responses(by_question, refusals.reasons)
 
@@ -192,10 +204,52 @@ class Session:
             self.book.read_first()
         self.ranks.barrier()
 
+    @property
+    def blind_images(self) -> Images:
+        """What takes the images' place in blind questions: grey of their size, or nothing where no size is known."""
+        return "removed" if self.backend.name == "api" else "grey"
+
+    def causal_columns(self) -> tuple[str, ...]:
+        """The causal columns that can be had of this model, and were asked for."""
+        wanted = self.model.asking.causal
+        passes = PASSES if self.observer is not None and wanted != "off" else ()
+        if wanted != "full":
+            return passes
+        return passes + BLIND + (() if self.blind_images == "removed" else SWAPPED)
+
+    def _ask_altered(
+        self, questions: Sequence[RenderedQuestion], decoding: Decoding, asked_by: str
+    ) -> dict[str, list[tuple[Altered, RenderedQuestion]]]:
+        """Ask questions with other images, which needs no answer to the questions themselves; by their records' keys.
+
+        What is refused of them is missing from their columns alone.
+        """
+        chosen = [asked for asked in questions if asked.question.causal]
+        if self.model.asking.causal != "full" or not chosen:
+            return {}
+        altered = altered_questions(chosen, self.blind_images, self.blind_images == "grey", decoding.seed)
+        refusals = Refusals(len(altered))
+        rendered = [self._rendered(one.question, decoding, asked_by, refusals, one.images) for one in altered]
+        readable = [asked for asked in rendered if asked]
+        self._answer_missing(readable, decoding, refusals, self.book.altered)
+        found: dict[str, list[tuple[Altered, RenderedQuestion]]] = {}
+        for one, asked in zip(altered, rendered, strict=True):
+            if asked is not None:
+                found.setdefault(one.of, []).append((one, asked))
+        return found
+
     def _rendered(
-        self, question: Question, decoding: Decoding, asked_by: str, refusals: Refusals
+        self,
+        question: Question,
+        decoding: Decoding,
+        asked_by: str,
+        refusals: Refusals,
+        altered: Images | None = None,
     ) -> RenderedQuestion | None:
-        """The question as the model is asked it; None for one that cannot be read, which is then refused."""
+        """The question as the model is asked it; None for one that cannot be read, which is then refused.
+
+        altered: what it has in the place of its images, if it is asked with others.
+        """
         try:
             with whole_pictures_only():
                 chat = with_system_prompt(question.chat(), self.model.system_prompt, self.model.instruction)
@@ -216,27 +270,36 @@ class Session:
             decoding=decoding.identity(),
             steering=self.steering_identity(),
             **self.backend.identity(),
+            **({"altered": altered} if altered else {}),
         )
         return RenderedQuestion(question, key, prompt, images, asked_by)
 
     def _is_refused(self, asked: RenderedQuestion, refusals: Refusals) -> bool:
         return asked.key not in self.book and asked.question.row_id in refusals.reasons.get(asked.question.task, {})
 
-    def _answer_missing(self, questions: Sequence[RenderedQuestion], decoding: Decoding, refusals: Refusals) -> None:
-        missing = [asked for asked in questions if asked.key not in self.book]
+    def _answer_missing(
+        self,
+        questions: Sequence[RenderedQuestion],
+        decoding: Decoding,
+        refusals: Refusals,
+        answers: Journal[Record],
+    ) -> None:
+        """Ask what is not in `answers`: the book, or its journal of answers to questions with other images."""
+        missing = [asked for asked in questions if asked.key not in answers]
         if missing:
             self._load(self.backend)  # before the clock of the bar starts
         done, own = len(questions) - len(missing), -(-len(missing) // self.ranks.count)
-        what = "questions" if self.ranks.count == 1 else f"questions of the first of {self.ranks.count} processes"
+        what = "questions" if answers is self.book else "questions with other images"
+        what += "" if self.ranks.count == 1 else f" of the first of {self.ranks.count} processes"
         with Bar(what, done + own, done, shown=self.ranks.first) as bar:
             if isinstance(self.backend, TransformersBackend):
-                batches = self._batching.unanswered(questions, self.book)
-                answered = answer_batches(self.backend, decoding, batches, self.book, refusals)
+                batches, windows = self._batching.unanswered(questions, answers), self.model.asking.knockout_windows
+                answered = answer_batches(self.backend, decoding, batches, self.book, answers, refusals, windows)
             else:
                 answered = answer_streaming(self.backend, decoding, missing, refusals)
             for records in answered:
                 if records:
-                    self.book.append(records)
+                    answers.append(records)
                 bar.advance(len(records))
 
     def _measure_missing(self, questions: Sequence[RenderedQuestion]) -> None:
@@ -257,16 +320,48 @@ class Session:
                 bar.advance(len(batch))
         self._sync_ranks()
 
-    def _judged(self, questions: Sequence[RenderedQuestion]) -> dict[str, Record]:
+    def _add_missing_passes(self, questions: Sequence[RenderedQuestion]) -> None:
+        """Causal passes over responses whose records lack them.
+
+        After a kill in batches of the same make-up as before it: padding changes the last digits.
+        """
+        chosen = [asked for asked in questions if asked.question.causal and asked.image_sha256]
+        if self.observer is None or self.model.asking.causal == "off":
+            return
+        windows = self.model.asking.knockout_windows
+        lacking = {asked.key for asked in chosen if not self._has_passes(asked, windows)}
+        if not lacking:
+            return
+        self._load(self.observer)
+        batches = [batch for batch in self._batching.shard(chosen) if any(asked.key in lacking for asked in batch)]
+        with Bar("causal passes over earlier responses", sum(map(len, batches)), shown=self.ranks.first) as bar:
+            for batch in batches:
+                records = [self._recorded(asked) for asked in batch]
+                passed = add_passes(self.observer, self.book, batch, records, windows)
+                self.book.append([record for record in passed if record.key in lacking])
+                bar.advance(len(batch))
+        self._sync_ranks()
+
+    def _has_passes(self, asked: RenderedQuestion, windows: int) -> bool:
+        """Whether they are done, or never can be: nothing is known of the tokens of some endpoints' responses."""
+        record = self._recorded(asked)
+        return not record.response_token_ids or (record.causal is not None and record.causal.holds(windows))
+
+    def _judged(
+        self,
+        questions: Sequence[RenderedQuestion],
+        altered: Mapping[str, Sequence[tuple[Altered, RenderedQuestion]]],
+    ) -> dict[str, Record]:
         """The questions' records by key, without token ids; judgements that older rules made are made anew.
 
-        Of 20,000 records the token ids are a gigabyte, and attention that only an earlier run asked for is not theirs.
+        They have the answers to `altered` questions, by the key of their own. Of 20,000 records the token ids are a
+        gigabyte, and attention that only an earlier run asked for is not theirs.
         """
         records: dict[str, Record] = {}
         changed: list[Record] = []
         for asked in questions:
             before = self._recorded(asked)
-            record = judged(before, asked.question)
+            record = self._with_altered(judged(before, asked.question), altered.get(asked.key, ()))
             if record != before and self.ranks.first:
                 changed.append(record)
             if len(changed) == AT_ONCE:
@@ -274,11 +369,22 @@ class Session:
                 changed = []
             unneeded: dict[str, Any] = {"prompt_token_ids": [], "response_token_ids": []}
             unneeded |= {} if asked.question.measured else {"attention": None}
+            unneeded |= {} if asked.question.causal else {"causal": None}
             records[asked.key] = record.model_copy(update=unneeded)
         if changed:
             self.book.append(changed)
         self._sync_ranks()
         return records
+
+    def _with_altered(self, record: Record, altered: Sequence[tuple[Altered, RenderedQuestion]]) -> Record:
+        """The record with the answers to its question with other images, as today's rules judge them."""
+        causal = record.causal or CausalRecord()
+        for one, asked in altered:
+            answer = self.book.altered.get(asked.key)
+            if answer is not None:  # it may have been refused
+                name = "swap" if one.images == "swapped" else "blind"
+                causal = causal.model_copy(update={name: one.record(judged(answer, asked.question))})
+        return record if causal == (record.causal or CausalRecord()) else record.model_copy(update={"causal": causal})
 
     def _recorded(self, asked: RenderedQuestion) -> Record:
         record = self.book.get(asked.key)

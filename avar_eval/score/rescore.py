@@ -1,7 +1,7 @@
 """A finished run's responses, judged again by the rules of today: `avar-eval score RUN_DIR`."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,18 @@ from avar_eval.leaderboard.store import publish
 from avar_eval.leaderboard.verify import JustJudged, verified_tasks
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
+from avar_eval.results.causal import BLIND, PASSES, SWAPPED
 from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import ATTENTION_METRICS, Metric, Results, read_results, read_task_records, run_id
+from avar_eval.results.schema import (
+    ATTENTION_METRICS,
+    Metric,
+    Results,
+    TaskResult,
+    read_results,
+    read_task_records,
+    run_id,
+)
 from avar_eval.results.stored import StoredResponse, read_stored, record_lines, run_responses
 from avar_eval.results.summary import attention_means, group_results, task_result, vas_queries
 from avar_eval.tasks.catalog import find_tasks
@@ -61,13 +70,17 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             judgements |= new
             of_task = [one.outcome(new[one.key], outcomes.get(one.key)) for one in responses]
             judged[entry.name] = benchmark, of_task
+            before = results.tasks[entry.name]
+            kept = _still_true(before, {of.grader for of in new.values()}, results.protocol["grader"][entry.name])
             tasks[entry.name] = task_result(
                 benchmark,
                 of_task,
                 _attention(benchmark, responses, asked[entry.name].measured, results),
-                results.tasks[entry.name].left_out,
+                before.left_out,
                 steered=results.protocol.get("steering") is not None,
             )
+            tasks[entry.name].metrics.update(kept)
+            tasks[entry.name].causal = before.causal
         model = judge.model if judge else (results.protocol.get("judge") or {}).get("model")
         _rewrite_records(folder / RECORDS_NAME, judgements, outcomes, model)
         protocol = results.protocol | {
@@ -109,6 +122,19 @@ def _attention(
         vas_queries(results.protocol),
     )
     return found if all(found[name].n == of.n for name, of in told.items()) else told
+
+
+def _still_true(before: TaskResult, graders: Set[str], recorded: Sequence[str]) -> dict[str, Metric]:
+    """The causal columns that stay: all where the rules do, else those that no rule has judged."""
+    found = {name: before.metrics[name] for name in (*PASSES, *BLIND, *SWAPPED) if name in before.metrics}
+    if graders <= set(recorded):
+        return found
+    if judged := found.keys() - set(PASSES):
+        note(
+            f"{', '.join(sorted(judged))} were judged by older rules and are left out: run the evaluation again with "
+            "--causal full, it asks nothing twice"
+        )
+    return {name: found[name] for name in PASSES if name in found}
 
 
 def _graded(benchmark: Benchmark, responses: Sequence[StoredResponse]) -> dict[str, Judgement]:

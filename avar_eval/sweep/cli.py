@@ -21,7 +21,11 @@ from avar_eval.terminal import say
     "avar-eval sweep avar-tiny --tasks shapes --limit 100",
     "avar-eval sweep avar-tiny --tasks shapes --system 0,0.2,0.4 --mode logit,prob --figure sweep.pdf",
 )
-@asking_options(*option_names("transformers", without=("steering", "backend")), model=As(argument="MODEL"))
+@asking_options(
+    *option_names("transformers", without=("steering", "backend")),
+    model=As(argument="MODEL"),
+    causal=As(default="off"),  # a pass for each point of the grid
+)
 def sweep(
     *,
     tasks: Annotated[str, typer.Option("--tasks", "-t", help="Task names, separated by commas.")],

@@ -20,13 +20,14 @@ COMMAND = ("avar-eval", "--model", "avar-tiny", "--tasks", "shapes")
 BAR = 1.10
 
 
-def seconds(attention: str) -> tuple[float, float]:
-    """Wall time and CPU time of one run in an empty folder."""
+def seconds(*command: str) -> tuple[float, float]:
+    """Wall time and CPU time of a command that runs into an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"AVAR_LEADERBOARD": str(Path(folder, "leaderboard"))}
-        command = [*COMMAND, "--attention", attention, "--output", str(Path(folder, "run"))]
         start, worked = time.perf_counter(), _cpu_seconds()
-        subprocess.run(command, check=True, capture_output=True, env=environment)
+        subprocess.run(
+            [*command, "--output", str(Path(folder, "run"))], check=True, capture_output=True, env=environment
+        )
         return time.perf_counter() - start, _cpu_seconds() - worked
 
 
@@ -42,7 +43,7 @@ def table(pairs: int) -> None:
     ratios: list[tuple[float, float]] = []
     for pair in range(1, pairs + 1):
         order = ("on", "off") if pair % 2 else ("off", "on")
-        took = {attention: seconds(attention) for attention in order}
+        took = {attention: seconds(*COMMAND, "--causal", "off", "--attention", attention) for attention in order}
         wall, cpu = (on / off for on, off in zip(took["on"], took["off"], strict=True))
         ratios.append((wall, cpu))
         print(f"| {pair} | {took['on'][0]:.1f} | {took['off'][0]:.1f} | {wall:.3f} | {cpu:.3f} |", flush=True)

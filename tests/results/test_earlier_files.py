@@ -51,7 +51,8 @@ def test_judged_again_a_run_keeps_its_numbers(earlier: Path) -> None:
 
 def test_a_run_goes_on_and_asks_nothing_again(earlier: Path, avar_eval: Callable[..., Finished]) -> None:
     again = avar_eval(
-        "--model", "avar-tiny", "--tasks", "shapes,shapes_prior", "--limit", "2", *SETTINGS, "--output", str(earlier)
+        *("--model", "avar-tiny", "--tasks", "shapes,shapes_prior", "--limit", "2", *SETTINGS, "--causal", "off"),
+        *("--output", str(earlier)),
     )
     assert again.code == 0, again.stderr
     assert (earlier / "records.jsonl").read_bytes() == (EARLIER / "records.jsonl").read_bytes()
