@@ -65,7 +65,7 @@ function heatMap(overlay, heat) {
 function figure(name, index, overlay) {
   if (name === null) return element("figure", {}, element("figcaption", {}, `Picture ${index + 1} is not at hand.`));
   const image = element("img", { src: `pictures/${name}`, alt: `Picture ${index + 1} of the question`, loading: "lazy" });
-  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth <= 320));
+  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth <= 160));
   const stack = element("div", { class: "stack" }, image);
   const caption = element("figcaption");
   const made = element("figure", {}, stack);
@@ -75,6 +75,7 @@ function figure(name, index, overlay) {
       for (const button of buttons.children) button.setAttribute("aria-pressed", String(button.dataset.of === (chosen?.[0] ?? "")));
       made.querySelectorAll("canvas").forEach((old) => old.remove());
       caption.replaceChildren("");
+      made.classList.toggle("looked", Boolean(chosen));
       if (!chosen) return;
       const heat = { ...chosen[1], name: chosen[0] };
       const lines = element("canvas", { "aria-hidden": "true" });

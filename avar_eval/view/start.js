@@ -1,6 +1,7 @@
 
 // The page's state is its address: #task/row/sample?run=1&beside=0&show=wrong&sort=vas&highest=1&search=words&deep=1
 const byId = (id) => document.getElementById(id);
+const FIRST = ["accuracy", "official", "judge", "truncated", "unparsed", "ratio_of_sums", "visual_gain", "visual_dependence", "vas"];
 const wide = window.matchMedia("(min-width: 901px)");
 const models = page.runs.map((run) => run.model);
 for (const run of page.runs)
@@ -74,7 +75,8 @@ function options(select, values, chosen) {
 
 function summary() {
   const runs = runsOf(state);
-  const names = [...new Set(runs.flatMap((run) => Object.keys(taskOf(run, state.task)?.metrics ?? {})))];
+  const known = [...new Set(runs.flatMap((run) => Object.keys(taskOf(run, state.task)?.metrics ?? {})))];
+  const names = [...FIRST.filter((name) => known.includes(name)), ...known.filter((name) => !FIRST.includes(name))];
   const share = (value) => `${(100 * value).toFixed(1)} %`;
   const isShare = (name) => !/^(vas|ratio_of_sums|information|visual_dependence|knockout)/.test(name);
   const cell = (run, name) => {

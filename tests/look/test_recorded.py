@@ -129,6 +129,12 @@ def test_the_viewer_shows_where_it_looked(avar_eval: Run, steered: Path, tmp_pat
         assert f"{100 * share:.1f} % of the attention of the question's tokens" in browser.page.inner_text(
             "#row figcaption"
         )
+        boxes = [browser.page.locator(f"#row figure {one}").first.bounding_box() for one in ("img", "canvas.heat")]
+        assert boxes[0] is not None
+        assert boxes[1] is not None
+        assert boxes[0]["width"] == pytest.approx(boxes[1]["width"], abs=2)
+        assert boxes[0]["height"] == pytest.approx(boxes[1]["height"], abs=4)
+        assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"], "side by side"
         drawn = browser.page.locator("#row canvas.heat").evaluate(
             "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
         )
