@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from browser import Browser, needs_chromium, opened
 from page_rows import many_rows, page_row, write_page
-from runs import Finished
+from runs import Finished, records_of
 
 from avar_eval.leaderboard.page.build import build_page
 from avar_eval.leaderboard.paper import paper
@@ -135,8 +135,9 @@ def test_the_card_says_how_a_row_was_asked_and_what_the_paper_prints(tmp_path: P
             "7.5 as printed",
         ):
             assert part in said
-        link = browser.page.get_by_role("dialog").get_by_role("link")
-        assert link.get_attribute("href") == "../my%20views/index.html#mathvista?run=2"
+        links = browser.page.get_by_role("dialog").get_by_role("link")
+        address = "../my%20views/index.html#mathvista?run=2"
+        assert [link.get_attribute("href") for link in links.all()] == [address, f"{address}&show=wrong"]
         browser.page.keyboard.press("Escape")
         assert browser.page.get_by_role("dialog").count() == 0
         browser.page.locator("tr.printed .cell").first.click()
@@ -180,7 +181,7 @@ def test_a_training_is_drawn_over_its_steps_and_models_against_their_vas(tmp_pat
             browser.page.locator("#correlation figure circle"),
         )
         assert curves.count() == 2
-        assert curves.first.locator("circle").count() == 3
+        assert curves.first.locator("circle").count() == 6
         assert points.count() == 4, "checkpoints are no models of their own"
         r = pearson(seen, scores).r
         said = browser.page.locator("#correlation .caption").inner_text()
@@ -244,22 +245,30 @@ def test_a_downloaded_csv_holds_what_is_shown_and_no_formula(tmp_path: Path) -> 
 
 def test_a_number_leads_to_the_answers_that_it_is_made_of(avar_eval: Callable[..., Finished], tmp_path: Path) -> None:
     run, site = tmp_path / "run", tmp_path / "site"
-    asked = ("--model", "avar-tiny", "--tasks", "shapes,shapes_prior", "--limit", "3", "--device", "cpu")
+    asked = ("--model", "avar-tiny", "--tasks", "shapes,shapes_prior", "--limit", "6", "--device", "cpu")
     done = avar_eval(*asked, "--output", str(run))
     assert done.code == 0, done.stderr
     store = Store(tmp_path / "board")
     store.add(run)
     build_viewer([run], site / "answers of it")
     assert build_page(store, site, with_paper=False, viewers=[site / "answers of it"]) == []
+    of_prior = [one for one in records_of(run) if one["task"] == "shapes_prior"]
+    wrong = sum(not one["judgement"]["correct"] for one in of_prior)
+    assert 0 < wrong < len(of_prior) == 6
     with opened(site / "index.html") as browser:
         browser.seconds_until(FIRST)
-        assert browser.page.locator(".tag").all_inner_texts() == ["verified"]
+        assert browser.page.locator(".tag").all_inner_texts() == ["verified", "answers"]
         prior = browser.page.locator("#board thead .benchmark").all_inner_texts().index("shapes_prior")
         browser.page.locator("#board tbody td.first .cell").nth(prior).click()
         browser.page.get_by_role("link", name="Look at every answer").click()
         browser.page.locator("#list .id").first.wait_for()
         assert browser.page.locator("#task").input_value() == "shapes_prior"
-        assert browser.page.locator("#list .id").count() == 3
+        assert browser.page.locator("#list .id").count() == 6
+        browser.page.go_back()
+        browser.page.locator("#board tbody td.first .cell").nth(prior).click()
+        browser.page.get_by_role("link", name="the wrong ones").click()
+        browser.page.locator("#list .id").first.wait_for()
+        assert browser.page.locator("#list .id").count() == wrong
         assert browser.outside == browser.errors == []
 
 

@@ -14,11 +14,10 @@ function buildCard(contents) {
     if (row.printed)
       parts.push(element("p", { class: "notice" }, `As printed in ${contents.source}; not measured here.`));
     if (line.detail) parts.push(element("p", { class: "caption" }, line.detail));
-    const viewer = contents.viewers[row.run];
-    if (viewer !== undefined) {
-      const [address, number] = viewer;
-      const href = `${address}#${encodeURIComponent(task.name)}?run=${number}`;
-      parts.push(element("p", {}, element("a", { href }, "Look at every answer of this row")));
+    const answers = answersOf(contents, row);
+    if (answers !== null) {
+      const wrong = element("a", { href: answersOf(contents, row, "&show=wrong") }, "the wrong ones");
+      parts.push(element("p", {}, element("a", { href: answers }, "Look at every answer"), ", or at ", wrong));
     }
     parts.push(numbers(contents, row));
     if (row.paper !== null) parts.push(besidePaper(contents, row));

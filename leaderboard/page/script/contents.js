@@ -36,6 +36,14 @@ function unpacked(text) {
   return { ...packed, rows, lines, known, byTask };
 }
 
+// Where the answers of a row are looked at, or null. more: of the viewer's own address, such as "&show=wrong".
+function answersOf(contents, row, more = "") {
+  const viewer = contents.viewers[row.run];
+  if (viewer === undefined) return null;
+  const [address, number] = viewer;
+  return `${address}#${encodeURIComponent(contents.tasks[row.task].name)}?run=${number}${more}`;
+}
+
 // The value of a measure in a line's cell, or null.
 function valueIn(line, task, measure) {
   return line.cells.get(task)?.cells[measure]?.[0] ?? null;

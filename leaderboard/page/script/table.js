@@ -135,6 +135,8 @@ function buildTable(contents, state, openCard, changed) {
     else if (line.verified)
       tags.push(element("span", { class: "tag", title: "its records were judged again" }, "verified"));
     if (line.steered) tags.push(element("span", { class: "tag" }, "steered"));
+    const answers = [...line.cells.values()].map((row) => answersOf(contents, row)).find((address) => address !== null);
+    if (answers !== undefined) tags.push(element("a", { class: "tag", href: answers }, "answers"));
     const detail = [...tags.flatMap((tag) => [tag, " "]), line.detail ?? ""];
     const name = element(
       "th",
