@@ -32,7 +32,7 @@ from avar_eval.models.checkpoint import INTERNVL_CHAT, Checkpoint, read_architec
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.image_limits import AppliedLimits, ImageLimits, apply_limits
 from avar_eval.models.internvl_chat import load as load_internvl_chat
-from avar_eval.models.sampling import OneTokenLater, logits_processors
+from avar_eval.models.sampling import OneTokenLater, OnToken, TokenCount, logits_processors
 from avar_eval.time_limit import time_limit
 
 TEMPLATE_SECONDS = 30.0
@@ -65,8 +65,9 @@ class TransformersBackend:
 
     steering: what the model is steered by when it answers and when it is measured; it may be set anew at any time.
     attn_implementation: the attention kernel, by transformers' name; None is SDPA. image_limits: of the pixels of a
-    picture (None: the processor's own). Raises UsageError for a device, dtype or kernel that cannot be used here, and
-    for limits that the model's family cannot keep.
+    picture (None: the processor's own). on_token: told at each token how far a batch is, if it is set. Raises
+    UsageError for a device, dtype or kernel that cannot be used here, and for limits that the model's family cannot
+    keep.
     """
 
     name: Literal["transformers"] = "transformers"
@@ -99,6 +100,7 @@ class TransformersBackend:
             raise BackendError(f"the chat template of {checkpoint.name} cannot be used: {error}") from error
         self.image_limits = image_limits or ImageLimits()
         self.applied_limits = self._apply_limits()
+        self.on_token: OnToken | None = None
         self._model: Any = None
         published = published_defaults(checkpoint)
         named = end_tokens(published) or {self.processor.tokenizer.eos_token_id}
@@ -272,10 +274,11 @@ class TransformersBackend:
         self, inputs: Any, decoding: Decoding, streams: Sequence[str], roles: TokenRoles, **how: Any
     ) -> Int[Tensor, "batch length"]:
         """The prompts, each followed by what the model makes of it under this decoding and the steering."""
+        processors = logits_processors(decoding, streams, inputs["attention_mask"])
+        if self.on_token is not None:
+            processors.append(TokenCount(self.on_token, decoding.max_new_tokens))
         with steer(self.model, self.steering or UNSTEERED, roles):
-            sequences: Tensor = self.model.generate(
-                **inputs, **how, logits_processor=logits_processors(decoding, streams, inputs["attention_mask"])
-            )
+            sequences: Tensor = self.model.generate(**inputs, **how, logits_processor=processors)
         return sequences
 
     def _generations(self, inputs: Any, decoding: Decoding, sequences: Int[Tensor, "batch length"]) -> list[Generation]:

@@ -293,6 +293,7 @@ class Session:
         what += "" if self.ranks.count == 1 else f" of the first of {self.ranks.count} processes"
         with Bar(what, done + own, done, shown=self.ranks.first) as bar:
             if isinstance(self.backend, TransformersBackend):
+                self.backend.on_token = bar.tokens
                 batches, windows = self._batching.unanswered(questions, answers), self.model.asking.knockout_windows
                 answered = answer_batches(self.backend, decoding, batches, self.book, answers, refusals, windows)
             else:
@@ -301,6 +302,8 @@ class Session:
                 if records:
                     answers.append(records)
                 bar.advance(len(records))
+        if isinstance(self.backend, TransformersBackend):
+            self.backend.on_token = None
 
     def _measure_missing(self, questions: Sequence[RenderedQuestion]) -> None:
         """Measure the attention of responses whose records lack it."""
