@@ -4,12 +4,14 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from avar_eval.command_line import IncludeOption, interruptible
+from avar_eval.errors import UsageError
 from avar_eval.help_text import examples
 from avar_eval.run.options import asking_options
 from avar_eval.terminal import note, say
@@ -19,6 +21,13 @@ from avar_eval.terminal import note, say
     "avar-eval view avar-runs/a",
     "avar-eval view avar-runs/a avar-runs/b --output pages",
 )
+class ViewFormat(StrEnum):
+    """What --format takes."""
+
+    HTML = "html"
+    INSPECT = "inspect"
+
+
 @asking_options("data_dir", "allow_outside")
 def view(
     *,
@@ -27,6 +36,9 @@ def view(
         Path | None,
         typer.Option(help="Write the page into this folder: it opens as a file, too.", show_default="serve it here"),
     ] = None,
+    form: Annotated[
+        ViewFormat, typer.Option("--format", help="html, or inspect: logs for `inspect view` and its data frames.")
+    ] = ViewFormat.HTML,
     port: Annotated[int, typer.Option(help="Of 127.0.0.1, where it is served; 0 takes a free one.", min=0)] = 8976,
     overlays: Annotated[
         int,
@@ -40,6 +52,9 @@ def view(
     asked: Mapping[str, Any],
 ) -> None:
     """Look at RUNs in a browser: every question with pictures, answer, verdicts and measures; two runs side by side."""
+    if form is ViewFormat.INSPECT:
+        _write_inspect_logs(runs, output, asked)
+        return
     with contextlib.ExitStack() as held, interruptible():
         from avar_eval.view.page import INDEX_NAME, build_viewer
         from avar_eval.view.server import served
@@ -61,3 +76,16 @@ def view(
         say(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends it; --output DIR keeps the page)")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
+
+
+def _write_inspect_logs(runs: list[Path], output: Path | None, asked: Mapping[str, Any]) -> None:
+    if output is None:
+        raise UsageError("--format inspect writes files: give --output DIR, which `inspect view --log-dir DIR` shows")
+    with contextlib.redirect_stdout(sys.stderr), interruptible():
+        from avar_eval.view.inspect_log import write_inspect_logs
+
+        logs, problems = write_inspect_logs(runs, output, asked["data_dir"], asked["allow_outside"])
+    for problem in problems:
+        note(f"note: {problem}")
+    for log in logs:
+        say(str(log))

@@ -26,7 +26,7 @@ class PictureFiles:
         """Keep a picture; returns its SHA-256, as a record knows it."""
         sha256 = image_sha256(picture)
         if sha256 not in self.names:
-            content, suffix = _encoded(picture)
+            content, suffix = encoded(picture)
             self.names[sha256] = f"{sha256[:24]}.{suffix}"
             path = self.folder / self.names[sha256]
             try:
@@ -36,7 +36,8 @@ class PictureFiles:
         return sha256
 
 
-def _encoded(picture: Image.Image) -> tuple[bytes, str]:
+def encoded(picture: Image.Image) -> tuple[bytes, str]:
+    """The picture as a file's content and its format, png or webp: no longer than a page needs it."""
     small = picture.convert("RGB")
     small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     written = BytesIO()

@@ -79,7 +79,7 @@ def list_line(
         "judge_state": judge.get("state"),
         "cut": record["finish_reason"] == "length",
         "tokens": tokens,
-        "measures": _measures(record),
+        "measures": measures(record),
     }
 
 
@@ -115,7 +115,7 @@ def _short(text: str | None) -> str | None:
     return line if len(line) <= _SHORT else line[: _SHORT - 1] + "…"
 
 
-def _measures(record: Record) -> dict[str, float]:
+def measures(record: Record) -> dict[str, float]:
     """The record's own numbers, by the names of results.json."""
     attention = record.get("attention") or {}
     user, response = attention.get("user") or {}, attention.get("response") or {}
