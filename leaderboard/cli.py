@@ -316,6 +316,57 @@ def history(store: StoreOption = None) -> None:
     )
 
 
+@app.command()
+@examples(
+    "avar-leaderboard publish avar-runs/avar-tiny --output avar-runs/publish",
+    "avar-leaderboard publish avar-runs/avar-tiny --output avar-runs/publish --to me --push",
+)
+def publish(
+    names: Annotated[
+        list[str], typer.Argument(metavar="MODEL_OR_RUN...", help="A model of the leaderboard, or a run's folder.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder in which all of it is written first.")],
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER", help="User or organisation on the hub.", show_default="who is logged in"),
+    ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Send it to the hub; without, nothing is sent.")] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="AVAR_DATA_DIR", help="Folder with rows and pictures of benchmarks, one sub-folder each."),
+    ] = None,
+    include_path: IncludeOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write what the hub can have of models and runs, and say what would go where; --push sends it.
+
+    Model cards with model-index, .eval_results for benchmarks that the hub lists, page and viewer as a static Space,
+    the runs as a data set. The hub is asked which benchmarks it lists, and told nothing.
+    """
+    from huggingface_hub import HfApi
+
+    from avar_eval.leaderboard.publishing.bundle import write_bundle
+    from avar_eval.leaderboard.publishing.push import hub_user
+    from avar_eval.leaderboard.publishing.push import push as send
+
+    api = HfApi()
+    owner = hub_user(api) if push and to is None else to
+    if push and to is not None:
+        hub_user(api)  # without a login, nothing is worth writing
+    bundle = write_bundle(names, _open(store), output, owner, api, data_dir)
+    for problem in bundle.notes:
+        note(f"note: {problem}")
+    seen = ", ".join(f"{number} {what}" for what, number in bundle.counts.items() if number)
+    for part, (kind, name) in bundle.repositories.items():
+        say(f"{'to' if push else 'would go to'} the {kind} {name}: {output / part}")
+    say(f"everybody there can read {seen or 'the numbers'}, with questions, answers and command lines")
+    if not push:
+        say("nothing was sent: look through the folder, then give --push")
+        return
+    for address in send(bundle, api):
+        say(f"sent: {address}")
+
+
 def _open(path: Path | None) -> "Store":
     from avar_eval.leaderboard.store import Store, default_store
 

@@ -40,7 +40,7 @@ class ContradictionError(ResultsError):
     """A results.json contradicts itself, or its records contradict it; the message names the number."""
 
     def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path} is not as avar-eval writes it, and is not added: {problem}")
+        super().__init__(f"{path} is not added: {problem}")
 
 
 def check_results(results: Results, path: Path) -> None:

@@ -36,7 +36,7 @@ def best_cells(table: WideTable, history: History) -> BestCells:
     By the test of `avar-eval compare` on the rows of both runs, adjusted by Holm for the number of others; the folders
     of runs are where the history says they came from.
     """
-    folders, tested = _folders(history), _Tested()
+    folders, tested = run_folders(history), _Tested()
     found = BestCells()
     for column in table.columns:
         cells = [(place, line.rows[column]) for place, line in enumerate(table.lines) if column in line.rows]
@@ -85,8 +85,8 @@ class _Tested:
         return self._known[one, other].get((of.task, of.score_name))
 
 
-def _folders(history: History) -> Mapping[str, Path]:
-    """The folders of runs whose records are at hand."""
+def run_folders(history: History) -> Mapping[str, Path]:
+    """By run id the folder that a run came from, where it and its records still are."""
     newest = {line.run_id: Path(line.source) for line in history.lines if line.event != "removed"}
     return {run_id: path for run_id, path in newest.items() if _has_records(path, run_id)}
 

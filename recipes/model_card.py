@@ -7,8 +7,7 @@ from typing import Any, Final
 import yaml
 
 from avar_eval.atomic import write_atomically
-from avar_eval.models.registry import find_model
-from avar_eval.models.training_run import read_training_run
+from avar_eval.models.ancestry import model_ancestry
 from avar_eval.names import listed_names
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
 from avar_eval.recipes.plan import plan
@@ -32,7 +31,7 @@ def write_model_card(recipe: Recipe, folder: Path) -> None:
 
 def model_card(recipe: Recipe, folder: Path) -> str:
     """The card as Markdown, with the front matter that the hub reads."""
-    base, chain = _base(str(recipe.options["model_name_or_path"]))
+    base, chain = model_ancestry(str(recipe.options["model_name_or_path"]))
     data = listed_names(str(recipe.options["train_data"]))
     head: dict[str, Any] = {"library_name": "peft" if recipe.options.get("use_peft") else "transformers"}
     if base is not None:
@@ -55,19 +54,6 @@ def model_card(recipe: Recipe, folder: Path) -> str:
         f"Made with {libraries}.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _base(name: str) -> tuple[str | None, list[str]]:
-    """The repository on the hub that a model descends from, if its trainings say so, and the names on the way to it."""
-    chain = [name]
-    while (path := Path(chain[-1])).is_dir():
-        run = read_training_run(path) or read_training_run(path.parent)
-        if run is None or run.base in chain:
-            return None, chain
-        chain.append(run.base)
-    entry = find_model(chain[-1])
-    repository = chain[-1] if entry is None else entry.repository
-    return (repository if repository and "/" in repository else None), chain
 
 
 def _data_set(source: str) -> str | None:
