@@ -111,9 +111,9 @@ def _metrics(task: str, first: ComparedRun, second: ComparedRun) -> Iterator[tup
     """What both runs may have of each row."""
     for metric in VERDICTS:
         judges = [(run.results.protocol.get("judge") or {}).get("model") for run in (first, second)]
-        if metric != "judge" or judges[0] == judges[1]:
+        if metric != "judge" or (judges[0] is not None and judges[0] == judges[1]):
             yield metric, "share"
-    if first.queries == second.queries:
+    if first.queries == second.queries and first.has_attention(task) and second.has_attention(task):
         for metric in ATTENTION:
             yield metric, "ratio"
     theirs = second.causal_measures(task)

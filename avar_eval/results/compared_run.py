@@ -58,7 +58,10 @@ class ComparedRun:
         A logarithm for measures of `ATTENTION`. Where the published rule guesses among k options, a sample is worth
         1/k.
         """
-        known = [found for one in self.rows[task][row_id] if (found := self._value(one, metric)) is not None]
+        samples = self.rows[task][row_id]
+        if len(samples) == 1:
+            return self._value(samples[0], metric)
+        known = [found for one in samples if (found := self._value(one, metric)) is not None]
         return sum(known) / len(known) if known else None
 
     def _value(self, sample: StoredResponse, metric: str) -> float | None:
@@ -85,6 +88,10 @@ class ComparedRun:
         if found is None and verdict == "official" and sample.judgement:
             return self.guess_chances[sample.task][sample.row_id]
         return None if found is None else float(found)
+
+    def has_attention(self, task: str) -> bool:
+        """Whether any of the task's responses was measured."""
+        return any(one.attention for samples in self.rows[task].values() for one in samples)
 
     def causal_measures(self, task: str) -> list[str]:
         """Names of the numbers that its records tell of what the image decides."""

@@ -83,9 +83,11 @@ def median(values: Sequence[float], clusters: Sequence[Hashable] | None = None) 
     value = float(np.median(observed))
     codes = cluster_codes(clusters, n)
     if np.unique(codes).size == n:
-        from scipy.stats import binom
+        from scipy.special import bdtr, bdtrik  # scipy.stats takes a second to import
 
-        rank = int(binom.ppf(0.025, n, 0.5))  # fewer values than that lie below the median in less than 2.5 %
+        # the rank below which so many values lie below the median in less than 2.5 %; bdtrik is continuous
+        rank = ceil(float(bdtrik(0.025, n, 0.5)))
+        rank -= rank > 0 and float(bdtr(rank - 1, n, 0.5)) >= 0.025
         return Estimate(value, None if rank < 1 else (float(observed[rank - 1]), float(observed[n - rank])), n)
     unsorted = np.asarray(values, dtype=np.float64)
     below = (unsorted < value) + 0.5 * (unsorted == value)

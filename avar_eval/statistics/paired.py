@@ -75,13 +75,13 @@ def mcnemar(gained: int, lost: int) -> float:
     its level, it holds it at all sizes (Fagerland, Lydersen and Laake 2013, BMC Medical Research Methodology 13:91). 1
     where no pair changes. Pairs must be independent.
     """
-    from scipy.stats import binom, binomtest
+    from scipy.special import bdtr  # scipy.stats takes a second to import
 
-    n = gained + lost
+    n, fewer = gained + lost, min(gained, lost)
     if n == 0:
         return 1.0
-    observed = float(binom.pmf(gained, n, 0.5))
-    return float(binomtest(gained, n).pvalue) - (observed / 2 if gained == lost else observed)
+    up_to, below = float(bdtr(fewer, n, 0.5)), float(bdtr(fewer - 1, n, 0.5)) if fewer else 0.0
+    return 1 - (up_to - below) / 2 if gained == lost else up_to + below
 
 
 def tango_interval(gained: int, lost: int, n: int, critical: float = Z_95) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Records: scores from masses as the equations say, the compact form on disk, and the public door."""
 
 import base64
+import dataclasses
 import json
 import subprocess
 import sys
@@ -20,10 +21,13 @@ from avar_eval.attention.objectives import attention_losses, visual_ratio, visua
 from avar_eval.attention.observe import GROUPS, RECORDED, ObserveError, key_groups, observe
 from avar_eval.attention.record import AttentionRecord, records_of
 from avar_eval.attention.roles import Role, TokenRoles
+from avar_eval.attention.summary import AttentionSummary
 from avar_eval.records.attention import ATTENTION_LINES, attention_line
 from avar_eval.records.book import ATTENTION_NAME, RecordBook
 from avar_eval.records.journal import Journal, read_lines
-from avar_eval.results.summary import attention_means
+from avar_eval.results.metrics import Benchmark
+from avar_eval.results.summary import attention_means, left_out_rows, task_result
+from avar_eval.tasks.catalog import catalog
 
 ROLES = roles_of("--sssstvvvvvvvtuuuuutrrrr", "ssstvvvvttvvvvtuuuuuutrrr", "-----sssstvvtuuuuuutrrr--")
 WITHOUT_IMAGE = roles_of("sssstuuuuuuutrrrr")
@@ -254,3 +258,52 @@ def test_a_torn_line_is_cut_off_before_more_is_written(whole: int, torn: int, tm
     (tmp_path / "attention.rank1.jsonl").write_text('{"key":"new"}\n')
     RecordBook(tmp_path).close()
     assert path.read_text() == lines + '{"key":"new"}\n'
+
+
+def test_numbers_over_the_words_of_the_user_are_those_of_their_queries() -> None:
+    record = measured(ROLES)[0][0]
+    assert record.summary().text is None  # nobody said which are words
+    user = record.chosen("user").nonzero().flatten()
+    words = torch.zeros(len(record.queries), dtype=torch.bool)
+    words[user[1:]] = True
+    told = dataclasses.replace(record, text=words)
+    scores, summary = told.scores("user"), told.summary()
+    assert scores is not None
+    assert summary.text is not None
+    assert summary.text.tokens == len(user) - 1
+    assert summary.text.vas == pytest.approx(float(scores[..., 1:].mean()), rel=1e-5)
+    assert summary.user == record.summary().user
+    flat = scores.flatten().sort(descending=True).values
+    top = flat[: -(-len(flat) // 100)].sum() / flat.sum()
+    assert summary.user is not None
+    assert summary.user.top_share == pytest.approx(float(top), rel=1e-5)
+    for queries, of in (("turn", summary.user), ("text", summary.text)):
+        metrics = attention_means([summary], queries=queries)  # type: ignore[arg-type]
+        assert metrics["vas"].value == of.vas
+        assert metrics["ratio_of_sums"].value == pytest.approx(of.ratio_of_sums, rel=1e-5)
+        assert metrics["vas_text"].value == summary.text.vas
+
+
+def test_a_band_is_of_models_as_they_are_and_of_means_that_no_few_make() -> None:
+    summary = measured(ROLES)[0][0].summary()
+    assert summary.user is not None
+
+    def row(vas: float, top_share: float | None = 0.1) -> AttentionSummary:
+        assert summary.user is not None
+        return AttentionSummary(
+            user=summary.user.model_copy(update={"vas": vas, "top_share": top_share}), response=None
+        )
+
+    benchmark = Benchmark(catalog()["shapes"], {})
+
+    def band(rows: list[AttentionSummary], steered: bool = False) -> str | None:
+        return task_result(benchmark, [], attention_means(rows), left_out_rows({}), steered=steered).vas_band
+
+    usual = [row(11 + number % 3) for number in range(100)]
+    assert band(usual) == band([row(11, None)] * 5) == "wide"
+    assert band(usual, steered=True) is None
+    assert band([*usual, row(1000)]) is None  # one row holds nearly half of the sum
+    assert attention_means([*usual, row(1000)])["vas"].ci95 is None
+    assert attention_means([*usual, row(1000)])["vas_median"].ci95 is not None
+    assert band([row(11, 0.8)] * 100) is None  # a hundredth of the heads and queries makes each row's
+    assert band([]) is None

@@ -327,3 +327,27 @@ def test_unknown_families_are_refused() -> None:
 
 def test_the_sink_of_an_empty_row_is_nowhere() -> None:
     assert not TokenRoles(torch.zeros(1, 4, dtype=torch.long)).sink().any()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_text_of_a_user_is_the_words_alone(markups: Any, name: str) -> None:
+    processor, markup = markups[name]
+    ids = token_ids(processor, TWO_QUESTIONS)
+    roles = markup.prompt_roles(ids)
+    text = markup.prompt_text(ids, roles)
+    assert "".join(processor.tokenizer.decode([one for one, own in zip(ids, text, strict=True) if own]).split()) == (
+        "Firstquestion?Second."
+    )
+    assert all(role == Role.USER for role, own in zip(roles, text, strict=True) if own)
+    (in_batch,) = batch_roles(markup, [ids], [[5, 6]], len(ids) + 3, len(ids) + 5).text  # type: ignore[misc]
+    assert in_batch.tolist() == [False] * 3 + text + [False] * 2
+
+
+def test_a_turn_of_qwen_has_five_template_tokens_three_of_them_before_the_picture(markups: Any) -> None:
+    processor, markup = markups["qwen2_5_vl"]
+    ids = token_ids(processor, [said("user", "<image>", "How many?")], add_generation_prompt=False)
+    roles = markup.prompt_roles(ids)
+    user = [place for place, role in enumerate(roles) if role == Role.USER]
+    text = markup.prompt_text(ids, roles)
+    image = roles.index(Role.IMAGE)
+    assert [place < image for place in user if not text[place]] == [True] * 3 + [False] * 2

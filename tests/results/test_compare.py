@@ -1,16 +1,23 @@
-"""What a guess of the published rule is worth where two runs are compared: the same as in their own scores."""
+"""Two runs compared: what guesses are worth, scores that need a benchmark's rows, means, attention; many rows."""
 
+import json
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from invented_rows import mmmu_row
+from invented_rows import hallusion_row, mmmu_pro_row, mmmu_row, vision_row
 
+from avar_eval.attention.summary import AttentionSummary, QueryAttention
+from avar_eval.outcomes import Outcome
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import Comparison, compare
 from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Results, TaskRecords, read_results, run_id, write_task_records
-from avar_eval.results.summary import attention_means, left_out_rows, task_result
+from avar_eval.results.summary import attention_means, group_results, left_out_rows, task_result
 from avar_eval.tasks.catalog import catalog
 
 OPTIONS = "['Spring', 'Summer', 'Autumn']"
@@ -85,3 +92,140 @@ def test_a_run_that_does_not_say_what_guesses_are_worth_is_named(
     assert f"{a} does not say what the published rule's guesses are worth" in said
     assert "leaves out 8 responses to mmmu" in said
     assert str(b) not in said
+
+
+def judged_run(folder: Path, tasks: dict[str, dict[str, dict[str, Any]]], right: Callable[[int], bool]) -> Path:
+    """A run of which the answers to these rows are right or wrong by their number, with attention measured."""
+    folder.mkdir()
+    results, asked, lines, judged = {}, {}, [], {}
+    for task, rows in tasks.items():
+        benchmark = Benchmark(catalog()[task], rows)
+        records = [
+            Record(
+                key=f"{task} {row}",
+                task=task,
+                row_id=row,
+                sample=0,
+                prompt="",
+                prompt_token_ids=[],
+                response_token_ids=[],
+                response="",
+                finish_reason="stop" if number else "length",
+                judgement=JudgementRecord(state="scored", extracted="", correct=right(number), grader="1"),
+                attention=AttentionSummary(user=attention(2.0 if right(number) else 1.5), response=None),
+            )
+            for number, row in enumerate(rows)
+        ]
+        outcomes = [record.outcome() for record in records]
+        judged[task] = benchmark, outcomes
+        results[task] = task_result(benchmark, outcomes, attention_means([]), left_out_rows({}))
+        asked[task] = TaskRecords(
+            keys=[record.key for record in records], clusters=[benchmark.cluster(row) for row in rows]
+        )
+        lines += [record.model_dump_json() + "\n" for record in records]
+    (folder / "records.jsonl").write_text("".join(lines))
+    protocol = {"model": folder.name, "steering": None}
+    groups = group_results(results, judged)
+    Results(run_id=run_id(protocol), tasks=results, groups=groups, protocol=protocol).write(folder)
+    write_task_records(folder, asked)
+    return folder
+
+
+def attention(vas: float) -> QueryAttention:
+    return QueryAttention(
+        tokens=3, vas=vas, vas_without_sink=vas, ratio_of_sums=vas / 10, vas_by_layer=None,
+        share_by_layer={"image": [0.1], "system": [0.2]},
+    )  # fmt: skip
+
+
+def written(data: Path, folder: str, rows: list[dict[str, Any]]) -> None:
+    (data / folder).mkdir(parents=True)
+    plain = [row | {name: "a.png" for name in row if name.startswith("image") and row[name]} for row in rows]
+    (data / folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in plain))
+
+
+def test_a_benchmarks_own_score_is_compared_where_its_rows_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [hallusion_row(str(figure), str(number), set_id=str(of_set)) for of_set in range(20)
+            for figure in (1, 2) for number in range(3)]  # fmt: skip
+    written(tmp_path / "data", "hallusionbench", rows)
+    by_id = {catalog()["hallusion"].row_id(row): row for row in rows}
+    a = judged_run(tmp_path / "a", {"hallusion": by_id}, lambda number: number % 5 > 0)
+    b = judged_run(tmp_path / "b", {"hallusion": by_id}, lambda number: number % 5 > 0 or number < 60)
+    (own,) = [one for one in compare(a, b, data_dir=tmp_path / "data") if one.metric == "mean"]
+    for run, value in ((a, own.a), (b, own.b)):
+        score = read_results(run).tasks["hallusion"].headline
+        assert score is not None
+        assert value == pytest.approx(score.values["strict"].value)
+    assert own.difference.value == pytest.approx(own.b - own.a)
+    assert (own.clusters, own.verdict, own.test) == (20, "strict", "permutation")
+    assert own.p is not None
+    assert own.p < 0.05
+    assert not any(one.metric == "mean" for one in compare(a, b))
+    assert "scores that need the rows of hallusion are not compared: give --data-dir" in capsys.readouterr().err
+
+
+def test_groups_means_are_compared_by_question(tmp_path: Path) -> None:
+    standard = [mmmu_pro_row(f"test_Botany_{n}") for n in range(40)]
+    vision = [vision_row(f"test_Botany_{n}") for n in range(40)]
+    written(tmp_path / "data", catalog()["mmmu_pro_standard10"].data, standard)
+    written(tmp_path / "data", catalog()["mmmu_pro_vision"].data, vision)
+    tasks = {
+        name: {str(row["id"]): row for row in rows}
+        for name, rows in (("mmmu_pro_standard10", standard), ("mmmu_pro_vision", vision))
+    }
+    a = judged_run(tmp_path / "a", tasks, lambda number: number % 2 == 0)
+    b = judged_run(tmp_path / "b", tasks, lambda number: number % 2 == 0 or number % 5 == 0)
+    found = compare(a, b, data_dir=tmp_path / "data")
+    mean = next(one for one in found if one.task == "mmmu_pro")
+    assert (mean.metric, mean.verdict, mean.clusters, mean.difference.n) == ("mean", "strict", 40, 80)
+    assert mean.difference.value == pytest.approx(4 / 40)
+    alone = next(one for one in found if one.task == "mmmu_pro_vision")
+    # both settings were answered alike: the second says nothing that the first has not
+    assert mean.error == pytest.approx(alone.error * math.sqrt(40 / 39), rel=1e-6)
+
+
+def test_attention_is_compared_as_a_ratio(tmp_path: Path) -> None:
+    rows = {str(n): {} for n in range(30)}
+    a = judged_run(tmp_path / "a", {"shapes": rows}, lambda number: False)
+    b = judged_run(tmp_path / "b", {"shapes": rows}, lambda number: number % 2 == 0)
+    found = {one.metric: one for one in compare(a, b)}
+    assert set(found) == {"accuracy", "ratio_of_sums", "vas"}
+    expected = math.exp(15 * math.log(2.0 / 1.5) / 30)
+    for name, of in (("vas", 1.0), ("ratio_of_sums", 0.1)):
+        assert found[name].scale == "ratio"
+        assert found[name].a == pytest.approx(1.5 * of)
+        assert found[name].difference.value == pytest.approx(expected)
+        assert found[name].difference.ci95 is not None
+        assert found[name].difference.ci95[0] > 1
+
+
+def test_twenty_thousand_rows_take_a_moment(tmp_path: Path) -> None:
+    """Intervals of a benchmark of 96 sub-scores, and two runs of it compared, files read: 100,000 take some 4 s."""
+    rows = {f"{n}": {"subject": f"s{n % 16}", "level": n % 5 + 1, "id": str(n)} for n in range(20_000)}
+    benchmark = Benchmark(catalog()["mathvision"], rows)
+    runs = []
+    for name, more in (("a", 0), ("b", 50)):
+        right = [number % 3 == 0 or (more and number % more == 0) for number in range(len(rows))]
+        outcomes = [Outcome(row, 0, "scored", "", bool(one)) for row, one in zip(rows, right, strict=True)]
+        before = time.process_time()
+        result = task_result(benchmark, outcomes, {}, left_out_rows({}))
+        assert time.process_time() - before < 3
+        lines = [
+            {"key": row, "task": "mathvision", "row_id": row, "sample": 0, "response": "", "finish_reason": "stop",
+             "judgement": {"state": "scored", "extracted": "", "correct": bool(one)}}
+            for row, one in zip(rows, right, strict=True)
+        ]  # fmt: skip
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        Results(run_id="0", tasks={"mathvision": result}, protocol={"model": name}).write(folder)
+        write_task_records(folder, {"mathvision": TaskRecords(keys=list(rows), clusters=list(rows))})
+        runs.append(folder)
+    before = time.process_time()
+    found = compare(*runs)
+    assert time.process_time() - before < 3
+    assert found[0].difference.n == 20_000
+    assert found[0].p is not None
+    assert found[0].p < 0.001
