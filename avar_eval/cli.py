@@ -20,6 +20,7 @@ from avar_eval.command_line import (
     new_app,
     run_app,
 )
+from avar_eval.completion import complete_tasks
 from avar_eval.data_cli import data_app
 from avar_eval.diagnosis.cli import correlate, profile
 from avar_eval.doctor.cli import doctor
@@ -51,7 +52,10 @@ app = new_app("Score vision-language reasoning models, and measure where they lo
 def run(
     *,
     tasks: Annotated[
-        str | None, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")
+        str | None,
+        typer.Option(
+            "--tasks", "-t", autocompletion=complete_tasks, help="Names of tasks or groups, separated by commas."
+        ),
     ] = None,
     output: Annotated[
         Path | None,

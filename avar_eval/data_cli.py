@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +26,7 @@ _SHOWN_PROBLEMS = 20
 @examples(
     "avar-eval data fetch mathvista,mmmu --data-dir benchmarks",
 )
-@asking_options("data_dir", data_dir=_FOLDER)
+@asking_options("data_dir", data_dir=replace(_FOLDER, made=True))
 def fetch_command(*, tasks: Tasks, asked: Mapping[str, Any]) -> None:
     """Download the rows and pictures of TASKS at their pinned revisions. Run again to resume."""
     with contextlib.redirect_stdout(sys.stderr), interruptible():  # libraries print

@@ -10,8 +10,8 @@ from typer.core import TyperCommand, TyperGroup
 _Command = TypeVar("_Command")
 
 _GROUPS: Final = (
-    "Arguments", "Options", "Model and prompt", "Data", "Attention", "Sampling", "Judge", "Machine", "vLLM",
-    "Endpoint", "Output", "Help",
+    "Arguments", "Options", "Model and prompt", "Data", "Attention", "What answers owe to images", "Sampling", "Judge",
+    "Machine", "vLLM", "Endpoint", "Output", "Help",
 )  # fmt: skip
 """In the order in which help shows them; others stand after the command's own options."""
 

@@ -74,11 +74,16 @@ def in_line(cell: str) -> str:
 def _with_interval(value: float | None, ci95: Interval, form: Callable[[float], str], to: str = "–") -> str:
     if value is None:
         return UNKNOWN
-    ends = [end for end in ci95 or () if end is not None]
+    ends = [_unsigned_zero(form(end)) for end in ci95 or () if end is not None]
     if len(ends) < 2:
-        return form(value)
-    between = " to " if min(ends) < 0 else to  # a minus sign after a dash is not read
-    return f"{form(value)}\n[{form(ends[0])}{between}{form(ends[1])}]"
+        return _unsigned_zero(form(value))
+    between = " to " if any(end.startswith("-") for end in ends) else to  # a minus sign after a dash is not read
+    return f"{_unsigned_zero(form(value))}\n[{ends[0]}{between}{ends[1]}]"
+
+
+def _unsigned_zero(text: str) -> str:
+    """-0.00 is what rounding makes of a little below 0."""
+    return text if any(digit in "123456789" for digit in text) else text.removeprefix("-")
 
 
 _UNITS: Final = ((1e6, "M"), (1e3, "k"), (1.0, ""))

@@ -20,7 +20,24 @@ from avar_eval.terminal import say
 
 app = new_app("Train vision-language models to look at the image, with TRL.")
 _OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
-_RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a YAML file.")]
+
+
+def _complete_recipes(incomplete: str) -> list[str]:
+    from avar_eval.recipes.recipe import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def _complete_ladders(incomplete: str) -> list[str]:
+    from avar_eval.recipes.ladder import shipped_ladders
+
+    return [name for name in shipped_ladders() if name.startswith(incomplete)]
+
+
+_RecipeName = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", autocompletion=_complete_recipes, help="A shipped recipe's name, or a YAML file."),
+]
 
 
 @app.command(context_settings=_OPTIONS)
@@ -85,7 +102,12 @@ def ladder(
 @asking_options("limit", "data_dir", "max_new_tokens", "batch_size")
 def ablation(
     context: typer.Context,
-    ladder: Annotated[str, typer.Argument(metavar="LADDER", help="A shipped ladder's name, or a YAML file.")],
+    ladder: Annotated[
+        str,
+        typer.Argument(
+            metavar="LADDER", autocompletion=_complete_ladders, help="A shipped ladder's name, or a YAML file."
+        ),
+    ],
     *,
     output: Annotated[Path, typer.Option(help="Folder for all models and evaluations.")],
     seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0",

@@ -20,6 +20,8 @@ def test_intervals_have_a_dash_and_signed_ones_a_word() -> None:
     assert in_line(percent(0.7132, (0.65, 0.772))) == "71.3 [65.0–77.2]"
     assert in_line(points(0.021, (-0.004, 0.046))) == "+2.1 [-0.4 to +4.6]"
     assert in_line(score(7.5, (6.1, 123.4))) == "7.50 [6.10–123]"
+    assert in_line(score(0.0, (-0.001, 0.001))) == "0.00 [0.00–0.00]"
+    assert in_line(points(-0.0001, (-0.02, 0.0))) == "0.0 [-2.0 to +0.0]"
     assert percent(0.5, (None, 0.6)) == percent(0.5) == "50.0"
     assert percent(None, (0.1, 0.2)) == score(None) == points(None) == p_value(None) == UNKNOWN
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from avar_eval.command_line import command_text, interruptible
+from avar_eval.completion import complete_tasks
 from avar_eval.errors import UsageError
 from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file
 from avar_eval.help_text import examples
@@ -30,7 +31,14 @@ def profile(
         list[str], typer.Argument(metavar="MODEL", help="Folders of finished runs, or models as --model takes them.")
     ],
     tasks: Annotated[
-        str | None, typer.Option("--tasks", "-t", help="Task names, separated by commas.", show_default="the runs'")
+        str | None,
+        typer.Option(
+            "--tasks",
+            "-t",
+            autocompletion=complete_tasks,
+            help="Task names, separated by commas.",
+            show_default="the runs'",
+        ),
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for picture, numbers and new runs.")] = Path("avar-runs/profile"),
     figure: FigureOption = None,
@@ -80,7 +88,13 @@ def correlate(
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option("--tasks", "-t", help="Accuracy: a group with a mean, or tasks.", show_default="what all have"),
+        typer.Option(
+            "--tasks",
+            "-t",
+            autocompletion=complete_tasks,
+            help="Accuracy: a group with a mean, or tasks.",
+            show_default="what all have",
+        ),
     ] = None,
     vas_task: Annotated[
         str | None, typer.Option(help="The task of VAS and all other measures.", show_default="mathvista, as the paper")

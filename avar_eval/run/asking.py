@@ -136,6 +136,7 @@ class Asking(Checked):
         object.__setattr__(self, "model", os.path.expanduser(self.model))
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", Path(os.path.expanduser(self.data_dir)))
+            check_data_dir(self.data_dir)
 
     @classmethod
     def of(cls, **given: Any) -> "Asking":
@@ -207,6 +208,12 @@ def asking_fields() -> dict[str, AskingField]:
 
 def _flags(name: str, option: Option) -> tuple[str, ...]:
     return option.flags or (f"--{name.replace('_', '-')}",)
+
+
+def check_data_dir(folder: Path) -> None:
+    """Raise UsageError for a folder of benchmarks that is not there, also where no task needs it: it is a typo."""
+    if not folder.is_dir():
+        raise UsageError(f"--data-dir {str(folder)!r}: there is no such folder")
 
 
 def check_field_choice(field: Declared, value: object) -> None:

@@ -10,14 +10,16 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
 
 import typer
 
+from avar_eval.completion import COMPLETED
 from avar_eval.errors import UsageError
 from avar_eval.fields import declared
 from avar_eval.models.backend_options import OPTIONS, BackendName
-from avar_eval.run.asking import Asking, AskingField, asking_fields, check_field_choice
+from avar_eval.run.asking import Asking, AskingField, asking_fields, check_data_dir, check_field_choice
 
 Command = Callable[..., None]
 
@@ -26,7 +28,8 @@ Command = Callable[..., None]
 class As:
     """How a command has a field otherwise: its help, default, what is shown as its default, or its names.
 
-    argument: as a positional argument with that name in the help. required: whether it must be given.
+    argument: as a positional argument with that name in the help. required: whether it must be given. made: of a
+    folder that the command makes, and that need not be there.
     """
 
     help: str | None = None
@@ -35,6 +38,7 @@ class As:
     flags: tuple[str, ...] | None = None
     argument: str | None = None
     required: bool | None = None
+    made: bool = False
 
 
 _AS_DECLARED: Final = As()
@@ -118,6 +122,8 @@ class _WithOptions:
         for name, value in given.items():
             if value is not None:
                 check_field_choice(asking_fields()[name].declared, value)
+            if name == "data_dir" and value is not None and not self._changed.get(name, _AS_DECLARED).made:
+                check_data_dir(Path(value))
         self._command(**values, **{self._target: given if self._target == "asked" else Asking.of(**given)})
 
 
@@ -137,9 +143,10 @@ def _parameter(name: str, changed: As) -> inspect.Parameter:
     if no_default if changed.required is None else changed.required:
         default = inspect.Parameter.empty
     if changed.argument is not None:
-        return _keyword(name, Annotated[kind, typer.Argument(help=help_, metavar=changed.argument)], default)
+        argument = typer.Argument(help=help_, metavar=changed.argument, autocompletion=COMPLETED.get(name))
+        return _keyword(name, Annotated[kind, argument], default)
     more = {"help": help_, "envvar": option.envvar, "rich_help_panel": _group(name, field)} | bounds | show
-    extra: Any = typer.Option(*(changed.flags or field.flags), **more)
+    extra: Any = typer.Option(*(changed.flags or field.flags), autocompletion=COMPLETED.get(name), **more)
     return _keyword(name, Annotated[kind | None if default is None else kind, extra], default)
 
 

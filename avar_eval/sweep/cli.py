@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from avar_eval.command_line import command_text, interruptible
+from avar_eval.completion import complete_tasks
 from avar_eval.figures.file import FigureOption, NoTitleOption, figure_file
 from avar_eval.help_text import examples
 from avar_eval.names import listed_names
@@ -28,7 +29,15 @@ from avar_eval.terminal import say
 )
 def sweep(
     *,
-    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Task names, separated by commas.")],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            "-t",
+            autocompletion=complete_tasks,
+            help="Task names, separated by commas.",
+        ),
+    ],
     system: Annotated[str, typer.Option(help="Strengths of system suppression, by commas.")] = "0,0.05,0.4,0.6",
     image: Annotated[str, typer.Option(help="Strengths of image enhancement, by commas.")] = "0.15",
     mode: Annotated[str, typer.Option(help="Of logit, log, prob, abs; several by commas.")] = "logit",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from avar_eval.command_line import interruptible
+from avar_eval.completion import complete_tasks
 from avar_eval.errors import UsageError
 from avar_eval.help_text import examples
 from avar_eval.names import listed_names
@@ -32,7 +33,12 @@ THE_BASES = "the base model's"
 def watch(
     *,
     output_dir: Annotated[Path, typer.Argument(metavar="OUTPUT_DIR", help="A training's output folder.")],
-    tasks: Annotated[str, typer.Option("--tasks", "-t", help="Names of tasks or groups, separated by commas.")],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks", "-t", autocompletion=complete_tasks, help="Names of tasks or groups, separated by commas."
+        ),
+    ],
     base: Annotated[
         str | None, typer.Option(help="The model that was trained: step 0.", show_default="what the training says")
     ] = None,
