@@ -9,7 +9,7 @@ from typing import Any
 
 from avar_eval.errors import AvarError
 from avar_eval.outcomes import Verdict
-from avar_eval.results.compared_run import ATTENTION, VERDICTS, ComparedRun, Scale
+from avar_eval.results.compared_run import ATTENTION, CAUSAL, VERDICTS, ComparedRun, Scale
 from avar_eval.results.metrics import Benchmark, score_by_question
 from avar_eval.statistics import Estimate, Linear, PairedTest, holm, paired_test, permutation_test
 from avar_eval.tasks.catalog import catalog
@@ -116,10 +116,10 @@ def _metrics(task: str, first: ComparedRun, second: ComparedRun) -> Iterator[tup
     if first.queries == second.queries and first.has_attention(task) and second.has_attention(task):
         for metric in ATTENTION:
             yield metric, "ratio"
-    theirs = second.causal_measures(task)
-    for metric in first.causal_measures(task):
+    theirs = second.causal_columns(task)
+    for metric in first.causal_columns(task):
         if metric in theirs:
-            yield metric, "value"
+            yield metric, CAUSAL[metric][1]
 
 
 def _by_row(
@@ -136,7 +136,7 @@ def _by_row(
     comparison = _comparison(
         task, metric, scale, test, (firsts, seconds), first.rows[task].keys(), second.rows[task].keys(), second.folder
     )
-    if scale != "share":
+    if metric not in VERDICTS:
         return comparison
     return replace(
         comparison,
@@ -162,7 +162,7 @@ def _comparison(
         means = [math.exp(mean) for mean in means]
         ci95 = difference.ci95 and (math.exp(difference.ci95[0]), math.exp(difference.ci95[1]))
         difference = Estimate(math.exp(difference.value), ci95, difference.n)
-    elif scale == "share" and difference.ci95:
+    elif scale == "share" and metric != "visual_gain" and difference.ci95:  # a gain may change by up to 200 points
         low, high = difference.ci95
         difference = replace(difference, ci95=(max(-1.0, low), min(1.0, high)))
     return Comparison(

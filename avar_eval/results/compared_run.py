@@ -23,6 +23,18 @@ ATTENTION: Final = ("ratio_of_sums", "vas")
 Scale = Literal["share", "ratio", "value"]
 """How a difference is told: of shares 0..1; as b over a; in the measure's own unit."""
 
+CAUSAL: Final[Mapping[str, tuple[str, Scale]]] = {
+    "blind": ("blind", "share"),
+    "swap": ("swap", "share"),
+    "visual_gain": ("blind", "share"),
+    "visual_dependence": ("dependence", "value"),
+    "information": ("information", "value"),
+    "information_after_thought": ("information_after_thought", "value"),
+    "knockout_answer": ("knockout_answer", "value"),
+    "knockout_response": ("knockout_response", "value"),
+}
+"""Of each causal column: the part of a record's `causal` that it comes from (see `CausalRecord`), and its scale."""
+
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -71,8 +83,13 @@ class ComparedRun:
             queries = (sample.attention or {}).get(self.queries) or {}
             score = queries.get(metric)
             return math.log(score) if score else None
-        value = (sample.causal or {}).get(metric)
-        return float(value) if isinstance(value, bool | int | float) and math.isfinite(value) else None
+        found = (sample.causal or {}).get(CAUSAL[metric][0])
+        if isinstance(found, Mapping):  # an altered question's answer
+            found = found.get("correct")
+            if metric == "visual_gain":
+                right = self._right(sample, "strict")
+                return None if found is None or right is None else right - found
+        return None if found is None else float(found)
 
     @property
     def queries(self) -> str:
@@ -93,15 +110,11 @@ class ComparedRun:
         """Whether any of the task's responses was measured."""
         return any(one.attention for samples in self.rows[task].values() for one in samples)
 
-    def causal_measures(self, task: str) -> list[str]:
-        """Names of the numbers that its records tell of what the image decides."""
-        names: dict[str, None] = {}
-        for samples in self.rows[task].values():
-            for one in samples:
-                names |= dict.fromkeys(
-                    name for name, value in (one.causal or {}).items() if isinstance(value, bool | int | float)
-                )
-        return list(names)
+    def causal_columns(self, task: str) -> list[str]:
+        """The causal columns that any of its records has a number for."""
+        parts = {part for samples in self.rows[task].values() for one in samples if one.causal
+                 for part, value in one.causal.items() if value is not None}  # fmt: skip
+        return [name for name, (part, _) in CAUSAL.items() if part in parts]
 
     def outcomes(self, task: str, row_ids: Sequence[str]) -> list[Outcome]:
         """The verdicts of these rows as they stand in the records."""

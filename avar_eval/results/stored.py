@@ -16,7 +16,7 @@ from avar_eval.user_files import open_file, parse_json
 class StoredResponse:
     """What of a line of records.jsonl judging and comparing need; the last four as they stand there.
 
-    judge: a judge model's. attention: see `AttentionSummary`. causal: measures of what the image decides, by name.
+    judge: a judge model's. attention: see `AttentionSummary`. causal: see `CausalRecord`.
     """
 
     key: str

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 from invented_rows import hallusion_row, mmmu_pro_row, mmmu_row, vision_row
+from typer.testing import CliRunner
 
 from avar_eval.attention.summary import AttentionSummary, QueryAttention
+from avar_eval.cli import app
 from avar_eval.outcomes import Outcome
+from avar_eval.records.causal import AlteredRecord, CausalRecord
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import Comparison, compare
 from avar_eval.results.grading import Answered, grade_all
@@ -95,7 +98,7 @@ def test_a_run_that_does_not_say_what_guesses_are_worth_is_named(
 
 
 def judged_run(folder: Path, tasks: dict[str, dict[str, dict[str, Any]]], right: Callable[[int], bool]) -> Path:
-    """A run of which the answers to these rows are right or wrong by their number, with attention measured."""
+    """A run whose answers are right or wrong by their row's number, with attention, and causal measures of 30."""
     folder.mkdir()
     results, asked, lines, judged = {}, {}, [], {}
     for task, rows in tasks.items():
@@ -113,6 +116,13 @@ def judged_run(folder: Path, tasks: dict[str, dict[str, dict[str, Any]]], right:
                 finish_reason="stop" if number else "length",
                 judgement=JudgementRecord(state="scored", extracted="", correct=right(number), grader="1"),
                 attention=AttentionSummary(user=attention(2.0 if right(number) else 1.5), response=None),
+                causal=CausalRecord(
+                    tokens=1,
+                    dependence=0.5 + number % 7 + right(number),
+                    blind=AlteredRecord(key="", images="grey", state="scored", extracted="", correct=number % 4 == 0),
+                )
+                if number < 30
+                else None,
             )
             for number, row in enumerate(rows)
         ]
@@ -191,7 +201,7 @@ def test_attention_is_compared_as_a_ratio(tmp_path: Path) -> None:
     a = judged_run(tmp_path / "a", {"shapes": rows}, lambda number: False)
     b = judged_run(tmp_path / "b", {"shapes": rows}, lambda number: number % 2 == 0)
     found = {one.metric: one for one in compare(a, b)}
-    assert set(found) == {"accuracy", "ratio_of_sums", "vas"}
+    assert set(found) == {"accuracy", "ratio_of_sums", "vas", "blind", "visual_gain", "visual_dependence"}
     expected = math.exp(15 * math.log(2.0 / 1.5) / 30)
     for name, of in (("vas", 1.0), ("ratio_of_sums", 0.1)):
         assert found[name].scale == "ratio"
@@ -199,6 +209,26 @@ def test_attention_is_compared_as_a_ratio(tmp_path: Path) -> None:
         assert found[name].difference.value == pytest.approx(expected)
         assert found[name].difference.ci95 is not None
         assert found[name].difference.ci95[0] > 1
+
+
+def test_causal_columns_are_compared_on_the_rows_that_have_them(tmp_path: Path) -> None:
+    rows = {str(n): {} for n in range(40)}
+    a = judged_run(tmp_path / "a", {"shapes": rows}, lambda number: False)
+    b = judged_run(tmp_path / "b", {"shapes": rows}, lambda number: number % 2 == 0)
+    found = {one.metric: one for one in compare(a, b)}
+    assert found["accuracy"].difference.n == 40
+    for name, scale, value in (
+        ("blind", "share", 0.0),
+        ("visual_gain", "share", 0.5),
+        ("visual_dependence", "value", 0.5),
+    ):
+        assert (found[name].scale, found[name].difference.n) == (scale, 30)
+        assert found[name].difference.value == pytest.approx(value)
+    assert found["visual_gain"].a == pytest.approx(-8 / 30)
+    shown = CliRunner().invoke(app, ["compare", str(a), str(b)])
+    assert shown.exit_code == 0, shown.output
+    assert "visual_gain" in shown.stdout
+    assert "responses that ended at the token limit: 2.5 % and 2.5 %" in shown.stdout
 
 
 def test_twenty_thousand_rows_take_a_moment(tmp_path: Path) -> None:
