@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from avar_eval.diagnosis.correlate_points import Board, CorrelateError, Point
-from avar_eval.diagnosis.correlation import Correlation, Measured, disattenuated, pearson, spearman
 from avar_eval.errors import UsageError, unknown_name
-from avar_eval.statistics import Z_95, holm
+from avar_eval.statistics import Correlation, Pairs, disattenuated, holm, pearson, spearman
+from avar_eval.statistics.estimate import Z_95
 
 FEWEST: Final = 3
 """Models; through two points there is always a line."""
@@ -231,10 +231,10 @@ def _units(points: Sequence[Point]) -> tuple[Literal["families", "trainings"], l
     return "trainings", [point.training or point.model.partition(", steered")[0].partition("@")[0] for point in points]
 
 
-def _measured(points: Sequence[Point], x: str, y: str) -> tuple[Measured, bool, bool]:
+def _measured(points: Sequence[Point], x: str, y: str) -> tuple[Pairs, bool, bool]:
     """The points with their errors, and along which axis as logarithms."""
     (xs, x_errors, x_log), (ys, y_errors, y_log) = (_along(points, axis) for axis in (x, y))
-    return Measured(xs, ys, x_errors, y_errors, _units(points)[1]), x_log, y_log
+    return Pairs(xs, ys, x_errors, y_errors, _units(points)[1]), x_log, y_log
 
 
 def _along(points: Sequence[Point], axis: str) -> tuple[np.ndarray, np.ndarray, bool]:

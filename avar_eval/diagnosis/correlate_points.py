@@ -3,7 +3,6 @@
 A training gives one point, its last checkpoint, and a base model one, however often it is on the board.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import hypot, isfinite
@@ -13,10 +12,10 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.leaderboard.lineage import base_models, model_family, training_place
 from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.row import ListedRun, Row, run_rows
 from avar_eval.leaderboard.store import Store, default_store
-from avar_eval.models.registry import find_by_weights, find_model
 from avar_eval.results.prompting import note_on_prompts
 from avar_eval.results.schema import RESULTS_NAME, Metric, Results, TaskResult, parse_results, results_bytes
 from avar_eval.tasks.groups import Group, group_mean, groups
@@ -25,10 +24,6 @@ PAPER_TASKS: Final = ("mathvista", "mathvision", "mathverse_vo")
 """Of the four benchmarks whose mean the paper sets against VAS those that it prints; DynaMath is not printed."""
 PAPER_VAS_TASK: Final = "mathvista"
 """What the paper takes VAS from, 200 cases of it; accuracy is of other benchmarks as well."""
-
-_CHECKPOINT: Final = re.compile(
-    r"(?P<training>.+?)(?:/|--)(?:checkpoint|step|epoch)[-_]?(?P<step>\d+)/?", re.IGNORECASE
-)
 
 
 class CorrelateError(AvarError):
@@ -116,16 +111,15 @@ def run_points(
     ResultsError, StoreError and CorrelateError.
     """
     by_model: dict[str, dict[str, _Measured]] = {}
-    bases: dict[str | None, str] = {}
-    for one in sorted(_measured(runs), key=_weight):
-        if one.row.training_step == 0:
-            bases[one.row.training_run] = one.row.model
+    found = sorted(_measured(runs), key=_weight)
+    for one in found:
         by_model.setdefault(_model(one.row), {})[one.row.task] = one
     source = "these runs" if runs else f"the leaderboard ({default_store()})"
     if not by_model:
         raise CorrelateError(f"no finished run in {source}: run avar-eval for some models, or try --paper")
     group = _group(names, by_model)
     measured_on, notes = _vas_task(vas_task, by_model, group)
+    bases = base_models([one.row for one in found])
     points, left_out = [], {}
     for model, of in sorted(by_model.items()):
         point = _point(model, of, group, measured_on, bases)
@@ -186,30 +180,6 @@ def _strengths(steering: str) -> str:
     return str(Steering.model_validate_json(steering))
 
 
-def _training(row: Row) -> tuple[str | None, int | None]:
-    """The training that a row's model is a checkpoint of, and its step; none of a base model.
-
-    A checkpoint that nobody watched is told by its name. Revisions of one repository count as its checkpoints.
-    """
-    if row.training_run is not None:
-        return (None, None) if row.training_step == 0 else (row.training_run, row.training_step)
-    numbered = _CHECKPOINT.fullmatch(row.model)
-    return (numbered["training"], int(numbered["step"])) if numbered else (None, None)
-
-
-def _family(row: Row, training: str | None, bases: Mapping[str | None, str]) -> str:
-    """The architecture of the registry entry of a model, or of the base that it was trained from; else its own name."""
-    model = bases.get(row.training_run, training or row.model) if training else row.model
-    return _registered_family(model.partition("@")[0]) or model
-
-
-def _registered_family(model: str) -> str | None:
-    entry = find_model(model) or find_by_weights(model)
-    if entry is None:
-        return None
-    return entry.name if entry.bundled else entry.architecture or entry.name
-
-
 def one_a_training(points: Iterable[Point]) -> list[Point]:
     """The last checkpoint of each training, and all models that are none."""
     last: dict[tuple[str, str | None], Point] = {}
@@ -264,7 +234,7 @@ def _vas_task(
 
 
 def _point(
-    model: str, tasks: Mapping[str, _Measured], group: Group, measured_on: str, bases: Mapping[str | None, str]
+    model: str, tasks: Mapping[str, _Measured], group: Group, measured_on: str, bases: Mapping[str, str]
 ) -> Point | str:
     """A model's point, or why it has none."""
     needed = [*group.task_names(), measured_on]
@@ -275,7 +245,7 @@ def _point(
     if accuracy.value is None:
         return "no score"
     row = tasks[measured_on].row
-    training, step = _training(row)
+    training, step = training_place(row)
     trained_on = [task for task in dict.fromkeys(needed) if tasks[task].row.trained_on]
     measures = {
         name: metric
@@ -284,7 +254,7 @@ def _point(
     }
     return Point(
         model=model,
-        family=_family(row, training, bases),
+        family=model_family(row, bases),
         training=training,
         step=step,
         measures=measures | {"accuracy": accuracy},

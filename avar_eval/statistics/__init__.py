@@ -5,7 +5,7 @@ input: a proportion is a fraction 0..1, never a percentage. `tests/benchmarks/co
 covers and each test rejects.
 """
 
-from avar_eval.statistics.correlation import Correlation, pearson
+from avar_eval.statistics.correlation import Correlation, Pairs, disattenuated, pearson, spearman
 from avar_eval.statistics.estimate import Z_95, Estimate, cluster_codes
 from avar_eval.statistics.linear import Linear
 from avar_eval.statistics.means import geometric_mean, is_heavy, mean, mean_of_ratios, median, ratio_of_means, top_share
@@ -26,9 +26,11 @@ __all__ = [
     "Estimate",
     "Linear",
     "PairedTest",
+    "Pairs",
     "are_coins",
     "cluster_codes",
     "clustered_proportion",
+    "disattenuated",
     "geometric_mean",
     "holm",
     "is_heavy",
@@ -43,6 +45,7 @@ __all__ = [
     "proportion",
     "ratio_of_means",
     "simultaneous",
+    "spearman",
     "tango_interval",
     "top_share",
 ]

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
+from avar_eval.leaderboard.lineage import base_models, model_family
 from avar_eval.leaderboard.page.measures import MEASURES, PLACES
 from avar_eval.leaderboard.page.rows import PAPER_AVERAGE, PAPER_VAS, Line, PageRow
 from avar_eval.leaderboard.paper import Paper
 from avar_eval.leaderboard.ranking import ComparableRows
 from avar_eval.leaderboard.row import Row
-from avar_eval.statistics import Correlation, pearson
+from avar_eval.statistics import Correlation, Pairs, pearson
 
 _LEFT_OUT: Final = (
     "steered, within a training, asked otherwise or of another number of questions, earlier, or without this measure"
@@ -42,6 +43,7 @@ def correlations(rows: Sequence[PageRow], alike: Sequence[ComparableRows]) -> li
         if group.task not in largest or len(group.rows) > len(largest[group.task].rows):
             largest[group.task] = group
     places = {id(one.own): place for place, one in enumerate(rows)}
+    bases = base_models(one.own for one in rows if one.own is not None)
     counts = Counter(one.task for one in rows if one.own is not None)
     pictures = []
     for task, group in largest.items():
@@ -49,9 +51,10 @@ def correlations(rows: Sequence[PageRow], alike: Sequence[ComparableRows]) -> li
         for x, measure in enumerate(MEASURES):
             points = [(place, place) for place in latest if measure.x and _has(rows[place], x)]
             if len(points) >= FEWEST:
+                of_family = [model_family(own, bases) for y, _ in points if (own := rows[y].own) is not None]
                 left = counts[task] - len(points)
                 notes = [f"{left} more rows of {task} are left out: {_LEFT_OUT}."] if left else []
-                pictures.append(_picture(f"{task}: score against {measure.label}", x, points, rows, notes))
+                pictures.append(_picture(f"{task}: score against {measure.label}", x, points, rows, of_family, notes))
     return sorted(pictures, key=lambda picture: -len(picture.points))
 
 
@@ -65,9 +68,17 @@ def printed_picture(published: Paper, rows: Sequence[PageRow], lines: Sequence[L
     whole = published.correlation
     note = (
         f"The paper reports r = {whole.r} (p = {whole.p:.1e}) over {whole.n} models, their accuracy being the "
-        f"{whole.accuracy}; of those it prints no more than these as numbers, and here the average of its table."
+        f"{whole.accuracy}; of those it prints no more than these as numbers, and here the average of its table. They "
+        "are one training from its base model on, of which no interval and no p can be had."
     )
-    return _picture(f"{published.source}, as printed: average against VAS", PLACES["vas"], points, rows, [note])
+    return _picture(
+        f"{published.source}, as printed: average against VAS",
+        PLACES["vas"],
+        points,
+        rows,
+        ["one training"] * len(points),
+        [note],
+    )
 
 
 def _latest(rows: Iterable[Row]) -> list[Row]:
@@ -83,7 +94,14 @@ def _has(one: PageRow, x: int) -> bool:
     return x in one.cells and PLACES["score"] in one.cells and isfinite(one.cells[x][0])
 
 
-def _picture(title: str, x: int, points: list[tuple[int, int]], rows: Sequence[PageRow], notes: list[str]) -> Picture:
+def _picture(
+    title: str,
+    x: int,
+    points: list[tuple[int, int]],
+    rows: Sequence[PageRow],
+    families: Sequence[str],
+    notes: list[str],
+) -> Picture:
     across = [rows[place].cells[x][0] for place, _ in points]
     up = [rows[place].cells[PLACES["score"]][0] for _, place in points]
-    return Picture(title, x, points, pearson(across, up), notes)
+    return Picture(title, x, points, pearson(Pairs.of(across, up, families)), notes)

@@ -17,7 +17,7 @@ from avar_eval.leaderboard.page.build import build_page
 from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.row import Measure
 from avar_eval.leaderboard.store import Store
-from avar_eval.statistics import pearson
+from avar_eval.statistics import Pairs, pearson
 from avar_eval.terminal import inert
 from avar_eval.view.page import build_viewer
 
@@ -183,7 +183,7 @@ def test_a_training_is_drawn_over_its_steps_and_models_against_their_vas(tmp_pat
         assert curves.count() == 2
         assert curves.first.locator("circle").count() == 6
         assert points.count() == 4, "checkpoints are no models of their own"
-        r = pearson(seen, scores).r
+        r = pearson(Pairs.of(seen, scores)).r
         said = browser.page.locator("#correlation .caption").inner_text()
         assert f"r = {r:.3f}" in said
         assert "n = 4 models" in said

@@ -134,9 +134,10 @@ function buildCorrelation(contents) {
       return points.length < 3
         ? `${n}: a correlation needs three.`
         : `${n}: no correlation, all values of one axis are equal.`;
-    const within = low === null ? "no interval of so few" : `95 % interval ${low.toFixed(3)} to ${high.toFixed(3)}`;
+    const within = low === null ? "no interval" : `95 % interval ${low.toFixed(3)} to ${high.toFixed(3)}`;
+    const chance = p === null ? "" : `; p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`}`;
     const few = points.length < 10 ? " So few models settle nothing." : "";
-    return `Pearson’s r = ${r.toFixed(3)} (${within}; p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`}), ${n}.${few}`;
+    return `Pearson’s r = ${r.toFixed(3)} (${within}${chance}), ${n}.${few}`;
   }
 
   draw();

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, rankdata, spearmanr
 
 from avar_eval.diagnosis.correlate_points import Point, one_a_training
-from avar_eval.diagnosis.correlation import Correlation, Measured, disattenuated, pearson, reliability, spearman
 from avar_eval.results.schema import Metric
+from avar_eval.statistics.correlation import Correlation, Pairs, disattenuated, pearson, reliability, spearman
 
 Array = np.ndarray
 
 
-def measured(x: Array, y: Array, families: list[object] | None = None, error: float = 0.0) -> Measured:
+def measured(x: Array, y: Array, families: list[object] | None = None, error: float = 0.0) -> Pairs:
     errors = np.full(len(x), error)
-    return Measured(np.asarray(x, float), np.asarray(y, float), errors, errors, families or list(range(len(x))))
+    return Pairs(np.asarray(x, float), np.asarray(y, float), errors, errors, families or list(range(len(x))))
 
 
 @settings(max_examples=60, deadline=None)
@@ -32,7 +32,7 @@ def test_coefficients_are_scipys(pairs: list[tuple[int, float]]) -> None:
 
 
 def test_ranks_of_a_resample_are_those_of_its_members() -> None:
-    from avar_eval.diagnosis.correlation import _ranks
+    from avar_eval.statistics.correlation import _ranks
 
     generator = np.random.default_rng(0)
     for _ in range(50):
@@ -131,7 +131,7 @@ def test_error_of_the_points_makes_r_smaller_and_is_taken_out() -> None:
     generator = np.random.default_rng(4)
     truth = generator.normal(size=4000)
     x, y = truth + 0.5 * generator.normal(size=4000), truth + 1.0 * generator.normal(size=4000)
-    of = Measured(x, y, np.full(4000, 0.5), np.full(4000, 1.0), list(range(4000)))
+    of = Pairs(x, y, np.full(4000, 0.5), np.full(4000, 1.0), list(range(4000)))
     found = pearson(of)
     assert found.r == pytest.approx(1 / np.sqrt(1.25 * 2), abs=0.02)
     assert found.r is not None
