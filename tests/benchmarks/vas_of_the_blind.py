@@ -25,8 +25,8 @@ from avar_eval.tasks.prompts import STYLES, Style
 from avar_eval.tasks.shapes.dataset import Row, prompt, rows
 
 COLOURS = ("white", "grey", "black", "red")
-SIDES = (112, 168, 224, 336)
-"""Pixels of flat pictures, which are an image token for every 28 × 28: 16 to 144."""
+SIDES = (112, 168, 224)
+"""Pixels of flat pictures, an image token for every 28 × 28: 16, 36 and 64, the most that avar-tiny takes."""
 RESPONSE = "<answer>1</answer>"
 
 
