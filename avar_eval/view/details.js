@@ -39,6 +39,20 @@ function shares(details) {
   return element("div", {}, element("h3", {}, "Where the model looks"), ...bars, legend);
 }
 
+// The answers to the same question without its pictures, and with another row's.
+function altered(details) {
+  const known = Object.entries(details.altered);
+  if (!known.length) return null;
+  const table = element("table", { class: "verdicts" });
+  for (const [name, of] of known) {
+    const images = name === "blind" ? `without the picture (${of.images})` : `with the picture of ${of.image_of ?? "another row"}`;
+    const said = of.extracted === null || of.extracted === undefined ? `${of.state ?? "no answer"}` : `answer found: ${of.extracted}`;
+    table.append(element("tr", {}, element("th", { scope: "row" }, ...withCodes(images)),
+      element("td", {}, mark(of.correct)), element("td", {}, ...withCodes(said))));
+  }
+  return element("div", {}, element("h3", {}, "Asked again with other pictures"), table);
+}
+
 function measures(line) {
   const known = Object.entries(line.measures);
   if (!known.length) return null;
@@ -61,7 +75,7 @@ function answer(run, line, details, several) {
     card.append(element("details", { class: "thought", open: !details.rest }, element("summary", {}, words), block(details.thought)));
   }
   if (details.rest || !details.thought) card.append(block(details.rest || "(nothing)"));
-  card.append(shares(details) ?? "", measures(line) ?? "");
+  card.append(...[shares(details), measures(line), altered(details)].filter(Boolean));
   const facts = element("dl", {},
     element("dt", {}, "ended by"), element("dd", {}, { stop: "itself (stop)", length: "the token limit (length)" }[details.finish_reason] ?? plain(details.finish_reason)),
     element("dt", {}, "tokens"), element("dd", {}, `${number(details.prompt_tokens)} of the prompt, ${number(line.tokens)} of the response`),

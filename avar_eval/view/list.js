@@ -11,6 +11,7 @@ const FILTERS = {
   timeout: { name: "timeout", test: ({ a }) => a?.state === "timeout", rare: true },
   official: { name: "official ≠ strict", test: ({ a }) => typeof a?.official === "boolean" && a.official !== a.strict },
   judge: { name: "judge ≠ strict", test: ({ a }) => typeof a?.judge === "boolean" && a.judge !== a.strict, rare: true },
+  blind: { name: "right without the picture", test: ({ a }) => right(a) && a.measures.blind === 1, rare: true },
   flipped: { name: "flipped", test: ({ a, b }) => a !== null && b !== null && right(a) !== right(b), two: true },
   lost: { name: "right → wrong", test: ({ a, b }) => b !== null && right(a) && !right(b), two: true },
   gained: { name: "wrong → right", test: ({ a, b }) => a !== null && b !== null && !right(a) && right(b), two: true },

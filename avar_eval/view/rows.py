@@ -1,7 +1,7 @@
 """A record as the page has it: a line in its list, and what it shows when the line is chosen."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
@@ -9,6 +9,10 @@ from avar_eval.answers.visible import thought_end
 from avar_eval.view.records import Record
 
 Line = dict[str, Any]
+
+_OF_CAUSAL: Final = {"dependence": "visual_dependence", "dependence_top": "visual_dependence_top"}
+"""Names in a record -> in results.json, where they differ."""
+_NO_MEASURE: Final = ("tokens", "windows", "vas_by_layer", "share_by_layer")
 
 _SHORT: Final = 160
 """Characters of a text in the list."""
@@ -20,15 +24,16 @@ MEASURES: Final = {
     "vas_response": "VAS, from the response",
     "vas_without_sink": "VAS without the first token",
     "vas_text": "VAS, from the question's text",
-    "ratio_of_sums": "ratio of sums (image ÷ system)",
-    "blind": "right without the picture",
-    "visual_gain": "visual gain",
-    "swap": "right with another picture",
-    "stubborn": "same answer with another picture",
+    "top_share": "share of VAS that its greatest terms hold",
+    "ratio_of_sums": "image ÷ system (ratio of sums)",
     "visual_dependence": "visual dependence (KL, nats)",
+    "visual_dependence_top": "visual dependence, top tenth (nats)",
     "information": "information of the picture (nats)",
-    "knockout_answer": "knockout: answer (nats)",
-    "knockout_response": "knockout: response (nats)",
+    "information_after_thought": "the same after the thought (nats)",
+    "knockout_answer": "knockout, answer (nats)",
+    "knockout_response": "knockout, response (nats)",
+    "blind": "right without the picture",
+    "swap": "right with another picture",
 }
 """What a row's measures are called; one that is not here has its own name."""
 
@@ -88,7 +93,7 @@ def details(record: Record, reference: str | None, pictures: Sequence[str | None
     response = record["response"]
     end = thought_end(response)
     judgement, judge = record.get("judgement") or {}, record.get("judge") or {}
-    attention = record.get("attention") or {}
+    attention, causal = record.get("attention") or {}, record.get("causal") or {}
     return {
         "key": record["key"],
         "prompt": record["prompt"],
@@ -103,6 +108,7 @@ def details(record: Record, reference: str | None, pictures: Sequence[str | None
         "prompt_tokens": len(record.get("prompt_token_ids") or ()) or (record.get("usage") or {}).get("prompt_tokens"),
         "pictures": list(pictures),
         "shares": {name: _shares(attention[name]) for name in ("user", "response") if attention.get(name)},
+        "altered": {name: causal[name] for name in ("blind", "swap") if isinstance(causal.get(name), Mapping)},
         "overlay": overlay,
         "changed": record.get("changed"),
     }
@@ -116,21 +122,17 @@ def _short(text: str | None) -> str | None:
 
 
 def measures(record: Record) -> dict[str, float]:
-    """The record's own numbers, by the names of results.json."""
-    attention = record.get("attention") or {}
-    user, response = attention.get("user") or {}, attention.get("response") or {}
-    found = {name: value for name, value in user.items() if name != "tokens"}
-    found["vas_response"] = response.get("vas")
-    return dict(_numbers(found.items())) | dict(_numbers((record.get("causal") or {}).items()))
-
-
-def _numbers(values: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
-    """Those that are numbers or yes and no; of those in groups, `group.name`."""
-    for name, value in values:
-        if isinstance(value, bool | int | float) and isfinite(value):
-            yield name, float(value)
-        elif isinstance(value, Mapping):
-            yield from _numbers((f"{name}.{part}", inner) for part, inner in value.items())
+    """The record's own numbers, by the names of results.json; yes is 1, no 0."""
+    attention, causal = record.get("attention") or {}, record.get("causal") or {}
+    response = attention.get("response") or {}
+    found = [*(attention.get("user") or {}).items(), ("vas_response", response.get("vas"))]
+    found += [(_OF_CAUSAL.get(name, name), value) for name, value in causal.items()]
+    found = [(name, value.get("correct") if isinstance(value, Mapping) else value) for name, value in found]
+    return {
+        name: float(value)
+        for name, value in found
+        if name not in _NO_MEASURE and isinstance(value, bool | int | float) and isfinite(value)
+    }
 
 
 def _shares(queries: Mapping[str, Any]) -> dict[str, float]:

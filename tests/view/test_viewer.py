@@ -183,7 +183,10 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
             "finish_reason": "length"},
         3: {"judge": {"model": "judge-1", "state": "scored", "extracted": "six", "correct": False}},
         4: {"judgement": None},
-        5: {"causal": {"visual_dependence": 1.25, "curve": [1, 2], "blind": True, "knockout": {"answer": -0.5}}},
+        5: {"causal": {"tokens": 9, "dependence": 1.25, "knockout_answer": -0.5, "knockout_windows": [],
+                       "blind": {"images": "grey", "extracted": "7", "correct": True, "state": "scored"},
+                       "swap": {"images": "swapped", "extracted": None, "correct": None, "state": None,
+                                "image_of": "3"}}},
     }  # fmt: skip
     run = invented_run(tmp_path / "run", [f"<think>row {n}</think>7" for n in range(6)], changes=changes)
     build_viewer([run], tmp_path / "page", invented_data(tmp_path / "data", 6))
@@ -191,7 +194,7 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
         browser.seconds_until("#list li a")
         page = browser.page
         found = {}
-        for name in ("wrong", "truncated", "unparsed", "official ≠ strict", "judge ≠ strict"):
+        for name in ("wrong", "truncated", "unparsed", "official ≠ strict", "right without", "judge ≠ strict"):
             page.get_by_role("button", name=name).click()
             settled(page, "show=")
             found[name] = ids(page)
@@ -201,12 +204,18 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
             "unparsed": ["2"],
             "official ≠ strict": ["2"],
             "judge ≠ strict": ["4"],
+            "right without": ["6"],
         }
         page.locator("#list a").first.click()
         page.locator("#row .verdicts", has_text="judge-1; answer found: six").wait_for()
         page.goto(f"{(tmp_path / 'page' / 'index.html').as_uri()}#mathvista/6")
         page.locator("#row dl", has_text="visual dependence").wait_for()
-        measures = texts(page, "#row dl")[0].split("\n")
-        assert "1.250" in measures
-        assert "knockout.answer" in measures
+        shown = page.locator("#row").inner_text()
+        for words in (
+            "visual dependence (KL, nats)\n1.250",
+            "knockout, answer (nats)\n-0.500",
+            "with the picture of 3",
+        ):
+            assert words in shown
+        assert "without the picture (grey)\t✓ right\tanswer found: 7" in shown
         assert browser.errors == browser.outside == []
