@@ -19,6 +19,7 @@ from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.book import PROTOCOLS, PROTOCOLS_NAME, RECORDS_NAME, stream_records
 from avar_eval.records.journal import read_lines
 from avar_eval.records.record import Record, protocol_id, record_key
+from avar_eval.results.causal import BLIND, PASSES, SWAPPED, causal_metrics
 from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Metric, Results, TaskRecords, TaskResult, prompt_sha256, read_task_records
@@ -79,7 +80,8 @@ def _check_protocols(folder: Path, results: Results, records: Sequence[Record]) 
     for line in lines.values():
         if protocol_id(line.protocol) != line.protocol_id:
             raise ContradictionError(path, f"the protocol {line.protocol_id} is not what its name is the hash of")
-    named = {record.protocol_id for record in records} | {results.protocol_id}
+    # A run that asked nothing new, because its records were there, has left no line of its own.
+    named = {record.protocol_id for record in records} | ({results.protocol_id} & lines.keys())
     for name in filter(None, named):
         if name not in lines:
             raise ContradictionError(path, f"it lacks the protocol {name}, by which records were asked for")
@@ -227,6 +229,12 @@ class _Check:
             self.result.left_out,
             steered=self.protocol.get("steering") is not None,
         )
+        columns = [name for name in (*PASSES, *BLIND, *SWAPPED) if name in self.result.metrics]
+        if columns:
+            in_run = self.asked.causal or [True] * len(self.records)
+            chosen = [of for of, own in zip(self.records, in_run, strict=True) if own and of.causal]
+            metrics, _ = causal_metrics(chosen, self.benchmark.cluster, columns)
+            again = again.model_copy(update={"metrics": again.metrics | metrics})
         self._compare(again)
         return again
 

@@ -305,14 +305,15 @@ class TaskRecords(BaseModel):
     """A task's records in the order asked: their keys, and the cluster that each one's row belongs to.
 
     guess_chances: how probably the published rule is right where it guesses, of each one's row (None: no guess there);
-    measured: whether each one's attention is the run's, which may have asked for fewer than a run before it. Both are
-    None in files of before that was written.
+    measured, causal: whether each one's attention, and its causal measures, are the run's, which may have asked for
+    fewer than a run before it. All three are None in files of before that was written.
     """
 
     keys: list[str]
     clusters: list[str]
     guess_chances: list[float | None] | None = None
     measured: list[bool] | None = None
+    causal: list[bool] | None = None
 
 
 def write_task_records(folder: Path, asked: Mapping[str, TaskRecords]) -> None:

@@ -75,6 +75,7 @@ class LoadedTask:
             clusters=[self.benchmark.cluster(record.row_id) for record in records],
             guess_chances=[self.benchmark.guess_chance(record.row_id) for record in records],
             measured=[record.attention is not None for record in records],
+            causal=[record.causal is not None for record in records],
         )
 
     def outcomes(self, records: Sequence[Record], judged: Mapping[str, JudgeOutcome]) -> list[Outcome]:

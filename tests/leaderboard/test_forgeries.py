@@ -87,6 +87,16 @@ def test_a_genuine_run_is_verified_and_its_bare_file_is_as_reported(folder: Path
     assert (bare.runs / f"{done.run.run_id}.json").read_bytes() == (folder / "results.json").read_bytes()
 
 
+@pytest.mark.parametrize("more", [(), ("--causal", "full", "--causal-samples", "2")], ids=["fewer tasks", "causal"])
+def test_a_run_that_takes_up_another_ones_records_is_verified(
+    more: tuple[str, ...], folder: Path, store: Store, avar_eval: Callable[..., Finished]
+) -> None:
+    settings = ("--limit", str(LIMIT), "--attention-samples", "4", "--device", "cpu", "--output", str(folder), *more)
+    done = avar_eval("--model", "avar-tiny", "--tasks", "shapes", *settings)
+    assert done.code == 0, done.stderr
+    assert store.add(folder).verified == {"shapes"}
+
+
 def accuracy(results: Run, task: str = "shapes") -> Run:
     """The metric, which the score repeats."""
     metric: Run = results["tasks"][task]["metrics"]["accuracy"]
@@ -331,6 +341,19 @@ def vas_and_its_interval(folder: Path) -> None:
     write_results(folder, results)
 
 
+def greater_dependence(folder: Path) -> None:
+    results = results_of(folder)
+    results["tasks"]["shapes"]["metrics"]["visual_dependence"] |= {"value": 9.5, "ci95": [9.0, 10.0]}
+    write_results(folder, results)
+
+
+def dependence_edited(folder: Path) -> None:
+    """What a record says of its own dependence on the image."""
+    records = records_of(folder)
+    next(one for one in records if one.get("causal"))["causal"]["dependence"] = 99.0
+    write_records(folder, records)
+
+
 def measure_that_nobody_took(folder: Path) -> None:
     results = results_of(folder)
     results["tasks"]["shapes"]["metrics"]["pass@8"] = {"value": 1.0, "ci95": [0.9, 1.0], "n": 12}
@@ -369,6 +392,8 @@ FORGED_FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (model_renamed_throughout, "asked for with model 'avar-tiny', and results.json says 'best-of-all'"),
     (weights_renamed_throughout, "of another prompt, picture, model or decoding"),
     (vas_and_its_interval, "vas of shapes is 18.9 of 4 in results.json"),
+    (greater_dependence, "visual_dependence of shapes is 9.5 of 4 in results.json"),
+    (dependence_edited, "visual_dependence of shapes is .* of 4 in results.json, and by its records judged again"),
     (measure_that_nobody_took, "pass@8 of shapes is 1.0 in results.json, and the records give none"),
     (token_limit_throughout, "of another prompt, picture, model or decoding"),
     (counted_twice, "counts a record twice"),

@@ -181,7 +181,7 @@ def test_a_training_is_drawn_over_its_steps_and_models_against_their_vas(tmp_pat
             browser.page.locator("#correlation figure circle"),
         )
         assert curves.count() == 2
-        assert curves.first.locator("circle").count() == 6
+        assert curves.first.locator("circle").count() == 3
         assert points.count() == 4, "checkpoints are no models of their own"
         r = pearson(Pairs.of(seen, scores)).r
         said = browser.page.locator("#correlation .caption").inner_text()
