@@ -14,7 +14,7 @@ DESIGN_EFFECTS: Final[dict[str, float]] = {"dynamath": 5.5, "hallusion": 2.0, "h
 """How many rows count as one where a benchmark's rows are not independent; 1 for all others.
 
 dynamath: ten variants of a question; of the 5,010 verdicts that DynaMath publishes for Qwen2-VL-7B
-`clustered_standard_error` by question gives 5.5, which is an intraclass correlation of 0.50. hallusion: its score is
+the variance by question over that by row is 5.5, which is an intraclass correlation of 0.50. hallusion: its score is
 the mean of three shares, of questions (951 with a picture), question pairs (455) and figures (346), in 167 sets. Both
 are of one model's scores: of a difference of two models, whose hard questions are often the same, the effect is rather
 smaller, so that these are on the cautious side. `avar-eval compare` measures it.
