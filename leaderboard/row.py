@@ -115,9 +115,9 @@ Mark = Literal["verified", "as reported"]
 """Whether a row's numbers were made from its run's records here, or are what a results.json says."""
 
 MEASURES: Final = (
-    "blind", "visual_gain", "mirage", "swap", "stubborn", "visual_dependence", "information", "knockout_answer",
-    "knockout_response", "vas_without_sink", "vas_text", "vas_median", "vas_geometric_mean", "vas_top_rows",
-    "vas_top_terms", "ratio_of_sums",
+    "blind", "visual_gain", "mirage", "swap", "stubborn", "visual_dependence", "visual_dependence_top", "information",
+    "information_after_thought", "knockout_answer", "knockout_response", "vas_without_sink", "vas_text", "vas_median",
+    "vas_geometric_mean", "vas_top_rows", "vas_top_terms", "ratio_of_sums",
 )  # fmt: skip
 """Metrics of a task that some runs have: whether looking mattered, and other measures of attention."""
 

@@ -49,9 +49,13 @@ MEASURES: Final = (
     Measure("mirage", "mirage", "blind over accuracy: what of it needs no image", "ratio", "", "cause"),
     Measure("swap", "swap", "accuracy with another row's image, against the own answer", kind="cause"),
     Measure("stubborn", "stubborn", "share of answers that another row's image leaves as they are", kind="cause"),
-    _nats("visual_dependence", "dependence", "mean KL divergence of the response's tokens with the image from without"),
-    _nats("information", "information", "log-probability of the reference answer with the image minus without"),
-    _nats("knockout_answer", "knockout, answer", "log-probability of the answer when text cannot attend to the image"),
+    _nats("visual_dependence", "dependence", "mean KL divergence of a response's tokens with the image from without"),
+    _nats("visual_dependence_top", "dependence, top decile", "of the tokens that depend most on the image"),
+    _nats("information", "information", "what the image adds to the log-probability of the reference answer"),
+    _nats("information_after_thought", "information after thought", "the same behind the response's own thought"),
+    _nats(
+        "knockout_answer", "knockout, answer", "change of the answer's log-probability when text cannot see the image"
+    ),
     _nats("knockout_response", "knockout, response", "the same of the whole response"),
     Measure("vas_top_rows", "VAS in 1 % of rows", "part of the sum of VAS that 1 % of the rows hold", kind="state"),
     Measure("vas_top_terms", "VAS in 1 % of terms", "part that 1 % of layers, heads and queries hold", kind="state"),

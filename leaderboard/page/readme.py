@@ -11,10 +11,10 @@ from avar_eval.leaderboard.row import Row
 from avar_eval.leaderboard.table import plain_markdown
 from avar_eval.number_format import UNKNOWN, count, in_line, percent, points, score
 
-_COLUMNS: Final = ("score", "vas", "ratio_of_sums", "visual_gain", "blind", "visual_dependence", "knockout_answer")
+_COLUMNS: Final = ("score", "vas", "ratio_of_sums", "visual_gain", "blind", "visual_dependence")
 """Measures that have a column, where some row has them."""
 _FORMS: Final[dict[str, Callable[..., str]]] = {"percent": percent, "points": points, "nats": score, "": score}
-_HEADINGS: Final = {"percent": "%", "points": "points", "nats": "nats"}
+_HEADINGS: Final = {"percent": "%", "points": "(points)", "nats": "(nats)"}
 
 
 def readme_text(rows: Sequence[Row], published: Paper, store: Path, path: Path) -> str:
