@@ -2,33 +2,32 @@
 
 from collections.abc import Sequence
 
-from rich import box
-from rich.table import Table
-
 from avar_eval.console import wide_console
+from avar_eval.number_format import UNKNOWN, count, percent, points
 from avar_eval.power.plan import Planned
 from avar_eval.power.published import Difference, PublishedDifferences
 from avar_eval.sample_size import ALPHA, POWER
+from avar_eval.tables import Column, FittedTable
 from avar_eval.terminal import say
-
-UNKNOWN = "–"
 
 
 def print_plan(planned: Sequence[Planned]) -> None:
     """A line a benchmark and share of discordant rows, and what the numbers mean."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    headings = ["task", "rows", "design effect", "disagree on", "smallest difference"]
+    headings = ["rows", "design effect", "disagree on, %", "smallest difference, points"]
     difference = planned[0].difference
     if difference is not None:
-        headings += [f"rows for {100 * abs(difference):g} points", f"power for {100 * abs(difference):g} points"]
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "task" else "right", no_wrap=True)
+        headings += [f"rows for {100 * abs(difference):g} points", f"power for {100 * abs(difference):g} points, %"]
+    table = FittedTable([Column("task", text=True, key=True), *map(Column, headings)])
     for one in planned:
-        cells = [one.task, f"{one.rows:,}", f"{one.design_effect:g}", f"{100 * one.discordant:g} %"]
-        cells.append(UNKNOWN if one.detectable is None else f"{100 * one.detectable:.1f} points")
+        cells = [
+            one.task,
+            count(one.rows),
+            f"{one.design_effect:g}",
+            f"{100 * one.discordant:g}",
+            percent(one.detectable),
+        ]
         if difference is not None:
-            cells.append(UNKNOWN if one.needed is None else f"{one.needed:,}")
-            cells.append(UNKNOWN if one.power is None else f"{100 * one.power:.0f} %")
+            cells += [UNKNOWN if one.needed is None else count(one.needed), percent(one.power, decimals=0)]
         table.add_row(*cells)
     wide_console().print(table)
     say(
@@ -54,11 +53,8 @@ def print_published(found: PublishedDifferences) -> None:
 
 
 def _print_differences(differences: Sequence[Difference], row: str) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     tasks = list(dict.fromkeys(one.task for one in differences))
-    table.add_column("over" if row == "other" else "step to", overflow="fold", min_width=12)
-    for task in tasks:
-        table.add_column(task, justify="right", no_wrap=True)
+    table = FittedTable([Column("over" if row == "other" else "step to", text=True, key=True), *map(Column, tasks)])
     for name in dict.fromkeys(getattr(one, row) for one in differences):
         by_task = {one.task: one for one in differences if getattr(one, row) == name}
         table.add_row(name, *(_cell(by_task[task]) if task in by_task else UNKNOWN for task in tasks))
@@ -66,4 +62,4 @@ def _print_differences(differences: Sequence[Difference], row: str) -> None:
 
 
 def _cell(one: Difference) -> str:
-    return f"{100 * one.difference:+.1f} ± {100 * one.half:.1f} {'*' if one.told_apart else ' '}"
+    return f"{points(one.difference)}\n± {percent(one.half)} {'*' if one.told_apart else ' '}"

@@ -10,15 +10,13 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from attention_workload import THREADS, Mode, Workload, peak_megabytes
 
 from avar_eval.doctor.timing import interleaved, ratio
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from avar_eval.figures.file import save_figure
+from avar_eval.figures.style import COLUMN, drawing, new_figure, series_style
 
 PLOT = Path(__file__).parents[2] / "docs" / "pictures" / "attention_growth.png"
 MODES: dict[Mode, str] = {"plain": "VAS off", "user": "VAS of 64 user tokens", "response": "VAS of the second half"}
@@ -66,18 +64,19 @@ def extrapolation(lengths: list[int], found: list[dict[Mode, tuple[float, float,
 
 def draw(lengths: list[int], found: list[dict[Mode, tuple[float, float, float]]]) -> None:
     """Time and memory over the length, one line a mode."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    styles = {"plain": ("#444444", "-", 5.0), "user": ("#0072b2", "-", 1.8), "response": ("#d55e00", "--", 1.8)}
-    for column, (axis, label) in enumerate(zip(axes, ("seconds a forward pass", "peak memory, GB"), strict=True)):
-        for mode, name in MODES.items():
-            values = [row[mode][0] if column == 0 else row[mode][2] / 1000 for row in found]
-            colour, line, width = styles[mode]
-            axis.plot(lengths, values, line, color=colour, linewidth=width, marker="o", markersize=3, label=name)
-        axis.set(xlabel="tokens", title=label, ylim=(0, None), xticks=lengths)
-        axis.set_xticklabels([f"{length // 1024}k" for length in lengths])
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False)
-    figure.savefig(PLOT, dpi=130)
+    with drawing():
+        figure = new_figure(COLUMN, 1.9)
+        axes = figure.subplots(1, 2)
+        for column, (axis, label) in enumerate(zip(axes, ("seconds a forward pass", "peak memory, GB"), strict=True)):
+            for index, (mode, name) in enumerate(MODES.items()):
+                values = [row[mode][0] if column == 0 else row[mode][2] / 1000 for row in found]
+                style = series_style(index) if index else {"color": "#b9bec7", "linewidth": 3.5}
+                axis.plot(lengths, values, label=name, **style)
+            axis.set(xlabel="tokens", title=label, ylim=(0, None), xticks=lengths)
+            axis.set_xticklabels([f"{length // 1024}k" for length in lengths])
+            axis.grid(axis="y")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        save_figure(figure, PLOT)
 
 
 if __name__ == "__main__":
