@@ -1,5 +1,6 @@
 """What the command line prints: the final table, and the lists of models and tasks."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ def print_results(results: Results, output: Path) -> None:
             ids += f" and {task.left_out.n - _SHOWN} more" if task.left_out.n > _SHOWN else ""
             console.print(f"{name}: {rows} left out: {task.left_out.reason} [{ids}]", soft_wrap=True, markup=False)
     console.print(f"records and results: {output}", soft_wrap=True)
+    console.print(
+        f"every answer, in a browser: avar-eval view {shlex.quote(str(output))}", soft_wrap=True, markup=False
+    )
 
 
 def _protocol_line(named: Mapping[str, Any] | None) -> str:

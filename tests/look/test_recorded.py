@@ -104,6 +104,31 @@ def test_what_cannot_be_looked_at_is_one_message(avar_eval: Run, steered: Path, 
         assert "Traceback" not in done.stderr
 
 
+def test_answers_of_an_endpoint_are_looked_at_with_its_weights(avar_eval: Run, steered: Path, tmp_path: Path) -> None:
+    """Its prompts are messages, and its command names the weights that it served."""
+    run = copied(steered, tmp_path / "served")
+    results = json.loads((run / "results.json").read_text())
+    results["protocol"] |= {"backend": {"backend": "api"}, "model": "served-model"}
+    results["protocol"]["command"] = "avar-eval --model served-model --backend api --api-weights avar-tiny"
+    (run / "results.json").write_text(json.dumps(results))
+    records = records_of(run)
+    for record in records:
+        question = record["prompt"].partition("<|vision_end|>")[2].partition("<|im_end|>")[0]
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        messages = [{"role": "system", "content": "Look."}, {"role": "user", "content": content}]
+        record |= {"prompt": json.dumps(messages), "prompt_token_ids": []}
+    (run / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    record = next(one for one in records if one["task"] == "shapes" and one["attention"])
+    place = ("--row", record["row_id"], "--task", "shapes", "--output", str(tmp_path / "pictures"), "--json")
+    done = avar_eval("look", str(run), *place)
+    assert done.code == 0, done.stderr
+    looked = json.loads(done.stdout)["queries"]["response"]
+    assert looked["vas"] == pytest.approx(record["attention"]["response"]["vas"], rel=1e-4)
+    results["protocol"]["weights_sha256"] = None
+    (run / "results.json").write_text(json.dumps(results))
+    assert "an endpoint whose weights are not known" in avar_eval("look", str(run), *place).stderr
+
+
 @needs_chromium
 def test_the_viewer_shows_where_it_looked(avar_eval: Run, steered: Path, tmp_path: Path) -> None:
     run = copied(steered, tmp_path / "run")
