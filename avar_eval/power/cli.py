@@ -51,12 +51,12 @@ def power(
 
         print_published(found)
         return
-    if task is None:
-        raise UsageError("give --task, or --paper for the printed table; `avar-eval tasks` lists the tasks")
+    if task is None and rows is None:
+        raise UsageError("give --task, --n, or --paper for the printed table; `avar-eval tasks` lists the tasks")
     from avar_eval.power.plan import plan, plan_to_json
 
     points = None if difference is None else difference / 100
-    planned = plan(listed_names(task), points, discordant, rows, design_effect)
+    planned = plan(None if task is None else listed_names(task), points, discordant, rows, design_effect)
     if as_json:
         say(plan_to_json(planned))
         return

@@ -42,8 +42,12 @@ class Planned:
     power: float | None = None
 
 
+ANY_TASK: Final = "any"
+"""For rows of which nothing else is known."""
+
+
 def plan(
-    names: Sequence[str],
+    names: Sequence[str] | None,
     difference: float | None = None,
     discordant: float | None = None,
     rows: int | None = None,
@@ -51,7 +55,8 @@ def plan(
 ) -> list[Planned]:
     """Each benchmark at each share of discordant rows. Raises UsageError.
 
-    rows, design_effect: instead of those of the benchmarks. difference, discordant: fractions.
+    names: tasks and groups; None for `rows` of any. rows, design_effect: instead of those of the benchmarks.
+    difference, discordant: fractions.
     """
     if difference is not None and not 0 < abs(difference) < 1:
         raise UsageError("--difference is in points of accuracy, above 0 and below 100, such as 1.5")
@@ -66,7 +71,7 @@ def plan(
             raise UsageError(f"{error}: give a greater --discordant") from error
     return [
         _planned(task, rows or rows_of(task), design_effect or DESIGN_EFFECTS.get(task, 1.0), share, difference)
-        for task in _columns(names)
+        for task in (_columns(names) if names is not None else [ANY_TASK])
         for share in ([discordant] if discordant else DISCORDANT_SHARES)
     ]
 

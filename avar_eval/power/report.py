@@ -8,6 +8,7 @@ from avar_eval.power.plan import Planned
 from avar_eval.power.published import Difference, PublishedDifferences
 from avar_eval.sample_size import ALPHA, POWER
 from avar_eval.tables import Column, FittedTable
+from avar_eval.tasks.groups import groups
 from avar_eval.terminal import say
 
 
@@ -53,7 +54,7 @@ def print_published(found: PublishedDifferences) -> None:
 
 
 def _print_differences(differences: Sequence[Difference], row: str) -> None:
-    tasks = list(dict.fromkeys(one.task for one in differences))
+    tasks = [term.label for term in groups()["avar7"].mean]
     table = FittedTable([Column("over" if row == "other" else "step to", text=True, key=True), *map(Column, tasks)])
     for name in dict.fromkeys(getattr(one, row) for one in differences):
         by_task = {one.task: one for one in differences if getattr(one, row) == name}

@@ -62,7 +62,7 @@ def edited(run: Path, **metrics: float | None) -> Path:
     """The run with other metrics of its task, each with an interval around it."""
     results = json.loads((run / "results.json").read_text())
     for name, value in metrics.items():
-        ci95 = None if value is None else [0.9 * value, 1.1 * value]
+        ci95 = None if value is None else sorted([0.9 * value, 1.1 * value])
         results["tasks"]["shapes"]["metrics"][name] = {"value": value, "ci95": ci95, "n": 20}
     (run / "results.json").write_text(json.dumps(results))
     return run
@@ -150,7 +150,7 @@ def test_vas_is_of_mathvista_where_all_have_it_and_else_the_task_is_said(tmp_pat
 
 def test_any_measure_may_be_an_axis_and_all_pairs_are_told(tmp_path: Path) -> None:
     runs = [
-        edited(run, visual_gain=gain, visual_dependence=10.0 ** (number - 3), blind=1 - number / 4)
+        edited(run, visual_gain=gain, visual_dependence=10.0**number, knockout_answer=-1.0 * number)
         for number, (run, gain) in enumerate(zip(scored(tmp_path), (0.1, 0.4, 0.2, 0.7), strict=True))
     ]
     found = correlate(run_points(runs), "visual_dependence", "visual_gain")
@@ -158,7 +158,7 @@ def test_any_measure_may_be_an_axis_and_all_pairs_are_told(tmp_path: Path) -> No
     assert (found.x_log, found.y_log) == (True, False)
     assert found.pearson.value == pytest.approx(np.corrcoef(np.arange(4), gains)[0, 1])
     pairs = {(pair.x, pair.y): pair for pair in found.pairs}
-    assert pairs["vas", "blind"].rho == pytest.approx(-1)
+    assert pairs["vas", "knockout_answer"].rho == pytest.approx(-1)
     assert pairs["accuracy", "visual_dependence"].rho == pytest.approx(1)
     closest = predictors(found, "visual_gain")
     assert {pair.y for pair in closest} == {"visual_gain"}

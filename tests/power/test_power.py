@@ -47,6 +47,9 @@ def test_a_plan_and_its_json_are_the_same_numbers() -> None:
     assert round(100 * read["detectable"], 1) == 4.0
     assert [one.rows for one in plan(["avar7"], discordant=0.2)][:3] == [1000, 3040, 788]
     assert len(plan(["mathvista"])) == 3
+    assert (
+        json.loads(run("--n", "1000", "--discordant", "0.2", "--json"))["plans"][0]["detectable"] == read["detectable"]
+    )
 
 
 def test_variants_of_a_question_count_for_less() -> None:
@@ -67,7 +70,7 @@ def test_the_printed_table_is_printed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --task, or --paper"),
+        ([], "give --task, --n, or --paper"),
         (["--task", "mathvsta"], "did you mean mathvista"),
         (["--task", "shapes"], "give --n"),
         (["--task", "mathvista", "--difference", "0"], "above 0 and below 100"),
