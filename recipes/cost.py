@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from avar_eval.errors import UsageError
-from avar_eval.recipes.memory import GIGABYTE, Architecture
+from avar_eval.number_format import gigabytes
+from avar_eval.recipes.memory import Architecture
 from avar_eval.recipes.mixture import parts_of
 from avar_eval.recipes.recipe import Recipe
 from avar_eval.recipes.sources import EMBEDDED, rows_file
@@ -148,7 +149,7 @@ def check_disk(recipe: Recipe) -> None:
     copied, temporary = copied_rows(recipe) or 0.0, Path(tempfile.gettempdir())
     if copied > (free := free_space(temporary)):
         raise UsageError(
-            f"the rows' temporary copy needs {copied / GIGABYTE:.1f} GB, and {free / GIGABYTE:.1f} GB are free at "
+            f"the rows' temporary copy needs {gigabytes(copied)}, and {gigabytes(free)} are free at "
             f"{temporary}: set TMPDIR to a folder on another disk"
         )
     needed, folder = estimated_disk(recipe), Path(str(recipe.options["output_dir"]))
@@ -158,7 +159,7 @@ def check_disk(recipe: Recipe) -> None:
     free = free_space(folder)
     if needed.total - there > free:
         raise UsageError(
-            f"{needed.kept} checkpoints of {needed.checkpoint / GIGABYTE:.1f} GB and the trained model need "
-            f"{(needed.total - there) / GIGABYTE:.1f} GB, and {free / GIGABYTE:.1f} GB are free at {folder}: give "
+            f"{needed.kept} checkpoints of {gigabytes(needed.checkpoint)} and the trained model need "
+            f"{gigabytes(needed.total - there)}, and {gigabytes(free)} are free at {folder}: give "
             "--output_dir another disk, or a lower --save_total_limit"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from avar_eval.names import listed_names
+from avar_eval.number_format import gigabytes
 from avar_eval.recipes.cost import copied_rows, estimated_disk, estimated_hours, free_space
 from avar_eval.recipes.memory import GIGABYTE, estimate
 from avar_eval.recipes.paper_sources import PAPER_SOURCES
@@ -103,7 +104,7 @@ def _memory(card: Card, options: dict[str, Any], steps: Steps) -> str:
     parts = {name: part for name, part in parts.items() if name not in alone}
     listed = " + ".join(f"{name} {value:.1f}" for name, value in parts.items())
     beside = f"; vLLM takes {options['vllm_gpu_memory_utilization']:.0%} of it" if options.get("use_vllm") else ""
-    return f"{memory.total / GIGABYTE:.1f} GB a GPU, estimated: {listed}{beside}"
+    return f"{gigabytes(memory.total)} a GPU, estimated: {listed}{beside}"
 
 
 def _hours(recipe: Recipe) -> str | None:
@@ -123,11 +124,11 @@ def _disk(recipe: Recipe) -> str | None:
     if needed is None:
         return None
     free = free_space(folder)
-    few = "" if free > needed.total else f"; NOT ENOUGH, {free / GIGABYTE:,.0f} GB are free at {folder}"
-    each = f"{needed.kept} checkpoints of at most {needed.checkpoint / GIGABYTE:.3g} GB and the trained model"
+    few = "" if free > needed.total else f"; NOT ENOUGH, {gigabytes(free)} are free at {folder}"
+    each = f"{needed.kept} checkpoints of at most {gigabytes(needed.checkpoint)} and the trained model"
     copied = copied_rows(recipe)
-    rows = "a copy of the rows" if copied is None else f"{copied / GIGABYTE:,.1f} GB of rows"
-    return f"up to {needed.total / GIGABYTE:,.0f} GB: {each}{few}; and {rows} in {tempfile.gettempdir()}"
+    rows = "a copy of the rows" if copied is None else f"{gigabytes(copied)} of rows"
+    return f"up to {gigabytes(needed.total)}: {each}{few}; and {rows} in {tempfile.gettempdir()}"
 
 
 def _expected(expected: Expected | None) -> str:

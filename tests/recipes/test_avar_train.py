@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from avar_eval.command_line import run_app
 from avar_eval.errors import UsageError
+from avar_eval.number_format import gigabytes
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.memory import Architecture, estimate
 from avar_eval.recipes.plan import plan
@@ -252,7 +253,7 @@ def test_grpo_with_adapters_fits_its_card_with_the_cache_of_generation(size: int
     pixels = sequences * options["image_max_pixels"]
     need = estimate(shape, sequences * length, lora_rank=16, generated=sequences * together * length, pixels=pixels)
     assert need.total < 0.8 * size * 1e9
-    assert f"memory  {need.total / 1e9:.1f} GB a GPU" in plan(recipe)
+    assert f"memory  {gigabytes(need.total)} a GPU" in plan(recipe)
 
 
 def test_a_plan_names_what_is_published() -> None:
