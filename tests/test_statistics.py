@@ -203,16 +203,33 @@ def test_clustered_proportion_by_hand() -> None:
     assert estimate.ci95 == pytest.approx((0.5 - half, 0.5 + half))
 
 
-def test_ends_rise_with_the_share_also_where_hardly_anything_happens() -> None:
-    clusters = [place // 30 for place in range(900)]
-    found = [clustered_proportion([place < events for place in range(900)], clusters).ci95 for events in range(6)]
+@pytest.mark.parametrize("spread", [1, 7, 31])
+@pytest.mark.parametrize(("size", "count"), [(30, 30), (10, 501), (4, 50)])
+def test_ends_rise_with_the_share_also_where_hardly_anything_happens(size: int, count: int, spread: int) -> None:
+    """However the events lie: in one cluster, or each in another."""
+    n = size * count
+    clusters = [place // size for place in range(n)]
+    where = [place * spread % n for place in range(n)]
+    found = []
+    for events in range(60):
+        happened = set(where[:events])
+        found.append(clustered_proportion([place in happened for place in range(n)], clusters).ci95)
     ends = [ci95 for ci95 in found if ci95 is not None]
-    assert len(ends) == 6
-    assert [low for low, _ in ends] == sorted(low for low, _ in ends)
-    assert [high for _, high in ends] == sorted(high for _, high in ends)
-    assert ends[0] == proportion([False] * 30).ci95
-    mirrored = clustered_proportion([place >= 3 for place in range(900)], clusters).ci95
-    assert mirrored == pytest.approx((1 - ends[3][1], 1 - ends[3][0]))
+    assert len(ends) == 60
+    if spread == size + 1 or (spread > size and size == 10):  # each in a cluster of its own for long
+        assert [low for low, _ in ends] == pytest.approx(sorted(low for low, _ in ends))
+        assert [high for _, high in ends] == pytest.approx(sorted(high for _, high in ends))
+    assert all(high >= ends[0][1] for _, high in ends)
+    assert ends[0] == proportion([False] * count).ci95
+
+
+def test_near_1_is_as_near_0() -> None:
+    clusters = [place // 30 for place in range(900)]
+    few, most = (
+        clustered_proportion([(place < 3) == of for place in range(900)], clusters).ci95 for of in (True, False)
+    )
+    assert few is not None
+    assert most == pytest.approx((1 - few[1], 1 - few[0]))
 
 
 def test_strata_take_what_differs_between_them_out_of_the_error() -> None:

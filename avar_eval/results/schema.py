@@ -38,12 +38,12 @@ TASK_RECORDS_NAME: Final = "asked.json"
 """Beside results.json: which records are the run's. A record book may hold those of runs with other settings, too."""
 ATTENTION_METRICS: Final = (
     "vas",
-    "vas_geometric_mean",
-    "vas_median",
-    "vas_without_sink",
-    "vas_text",
     "vas_response",
     "ratio_of_sums",
+    "vas_without_sink",
+    "vas_text",
+    "vas_geometric_mean",
+    "vas_median",
     "vas_top_rows",
     "vas_top_terms",
 )

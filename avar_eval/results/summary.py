@@ -102,10 +102,6 @@ def attention_means(
     shares = [(query.share_by_layer, unit) for query, unit in asked if query and query.ratio_of_sums is not None]
     estimates = {
         "vas": of(vas),
-        "vas_geometric_mean": of(vas, geometric_mean),
-        "vas_median": of(vas, median),
-        "vas_without_sink": of([(query.vas_without_sink if query else None, unit) for query, unit in asked]),
-        "vas_text": of([(a.text.vas if a.text else None, unit) for a, unit in zip(attention, units, strict=True)]),
         "vas_response": of(
             [(a.response.vas if a.response else None, unit) for a, unit in zip(attention, units, strict=True)]
         ),
@@ -114,6 +110,10 @@ def attention_means(
             [fmean(of_row["system"]) for of_row, _ in shares],
             [unit for _, unit in shares],
         ),
+        "vas_without_sink": of([(query.vas_without_sink if query else None, unit) for query, unit in asked]),
+        "vas_text": of([(a.text.vas if a.text else None, unit) for a, unit in zip(attention, units, strict=True)]),
+        "vas_geometric_mean": of(vas, geometric_mean),
+        "vas_median": of(vas, median),
         "vas_top_rows": top_share([value for value, _ in vas if value is not None]),
         "vas_top_terms": of([(query.top_share if query else None, unit) for query, unit in asked], mean),
     }
@@ -179,7 +179,7 @@ def group_results(
                      for term, share in group.weights().items()]  # fmt: skip
             n = sum(measured[task][metric].n for task, metric, _ in terms)
             means[verdict] = Metric(
-                value=of_group.mean, ci95=_mean_interval(of_group.mean, terms, verdict, judged), n=n
+                value=of_group.mean, ci95=_mean_interval(of_group.mean, n, terms, verdict, judged), n=n
             )
         if "strict" in means:
             found[name] = GroupResult(columns=columns, mean=means)
@@ -198,6 +198,7 @@ def _metrics_under(verdict: Verdict, result: TaskResult) -> dict[str, Metric]:
 
 def _mean_interval(
     value: float,
+    n: int,
     terms: Sequence[tuple[str, str, float]],
     verdict: Verdict,
     judged: Mapping[str, tuple[Benchmark, Sequence[Outcome]]],
@@ -209,4 +210,4 @@ def _mean_interval(
         if found is None:
             return None
         parts.append((weight, *found))
-    return proportion(value, Linear.stacked(parts), 0, coins=False).ci95
+    return proportion(value, Linear.stacked(parts), n, coins=False).ci95
