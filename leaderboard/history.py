@@ -15,7 +15,7 @@ from avar_eval.folder_lock import FolderLock
 from avar_eval.records.journal import Journal, JournalError, read_lines, typed_lines
 
 HISTORY_NAME: Final = "history.jsonl"
-Event = Literal["added", "verified", "replaced", "removed"]
+Event = Literal["added", "verified", "extended", "replaced", "removed"]
 
 
 @dataclass(frozen=True)

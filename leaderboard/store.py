@@ -39,6 +39,10 @@ _WAIT: Final = 60.0
 """Seconds to wait for another process that is adding a run, which takes milliseconds."""
 
 
+_MAY_CHANGE: Final = ("command", "causal")
+"""Parts of a card that a run may add to without becoming another one; see `run_id`."""
+
+
 class StoreError(AvarError):
     """The store cannot be read or written, or keeps what it has."""
 
@@ -210,7 +214,9 @@ class Store:
             if there == content and known is not None and known >= frozenset(verified):
                 return Added(run, None, known)
             event: Event = "added" if there is None else "verified" if there == content else "replaced"
-            if event == "replaced" and not replace and history.runs.get(run.run_id) != content:
+            if event == "replaced" and self._keeps(target, data, history.contents.get(there or ""), verified):
+                event = "extended"
+            elif event == "replaced" and not replace and history.runs.get(run.run_id) != content:
                 raise StoreError(
                     f"the leaderboard has the run {run.run_id} ({run.protocol.model}) with other content, which stays: "
                     f"`avar-leaderboard add {source} --replace` puts this one in its place"
@@ -226,6 +232,24 @@ class Store:
                     if there != content:
                         write_atomically(target, [data.decode()])
         return Added(run, event, (known or frozenset()) | frozenset(verified))
+
+    def _keeps(self, target: Path, data: bytes, marks: frozenset[str] | None, verified: Collection[str]) -> bool:
+        """Whether other content of a run says all that the stored one says, as verified, and only adds measures."""
+        if marks is None or not marks <= frozenset(verified):
+            return False
+        old, new = parse_results(Results, results_bytes(target), target), parse_results(Results, data, target)
+        cards = [{name: of for name, of in card.protocol.items() if name not in _MAY_CHANGE} for card in (old, new)]
+        return (
+            cards[0] == cards[1]
+            and old.tasks.keys() == new.tasks.keys()
+            and old.groups == new.groups
+            and all(
+                {**new.tasks[name].metrics, **before.metrics} == new.tasks[name].metrics
+                and before.model_copy(update={"metrics": {}, "causal": None})
+                == new.tasks[name].model_copy(update={"metrics": {}, "causal": None})
+                for name, before in old.tasks.items()
+            )
+        )
 
     @contextmanager
     def _locked(self) -> Iterator[FolderLock]:

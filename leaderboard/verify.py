@@ -17,6 +17,7 @@ from avar_eval.leaderboard.consistency import CLOSE, ContradictionError
 from avar_eval.models.decoding import Decoding
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.book import PROTOCOLS, PROTOCOLS_NAME, RECORDS_NAME, stream_records
+from avar_eval.records.causal import ALTERED_NAME
 from avar_eval.records.journal import read_lines
 from avar_eval.records.record import Record, protocol_id, record_key
 from avar_eval.results.causal import BLIND, PASSES, SWAPPED, causal_metrics
@@ -229,14 +230,48 @@ class _Check:
             self.result.left_out,
             steered=self.protocol.get("steering") is not None,
         )
-        columns = [name for name in (*PASSES, *BLIND, *SWAPPED) if name in self.result.metrics]
-        if columns:
-            in_run = self.asked.causal or [True] * len(self.records)
-            chosen = [of for of, own in zip(self.records, in_run, strict=True) if own and of.causal]
-            metrics, _ = causal_metrics(chosen, self.benchmark.cluster, columns)
-            again = again.model_copy(update={"metrics": again.metrics | metrics})
+        again = again.model_copy(update={"metrics": again.metrics | self._causal()})
         self._compare(again)
         return again
+
+    def _causal(self) -> dict[str, Metric]:
+        """The causal columns that results.json has, by the records."""
+        columns = [name for name in (*PASSES, *BLIND, *SWAPPED) if name in self.result.metrics]
+        own = self.asked.causal or [True] * len(self.records)
+        chosen = [of for of, in_run in zip(self.records, own, strict=True) if in_run and of.causal and of.sample == 0]
+        if not columns or not chosen:
+            return {}
+        if {*BLIND, *SWAPPED} & {*columns}:
+            self._check_altered(chosen)
+        return causal_metrics(chosen, self.benchmark.cluster, columns)[0]
+
+    def _check_altered(self, chosen: Sequence[Record]) -> None:
+        """What the records say of answers to altered questions is what the rules say of these answers."""
+        path = self.folder / ALTERED_NAME
+        answers = {of.key: of for of in stream_records(path)} if path.exists() else {}
+        told = [
+            (record, of)
+            for record in chosen
+            if record.causal
+            for of in (record.causal.blind, record.causal.swap)
+            if of is not None
+        ]
+        if missing := next((of for _, of in told if of.key not in answers), None):
+            raise self.refuse(f"{ALTERED_NAME} lacks the answer {missing.key[:12]} to an altered question")
+        responses = [answers[of.key] for _, of in told]
+        judgements = grade_all(
+            self.entry.name,
+            [
+                Answered(self.benchmark.rows[record.row_id], answer.response, answer.finish_reason)
+                for (record, _), answer in zip(told, responses, strict=True)
+            ],
+        )
+        for (record, of), answer, judgement in zip(told, responses, judgements, strict=True):
+            if answer.row_id != record.row_id or (of.correct, of.extracted) != (judgement.correct, judgement.extracted):
+                raise self.refuse(
+                    f"the answer to the altered question of row {record.row_id!r} is recorded as "
+                    f"{_verdict(of)}, and the rules say {_verdict(judgement)}"
+                )
 
     def _check_judgement(self, record: Record, judgement: Judgement) -> None:
         """The recorded judgement, if the same rules made it; a time limit may have ended either."""

@@ -23,6 +23,7 @@ from avar_eval.leaderboard.store import Store
 from avar_eval.leaderboard.table import markdown
 from avar_eval.names import run_name
 from avar_eval.records.book import ATTENTION_NAME, PROTOCOLS_NAME, RECORDS_NAME
+from avar_eval.records.causal import ALTERED_NAME, CAUSAL_NAME
 from avar_eval.results.schema import RESULTS_NAME, TASK_RECORDS_NAME, read_results, read_task_records
 from avar_eval.results.stored import record_lines
 from avar_eval.user_files import parse_json
@@ -31,7 +32,7 @@ from avar_eval.view.page import build_viewer
 PLAN_NAME: Final = "publish.json"
 """Written last: what goes where. A folder that has it may be written anew."""
 _RUN_FILES: Final = (RESULTS_NAME, TASK_RECORDS_NAME, PROTOCOLS_NAME)
-_LINES: Final = (RECORDS_NAME, ATTENTION_NAME)
+_LINES: Final = (RECORDS_NAME, ATTENTION_NAME, CAUSAL_NAME, ALTERED_NAME)
 """Of these only the run's own lines: a folder may hold those of runs with other settings."""
 _PARTS: Final = ("models", "dataset", "space", "store")
 
@@ -145,9 +146,13 @@ def _write_runs(bundle: Bundle, chosen: _Chosen, rows: Sequence[Row], repository
             if (folder / name).is_file():
                 _copy(folder / name, to / name)
         keys = {key for of in read_task_records(folder, read_results(folder).tasks).values() for key in of.keys}
+        told = (parse_json(line) for _, line in record_lines(folder / RECORDS_NAME))
+        causal = [of.get("causal") or {} for of in told if of["key"] in keys]
+        altered = {of[part]["key"] for of in causal for part in ("blind", "swap") if of.get(part)}
         for name in _LINES:
             if (folder / name).is_file():
-                own = (line.decode() for _, line in record_lines(folder / name) if parse_json(line)["key"] in keys)
+                wanted = altered if name == ALTERED_NAME else keys
+                own = (line.decode() for _, line in record_lines(folder / name) if parse_json(line)["key"] in wanted)
                 write_atomically(to / name, own)
         bundle.counts["responses"] = bundle.counts.get("responses", 0) + len(keys)
     data = DatasetCardData(pretty_name="Runs of avar-eval", tags=["avar-eval", "evaluation-results"])

@@ -32,7 +32,7 @@ def kept_rows(entry: TaskEntry, data_dir: Path | None) -> Any:
 def genuine(avar_eval: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of avar-tiny on the first rows of shapes and of shapes_prior."""
     folder = tmp_path_factory.mktemp("genuine") / "run"
-    settings = ("--limit", str(LIMIT), "--attention-samples", "4", "--device", "cpu", "--output", str(folder))
+    settings = ("--limit", str(LIMIT), "--attention-samples", "4", "--causal", "full", "--output", str(folder))
     done = avar_eval("--model", "avar-tiny", "--tasks", "shapes,shapes_prior", *settings)
     assert done.code == 0, done.stderr
     return folder
@@ -371,6 +371,31 @@ def token_limit_throughout(folder: Path) -> None:
     write_records(folder, [one | {"protocol_id": line["protocol_id"]} for one in records_of(folder)])
 
 
+def altered_answers(folder: Path) -> list[Run]:
+    return [json.loads(line) for line in (folder / "altered.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def altered_response_edited(folder: Path) -> None:
+    """What the model answered without the image becomes right."""
+    answers = altered_answers(folder)
+    for one in answers:
+        one["response"] = "<answer>nothing of the kind</answer>"
+    (folder / "altered.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers), encoding="utf-8")
+
+
+def altered_answers_gone(folder: Path) -> None:
+    (folder / "altered.jsonl").unlink()
+
+
+def blind_edited_in_the_records(folder: Path) -> None:
+    records = records_of(folder)
+    for one in records:
+        if one["causal"]:
+            one["causal"]["blind"]["correct"] = False
+            one["causal"]["blind"]["extracted"] = "?"
+    write_records(folder, records)
+
+
 def counted_twice(folder: Path) -> None:
     path = folder / "asked.json"
     asked = json.loads(path.read_text())
@@ -397,6 +422,9 @@ FORGED_FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (measure_that_nobody_took, "pass@8 of shapes is 1.0 in results.json, and the records give none"),
     (token_limit_throughout, "of another prompt, picture, model or decoding"),
     (counted_twice, "counts a record twice"),
+    (altered_response_edited, "the answer to the altered question of row"),
+    (altered_answers_gone, "altered.jsonl lacks the answer"),
+    (blind_edited_in_the_records, "the answer to the altered question of row"),
 ]
 
 

@@ -464,3 +464,24 @@ def test_a_run_that_came_out_otherwise_is_told_of_and_replaces_nothing(
     assert said.startswith("warning: the run is not in the leaderboard: ")
     assert "--replace` puts this one in its place" in said
     assert [row.score for row in Store(default_store()).rows("shapes")] == [0.91]
+
+
+def test_measures_that_are_added_to_a_run_make_its_row_longer(
+    store: Store, write_run: WriteRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished run that is given causal columns is still that run; whoever changes a number too is refused."""
+    path = write_run()
+    store.add_judged(path, ["shapes", "mathvista"])
+    results = json.loads(path.read_text())
+    results["protocol"]["causal"] = {"mode": "full"}
+    results["tasks"]["shapes"]["metrics"]["blind"] = {"value": 0.3, "ci95": [0.2, 0.4], "n": 100}
+    path.write_text(json.dumps(results))
+    with pytest.raises(StoreError, match="with other content, which stays"):
+        store.add(path)  # a bare file does not take the mark away
+    assert store.add_judged(path, ["shapes", "mathvista"]).event == "extended"
+    (row,) = store.rows("shapes")
+    assert (row.mark, row.measures["blind"].value) == ("verified", 0.3)
+    results["tasks"]["shapes"]["metrics"]["unparsed"] = {"value": 0.002, "ci95": [0.0, 0.01], "n": 500}
+    path.write_text(json.dumps(results))
+    with pytest.raises(StoreError, match="with other content, which stays"):
+        store.add_judged(path, ["shapes", "mathvista"])
