@@ -15,7 +15,7 @@ from invented_results import invented_results
 from runs import Finished, records_of
 
 from avar_eval import load_results
-from avar_eval.diagnosis.correlate import run_points
+from avar_eval.diagnosis.correlate_points import run_points
 from avar_eval.diagnosis.profile import MeasuredRun
 from avar_eval.leaderboard.store import Store
 from avar_eval.results.compare import compare
@@ -88,7 +88,7 @@ def test_notebooks_leaderboard_and_diagnoses_read_it(earlier: Path, tmp_path: Pa
     store.add(earlier / "results.json")
     assert [(row.task, row.n) for row in store.rows()] == [("shapes", 4), ("shapes_prior", 4)]
     (point,) = run_points([earlier], ["shapes"]).points
-    assert point.vas == found.tasks["shapes"].metrics["vas"].value
+    assert point.measures["vas"].value == found.tasks["shapes"].metrics["vas"].value
     assert MeasuredRun(earlier, ["shapes"]).results.tasks.keys() == {"shapes", "shapes_prior"}
 
 
