@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from avar_eval.ablate.cli import ablate
 from avar_eval.command_line import (
     IncludeOption,
     JudgeKeyOption,
@@ -151,7 +152,7 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), others, as_json)
 
 
-for command in (protocols, view, look, compare, score, sweep, profile, correlate, watch, power, doctor):
+for command in (protocols, view, look, compare, score, sweep, ablate, profile, correlate, watch, power, doctor):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

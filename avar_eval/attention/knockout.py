@@ -34,9 +34,10 @@ _HIDDEN = -2000.0
 
 @dataclass(frozen=True)
 class _HidingKernel(Kernel):
-    """A kernel that hides some keys from all other positions' queries. A call may have the first of both."""
+    """A kernel that hides some keys from some queries. A call may have the first of both."""
 
     hidden: Bool[Tensor, "batch keys"]
+    rows: Bool[Tensor, "batch queries"]
 
     def __call__(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Any
@@ -44,17 +45,26 @@ class _HidingKernel(Kernel):
         """See `Kernel`."""
         plain = Kernel(self.implementation, self.reading, self.function, self.module, self.kwargs, self.listening)
         bias = self.hidden[:, : key.shape[2]].to(torch.float32) * _HIDDEN
-        return with_bias(plain, query, key, value, mask, ~self.hidden[:, None, : query.shape[2]], bias)
+        return with_bias(plain, query, key, value, mask, self.rows[:, None, : query.shape[2]], bias)
 
 
 class _Knockout:
     """The intervention: hides image keys in some layers, under a steering if there is one."""
 
-    def __init__(self, config: Any, roles: TokenRoles, layers: Sequence[int] | None, steered: SteeredModel | None):
+    def __init__(
+        self,
+        config: Any,
+        roles: TokenRoles,
+        layers: Sequence[int] | None,
+        since: Sequence[int] | None,
+        steered: SteeredModel | None,
+    ) -> None:
         self._layers = frozenset(range(config.num_hidden_layers) if layers is None else layers)
         self._cross = interface.cross_attention_layers(config)
         self._steered = steered
         self._images = roles.mask(Role.IMAGE)
+        first = torch.tensor([0] * len(roles.codes) if since is None else since)
+        self._rows = ~self._images & (torch.arange(roles.codes.shape[1]) >= first[:, None])
 
     def idle(self, module: Any) -> bool:
         """See `avar_eval.attention.interface.Intervention`."""
@@ -62,26 +72,32 @@ class _Knockout:
 
     def attend(self, kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Result:
         """See `avar_eval.attention.interface.Intervention`."""
-        images, layer = to_device(self._images, query.device), kernel.module.layer_idx
+        rows, layer = to_device(self._rows, query.device), kernel.module.layer_idx
         hides, cross = layer in self._layers, layer in self._cross
         if hides and not cross:
             check_softcap(kernel)
-            kernel = _HidingKernel(**{of.name: getattr(kernel, of.name) for of in fields(Kernel)}, hidden=images)
+            own = {of.name: getattr(kernel, of.name) for of in fields(Kernel)}
+            kernel = _HidingKernel(**own, hidden=to_device(self._images, query.device), rows=rows)
         steered = self._steered
         result = (kernel if steered is None else partial(steered.attend, kernel))(query, key, value, mask)
         if hides and cross:
             output, maps, call = result
-            return output * images[:, :, None, None], maps, call
+            return output * ~rows[:, :, None, None], maps, call
         return result
 
 
 @contextmanager
 def knock_out_images(
-    model: Any, roles: TokenRoles, layers: Sequence[int] | None = None, steering: Steering = UNSTEERED
+    model: Any,
+    roles: TokenRoles,
+    layers: Sequence[int] | None = None,
+    steering: Steering = UNSTEERED,
+    since: Sequence[int] | None = None,
 ) -> Iterator[None]:
     """Within this context text cannot attend to image tokens in these layers (None: all), one pass without a cache.
 
-    steering: what else the model is steered by. Raises SteerError for mode `abs`, whose scores no kernel sees, and for
+    steering: what else the model is steered by. since: of each sequence, the first position that cannot (None: all of
+    them). Raises SteerError for mode `abs`, whose scores no kernel sees, and for
     what cannot be steered exactly. On leaving, also on error, transformers and the model are as they were.
     """
     if steering.active and steering.mode == "abs":
@@ -91,7 +107,7 @@ def knock_out_images(
     if steered is not None:
         steered.start(roles)
     modules, implementation = attention_modules(model), config._attn_implementation
-    interface.add_intervention(implementation, modules, _Knockout(config, roles, layers, steered))
+    interface.add_intervention(implementation, modules, _Knockout(config, roles, layers, since, steered))
     passes = None if steered is None else interface.before_each_pass(model, steered.begin_pass)
     try:
         yield

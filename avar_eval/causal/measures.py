@@ -18,6 +18,8 @@ from avar_eval.models.transformers_backend import TransformersBackend
 
 TOP_SHARE: Final = 0.1
 """The share of a response's tokens that depend on the image most."""
+_SHORT: Final = 16
+"""Tokens of padding that cost less than a pass of its own."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,31 @@ def layer_windows(layers: int, windows: int) -> list[range]:
     return [range(number * layers // count, (number + 1) * layers // count) for number in range(count)]
 
 
+def alike_in_length(lengths: Sequence[int]) -> list[list[int]]:
+    """The numbers of responses that go through passes together: padding to the longest adds at most about a half."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: (lengths[number], number)):
+        if groups and lengths[number] <= 1.5 * lengths[groups[-1][0]] + _SHORT:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
 def measure_rows(backend: TransformersBackend, rows: Sequence[Answered], windows: int = 0) -> list[Measures]:
-    """The measures of a batch of responses that each have an image and at least one token.
+    """The measures of responses that each have an image and at least one token; those alike in length together.
 
     The model is steered as the backend is. windows: of layers that are knocked out one at a time, a pass each. Raises
     BackendError where the model computes what is not a number, and what encoding raises.
     """
+    found: dict[int, Measures] = {}
+    for group in alike_in_length([len(row.response) for row in rows]):
+        measured = _measure_alike(backend, [rows[number] for number in group], windows)
+        found |= dict(zip(group, measured, strict=True))
+    return [found[number] for number in range(len(rows))]
+
+
+def _measure_alike(backend: TransformersBackend, rows: Sequence[Answered], windows: int) -> list[Measures]:
     greys = [[grey(image) for image in row.images] for row in rows]
     prompts, responses = [row.prompt for row in rows], [row.response for row in rows]
     inputs = backend.encode(prompts, [row.images for row in rows])

@@ -30,11 +30,13 @@ def final_states(
     continuations: Sequence[Sequence[int]],
     steering: Steering = UNSTEERED,
     knockout: Sequence[int] | bool = False,
+    since: Sequence[int] | None = None,
 ) -> list[Float[Tensor, "tokens hidden"]]:
     """What the output layer reads before each token of each continuation: one pass over left-padded prompts with them.
 
-    knockout: decoder layers in which text cannot attend to image tokens; True is all of them, False none. Raises
-    SteerError for a steering in mode `abs` together with a knockout.
+    knockout: decoder layers in which text cannot attend to image tokens; True is all of them, False none.
+    since: of each continuation, the first token that is predicted so, and all after it (None: the whole prompt cannot,
+    either). Raises SteerError for a steering in mode `abs` together with a knockout.
     """
     present = inputs["attention_mask"].bool()
     prompts = [ids[of].tolist() for ids, of in zip(inputs["input_ids"], present, strict=True)]
@@ -47,9 +49,9 @@ def final_states(
         return (given[0][:, -1:],)  # the logits of one token cost nothing
 
     layers = None if isinstance(knockout, bool) else knockout
-    changed = (
-        knock_out_images(model, roles, layers, steering) if knockout is not False else steer(model, steering, roles)
-    )
+    first = None if since is None else [width - 1 + token for token in since]
+    hides = knockout is not False
+    changed = knock_out_images(model, roles, layers, steering, first) if hides else steer(model, steering, roles)
     hook = model.get_output_embeddings().register_forward_pre_hook(keep)
     try:
         with changed:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from PIL.Image import Image
 
 from avar_eval.answers.extract import Wanted, reads_as
-from avar_eval.causal.altered import derangement, grey
+from avar_eval.causal.altered import blurred, derangement, grey
 from avar_eval.causal.answers import answer_tokens
 from avar_eval.causal.measures import Answered, Measures, measure_rows
 from avar_eval.models.transformers_backend import TransformersBackend
@@ -29,21 +29,16 @@ def add_passes(
     windows: int,
 ) -> list[Record]:
     """A batch's records with what passes measure of them; those without images or token ids stay as they are."""
-    tokenizer = observer.processor.tokenizer
     rows = {
-        number: Answered(
-            one.prompt,
-            one.images(),
-            record.response_token_ids,
-            answer_tokens(tokenizer, record.response_token_ids, record.response, _extracted(record)),
-            record.reference,
-        )
+        number: answered_row(observer, one, record)
         for number, (one, record) in enumerate(zip(asked, records, strict=True))
         if one.image_sha256 and record.response_token_ids
     }
     measured = dict(zip(rows, measure_rows(observer, list(rows.values()), windows), strict=True)) if rows else {}
+    curves = {records[number].key: of.dependence for number, of in measured.items()}
+    known = {key for key in curves if key in book.causal}  # of a run that was killed before it had the records
     book.causal.append(
-        [{"key": records[number].key, "dependence_by_token": float16(of.dependence)} for number, of in measured.items()]
+        [{"key": key, "dependence_by_token": float16(of)} for key, of in curves.items() if key not in known]
     )
     return [
         record.model_copy(update={"causal": _causal_record(record, measured[number], windows)})
@@ -80,13 +75,13 @@ def _causal_record(record: Record, of: Measures, windows: int) -> CausalRecord:
 
 @dataclass(frozen=True)
 class Altered:
-    """A question that is asked with other images, or none. of: the key of the question's own record.
+    """A question that is asked with other images, or none. of: the key of the question's own record, or its row.
 
-    image_of: the row whose images it has.
+    images: what it has, which tells its record from others. image_of: the row whose images it has.
     """
 
     of: str
-    images: Images
+    images: str
     question: Question
     image_of: str | None = None
 
@@ -95,7 +90,7 @@ class Altered:
         judgement = answered.judgement
         return AlteredRecord(
             key=answered.key,
-            images=self.images,
+            images=cast(Images, self.images),
             state=judgement.state if judgement else None,
             extracted=judgement.extracted if judgement else None,
             correct=judgement.correct if judgement else None,
@@ -116,6 +111,19 @@ def altered_questions(asked: Sequence[RenderedQuestion], blind: Images, swaps: b
             question = replace(rows[row].question, chat=chat, measured=False, causal=False)
             found.append(Altered(rows[row].key, "swapped", question, giver))
     return found
+
+
+def blurred_question(question: Question, level: float) -> Altered:
+    """A question with its images blurred; see `avar_eval.causal.altered.blurred`."""
+    chat = partial(altered_chat, question, lambda _, picture: blurred(picture, level))
+    return Altered(question.row_id, f"blurred {level:g}", replace(question, chat=chat, measured=False, causal=False))
+
+
+def answered_row(observer: TransformersBackend, asked: RenderedQuestion, record: Record) -> Answered:
+    """What passes over a recorded response need."""
+    tokens = record.response_token_ids
+    answer = answer_tokens(observer.processor.tokenizer, tokens, record.response, _extracted(record))
+    return Answered(asked.prompt, asked.images(), tokens, answer, record.reference)
 
 
 def _kind_of_answer(reference: str | None) -> str:

@@ -51,7 +51,7 @@ def protocol(
         "versions": _versions(session.backend.name),
         "command": masked(config.command),
         **at_the_end,
-        **({"causal": _causal(session)} if session.causal_columns() else {}),
+        **({"causal": causal_card(session)} if session.causal_columns() else {}),
     }
     return before | after | ({} if config.training is None else {"training": asdict(config.training)})
 
@@ -76,7 +76,7 @@ def protocol_before(session: Session, tasks: Sequence[TaskEntry]) -> dict[str, A
     }
 
 
-def _causal(session: Session) -> dict[str, Any]:
+def causal_card(session: Session) -> dict[str, Any]:
     """How causal columns were measured. Passes run under the steering that the model answered under."""
     asking = session.model.asking
     card = {

@@ -146,11 +146,13 @@ class Session:
         questions: Sequence[Question],
         decoding: Decoding | None = None,
         protocol: Mapping[str, Any] | None = None,
+        recorded_only: bool = False,
     ) -> Responses:
         """The records of all questions, from the book or from the model; by then each is in the book.
 
         decoding: how responses are drawn (None: as the model's are). protocol: all that is known of how the run asks,
-        which new records name (None: what the session knows of it).
+        which new records name (None: what the session knows of it). recorded_only: whether a question without a record
+        is an error, a UsageError: the model is asked otherwise than it was.
 
         Questions that cannot be read, or that the model's server refuses, are left out and named. Raises BackendError
         if these are more than `may_refuse`, and what loading and answering raise; the book holds all that was answered.
@@ -163,6 +165,12 @@ class Session:
         name = protocol_id(asked_by)
         rendered = [self._rendered(question, drawn, name, refusals) for question in questions]
         readable = [asked for asked in rendered if asked]
+        if recorded_only and (new := [asked for asked in readable if asked.key not in self.book]):
+            raise UsageError(
+                f"{self.book.path.parent} has no record of {len(new)} questions as they are asked here, such as row "
+                f"{new[0].question.row_id} of {new[0].question.task}: the model, its data or how it is asked is not "
+                "what the run had"
+            )
         if any(asked.key not in self.book for asked in readable):
             self.book.keep_protocol(asked_by)
         self._answer_missing(readable, drawn, refusals, self.book)
@@ -228,15 +236,38 @@ class Session:
         if self.model.asking.causal != "full" or not chosen:
             return {}
         altered = altered_questions(chosen, self.blind_images, self.blind_images == "grey", decoding.seed)
-        refusals = Refusals(len(altered))
-        rendered = [self._rendered(one.question, decoding, asked_by, refusals, one.images) for one in altered]
-        readable = [asked for asked in rendered if asked]
-        self._answer_missing(readable, decoding, refusals, self.book.altered)
         found: dict[str, list[tuple[Altered, RenderedQuestion]]] = {}
-        for one, asked in zip(altered, rendered, strict=True):
+        for one, asked in zip(altered, self._answer_altered(altered, decoding, asked_by), strict=True):
             if asked is not None:
                 found.setdefault(one.of, []).append((one, asked))
         return found
+
+    def recorded_batches(
+        self, questions: Sequence[Question], decoding: Decoding
+    ) -> list[list[tuple[RenderedQuestion, Record]]]:
+        """Questions with an image and a record, with the record as it lies in the book, batched as they are asked."""
+        name, refusals = protocol_id(self.protocol()), Refusals(len(questions))
+        rendered = [self._rendered(question, decoding, name, refusals) for question in questions]
+        known = [asked for asked in rendered if asked and asked.image_sha256 and asked.key in self.book]
+        return [[(asked, self._recorded(asked)) for asked in batch] for batch in self._batching.shard(known)]
+
+    def ask_altered(self, altered: Sequence[Altered], decoding: Decoding) -> list[Record | None]:
+        """The records of questions with other images, judged; None where one was refused."""
+        asked = self._answer_altered(altered, decoding, protocol_id(self.protocol()))
+        if not isinstance(self.backend, TransformersBackend):
+            self.backend.release()
+        self._sync_ranks()
+        answers = [None if one is None else self.book.altered.get(one.key) for one in asked]
+        return [None if of is None else judged(of, one.question) for of, one in zip(answers, altered, strict=True)]
+
+    def _answer_altered(
+        self, altered: Sequence[Altered], decoding: Decoding, asked_by: str
+    ) -> list[RenderedQuestion | None]:
+        """Ask those that are not in `altered.jsonl` yet; None for those that cannot be read."""
+        refusals = Refusals(len(altered))
+        rendered = [self._rendered(one.question, decoding, asked_by, refusals, one.images) for one in altered]
+        self._answer_missing([asked for asked in rendered if asked], decoding, refusals, self.book.altered)
+        return rendered
 
     def _rendered(
         self,
@@ -244,7 +275,7 @@ class Session:
         decoding: Decoding,
         asked_by: str,
         refusals: Refusals,
-        altered: Images | None = None,
+        altered: str | None = None,
     ) -> RenderedQuestion | None:
         """The question as the model is asked it; None for one that cannot be read, which is then refused.
 

@@ -14,14 +14,17 @@ from avar_eval.models.transformers_backend import TransformersBackend
 
 
 @contextmanager
-def eager_without_images(reference: Any, roles: Sequence[int], layers: Sequence[int] | None = None) -> Iterator[None]:
-    """Within this context an eager model's text sees no image token in these layers (None: all)."""
+def eager_without_images(
+    reference: Any, roles: Sequence[int], layers: Sequence[int] | None = None, since: int = 0
+) -> Iterator[None]:
+    """Within this context an eager model's text sees no image token in these layers (None: all), from `since` on."""
     text = reference.config.get_text_config()
     modules = [m for m in reference.modules() if getattr(m, "config", None) is text and hasattr(m, "layer_idx")]
     cross = set(text.to_dict().get("cross_attention_layers") or ())
     files = {sys.modules[type(module).__module__] for module in modules}
     originals = {file: file.eager_attention_forward for file in files}
     of_image = torch.tensor([role == Role.IMAGE for role in roles])
+    blind = ~of_image & (torch.arange(len(roles)) >= since)
 
     def attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
         file = sys.modules[type(module).__module__]
@@ -33,7 +36,7 @@ def eager_without_images(reference: Any, roles: Sequence[int], layers: Sequence[
         scores = scores if attention_mask is None else scores + attention_mask
         is_cross = module.layer_idx in cross
         hidden = torch.ones(key.shape[2], dtype=torch.bool) if is_cross else of_image
-        scores = scores.masked_fill(~of_image[:, None] & hidden, float("-inf"))
+        scores = scores.masked_fill(blind[:, None] & hidden, float("-inf"))
         attended = scores.softmax(-1).nan_to_num(0)
         return (attended @ value).transpose(1, 2).contiguous(), attended
 

@@ -12,6 +12,7 @@ from family_batches import batches
 from avar_eval.attention.steering import Steering
 from avar_eval.causal.altered import grey
 from avar_eval.causal.answers import AnswerTokens
+from avar_eval.causal.cutoff import SHARES, cutoff_changes
 from avar_eval.causal.measures import Answered, Measures, layer_windows, measure_rows
 from avar_eval.causal.passes import final_states
 from avar_eval.models.transformers_backend import TransformersBackend
@@ -156,6 +157,23 @@ def test_steering_in_mode_abs_has_no_knockout(backend: TransformersBackend) -> N
     (first, *_) = steered(backend, answered(backend)[0], mode="abs", image=0.5)
     assert first.knockout is None
     assert first.mean_dependence > 0
+
+
+def test_cut_off_from_a_token_on_equals_eager_float64(backend: TransformersBackend, reference: Any) -> None:
+    for rows in answered(backend):
+        spoken = [row for row in rows if row.answer and row.answer.first]
+        if not spoken:
+            continue
+        for row, changes in zip(spoken, cutoff_changes(backend, spoken), strict=True):
+            assert row.answer is not None
+            response, last = list(row.response), list(row.response)[row.answer.first :]
+            roles = sequence_roles(backend, row.prompt, row.images, response)
+            plain = log_distributions(reference, backend, row.prompt, row.images, response)
+            for share, change in zip(SHARES, changes.tolist(), strict=True):
+                since = len(roles) - len(response) - 1 + round(share * row.answer.first)
+                with eager_without_images(reference, roles, since=since):
+                    hidden = log_distributions(reference, backend, row.prompt, row.images, response)
+                assert change == pytest.approx(scored(hidden, last) - scored(plain, last), abs=1e-4)
 
 
 def test_layer_windows_are_consecutive_and_whole() -> None:
