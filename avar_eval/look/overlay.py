@@ -29,7 +29,7 @@ _LONGEST_SIDE = 640
 _COLOURS = LinearSegmentedColormap.from_list(
     "attention", [(0.0, "#ffffff"), (0.4, "#fbc577"), (0.65, "#e07b00"), (1.0, "#7a2300")]
 )
-_LINE = "#c2185b"
+_LINE, _FRAME = "#c2185b", "#c9ced6"
 LEVELS = (1.25, 2.0, 4.0, 8.0)
 """Around what gets so many times an even spread there is a line, each thicker than the one before."""
 _PANEL, _GAP, _HEAD, _FOOT, _TITLE = 1.38, 0.07, 0.36, 0.32, 0.32
@@ -92,7 +92,7 @@ def _panel(figure: Figure, column: int, box: tuple[float, float]) -> Axes:
     axes = figure.add_axes((left / width, 1 - (top + tall) / height, _PANEL / width, tall / height))
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(visible=True, color=_FRAME, linewidth=0.5)
     axes.set_anchor("NW")
     return axes
 

@@ -22,6 +22,7 @@ from avar_eval.figures.style import COLUMN, PAGE, drawing
 from avar_eval.look import image_attention, layer_curves, response_curves
 from avar_eval.look.conversation import Conversation, look
 from avar_eval.look.image_attention import attention_on_image_tokens
+from avar_eval.look.overlay import _borders, draw_overlay
 from avar_eval.look.response_curves import shown
 from avar_eval.run.asking import Asking
 
@@ -226,6 +227,28 @@ def test_what_is_off_is_one_message(run: Run, model: Path, pictures: list[Path],
         assert (code, out) == (expected, ""), arguments
         assert message in err
         assert "Traceback" not in err
+
+
+def test_a_picture_keeps_its_colours_and_lines_go_around_what_is_looked_at(tmp_path: Path) -> None:
+    colours = ((217, 38, 41), (36, 92, 222), (46, 163, 46), (240, 200, 28))
+    picture = Image.new("RGB", (112, 112), "white")
+    for place, colour in enumerate(colours):
+        picture.paste(colour, (28 * place + 4, 32, 28 * place + 24, 52))
+    picture.save(tmp_path / "scene.png")
+    looked = look(Conversation(Asking(model="avar-tiny", device="cpu"), [tmp_path / "scene.png"], "What?", "red"))
+    with drawing(), Image.open(draw_overlay(looked, looked.image_tokens or [], tmp_path / "image.png")) as drawn:
+        counts = {colour: count for count, colour in drawn.convert("RGB").getcolors(1 << 24) or []}
+    for colour in colours:
+        assert counts[colour] > 1000, "no veil lies over it"
+    edges = _borders(np.array([[False, True, True], [False, False, True]]))
+    assert sorted(tuple(sorted(line)) for line in edges) == [
+        ((0.5, -0.5), (0.5, 0.5)),
+        ((0.5, -0.5), (2.5, -0.5)),
+        ((0.5, 0.5), (1.5, 0.5)),
+        ((1.5, 0.5), (1.5, 1.5)),
+        ((1.5, 1.5), (2.5, 1.5)),
+        ((2.5, -0.5), (2.5, 1.5)),
+    ]
 
 
 def test_tokens_are_readable_labels() -> None:

@@ -1,5 +1,6 @@
 """The viewer in a real browser: what it shows, finds and compares, from a file and without a network."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from invented_run import invented_data, invented_run
 from runs import Finished, records_of
 
 from avar_eval.view.page import build_viewer
+from avar_eval.view.server import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -122,6 +124,18 @@ def test_an_address_is_that_of_one_row(viewer: Path) -> None:
     with opened(f"{(viewer / 'index.html').as_uri()}#shapes/no-such-row") as browser:
         browser.seconds_until("#row p")
         assert "There is no row no-such-row here" in browser.page.locator("#row").inner_text()
+
+
+@needs_chromium
+def test_it_is_the_same_from_a_server(viewer: Path) -> None:
+    with served(viewer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with opened(f"http://127.0.0.1:{server.server_port}/#shapes/test-0-7") as browser:
+            browser.seconds_until("#row .card")
+            browser.page.wait_for_function("() => document.querySelector('#row img')?.naturalWidth > 0")
+            assert browser.page.locator("#row h2").first.inner_text() == "shapes · test-0-7"
+            assert browser.errors == browser.outside == []
+        server.shutdown()
 
 
 @needs_chromium
