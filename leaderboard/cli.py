@@ -71,6 +71,7 @@ def show(
 @app.command()
 @examples(
     "avar-leaderboard export --format csv --output leaderboard.csv",
+    "avar-leaderboard export --format tex --wide --last --output table.tex",
 )
 def export(
     form: Annotated[
@@ -231,7 +232,8 @@ def check(store: StoreOption = None) -> None:
 
 @app.command()
 @examples(
-    "avar-leaderboard add avar-runs/a/results.json",
+    "avar-leaderboard add avar-runs/a",
+    "avar-leaderboard add avar-runs",
 )
 def add(
     runs: Annotated[

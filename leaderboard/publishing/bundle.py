@@ -77,6 +77,8 @@ def write_bundle(
     hub = TaggedBenchmarks(api)
     for model in dict.fromkeys(row.model for row in rows):
         name = _repository_name(model)
+        while f"models/{name}" in bundle.repositories:  # two models of one name in different places
+            name += "-2"
         links = [] if owner is None else [f"- Runs: [{runs}](https://huggingface.co/datasets/{runs})"]
         if owner is not None:
             links.append(f"- Page and viewer: [{space}](https://huggingface.co/spaces/{space})")

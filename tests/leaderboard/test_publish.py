@@ -298,3 +298,15 @@ def test_names_are_inert_in_the_card(hub: Hub, board: Store, run_folder: Path, t
     text = ModelCard.load(folder / "README.md").text
     assert "<b>" not in text
     assert "<b>" not in (tmp_path / "out" / "dataset" / "README.md").read_text().partition("# Runs")[2]
+
+
+def test_two_models_of_one_name_have_a_card_each(
+    hub: Hub, board: Store, tmp_path: Path, write_run: Callable[..., Path]
+) -> None:
+    for owner in ("a", "b"):
+        board.add(write_run(model=f"{owner}/model"))
+    publish("a/model", "b/model", "--output", str(tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["model", "model-2"]
+    assert json.loads((tmp_path / "out" / "publish.json").read_text())["repositories"]["space"] == [
+        "space", "OWNER/avar-leaderboard"
+    ]  # fmt: skip
