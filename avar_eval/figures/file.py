@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ def make_folder(folder: Path, option: str) -> None:
 def save_figure(figure: "Figure", path: Path) -> Path:
     """Write a figure in the format of `path`'s suffix, one of FORMATS. Raises WriteError."""
     from matplotlib import rc_context
+
+    from avar_eval.atomic import WriteError, write_atomically
 
     suffix = path.suffix.lower()
     settings: Any = {
