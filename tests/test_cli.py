@@ -422,12 +422,20 @@ def test_rows_without_their_picture_are_left_out_and_reported(avar_eval: Run, ma
     assert "mathvista: 1 row left out: its picture is missing" in done.stdout
 
 
+@pytest.mark.parametrize("tasks", ["shapes", "mathvista"])
+def test_a_data_folder_that_is_not_there_is_an_error_also_where_no_task_reads_it(avar_eval: Run, tasks: str) -> None:
+    asked = ("--model", MODEL, "--tasks", tasks, "--data-dir", "nope")
+    assert "--data-dir 'nope': there is no such folder" in said(avar_eval(*asked), 2)
+    assert "--data-dir 'nope': there is no such folder" in said(avar_eval(*asked[:-2], AVAR_DATA_DIR="nope"), 2)
+
+
 def test_broken_data_is_named(avar_eval: Run, mathvista: Path, tmp_path: Path) -> None:
     rows, picture = mathvista / "mathvista" / "rows.jsonl", mathvista / "mathvista" / "images" / "3.png"
 
     def message(folder: Path) -> str:
         return said(avar_eval(*MATHVISTA, str(folder), "--output", str(tmp_path / "run")), 1)
 
+    (tmp_path / "none").mkdir()
     assert f"there is no {tmp_path / 'none' / 'mathvista' / 'rows.jsonl'}" in message(tmp_path / "none")
     for broken in (picture.with_name("1.png"), picture):  # one alone would be left out
         broken.write_bytes(broken.read_bytes()[:60])

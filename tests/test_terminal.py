@@ -65,7 +65,7 @@ import typer
 from avar_eval.command_line import new_app, run_app
 from avar_eval.keys import keep_secret
 keep_secret("sk-of-the-terminal")
-app = new_app("")
+app = new_app("", program=False)
 @app.command()
 def main() -> None:
     logging.getLogger("transformers").warning("a model of type %s", "\\x1b]0;renamed\\x07 sk-of-the-terminal")
