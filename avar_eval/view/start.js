@@ -89,6 +89,8 @@ function summary() {
     element("tr", {}, element("th", { scope: "col" }, "95 % intervals"), element("th", { scope: "col" }, "n"), ...names.map((name) => element("th", { scope: "col", title: measureName(name) }, plain(name)))),
     ...runs.map((run) => element("tr", {}, element("td", { title: plain(run.label) }, plain(run.label)),
       element("td", {}, number(taskOf(run, state.task)?.rows)), ...names.map((name) => cell(run, name))))),
+    ...runs.map((run) => [run, taskOf(run, state.task)?.left_out]).filter(([, left]) => left?.n).map(([run, left]) =>
+      element("p", { class: "notice" }, plain(`${run.label}: ${number(left.n)} rows are not here: ${left.reason} [${left.ids.slice(0, 5).join(", ")}${left.ids.length > 5 ? ", …" : ""}]`))),
     element("details", {}, element("summary", {}, "How they were asked"), ...runs.flatMap((run) => [
       element("h3", {}, plain(run.label)), block(JSON.stringify(run.protocol, null, 2))])));
 }
@@ -109,7 +111,8 @@ function controls() {
   byId("filters").replaceChildren(...Object.entries(FILTERS).flatMap(([key, filter]) => {
     const count = shown.rows.filter(filter.test).length;
     if ((filter.two && !two) || (filter.rare && !count && state.show !== key)) return [];
-    return [element("button", { type: "button", "aria-pressed": String(state.show === key), onclick: () => go({ show: key, row: null }) },
+    const of = two && !filter.two && key !== "all" ? `of ${plain(page.runs[state.run].label)}` : null;
+    return [element("button", { type: "button", title: of, "aria-pressed": String(state.show === key), onclick: () => go({ show: key, row: null }) },
       `${filter.name} ${count.toLocaleString("en")}`)];
   }));
 }

@@ -100,6 +100,18 @@ def test_lmms_eval_s_metrics_stand_beside_vas_and_accuracy_is_absent(
     )
     assert avar_eval(*run, "--output", str(tmp_path / "run")).code == 0
     assert (tmp_path / "run" / "results.json").read_text() == text
+    shown = avar_eval(
+        "view",
+        str(tmp_path / "run"),
+        "--include-path",
+        str(dots),
+        "--output",
+        str(tmp_path / "page"),
+        "--overlays",
+        "1",
+    )
+    assert (shown.code, "note:" in shown.stderr) == (0, False), shown.stderr
+    assert len(list((tmp_path / "page" / "pictures").iterdir())) == 3
 
     command = [sys.executable, "-m", "lmms_eval", "--model", "avar", "--tasks", "dots", "--include_path", str(dots)]
     command += ["--model_args", f"pretrained={MODEL},output={tmp_path / 'run'},max_new_tokens=12", "--batch_size", "16"]

@@ -1,5 +1,6 @@
 """The viewer in a real browser: what it shows, finds and compares, from a file and without a network."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,10 +204,14 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
                                 "image_of": "3"}}},
     }  # fmt: skip
     run = invented_run(tmp_path / "run", [f"<think>row {n}</think>7" for n in range(6)], changes=changes)
+    results = json.loads((run / "results.json").read_text())
+    results["tasks"]["mathvista"]["left_out"] = {"n": 2, "ids": ["7", "<b>8"], "reason": "its picture is missing"}
+    (run / "results.json").write_text(json.dumps(results))
     build_viewer([run], tmp_path / "page", invented_data(tmp_path / "data", 6))
     with opened(tmp_path / "page" / "index.html") as browser:
         browser.seconds_until("#list li a")
         page = browser.page
+        assert "invented: 2 rows are not here: its picture is missing [7, <b>8]" in texts(page, "#summary .notice")
         found = {}
         for name in ("wrong", "truncated", "unparsed", "official ≠ strict", "right without", "judge ≠ strict"):
             page.get_by_role("button", name=name).click()
