@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -53,8 +53,9 @@ class Rung(BaseModel):
 
 
 class Ladder(BaseModel):
-    """model: the base, where a rung is it as it is. max_new_tokens, batch_size: None for the model's own. columns: of
-    the table, title -> name of a number and its unit; by default each task's score, their average and VAS.
+    """model: the base, where a rung is it as it is. max_new_tokens, batch_size: None for the model's own. causal: which
+    of the causal columns are measured, `full` for those that ask again. columns: of the table, title -> name of a
+    number and its unit; by default each task's score, their average and VAS.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,14 +65,15 @@ class Ladder(BaseModel):
     tasks: list[str] = Field(min_length=1)
     max_new_tokens: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
+    causal: Literal["off", "fast", "full"] = "fast"
     columns: dict[str, tuple[str, float]] = {}
     caption: str = ""
     rungs: list[Rung] = Field(min_length=1)
 
 
 Numbers = Mapping[str, float | None]
-"""Of one evaluation: `TASK/METRIC` -> accuracy and shares as fractions 0..1, VAS as a ratio; `TASK/score`, the
-benchmark's own, and over all tasks `average` and `vas`."""
+"""Of one evaluation: `TASK/METRIC` -> the value of each metric of results.json; `TASK/score`, the benchmark's own, and
+over all tasks `average` and `vas`."""
 
 
 def shipped_ladders() -> dict[str, Path]:
@@ -197,7 +199,7 @@ def _arguments(options: Mapping[str, Any]) -> list[str]:
 
 
 def _score(ladder: Ladder, model: Path, folder: Path, asked: Mapping[str, Any]) -> Results:
-    own = {"max_new_tokens": ladder.max_new_tokens, "batch_size": ladder.batch_size}
+    own = {"max_new_tokens": ladder.max_new_tokens, "batch_size": ladder.batch_size, "causal": ladder.causal}
     given = {name: value for name, value in own.items() if value is not None}
     asking = Asking.of(model=str(model), **{**given, **asked})
     return evaluate(RunConfig(resolve(asking), ladder.tasks, folder / "evaluation", command="avar-train ladder"))
@@ -208,13 +210,11 @@ def _numbers(results: Results) -> Numbers:
     scores, ratios = [], []
     for task, result in results.tasks.items():
         own = result.benchmark.get("strict", {})
-        for name in ("accuracy", "vas", "vas_response", "ratio_of_sums"):
-            numbers[f"{task}/{name}"] = result.metrics[name].value if name in result.metrics else None
-        numbers |= {f"{task}/{name}": metric.value for name, metric in own.items()}
+        numbers |= {f"{task}/{name}": metric.value for name, metric in [*result.metrics.items(), *own.items()]}
         headline = result.headline.values.get("strict") if result.headline else None
         numbers[f"{task}/score"] = headline.value if headline else numbers[f"{task}/accuracy"]
         scores.append(numbers[f"{task}/score"])
-        ratios.append(numbers[f"{task}/vas"])
+        ratios.append(numbers.get(f"{task}/vas"))
     measured = [ratio for ratio in ratios if ratio is not None]
     known = [score for score in scores if score is not None]
     # of some of the tasks it would be another average
