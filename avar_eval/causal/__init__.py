@@ -9,8 +9,7 @@ Three questions, none of which attention answers:
 - Does the answer come through attention to the image? `knockout`: what the log-probability of the response changes by
   when text cannot attend to image tokens (`avar_eval.attention.knockout`).
 
-`measures.measure_rows` takes all of them in four batched teacher-forced passes: the response with the image, with grey
-and with the image knocked out, and the references with image and grey side by side. `passes` keeps the final hidden
+`measures.measure_rows` takes all of them in at most four batched teacher-forced passes. `passes` keeps the final hidden
 states of the response and makes logits of a few tokens at a time, never [tokens x vocabulary] of a response. `altered`
 makes the pictures and questions that are asked anew: blind (grey, or none) and swapped. Everything here is a function
 of a transformers backend and its inputs; what is recorded, and when, is the session's.

@@ -20,6 +20,8 @@ TOP_SHARE: Final = 0.1
 """The share of a response's tokens that depend on the image most."""
 _SHORT: Final = 16
 """Tokens of padding that cost less than a pass of its own."""
+_TOGETHER: Final = 8
+"""Responses of a pass at most: with image and with grey they are sixteen sequences, a batch's default size."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ def alike_in_length(lengths: Sequence[int]) -> list[list[int]]:
     """The numbers of responses that go through passes together: padding to the longest adds at most about a half."""
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lambda number: (lengths[number], number)):
-        if groups and lengths[number] <= 1.5 * lengths[groups[-1][0]] + _SHORT:
-            groups[-1].append(number)
+        group = groups[-1] if groups else None
+        if group and len(group) < _TOGETHER and lengths[number] <= 1.5 * lengths[group[0]] + _SHORT:
+            group.append(number)
         else:
             groups.append([number])
     return groups
@@ -94,6 +97,9 @@ def alike_in_length(lengths: Sequence[int]) -> list[list[int]]:
 
 def measure_rows(backend: TransformersBackend, rows: Sequence[Answered], windows: int = 0) -> list[Measures]:
     """The measures of responses that each have an image and at least one token; those alike in length together.
+
+    Four passes at most: the responses with image and grey side by side; the references after the prompts, likewise;
+    the responses knocked out; the references after the thoughts of those who give another answer.
 
     The model is steered as the backend is. windows: of layers that are knocked out one at a time, a pass each. Raises
     BackendError where the model computes what is not a number, and what encoding raises.
@@ -106,32 +112,33 @@ def measure_rows(backend: TransformersBackend, rows: Sequence[Answered], windows
 
 
 def _measure_alike(backend: TransformersBackend, rows: Sequence[Answered], windows: int) -> list[Measures]:
-    greys = [[grey(image) for image in row.images] for row in rows]
+    images, n = [row.images for row in rows], len(rows)
+    greys = [[grey(image) for image in of] for of in images]
     prompts, responses = [row.prompt for row in rows], [row.response for row in rows]
-    inputs = backend.encode(prompts, [row.images for row in rows])
     steering = backend.steering or UNSTEERED
     model, markup = backend.model, backend.markup
     can_knock_out = not (steering.active and steering.mode == "abs")
     layers = layer_windows(model.config.get_text_config().num_hidden_layers, windows) if windows else []
+    both = backend.encode([*prompts, *prompts], [*images, *greys])
     with kept_image_features(model):
-        seen = final_states(model, markup, inputs, responses, steering)
-        plain = [log_probabilities(model, *of) for of in zip(seen, responses, strict=True)]
+        states = final_states(model, markup, both, [*responses, *responses], steering)
+        dependence = [divergences(model, *of) for of in zip(states[:n], states[n:], strict=True)]
+        recorded = [log_probabilities(model, *of) for of in zip(states, [*responses, *responses], strict=True)]
+        del states
+        information = _after_prompts(backend, both, rows)
+    with kept_image_features(model):
+        inputs = backend.encode(prompts, images) if can_knock_out else None
         knocked = [
             (of, _log_probabilities(backend, inputs, responses, of if of is not None else True))
             for of in ([None, *layers] if can_knock_out else [])
         ]
-    unseen = final_states(model, markup, backend.encode(prompts, greys), responses, steering)
-    dependence = [divergences(model, *of) for of in zip(seen, unseen, strict=True)]
-    recorded = [
-        (log, log_probabilities(model, states, response))
-        for log, states, response in zip(plain, unseen, responses, strict=True)
-    ]
-    information = _information(backend, rows, greys, recorded)
+    later = _after_thoughts(backend, rows, greys, list(zip(recorded[:n], recorded[n:], strict=True)))
     found = []
     for number, row in enumerate(rows):
-        changes = [_knockout(of, log[number] - plain[number], row.answer) for of, log in knocked]
+        changes = [_knockout(of, log[number] - recorded[number], row.answer) for of, log in knocked]
         whole = changes[0] if changes else None
-        found.append(Measures(dependence[number], *information[number], whole, tuple(changes[1:])))
+        gains = information[number], later.get(number)
+        found.append(Measures(dependence[number], *gains, whole, tuple(changes[1:])))
     _check_finite(backend, found)
     return found
 
@@ -153,29 +160,35 @@ def _knockout(layers: range | None, change: Float[Tensor, " tokens"], answer: An
     )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A reference answer after an opening: tokens, of which the last `scored` are the reference's."""
+def _after_prompts(backend: TransformersBackend, both: Any, rows: Sequence[Answered]) -> list[float | None]:
+    """`information` of each row, from one pass. both: inputs of all prompts with their images, then with grey."""
+    references = [_encoded(backend, row.reference or "") for row in rows]
+    openings = [
+        _encoded(backend, answer_opening(row.prompt)) if of else [] for row, of in zip(rows, references, strict=True)
+    ]
+    continuations = [[*opening, *of] for opening, of in zip(openings, references, strict=True)]
+    if not any(references):
+        return [None] * len(rows)
+    return [
+        gain if of else None
+        for gain, of in zip(_gains(backend, both, continuations, list(map(len, references))), references, strict=True)
+    ]
 
-    row: int
-    tokens: list[int]
-    scored: int
 
-
-def _information(
+def _after_thoughts(
     backend: TransformersBackend,
     rows: Sequence[Answered],
     greys: Sequence[Sequence[Image]],
     recorded: Sequence[tuple[Tensor, Tensor]],
-) -> list[tuple[float | None, float | None]]:
-    """`information` and `information_after_thought` of each row, from one pass over image and grey side by side.
+) -> dict[int, float]:
+    """`information_after_thought` of the rows that have one, from one pass over those whose answer is another one.
 
     recorded: log-probabilities of each response's own tokens with image and with grey: where it gives the reference as
     its answer, they are known.
     """
-    after_prompt = {row.row: row for row in _after_prompts(backend, rows)}
-    after_thought: dict[int, _Asked] = {}
     known: dict[int, float] = {}
+    asked: dict[int, list[int]] = {}
+    scored: dict[int, int] = {}
     for number, row in enumerate(rows):
         if row.answer is None or row.reference is None or not row.answer.first:
             continue
@@ -185,40 +198,27 @@ def _information(
             with_image, with_grey = (of[row.answer.first : end].double().sum() for of in recorded[number])
             known[number] = float(with_image - with_grey)
         elif reference:
-            before = [*row.response[: row.answer.first], *reference]
-            after_thought[number] = _Asked(number, before, len(reference))
-    asked = [*after_prompt.values(), *after_thought.values()]
-    gains = _gains(backend, rows, greys, asked) if asked else []
-    first = {of.row: gain for of, gain in zip(asked, gains, strict=True) if after_prompt.get(of.row) is of}
-    later = {of.row: gain for of, gain in zip(asked, gains, strict=True) if after_thought.get(of.row) is of} | known
-    return [(first.get(number), later.get(number)) for number in range(len(rows))]
-
-
-def _after_prompts(backend: TransformersBackend, rows: Sequence[Answered]) -> list[_Asked]:
-    found = []
-    for number, row in enumerate(rows):
-        reference = _encoded(backend, row.reference or "")
-        if reference:
-            opening = _encoded(backend, answer_opening(row.prompt))
-            found.append(_Asked(number, [*opening, *reference], len(reference)))
-    return found
+            asked[number], scored[number] = [*row.response[: row.answer.first], *reference], len(reference)
+    if not asked:
+        return known
+    prompts = [rows[number].prompt for number in asked]
+    images = [rows[number].images for number in asked] + [greys[number] for number in asked]
+    both = backend.encode([*prompts, *prompts], images)
+    gains = _gains(backend, both, list(asked.values()), list(scored.values()))
+    return known | dict(zip(asked, gains, strict=True))
 
 
 def _gains(
-    backend: TransformersBackend, rows: Sequence[Answered], greys: Sequence[Sequence[Image]], asked: Sequence[_Asked]
+    backend: TransformersBackend, both: Any, continuations: Sequence[Sequence[int]], scored: Sequence[int]
 ) -> list[float]:
-    """log p(reference | image) - log p(reference | grey) of each."""
-    prompts = [rows[of.row].prompt for of in asked] * 2
-    images = [rows[of.row].images for of in asked] + [greys[of.row] for of in asked]
-    continuations = [of.tokens for of in asked] * 2
-    states = final_states(
-        backend.model, backend.markup, backend.encode(prompts, images), continuations, backend.steering or UNSTEERED
-    )
+    """log p with image - log p with grey of the last `scored` tokens of each continuation."""
+    twice = [*continuations, *continuations]
+    states = final_states(backend.model, backend.markup, both, twice, backend.steering or UNSTEERED)
     scores = [
-        log_probabilities(backend.model, of[-one.scored :], one.tokens[-one.scored :]).double().sum()
-        for of, one in zip(states, [*asked, *asked], strict=True)
+        float(log_probabilities(backend.model, of[len(of) - count :], tokens[len(of) - count :]).double().sum())
+        for of, tokens, count in zip(states, twice, [*scored, *scored], strict=True)
     ]
-    return [float(scores[number] - scores[number + len(asked)]) for number in range(len(asked))]
+    return [scores[number] - scores[number + len(continuations)] for number in range(len(continuations))]
 
 
 def _encoded(backend: TransformersBackend, text: str) -> list[int]:

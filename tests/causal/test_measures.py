@@ -124,7 +124,23 @@ def test_the_tower_runs_once_for_the_passes_with_the_image(
 
     monkeypatch.setattr(kind, "get_image_features", counted)
     measure_rows(backend, rows, windows=2)
-    assert calls == 3, "image; grey; both beside each other before the references"
+    wrong = any(row.answer and row.answer.first for row in rows)
+    assert calls == 2 + wrong, "both side by side; the image alone; where the answer is another one, both again"
+
+
+def test_there_are_four_passes_at_most(backend: TransformersBackend) -> None:
+    rows, passes = answered(backend)[0], 0
+
+    def counted(*_: Any) -> None:
+        nonlocal passes
+        passes += 1
+
+    hook = backend.model.register_forward_pre_hook(counted)
+    try:
+        measure_rows(backend, rows)
+    finally:
+        hook.remove()
+    assert passes == 4
 
 
 def test_no_pass_makes_all_logits_of_a_response(backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch) -> None:
