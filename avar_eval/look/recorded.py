@@ -1,5 +1,6 @@
 """A recorded row, looked at again: the run's model, steering and pictures, and the recorded answer, never a new one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -48,7 +49,10 @@ def open_recorded(
     flags = ("--api-weights",) if served else ("--model", "-m")
     name = model or command_option(command, *flags) or str(protocol["model"])
     try:
-        checkpoint = locate(find_source(name))
+        source = find_source(name)
+        if model is None and source.repository is not None and protocol.get("revision") is not None:
+            source = replace(source, revision=protocol["revision"])  # the commit that a run took of a moving branch
+        checkpoint = locate(source)
     except UsageError as error:
         raise UsageError(f"the model of {run.folder}: {error}; --model says where it lies now") from error
     if weights_sha256(checkpoint) != recorded:

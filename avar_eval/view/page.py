@@ -107,6 +107,8 @@ def _prepare(output: Path) -> None:
             raise UsageError(f"{output} holds something else: give --output a new folder, or that of a viewer")
         for name in ("data", "pictures"):
             (output / name).mkdir(parents=True, exist_ok=True)
+        if not is_ours:  # a folder whose writing was cut short is ours all the same
+            write_atomically(index, [f"<!doctype html>{_MARK}<p>This page was not written to its end.\n"])
     except OSError as error:
         raise UsageError(f"--output {str(output)!r} cannot be written to: {error.strerror}") from error
 

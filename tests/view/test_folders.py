@@ -105,6 +105,18 @@ def test_the_same_runs_give_the_same_bytes_and_another_viewer_makes_way(tmp_path
     assert content(tmp_path / "page") == first
 
 
+def test_a_page_that_was_cut_short_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = invented_run(tmp_path / "run", ["7"])
+    folder = invented_data(tmp_path / "data", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("avar_eval.view.page.own_texts", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build_viewer([run], tmp_path / "page", folder)
+    assert "not written to its end" in (tmp_path / "page" / "index.html").read_text()
+    assert build_viewer([run], tmp_path / "page", folder) == []
+    assert "not written to its end" not in (tmp_path / "page" / "index.html").read_text()
+
+
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     run = invented_run(tmp_path / "run", ["7"])
     (tmp_path / "other").mkdir()
