@@ -25,7 +25,7 @@ from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Metric, Results, TaskRecords, TaskResult, prompt_sha256, read_task_records
 from avar_eval.results.stored import run_responses
-from avar_eval.results.summary import attention_means, group_results, task_result, vas_queries
+from avar_eval.results.summary import attention_means, group_results, has_band, task_result, vas_queries
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, gold_answer
 from avar_eval.tasks.files import DataError, rows_by_id
 
@@ -228,7 +228,7 @@ class _Check:
                 vas_queries(self.protocol),
             ),
             self.result.left_out,
-            steered=self.protocol.get("steering") is not None,
+            band=has_band(self.protocol),
         )
         again = again.model_copy(update={"metrics": again.metrics | self._causal()})
         self._compare(again)

@@ -19,7 +19,7 @@ from avar_eval.records.journal import JournalError, stream_lines
 from avar_eval.records.record import Record
 from avar_eval.results.prompting import note_on_prompts, prompting_sha256
 from avar_eval.results.schema import Metric, Results, read_results, read_task_records
-from avar_eval.statistics import mean
+from avar_eval.statistics import mean_of_ratios
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
 PARTS = 20
@@ -169,7 +169,7 @@ def _profile(run: MeasuredRun, label: str, rows: Sequence[Row]) -> ModelProfile:
 
 
 def _mean(values: Sequence[float | None]) -> Metric:
-    return Metric.of(mean([value for value in values if value is not None]))
+    return Metric.of(mean_of_ratios([value for value in values if value is not None]))
 
 
 def _by_layer(seen: Sequence[AttentionProfile]) -> list[Metric]:

@@ -10,6 +10,7 @@ from avar_eval.console import wide_console
 from avar_eval.number_format import UNKNOWN, count, percent
 from avar_eval.results.cells import percent_cell, points_cell, score_cell
 from avar_eval.results.schema import Metric, Results, TaskScores
+from avar_eval.results.summary import has_band
 from avar_eval.results.verdict_tables import guessed_line, print_details
 from avar_eval.statistics import is_heavy
 from avar_eval.tables import Column, FittedTable
@@ -100,7 +101,6 @@ def results_table(results: Results) -> FittedTable:
         "VAS", "VAS (response)", "truncated %", "unparsed %",
     )  # fmt: skip
     table = FittedTable([Column("task", text=True, key=True), *map(Column, headings)], _title(results))
-    steered = results.protocol.get("steering") is not None
     for name, task in results.tasks.items():
         table.add_row(
             f"{name} {TRAINED_ON}" if name in results.protocol.get("trained_on", []) else name,
@@ -109,7 +109,7 @@ def results_table(results: Results) -> FittedTable:
             percent_cell(task.metric("official")),
             score_cell(task.metric("ratio_of_sums")),
             *([(points_cell if gain == "visual_gain" else score_cell)(task.metric(gain))] if gain else []),
-            score_cell(task.metric("vas"), None if steered else task.vas_band),
+            score_cell(task.metric("vas"), task.vas_band if has_band(results.protocol) else None),
             score_cell(task.metric("vas_response")),
             percent_cell(task.metric("truncated")),
             percent_cell(task.metric("unparsed")),

@@ -44,12 +44,11 @@ def task_result(
     attention: Mapping[str, Metric],
     left_out: LeftOut,
     *,
-    steered: bool = False,
+    band: bool = True,
 ) -> TaskResult:
     """A task's numbers from its judged responses; `attention` is what `attention_means` gives, or nothing.
 
-    A steered model has no band: the paper's are of models as they are, and steering sets the attention that VAS
-    measures.
+    band: whether the paper's bands are of such a model (`has_band`): steering sets the attention that VAS measures.
     """
     metrics = {name: Metric.of(estimate) for name, estimate in response_metrics(benchmark, outcomes).items()}
     own: dict[Verdict, dict[str, Metric]] = {
@@ -60,7 +59,7 @@ def task_result(
         metrics={"accuracy": metrics["accuracy"], "official": metrics["official"], **attention} | metrics,
         benchmark=own,
         headline=_headline(benchmark.entry.headline, metrics, own),
-        vas_band=None if steered else _band(attention),
+        vas_band=_band(attention) if band else None,
         left_out=left_out,
     )
 
@@ -118,6 +117,11 @@ def attention_means(
         "vas_top_terms": of([(query.top_share if query else None, unit) for query, unit in asked], mean),
     }
     return {name: Metric.of(estimate) for name, estimate in estimates.items()}
+
+
+def has_band(protocol: Mapping[str, Any]) -> bool:
+    """Whether a run's VAS is what the paper's bands are of: a model as it is, over the user's turn. By its card."""
+    return protocol.get("steering") is None and vas_queries(protocol) == "turn"
 
 
 def vas_queries(protocol: Mapping[str, Any]) -> VasQueries:

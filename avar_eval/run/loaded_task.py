@@ -101,7 +101,7 @@ class LoadedTask:
                 vas_queries,
             ),
             left_out_rows(self.left_out, refused),
-            steered=steered,
+            band=vas_queries == "turn" and not steered,
         )
         return self._with_lmms_eval_metrics(result, records) if self.entry.form == "lmms-eval" else result
 

@@ -29,7 +29,7 @@ from avar_eval.results.schema import (
     run_id,
 )
 from avar_eval.results.stored import StoredResponse, read_stored, record_lines, run_responses
-from avar_eval.results.summary import attention_means, group_results, task_result, vas_queries
+from avar_eval.results.summary import attention_means, group_results, has_band, task_result, vas_queries
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import DataError, rows_by_id
 from avar_eval.terminal import note
@@ -77,7 +77,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 of_task,
                 _attention(benchmark, responses, asked[entry.name].measured, results),
                 before.left_out,
-                steered=results.protocol.get("steering") is not None,
+                band=has_band(results.protocol),
             )
             tasks[entry.name].metrics.update(kept)
             tasks[entry.name].causal = before.causal

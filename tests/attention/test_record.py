@@ -26,7 +26,7 @@ from avar_eval.records.attention import ATTENTION_LINES, attention_line
 from avar_eval.records.book import ATTENTION_NAME, RecordBook
 from avar_eval.records.journal import Journal, read_lines
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.summary import attention_means, left_out_rows, task_result
+from avar_eval.results.summary import attention_means, has_band, left_out_rows, task_result
 from avar_eval.tasks.catalog import catalog
 
 ROLES = roles_of("--sssstvvvvvvvtuuuuutrrrr", "ssstvvvvttvvvvtuuuuuutrrr", "-----sssstvvtuuuuuutrrr--")
@@ -296,12 +296,15 @@ def test_a_band_is_of_models_as_they_are_and_of_means_that_no_few_make() -> None
 
     benchmark = Benchmark(catalog()["shapes"], {})
 
-    def band(rows: list[AttentionSummary], steered: bool = False) -> str | None:
-        return task_result(benchmark, [], attention_means(rows), left_out_rows({}), steered=steered).vas_band
+    def band(rows: list[AttentionSummary], band: bool = True) -> str | None:
+        return task_result(benchmark, [], attention_means(rows), left_out_rows({}), band=band).vas_band
 
     usual = [row(11 + number % 3) for number in range(100)]
     assert band(usual) == band([row(11, None)] * 5) == "wide"
-    assert band(usual, steered=True) is None
+    assert band(usual, band=False) is None
+    assert not has_band({"steering": {"image": 0.1}})
+    assert not has_band({"attention": {"queries": "text"}})
+    assert has_band({"steering": None, "attention": {"queries": "user"}})
     assert band([*usual, row(1000)]) is None  # one row holds nearly half of the sum
     assert attention_means([*usual, row(1000)])["vas"].ci95 is None
     assert attention_means([*usual, row(1000)])["vas_median"].ci95 is not None
