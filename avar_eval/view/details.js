@@ -87,10 +87,10 @@ function answer(run, line, details, several) {
   return card;
 }
 
-function pictures(details, run, line, task) {
+function pictures(details, run, line, task, several) {
   if (!details.pictures.length) return null;
   const box = element("div", { class: "card" });
-  details.pictures.forEach((name, index) => box.append(figure(name, index, details.overlay?.[index])));
+  details.pictures.forEach((name, index) => box.append(figure(name, index, details.overlay?.[index], several ? run.label : null)));
   if (!details.overlay) {
     const word = (text) => (/^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
     const command = `avar-eval look ${word(run.name)} --task ${word(task)} --row ${word(line.id)}${line.sample ? ` --sample ${line.sample}` : ""}`;
@@ -108,7 +108,7 @@ async function showRow(task, runs, pair) {
   const head = element("div", { class: "head" },
     element("h2", {}, ...withCodes(`${task} · ${line.id}${line.sample ? ` · sample ${line.sample}` : ""}`)),
     ...lines.map((one) => (one ? mark(one.strict) : null)));
-  const sides = runs.length > 1 ? found.map((one, index) => (one ? pictures(one, runs[index], lines[index], task) : null)) : [pictures(details, runs[0], line, task)];
+  const sides = runs.length > 1 ? found.map((one, index) => (one ? pictures(one, runs[index], lines[index], task, true) : null)) : [pictures(details, runs[0], line, task, false)];
   const same = !found[0] || !found[1] || !(found[0].overlay && found[1].overlay);
   const shown = runs.length > 1 && !same ? sides : [sides.find((_, index) => found[index]?.overlay) ?? sides[which]];
   const prompts = [...new Set(found.filter(Boolean).map((one) => one.prompt))];

@@ -61,8 +61,8 @@ function heatMap(overlay, heat) {
   return canvas;
 }
 
-// A picture; with an overlay, buttons that choose from where the model is seen to look.
-function figure(name, index, overlay) {
+// A picture; with an overlay, buttons that choose from where the model is seen to look. whose: its run, beside others.
+function figure(name, index, overlay, whose) {
   if (name === null) return element("figure", {}, element("figcaption", {}, `Picture ${index + 1} is not at hand.`));
   const image = element("img", { src: `pictures/${name}`, alt: `Picture ${index + 1} of the question`, loading: "lazy" });
   image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth <= 160));
@@ -83,7 +83,7 @@ function figure(name, index, overlay) {
       drawLines(lines, overlay, heat);
       made.insertBefore(heatMap(overlay, heat), caption);
       caption.replaceChildren(
-        `${(100 * heat.share).toFixed(1)} % of the attention of ${WHOSE[heat.name]} is on this picture. Lines: ${LEVELS.join(", ")} × what an even spread gives; at most ${number(heat.highest)} ×.`,
+        `${whose ? `${plain(whose)}: ` : ""}${(100 * heat.share).toFixed(1)} % of the attention of ${WHOSE[heat.name]} is on this picture. Lines: ${LEVELS.join(", ")} × what an even spread gives; at most ${number(heat.highest)} ×.`,
       );
     };
     const button = (text, chosen) =>

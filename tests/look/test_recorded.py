@@ -164,9 +164,15 @@ def test_the_viewer_shows_where_it_looked(avar_eval: Run, steered: Path, tmp_pat
             "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
         )
         assert len(np.unique(np.array(drawn).reshape(-1, 4), axis=0)) > 2, "it is not of one colour"
+        assert "avar-tiny: " not in browser.page.inner_text("#row figcaption")
         browser.page.get_by_role("button", name="picture", exact=True).click()
         assert browser.page.locator("#row canvas").count() == 0
         assert browser.errors == browser.outside == []
+    plain = copied(steered, tmp_path / "plain")
+    assert avar_eval("view", str(plain), str(run), "--output", str(tmp_path / "two")).code == 0
+    with opened(address.replace("/page/", "/two/")) as browser:
+        browser.seconds_until("#row figure canvas.heat")
+        assert browser.page.inner_text("#row figcaption").startswith("avar-tiny (run): "), "whose it is, of two"
     before = (run / "overlays.jsonl").read_bytes()
     assert avar_eval("view", str(run), "--output", str(tmp_path / "page"), "--overlays", "2").code == 0
     assert (run / "overlays.jsonl").read_bytes() == before, "none is made twice"
