@@ -25,12 +25,14 @@ from avar_eval.results.schema import LeftOut
 from avar_eval.results.summary import group_results, task_result
 from avar_eval.statistics import (
     Linear,
+    Pairs,
     clustered_proportion,
     geometric_mean,
     mean,
     median,
     paired_test,
     pass_at_k,
+    pearson,
     ratio_of_means,
     simultaneous,
 )
@@ -390,6 +392,38 @@ def _(g: Generator) -> tuple[Interval, float]:
     points = [Linear.mean(shift + 0.5 * g.standard_normal(400), label) for _ in range(16)]
     worst = max(abs(one.value) / half for one, (_, half) in zip(points, simultaneous(points), strict=True))
     return (-1.0, 1.0), worst
+
+
+# Correlation over models: members of a family are alike in both measures, which have nothing to do with each other
+ALIKE = "few families: t of few degrees keeps below the level"
+
+for sizes, why in (
+    ((1,) * 10, ""),
+    ((1,) * 20, ""),
+    ((6, 3, 2, 1, 1, 1, 1, 1), ""),
+    ((4, 3, 3), ALIKE),
+    ((7, 1, 1, 1), ALIKE),
+):
+
+    @cell(f"correlation over {sum(sizes)} models in {len(sizes)} families", "rejects", why)
+    def _(g: Generator, sizes: tuple[int, ...] = sizes) -> bool:
+        family = np.repeat(np.arange(len(sizes)), sizes)
+        x, y = (0.9 * g.standard_normal(len(sizes))[family] + 0.4 * g.standard_normal(family.size) for _ in "xy")
+        p = pearson(Pairs.of(x.tolist(), y.tolist(), family.tolist())).p
+        return p is not None and p < 0.05
+
+    @cell(f"correlation 0.6 over {sum(sizes)} models in {len(sizes)} families", "covers, few", why)
+    def _(g: Generator, sizes: tuple[int, ...] = sizes) -> tuple[Interval, float]:
+        family = np.repeat(np.arange(len(sizes)), sizes)
+        x, z = (0.9 * g.standard_normal(len(sizes))[family] + 0.4 * g.standard_normal(family.size) for _ in "xy")
+        return pearson(Pairs.of(x.tolist(), (0.6 * x + 0.8 * z).tolist(), family.tolist())).ci95, 0.6
+
+
+@cell("correlation over 12 trainings of 10 checkpoints that drift", "rejects")
+def _(g: Generator) -> bool:
+    x, y = (g.standard_normal((12, 1)) * np.arange(10) + 0.3 * g.standard_normal((12, 10)) for _ in "xy")
+    p = pearson(Pairs.of(x.ravel().tolist(), y.ravel().tolist(), np.repeat(np.arange(12), 10).tolist())).p
+    return p is not None and p < 0.05
 
 
 @dataclass(frozen=True)
