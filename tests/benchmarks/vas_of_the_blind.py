@@ -2,8 +2,8 @@
 
     python tests/benchmarks/vas_of_the_blind.py [--questions 40] [--seeds 3]
 
-First of `avar-tiny` with a vision tower of random weights, and of the same architecture with nothing trained at all:
-what they get of a picture is noise. VAS (Eq. 2 of arXiv 2603.03825) over questions of `shapes`, with the pictures as
+First of `avar-tiny` with an untrained vision tower, and of the same architecture with nothing trained at all: what
+they get of a picture is noise. VAS (Eq. 2 of arXiv 2603.03825) over questions of `shapes`, with the pictures as
 they are and with flat ones, in several wordings, and with flat ones of several sizes. Then the forms of VAS of
 `avar-tiny` itself, and which part of its attention on the system turn lies on position 0. Numbers of docs/measures.md
 are from here.
@@ -37,15 +37,13 @@ def load() -> tuple[Any, Any]:
 
 
 def without_training(part: str, seed: int) -> Any:
-    """The embedded model with random weights in its vision tower, or everywhere; each keeps the scale of its input."""
+    """The embedded model with its vision tower, or everything, as transformers makes it before any training."""
     model = load()[0]
     torch.manual_seed(seed)
-    for module in (model if part == "everything" else model.model.visual).modules():
-        for name, weight in module.named_parameters(recurse=False):
-            if weight.dim() > 1:
-                torch.nn.init.normal_(weight, std=weight.shape[1:].numel() ** -0.5)
-            else:
-                torch.nn.init.constant_(weight, 0.0 if name == "bias" else 1.0)
+    untrained = AutoModelForImageTextToText.from_config(model.config).eval()
+    if part == "everything":
+        return untrained
+    model.model.visual.load_state_dict(untrained.model.visual.state_dict())
     return model
 
 
@@ -96,7 +94,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     chosen = list(islice(rows("test"), options.questions))
-    print("| random weights | wording | picture | VAS, least | greatest of the seeds |\n|---|---|---|---:|---:|")
+    print("| untrained | wording | picture | VAS, least | greatest of the seeds |\n|---|---|---|---:|---:|")
     for part in ("vision tower", "everything"):
         everything = []
         for style, picture, found in of_the_blind(chosen, part, options.seeds):
