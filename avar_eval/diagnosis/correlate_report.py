@@ -48,10 +48,10 @@ def print_correlation(found: Correlated, pictures: list[Path], published: bool) 
     for line in [*headline(found), *_lines(found)]:
         _say(console, line)
     for of in _PREDICTED:
-        if closest := predictors(found, of)[:_SHOWN]:
+        if closest := [pair for pair in predictors(found, of) if pair.ci95 is not None][:_SHOWN]:
             pairs = (
                 f"{pair.x} ρ = {in_line(coefficient(pair.rho, pair.ci95))}"
-                + (f", n = {pair.n}" if pair.n < found.n else "")
+                + (f", n = {pair.n}" if pair.n != found.n else "")
                 for pair in closest
             )
             _say(console, f"closest to {of}: {'; '.join(pairs)}")
@@ -92,7 +92,8 @@ def _lines(found: Correlated) -> list[str]:
     """What the numbers mean: what was resampled, what the rows do, and r without the error of the points."""
     lines = [f"accuracy: {found.accuracy}; all other measures: {found.measured_on}; {found.source}"]
     if found.pearson.ci95 is None:
-        lines.append(f"no interval and no p: there is only one of the {found.resampled} to resample")
+        few = f"{found.units} {found.resampled} are" if found.units > 1 else f"one of the {found.resampled} is"
+        lines.append(f"no interval and no p: {few} too few to resample")
     else:
         kinds = f"{found.units} {found.resampled} resampled"
         alone = "" if found.resampled == "families" else ", so they speak of this family only"

@@ -14,6 +14,7 @@ from avar_eval.diagnosis.correlate import AXES, correlate, predictors
 from avar_eval.diagnosis.correlate_figure import draw_correlation
 from avar_eval.diagnosis.correlate_matrix import draw_matrix
 from avar_eval.diagnosis.correlate_points import Board, CorrelateError, Point, paper_points, run_points
+from avar_eval.diagnosis.correlate_report import print_correlation
 from avar_eval.errors import AvarError
 from avar_eval.leaderboard.paper import paper
 from avar_eval.leaderboard.store import Store, default_store
@@ -202,10 +203,22 @@ def test_the_command_says_what_predicts_what_and_draws_it_as_asked(tmp_path: Pat
     words = ["--figure", str(figure), "--no-title", "--output", str(tmp_path / "out"), "--y", "visual_gain"]
     done = CliRunner().invoke(app, ["correlate", *map(str, runs), *words])
     assert done.exit_code == 0, done.output
-    for said in ("closest to visual_dependence: ", "4 families resampled", "note: measures but accuracy are of shapes"):
+    for said in ("4 families resampled", "note: measures but accuracy are of shapes"):
         assert said in done.output
+    assert "closest to" not in done.output  # of four models that could not be told
     for path in (figure, figure.with_stem("one-matrix")):
         assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_what_predicts_what_is_said_where_it_can_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = correlate(invented_board(14, 3.0, 9, ("vas", "accuracy", "blind", "visual_dependence")))
+    print_correlation(found, [], published=False)
+    said = capsys.readouterr().out
+    assert "closest to visual_dependence: " in said
+    assert "9 families resampled, Student's t of 8 degrees of freedom" in said
+    few = correlate(invented_board(3, 3.0, 3, ("vas", "accuracy")))
+    print_correlation(few, [], published=False)
+    assert "no interval and no p: 3 families are too few to resample" in capsys.readouterr().out
 
 
 def invented_board(n: int, scale: float, families: int, axes: tuple[str, ...]) -> Board:
