@@ -214,6 +214,7 @@ def draw_difficulty(found: Difficulty, keep: tuple[float, float], path: Path) ->
     """The histogram of rows over their accuracy, with the part that is kept."""
     from avar_eval.figures.file import save_figure
     from avar_eval.figures.style import COLUMN, SERIES, SMALL, drawing, new_figure
+    from avar_eval.number_format import count
 
     counts = Counter(found.right)
     places = range(found.rollouts + 1)
@@ -222,7 +223,7 @@ def draw_difficulty(found: Difficulty, keep: tuple[float, float], path: Path) ->
         figure = new_figure(
             COLUMN,
             1.9,
-            f"{len(found.kept)} of {len(found.right)} rows kept",
+            f"{count(len(found.kept))} of {count(len(found.right))} rows kept",
             f"Dark: accuracy of {found.protocol['model']} from {keep[0]} to {keep[1]}",
         )
         axes = figure.subplots()
