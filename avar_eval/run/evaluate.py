@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
+from avar_eval.models.backend_options import ApiOptions
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.ranks import init_ranks
 from avar_eval.results.schema import Results, TaskRecords, note_other_run, run_id, write_task_records
@@ -74,6 +75,10 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
     tasks = find_tasks(config.tasks)
     if config.judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
         raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
+    options = config.model.options
+    if isinstance(options, ApiOptions) and config.model.asking.causal == "full":
+        rest = "; the others need the weights (--api-weights)" if options.weights is None else ""
+        note(f"note: an endpoint is asked without the images: blind, visual_gain and mirage{rest}")
     if config.model.protocol is not None:
         named = config.model.protocol.protocol
         judged = [
