@@ -17,10 +17,6 @@ from avar_eval.run.options import asking_options
 from avar_eval.terminal import note, say
 
 
-@examples(
-    "avar-eval view avar-runs/a",
-    "avar-eval view avar-runs/a avar-runs/b --output pages",
-)
 class ViewFormat(StrEnum):
     """What --format takes."""
 
@@ -28,6 +24,10 @@ class ViewFormat(StrEnum):
     INSPECT = "inspect"
 
 
+@examples(
+    "avar-eval view avar-runs/a",
+    "avar-eval view avar-runs/a avar-runs/b --output pages",
+)
 @asking_options("data_dir", "allow_outside")
 def view(
     *,
