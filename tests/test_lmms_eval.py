@@ -57,7 +57,7 @@ def test_its_numbers_are_ours(run: tuple[Path, dict[str, Any], str], metric: str
 def test_its_prompts_and_responses_are_those_of_avar_eval(
     avar_eval: Any, run: tuple[Path, dict[str, Any], str], tmp_path: Path
 ) -> None:
-    options = ("--limit", str(LIMIT), "--batch-size", "3", "--attention-samples", "4", "--output", str(tmp_path))
-    done = avar_eval("--model", MODEL, "--tasks", "shapes", *options)
+    options = ("--limit", str(LIMIT), "--batch-size", "3", "--attention-samples", "4", "--causal", "off")
+    done = avar_eval("--model", MODEL, "--tasks", "shapes", *options, "--output", str(tmp_path))
     assert done.code == 0, done.stderr
     assert records_of(tmp_path) == records_of(run[0])
