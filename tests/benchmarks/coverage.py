@@ -263,7 +263,7 @@ def _hallusion_truth() -> dict[str, float]:
 
 for name in ("aAcc", "fAcc", "qAcc", "mean"):
 
-    @cell(f"HallusionBench by set: {name}")
+    @cell(f"HallusionBench by set: {name}", "covers", "an effective size above the number of units is not believed")
     def _(g: Generator, name: str = name) -> tuple[Interval, float]:
         right, _ = hallusion(g)
         return _hallusion()[1].estimates([right.tolist()])[name].ci95, _hallusion_truth()[name]
