@@ -15,8 +15,9 @@ from avar_eval.view.task_rows import command_option, data_folder
 def reopened(results: Results, given: Mapping[str, Any]) -> ResolvedModel:
     """The run's model, asked as the run asked it. given: fields of `Asking`, in the place of the run's.
 
-    What the protocol has is set only where the model's entry, as it is today, says otherwise. Raises UsageError for a
-    model that cannot be found, and what its name stands for now may be another: its records are then not found.
+    Causal columns that the run has are measured of as many rows, and as widely, as they were. What the protocol has is
+    set only where the model's entry, as it is today, says otherwise. Raises UsageError for a model that cannot be
+    found, and what its name stands for now may be another: its records are then not found.
     """
     card = results.protocol
     command = str(card.get("command", ""))
@@ -45,7 +46,8 @@ def reopened(results: Results, given: Mapping[str, Any]) -> ResolvedModel:
         }
     elif backend.get("backend") == "transformers":
         asking["attn_implementation"] = backend.get("attn_implementation")
-    model = resolve(Asking.of(**asking | {name: value for name, value in given.items() if value is not None}))
+    asking |= {name: value for name, value in given.items() if value is not None}
+    model = resolve(Asking.of(**asking | _at_least(card.get("causal") or {}, asking)))
     changed: dict[str, Any] = {}
     if card.get("system_prompt") != model.system_prompt:
         changed["system_prompt"] = card.get("system_prompt")
@@ -59,6 +61,18 @@ def reopened(results: Results, given: Mapping[str, Any]) -> ResolvedModel:
     if drawn:
         changed["decoding"] = {**model.asking.decoding, **drawn}
     return resolve(replace(model.asking, **changed)) if changed else model
+
+
+def _at_least(known: Mapping[str, Any], asking: Mapping[str, Any]) -> dict[str, Any]:
+    """How causal columns are measured: as asked, and no less than the run's card says that they are known already."""
+    if not known:
+        return {}
+    modes = ("off", "fast", "full")
+    return {
+        "causal": max(known["mode"], asking.get("causal", "off"), key=modes.index),
+        "causal_samples": max(known["samples"], asking.get("causal_samples", 0)),
+        "knockout_windows": asking.get("knockout_windows") or known["knockout_windows"],
+    }
 
 
 def _called(command: str) -> str | None:

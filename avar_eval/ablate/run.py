@@ -22,7 +22,7 @@ from avar_eval.progress import Bar
 from avar_eval.ranks import launched
 from avar_eval.records.attention import array_lines, float16
 from avar_eval.records.journal import Journal
-from avar_eval.results.schema import Metric, Results, read_results
+from avar_eval.results.schema import Metric, Results, read_results, read_task_records, write_task_records
 from avar_eval.run.causal import answered_row, blurred_question
 from avar_eval.run.evaluate import load_tasks, open_session
 from avar_eval.run.loaded_task import LoadedTask
@@ -89,12 +89,14 @@ def ablate(folder: Path, blur: bool = False, cutoff: bool = False, **given: Any)
         if cutoff and session.observer is None:
             raise UsageError("--cutoff needs the model's weights, which an endpoint has: give --api-weights")
         tasks = load_tasks(find_tasks(list(results.tasks)), model)
-        found = dict(results.tasks)
+        found, records = dict(results.tasks), read_task_records(folder, results.tasks)
         for task in tasks:
             name, decoding = task.entry.name, model.task_decoding(task.entry)
             questions = _questions(session, task)
             answered = session.ask(questions, decoding, recorded_only=True).of_task(name)
             found[name] = task.with_causal(found[name], answered, session.causal_columns())
+            of_causal = {of.key for of in answered if of.causal is not None}
+            records[name] = records[name].model_copy(update={"causal": [of in of_causal for of in records[name].keys]})
             clusters = {question.row_id: task.benchmark.cluster(question.row_id) for question in questions}
             shown = [question for question in questions if _has_image(answered, question)]
             if blur:
@@ -104,6 +106,7 @@ def ablate(folder: Path, blur: bool = False, cutoff: bool = False, **given: Any)
                 curves.cutoff[name] = _cutoff_curve(session, task, shown, clusters, folder)
         card = causal_card(session)
     columns = results.model_copy(update={"tasks": found, "protocol": results.protocol | {"causal": card}})
+    write_task_records(folder, records)
     publish(columns.write(folder))
     if blur or cutoff:
         write_atomically(folder / ABLATION_NAME, [curves.to_json()])

@@ -141,3 +141,22 @@ def test_a_leaderboard_takes_a_run_s_columns_and_nothing_else_for_granted(
     changed.write_text(json.dumps(found))
     with pytest.raises(StoreError, match="with other content, which stays"):
         store.add(changed)
+
+
+def test_a_narrower_ablation_takes_nothing_away(avar_eval: Run, ablated: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ablated, tmp_path / "run"))
+    done = avar_eval("ablate", str(folder), "--causal-samples", "2", "--cutoff")
+    assert done.code == 0, done.stderr
+    assert results(folder) == results(ablated)
+    assert Store(tmp_path / "board").add(folder).verified == {"shapes"}
+
+
+def test_an_ablated_run_is_verified(avar_eval: Run, finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    store = Store(tmp_path / "board")
+    store.add(folder)
+    done = avar_eval("ablate", str(folder))
+    assert done.code == 0, done.stderr
+    assert results(folder)["tasks"]["shapes"]["metrics"]["visual_dependence"]["n"] == 8
+    added = store.add(folder)
+    assert (added.event, added.verified) == ("extended", {"shapes"})
