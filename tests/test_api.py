@@ -82,7 +82,8 @@ def test_scores_have_a_row_a_task_and_metric(results: package.Results) -> None:
         row = plain.loc[name]
         assert row.n == metric["n"]
         assert [row.value, row.low, row.high] == pytest.approx(
-            [metric["value"], *metric["ci95"]] if metric["n"] else [float("nan")] * 3, nan_ok=True
+            [float("nan") if end is None else end for end in (metric["value"], *(metric["ci95"] or (None, None)))],
+            nan_ok=True,
         )
 
 

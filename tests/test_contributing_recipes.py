@@ -142,7 +142,7 @@ def test_a_sampling_option_is_added(copy: Path) -> None:
         "avar_eval/models/sampling.py",
     ], "three edits"
     said = carry_out("Add a sampling option", copy)
-    assert re.search(r"--frequency-penalty <float range>\s+Taken off a token's logit each time", said)
+    assert re.search(r"--frequency-penalty X\s+Taken off a token's logit each time", said)
     plain, penalised = (copy / "avar-runs" / name for name in ("plain", "frequency"))
     decoding = json.loads((penalised / "results.json").read_text())["protocol"]["decoding"]
     assert decoding.pop("frequency_penalty") == 0.5

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 
+from avar_eval.attention.bands import Band, vas_band
 from avar_eval.attention.record import Queries
 from avar_eval.attention.steering import Steering
 from avar_eval.attention.summary import QueryAttention
@@ -19,6 +20,7 @@ from avar_eval.records.journal import JournalError, stream_lines
 from avar_eval.records.record import Record
 from avar_eval.results.prompting import note_on_prompts, prompting_sha256
 from avar_eval.results.schema import Metric, Results, read_results, read_task_records
+from avar_eval.results.summary import has_band
 from avar_eval.statistics import mean_of_ratios
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
@@ -39,8 +41,9 @@ class ProfileError(AvarError):
 class ModelProfile(BaseModel):
     """One model's profile over n responses.
 
-    vas, vas_by_layer: Eq. 2 as seen from the question's tokens (`user`) and the answer's, means over responses;
-    vas_by_layer has no entry where single layers have no score. vas_along: that of the answer's tokens, averaged in
+    band: the paper's, of the question's VAS; None where a few responses make the mean, or the run was steered. vas,
+    vas_by_layer: Eq. 2 as seen from the question's tokens (`user`) and the answer's, means over responses; vas_by_layer
+    has no entry where single layers have no score. vas_along: that of the answer's tokens, averaged in
     PARTS equal parts of each answer, first to last; beyond: how many of them were beyond float16. share: query set ->
     role -> mean share (0..1) of attention.
     """
@@ -51,6 +54,7 @@ class ModelProfile(BaseModel):
     run: str
     n: int
     layers: int
+    band: Band | None = None
     vas: dict[Queries, Metric]
     vas_by_layer: dict[Queries, list[Metric]]
     vas_along: list[float | None]
@@ -155,12 +159,17 @@ def _profile(run: MeasuredRun, label: str, rows: Sequence[Row]) -> ModelProfile:
     records = [run.records[row] for row in rows]
     seen = {name: [record.profiles[name] for record in records if name in record.profiles] for name in QUERY_SETS}
     along, beyond = _along(run.folder, [record.key for record in records])
+    vas = {name: _mean([one.vas for one in of]) for name, of in seen.items()}
+    asked = vas["user"]
+    # a mean that a few responses make has no interval
+    banded = asked.ci95 is not None and has_band(run.results.protocol)
     return ModelProfile(
         label=label,
         run=str(run.folder),
         n=len(records),
         layers=max(one.layers for of in seen.values() for one in of),
-        vas={name: _mean([one.vas for one in of]) for name, of in seen.items()},
+        band=vas_band(asked.value) if banded and asked.value is not None else None,
+        vas=vas,
         vas_by_layer={name: curve for name, of in seen.items() if (curve := _by_layer(of))},
         vas_along=along,
         beyond=beyond,

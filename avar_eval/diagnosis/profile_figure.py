@@ -8,7 +8,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from avar_eval.attention.bands import vas_band
 from avar_eval.attention.record import Queries
 from avar_eval.diagnosis.profile import LARGEST_FLOAT16, PARTS, QUERY_SETS, ModelProfile, Profile
 from avar_eval.figures.file import save_figure
@@ -61,8 +60,8 @@ def draw_profile(profile: Profile, path: Path, title: bool = True) -> Path:
 
 def _handle(model: ModelProfile, index: int) -> Line2D:
     said = " · ".join(
-        "not defined" if (vas := model.vas[name].value) is None else f"{score(vas)} ({vas_band(vas)})"
-        for name in QUERY_SETS
+        "not defined" if (vas := model.vas[name].value) is None else score(vas) + (f" ({band})" if band else "")
+        for name, band in zip(QUERY_SETS, (model.band, None), strict=True)
     )
     name = model.label if len(model.label) <= _LONGEST_NAME else f"…{model.label[1 - _LONGEST_NAME :]}"
     return Line2D([], [], label=f"{name}\n{said}", **series_style(index))

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from avar_eval.attention.bands import vas_band
 from avar_eval.console import wide_console
 from avar_eval.diagnosis.profile import Profile
 from avar_eval.number_format import percent
@@ -22,10 +21,9 @@ def print_profile(profile: Profile, picture: Path, output: Path) -> None:
     headings = ("VAS", "VAS (response)", "image % question", "system % question", "image % answer", "system % answer")
     table = FittedTable([Column("model", text=True, key=True), *map(Column, headings)])
     for model in profile.models:
-        vas = model.vas["user"]
         table.add_row(
             model.label,
-            score_cell(vas, None if vas.value is None else vas_band(vas.value)),
+            score_cell(model.vas["user"], model.band),
             score_cell(model.vas["response"]),
             *(
                 percent(model.share.get(name, {}).get(role))

@@ -58,11 +58,8 @@ def _table(letter: str, comparisons: Sequence[Comparison]) -> FittedTable:
             numbers = score(one.a), score(one.b), f"×{score(value, ci95)}"
         else:
             numbers = coefficient(one.a), coefficient(one.b), coefficient(value, ci95)
-        metric = (
-            one.metric
-            if one.verdict is None or one.metric in ("accuracy", one.verdict)
-            else f"{one.metric}, {one.verdict}"
-        )
+        name = f"{one.metric} (geometric mean)" if one.scale == "ratio" else one.metric
+        metric = name if one.verdict is None or one.metric in ("accuracy", one.verdict) else f"{name}, {one.verdict}"
         table.add_row(
             one.task, metric, str(one.difference.n), *numbers, p_value(one.p), p_value(one.p_holm),
             "too few clusters" if one.too_few else one.test,
@@ -102,7 +99,11 @@ def _asked_differently(first: ComparedRun, second: ComparedRun) -> list[str]:
         rows = [row for row in first.rows[task] if row in second.rows.get(task, {})]
         if not rows:
             continue
-        if first.rows[task].keys() == second.rows[task].keys() and hashes[0].get(task) != hashes[1].get(task):
+        # the hash is of every sample's prompt: of another number of samples it says nothing
+        same_rows = {row: len(of) for row, of in first.rows[task].items()} == {
+            row: len(of) for row, of in second.rows[task].items()
+        }
+        if same_rows and hashes[0].get(task) != hashes[1].get(task):
             lines.append(f"asked differently, {task}: the prompts are not the same")
         cut = [run.truncated(task, rows) for run in (first, second)]
         if any(cut):

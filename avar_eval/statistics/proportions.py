@@ -23,7 +23,8 @@ def clustered_proportion(
       as a question's probability of being answered or a guess worth 1/k, vary less than coins, and have no such floor;
     - where all values are equal, which says nothing of the clusters, the size is their number (Kish's, if unequal);
     - near 0 and 1 a few events say little of the clusters, which may answer as one: the upper end is never below that
-      of no event at all, the lower end never above that of nothing but events. So the ends rise with the share.
+      of no event at all, the lower end never above that of nothing but events. So both ends rise with the number of
+      events that lie in clusters of their own.
 
     strata: groups of rows all of which are always asked, as MMMU's 30 subjects are: what differs between them is no
     error of the share (Miller 2024, arXiv 2411.00640, section 3). Their clusters must be within them.

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.stats.multitest import multipletests
 
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.results import metrics as module
 from avar_eval.results.metrics import Benchmark, benchmark_metrics, majority_correct, response_metrics
 from avar_eval.results.schema import LeftOut, Results, note_other_run, run_id
 from avar_eval.results.summary import left_out_rows
-from avar_eval.statistics import Estimate, clustered_proportion, holm, pass_at_k
+from avar_eval.statistics import Estimate, clustered_proportion, pass_at_k
 from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.shares import Parts, Units
 
@@ -148,11 +147,6 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one(samples: list[bool], k
         return
     draws = list(combinations(samples, k))
     assert math.isclose(pass_at_k(sum(samples), len(samples), k), sum(map(any, draws)) / len(draws))
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_statsmodels(ps: list[float]) -> None:
-    assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]))
 
 
 def test_the_command_is_no_part_of_a_runs_name() -> None:

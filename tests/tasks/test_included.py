@@ -106,7 +106,7 @@ def test_it_runs_resumes_is_judged_again_and_compared(
     assert scored.code == 0, scored.stderr
     assert json.loads(scored.stdout)["tasks"] == results["tasks"]
     compared = avar_eval("compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json")
-    assert [one["task"] for one in json.loads(compared.stdout)] == ["squares", "shapes"], compared.stderr
+    assert {one["task"] for one in json.loads(compared.stdout)} == {"squares", "shapes"}, compared.stderr
 
 
 def test_it_is_listed_and_its_name_is_offered(avar_eval: Callable[..., Finished], benchmarks: Path) -> None:
