@@ -57,6 +57,9 @@ def _problems(results: Results) -> Iterator[str]:
         named = results.protocol.get(part)
         if isinstance(named, Mapping) and named.keys() != results.tasks.keys():
             yield f"protocol.{part} names {_listed(named)}, and there are numbers of {_listed(results.tasks)}"
+    seed, drawn = results.protocol.get("seed"), _part(results.protocol, "decoding").get("seed", ...)
+    if drawn is not ... and "seed" in results.protocol and seed != drawn:
+        yield f"its protocol has the seed {seed!r}, and its decoding {drawn!r}"
     for name, task in results.tasks.items():
         yield from (f"{name}: {problem}" for problem in _task_problems(name, task, results.protocol))
     yield from _group_problems(results)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from avar_eval.answers import Judgement
+from avar_eval.attention.sampling import AttentionSampling
 from avar_eval.leaderboard.consistency import CLOSE, ContradictionError
 from avar_eval.models.decoding import Decoding
 from avar_eval.outcomes import JudgeOutcome, Outcome
@@ -23,7 +24,16 @@ from avar_eval.records.record import Record, protocol_id, record_key
 from avar_eval.results.causal import BLIND, PASSES, SWAPPED, causal_metrics
 from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
-from avar_eval.results.schema import Metric, Results, TaskRecords, TaskResult, prompt_sha256, read_task_records
+from avar_eval.results.schema import (
+    CausalCounts,
+    Metric,
+    Results,
+    TaskRecords,
+    TaskResult,
+    asked_by,
+    prompt_sha256,
+    read_task_records,
+)
 from avar_eval.results.stored import run_responses
 from avar_eval.results.summary import attention_means, group_results, has_band, task_result, vas_queries
 from avar_eval.tasks.catalog import TaskEntry, find_tasks, gold_answer
@@ -74,8 +84,8 @@ def verified_tasks(
 
 def _check_protocols(folder: Path, results: Results, records: Sequence[Record]) -> None:
     """Records were asked for by this model, as far as the folder says by whom."""
-    if results.protocol_id is None:  # a run of before protocols were kept
-        return
+    if results.protocol_id is None and not any(record.protocol_id for record in records):
+        return  # a run of before protocols were kept
     path = folder / PROTOCOLS_NAME
     lines = read_lines(path, PROTOCOLS)
     for line in lines.values():
@@ -96,6 +106,10 @@ def _check_protocols(folder: Path, results: Results, records: Sequence[Record]) 
                 raise ContradictionError(
                     folder, f"its records were asked for with {part} {value!r}, and results.json says {now!r}"
                 )
+    if results.protocol_id != (own := protocol_id(asked_by(results.protocol))):
+        raise ContradictionError(
+            folder, f"its protocol_id is {results.protocol_id}, and that of its protocol is {own}: one was changed"
+        )
 
 
 def _benchmark(folder: Path, entry: TaskEntry, data_dir: Path | None) -> Benchmark:
@@ -194,9 +208,20 @@ class _Check:
         if not wanted - len(left_out) <= len(samples) <= wanted or (limit is None and len(samples) < wanted):
             raise self.refuse(f"it has records of {len(samples)} rows, and its protocol asks for {wanted}")
         drawn_each = self.decoding().samples
+        self._check_left_out({row for row, drawn in samples.items() if len(drawn) == drawn_each})
         for row, drawn in samples.items():
             if drawn != set(range(drawn_each)) and row not in left_out:
                 raise self.refuse(f"row {row!r} has {len(drawn)} responses, and the protocol draws {drawn_each}")
+
+    def _check_left_out(self, answered: set[str]) -> None:
+        """Rows that are named as left out are the benchmark's, have no answer, and were to be asked."""
+        # of rows from a folder all without a picture are named, beyond the limit too
+        limit = self.protocol.get("limit") if self.entry.embedded else None
+        asked = set(list(self.benchmark.rows)[:limit])
+        for row in self.result.left_out.ids:
+            if row not in asked or row in answered:
+                why = "has records of it" if row in answered else "was never to ask it"
+                raise self.refuse(f"it names the row {row!r} as left out, and {why}")
 
     def outcomes(self, judged: Mapping[str, Judgement] | None) -> list[Outcome]:
         """The records judged again; recorded judgements have to be the same."""
@@ -230,20 +255,40 @@ class _Check:
             self.result.left_out,
             band=has_band(self.protocol),
         )
-        again = again.model_copy(update={"metrics": again.metrics | self._causal()})
+        metrics, counts = self._causal()
+        again = again.model_copy(update={"metrics": again.metrics | metrics, "causal": counts})
         self._compare(again)
         return again
 
-    def _causal(self) -> dict[str, Metric]:
-        """The causal columns that results.json has, by the records."""
+    def _causal(self) -> tuple[dict[str, Metric], CausalCounts | None]:
+        """The causal columns that results.json has, by the records, and what they are of."""
         columns = [name for name in (*PASSES, *BLIND, *SWAPPED) if name in self.result.metrics]
+        if not columns:
+            return {}, None
+        by_protocol = self._chosen()
         own = self.asked.causal or [True] * len(self.records)
-        chosen = [of for of, in_run in zip(self.records, own, strict=True) if in_run and of.causal and of.sample == 0]
-        if not columns or not chosen:
-            return {}
+        named = [of for of, in_run in zip(self.records, own, strict=True) if in_run and of.causal and of.sample == 0]
+        chosen = named if by_protocol is None else by_protocol
         if {*BLIND, *SWAPPED} & {*columns}:
             self._check_altered(chosen)
-        return causal_metrics(chosen, self.benchmark.cluster, columns)[0]
+        metrics, counts = causal_metrics(chosen, self.benchmark.cluster, columns)
+        if by_protocol is None and self.result.causal:
+            told = self.result.causal
+            counts = counts.model_copy(update={"rows": told.rows, "without_image": told.without_image})
+        return metrics, counts
+
+    def _chosen(self) -> list[Record] | None:
+        """The records that the protocol chooses for causal columns; None where rows that are left out hide which."""
+        if self.result.left_out.ids:
+            return None
+        card = self.protocol.get("causal")
+        samples, seed = card.get("samples") if isinstance(card, dict) else None, self.protocol.get("seed")
+        if not isinstance(samples, int) or not isinstance(seed, int):
+            raise self.refuse("it has causal columns, and its protocol does not say of how many rows")
+        answered = {record.row_id for record in self.records}
+        numbers = {row: str(number) for number, row in enumerate(self.benchmark.rows) if row in answered}
+        chosen = AttentionSampling(samples, seed).chosen(list(numbers.values()))
+        return [of for of in self.records if of.sample == 0 and numbers[of.row_id] in chosen]
 
     def _check_altered(self, chosen: Sequence[Record]) -> None:
         """What the records say of answers to altered questions is what the rules say of these answers."""
@@ -302,6 +347,10 @@ class _Check:
             raise self.refuse(f"its records were judged by {rules}, and the protocol says {known}")
         for name, metric in self.result.metrics.items():
             _check_metric(self.folder, f"{name} of {self.entry.name}", metric, again.metrics.get(name))
+        if self.result.vas_band != again.vas_band:
+            raise self.refuse(f"its band of VAS is {self.result.vas_band}, and by its records {again.vas_band}")
+        if self.result.causal is not None:
+            self._compare_counts(self.result.causal, again.causal)
         for verdict, own in self.result.benchmark.items():
             for name, metric in own.items():
                 found = again.benchmark.get(verdict, {}).get(name)
@@ -314,6 +363,19 @@ class _Check:
             for verdict, score in self.result.headline.values.items():
                 found = again.headline.values.get(verdict)
                 _check_metric(self.folder, f"the score ({verdict}) of {self.entry.name}", score, found)
+
+    def _compare_counts(self, told: CausalCounts, found: CausalCounts | None) -> None:
+        if found is None:
+            raise self.refuse("it says what its causal columns are of, and has none")
+        if (told.rows, told.without_image) != (found.rows, found.without_image):
+            raise self.refuse(
+                f"its causal columns are of {told.rows} rows, {told.without_image} without an image, and by its "
+                f"records of {found.rows}, {found.without_image} without"
+            )
+        if told.visual_gain_p is not None and not _close(told.visual_gain_p, found.visual_gain_p):
+            raise self.refuse(
+                f"its visual_gain_p is {told.visual_gain_p}, and by its records judged again {found.visual_gain_p}"
+            )
 
 
 def _check_metric(folder: Path, name: str, told: Metric, found: Metric | None) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from avar_eval.ablate.reopen import reopened
 from avar_eval.atomic import write_atomically
+from avar_eval.attention.sampling import AttentionSampling
 from avar_eval.attention.steering import UNSTEERED
 from avar_eval.causal.cutoff import SHARES, cutoff_changes
 from avar_eval.errors import UsageError
@@ -26,7 +27,7 @@ from avar_eval.results.schema import Metric, Results, read_results, read_task_re
 from avar_eval.run.causal import answered_row, blurred_question
 from avar_eval.run.evaluate import load_tasks, open_session
 from avar_eval.run.loaded_task import LoadedTask
-from avar_eval.run.measuring import AttentionSampling, causal_sampling
+from avar_eval.run.measuring import causal_sampling
 from avar_eval.run.protocol import causal_card
 from avar_eval.run.questions import Question
 from avar_eval.run.requests import build_questions

@@ -272,6 +272,20 @@ def _unreadable(path: Path, field: str, problem: str) -> ResultsError:
     )
 
 
+_NOT_ASKED_BY: Final = {
+    *("limit", "prompt_sha256", "grader", "trained_on", "judge", "attention", "seed", "versions", "command"),
+    *("causal", "training"),
+}
+
+
+def asked_by(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's protocol what was known before anything was asked: what its `protocol_id` is the hash of."""
+    before = {name: of for name, of in protocol.items() if name not in _NOT_ASKED_BY}
+    if isinstance(backend := before.get("backend"), dict):
+        before["backend"] = {name: of for name, of in backend.items() if name != "changed"}
+    return before
+
+
 def run_id(protocol: Mapping[str, Any]) -> str:
     """16 hex digits that name a protocol: the same command on the same weights is the same run.
 

@@ -122,8 +122,9 @@ class Evaluation:
 
 def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) -> Evaluation:
     """All questions of the tasks to a model, as it is steered now."""
+    from avar_eval.attention.sampling import AttentionSampling
     from avar_eval.records.record import protocol_id
-    from avar_eval.run.measuring import AttentionSampling, causal_sampling
+    from avar_eval.run.measuring import causal_sampling
     from avar_eval.run.protocol import protocol, protocol_before
     from avar_eval.run.requests import build_questions
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 
+from avar_eval.attention.sampling import AttentionSampling
 from avar_eval.records.record import Response
 from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.folder import run_folder
-from avar_eval.run.measuring import AttentionSampling
 from avar_eval.run.model import resolve
 from avar_eval.run.protocol import protocol_before
 from avar_eval.run.requests import build_questions

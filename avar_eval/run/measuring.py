@@ -1,11 +1,10 @@
 """Where a model looked while it read and answered: measured by a transformers backend, kept beside the records."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from avar_eval.attention.record import AttentionRecord
+from avar_eval.attention.sampling import AttentionSampling
 from avar_eval.attention.summary import AttentionSummary
 from avar_eval.models.backend import BackendError
 from avar_eval.models.transformers_backend import TransformersBackend, check_prompts
@@ -17,19 +16,6 @@ from avar_eval.run.questions import RenderedQuestion
 
 if TYPE_CHECKING:
     from avar_eval.run.session import Session
-
-
-@dataclass(frozen=True)
-class AttentionSampling:
-    """Whose attention is measured: `samples` rows a task (0: none, None: all), chosen by a hash, not by order."""
-
-    samples: int | None
-    seed: int = 0
-
-    def chosen(self, row_ids: Sequence[str]) -> set[str]:
-        """The rows to measure."""
-        ranked = sorted(row_ids, key=lambda row: hashlib.sha256(f"{self.seed}:{row}".encode()).digest())
-        return set(ranked[: self.samples])
 
 
 def causal_sampling(session: "Session") -> AttentionSampling:

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from importlib.metadata import packages_distributions, version
 from typing import TYPE_CHECKING, Any
 
+from avar_eval.attention.sampling import AttentionSampling
 from avar_eval.keys import masked
 from avar_eval.models.backend_options import BackendName
 from avar_eval.records.record import Record
 from avar_eval.results.schema import prompt_sha256
-from avar_eval.run.measuring import AttentionSampling, causal_sampling
+from avar_eval.run.measuring import causal_sampling
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import TaskEntry
 

@@ -9,7 +9,7 @@ import datasets
 from lmms_eval.api.instance import Instance
 from lmms_eval.protocol import ChatMessages
 
-from avar_eval.run.measuring import AttentionSampling
+from avar_eval.attention.sampling import AttentionSampling
 from avar_eval.run.questions import Chat, Judging, Question
 from avar_eval.tasks.catalog import catalog, get_judge, gold_answer, grader_version, is_judged
 

@@ -80,7 +80,9 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 band=has_band(results.protocol),
             )
             tasks[entry.name].metrics.update(kept)
-            tasks[entry.name].causal = before.causal
+            if kept and before.causal:
+                same = {} if "visual_gain" in kept else {"visual_gain_p": None}
+                tasks[entry.name].causal = before.causal.model_copy(update=same)
         model = judge.model if judge else (results.protocol.get("judge") or {}).get("model")
         _rewrite_records(folder / RECORDS_NAME, judgements, outcomes, model)
         protocol = results.protocol | {

@@ -198,6 +198,11 @@ def a_number_as_text(results: Run) -> None:
     accuracy(results)["n"] = "12"
 
 
+def other_seed(results: Run) -> None:
+    results["protocol"]["seed"] = 7
+    results["run_id"] = run_id(results["protocol"])
+
+
 FORGED_FILES: list[tuple[Callable[[Run], None], str]] = [
     (of_the_issue, "its run_id is"),
     (better_value, "outside of its own interval|no whole number"),
@@ -221,6 +226,7 @@ FORGED_FILES: list[tuple[Callable[[Run], None], str]] = [
     (escapes_in_the_name, "protocol.model"),
     (backwards_name, "protocol.model"),
     (a_number_as_text, "accuracy.n"),
+    (other_seed, "its protocol has the seed 7, and its decoding 0"),
 ]
 
 
@@ -404,6 +410,45 @@ def counted_twice(folder: Path) -> None:
     path.write_text(json.dumps(asked))
 
 
+def in_task(**part: Any) -> Callable[[Path], None]:
+    """Other values of parts of what results.json says of shapes."""
+
+    def forge(folder: Path) -> None:
+        results = results_of(folder)
+        task = results["tasks"]["shapes"]
+        for name, value in part.items():
+            task[name] = {**task[name], **value} if isinstance(value, dict) else value
+        write_results(folder, results)
+
+    forge.__name__ = "_".join(["other", *part])
+    return forge
+
+
+def left_out_though_answered(folder: Path) -> None:
+    in_task(left_out={"n": 1, "ids": [next(one["row_id"] for one in records_of(folder) if one["task"] == "shapes")]})(
+        folder
+    )
+
+
+def left_out_beyond_the_limit(folder: Path) -> None:
+    in_task(left_out={"n": 1, "ids": [list(_rows["shapes"])[LIMIT]]})(folder)
+
+
+def other_protocol_id(folder: Path) -> None:
+    """One that no record names, as of a run that found all of its records there."""
+    write_results(folder, results_of(folder) | {"protocol_id": "0123456789abcdef"})
+
+
+def no_protocol_id(folder: Path) -> None:
+    write_results(folder, results_of(folder) | {"protocol_id": None})
+
+
+def causal_card_gone(folder: Path) -> None:
+    results = results_of(folder)
+    del results["protocol"]["causal"]
+    write_results(folder, results)
+
+
 FORGED_FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (right_by_the_file, "accuracy of shapes_prior is .* in results.json, and by its records judged again"),
     (response_edited, "the record was changed"),
@@ -425,6 +470,16 @@ FORGED_FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (altered_response_edited, "the answer to the altered question of row"),
     (altered_answers_gone, "altered.jsonl lacks the answer"),
     (blind_edited_in_the_records, "the answer to the altered question of row"),
+    (in_task(causal={"visual_gain_p": 1e-9}), "its visual_gain_p is 1e-09, and by its records judged again"),
+    (in_task(causal={"rows": 12}), "its causal columns are of 12 rows, 0 without an image, and by its records of 4"),
+    (in_task(causal={"without_image": 1}), "its causal columns are of 4 rows, 1 without an image"),
+    (in_task(vas_band=None), "its band of VAS is None, and by its records"),
+    (in_task(left_out={"n": 1, "ids": ["nobody"]}), "the row 'nobody' as left out, and was never to ask it"),
+    (left_out_though_answered, "as left out, and has records of it"),
+    (left_out_beyond_the_limit, "as left out, and was never to ask it"),
+    (other_protocol_id, "its protocol_id is 0123456789abcdef, and that of its protocol is"),
+    (no_protocol_id, "its protocol_id is None, and that of its protocol is"),
+    (causal_card_gone, "its protocol does not say of how many rows"),
 ]
 
 
