@@ -21,10 +21,11 @@ _OF_LINE: Final = {name: read for name, read in SETTINGS.items() if name not in 
 
 @dataclass(frozen=True)
 class WideLine:
-    """The rows of one model that was asked in one way, by column. differs: what sets it apart from its other lines.
+    """The rows of one model that was asked in one way, by column.
 
-    average: of the columns' scores, None as soon as one is not there. vas: the same of the VAS of all of its tasks.
-    paper: the printed row of the model, of whole benchmarks and without steering only.
+    differs: what sets it apart from its other lines, and that its numbers are as a results.json reports them, where no
+    records were judged again. average: of the columns' scores, None as soon as one is not there. vas: the same of the
+    VAS of all of its tasks. paper: the printed row of the model, of whole benchmarks and without steering only.
     """
 
     name: str
@@ -108,10 +109,11 @@ def _line(
     } | {column for column in shown if column not in groups()}  # fmt: skip
     vas = [rows[task].vas for task in tasks if task in rows]
     known = [value for value in vas if value is not None]
+    verified = all(row.mark == "verified" for row in rows.values())
     printed = next((of for of in paper.models if first.model in (of.registered, of.name)), None)
     return WideLine(
         name=name,
-        differs=told(varying),
+        differs=", ".join(filter(None, (told(varying), "" if verified else "as reported"))),
         rows=shown,
         average=sum(scores) / len(columns) if scores and len(scores) == len(columns) else None,
         vas=sum(known) / len(known) if known and len(known) == len(tasks) else None,

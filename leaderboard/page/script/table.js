@@ -134,6 +134,7 @@ function buildTable(contents, state, openCard, changed) {
     if (line.printed) tags.push(element("span", { class: "tag printed", title: contents.source }, "as printed"));
     else if (line.verified)
       tags.push(element("span", { class: "tag", title: "its records were judged again" }, "verified"));
+    else tags.push(element("span", { class: "tag", title: "as a results.json says, whose records are not known" }, "as reported"));
     if (line.steered) tags.push(element("span", { class: "tag" }, "steered"));
     const answers = [...line.cells.values()].map((row) => answersOf(contents, row)).find((address) => address !== null);
     if (answers !== undefined) tags.push(element("a", { class: "tag", href: answers }, "answers"));
