@@ -31,6 +31,7 @@ from avar_eval.leaderboard.history import (
     recorded,
 )
 from avar_eval.leaderboard.row import ListedRun, Row, run_rows
+from avar_eval.results.causal import BLIND, PASSES, SWAPPED
 from avar_eval.results.schema import RESULTS_NAME, Results, ResultsError, parse_results, results_bytes
 from avar_eval.terminal import note
 from avar_eval.user_files import open_file
@@ -234,7 +235,10 @@ class Store:
         return Added(run, event, (known or frozenset()) | frozenset(verified))
 
     def _keeps(self, target: Path, data: bytes, marks: frozenset[str] | None, verified: Collection[str]) -> bool:
-        """Whether other content of a run says all that the stored one says, as verified, and only adds measures."""
+        """Whether other content of a run says all that the stored one says, as verified, and only adds measures.
+
+        Causal columns of tasks that are verified may be of more rows than they were.
+        """
         if marks is None or not marks <= frozenset(verified):
             return False
         old, new = parse_results(Results, results_bytes(target), target), parse_results(Results, data, target)
@@ -244,7 +248,11 @@ class Store:
             and old.tasks.keys() == new.tasks.keys()
             and old.groups == new.groups
             and all(
-                {**new.tasks[name].metrics, **before.metrics} == new.tasks[name].metrics
+                all(
+                    metric == (now := new.tasks[name].metric(of))
+                    or (name in verified and of in (*PASSES, *BLIND, *SWAPPED) and now.n > metric.n)
+                    for of, metric in before.metrics.items()
+                )
                 and before.model_copy(update={"metrics": {}, "causal": None})
                 == new.tasks[name].model_copy(update={"metrics": {}, "causal": None})
                 for name, before in old.tasks.items()

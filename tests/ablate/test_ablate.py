@@ -160,3 +160,17 @@ def test_an_ablated_run_is_verified(avar_eval: Run, finished: Path, tmp_path: Pa
     assert results(folder)["tasks"]["shapes"]["metrics"]["visual_dependence"]["n"] == 8
     added = store.add(folder)
     assert (added.event, added.verified) == ("extended", {"shapes"})
+
+
+def test_a_leaderboard_takes_columns_of_more_rows(avar_eval: Run, ablated: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ablated, tmp_path / "run"))
+    store = Store(tmp_path / "board")
+    store.add(folder)
+    done = avar_eval("ablate", str(folder), "--batch-size", "3")
+    assert done.code == 0, done.stderr
+    assert results(folder)["tasks"]["shapes"]["causal"]["rows"] == 8
+    assert results(folder)["tasks"]["shapes"]["causal"]["visual_gain_p"] is not None
+    with pytest.raises(StoreError, match="with other content, which stays"):
+        store.add(folder / "results.json")
+    added = store.add(folder)
+    assert (added.event, added.verified) == ("extended", {"shapes"})
