@@ -217,8 +217,9 @@ def test_a_killed_run_asks_nothing_twice_and_is_steered_and_measured_to_the_end(
     records = {record["key"]: record for record in lines}
     assert len(records) == len(lines) == 100
     for record in before:
-        assert records[record["key"]] | {"attention": None} == record
+        assert records[record["key"]] | {"attention": None, "causal": None} == record
     measured = [record for record in lines if record["attention"] is not None]
+    assert [record for record in lines if record["causal"] is not None] == measured
     results = json.loads((output / "results.json").read_text())
     assert results["tasks"]["shapes"]["metrics"]["vas"]["n"] == len(measured) == 12
     assert results["protocol"]["backend"] == {"backend": "vllm"}
