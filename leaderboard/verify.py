@@ -53,8 +53,8 @@ def verified_tasks(
 ) -> list[str]:
     """The tasks of a finished run whose numbers follow from its records: all that are in avar-eval's form.
 
-    Raises ContradictionError, which says
-    which number or record does not fit, DataError where the benchmark's rows cannot be had, and what reading raises.
+    Raises ContradictionError, which says which number or record does not fit, DataError where the benchmark's rows
+    cannot be had, and what reading raises.
     """
     records = {
         record.key: record.model_copy(update={"prompt_token_ids": [], "response_token_ids": []})

@@ -8,31 +8,15 @@ into a temporary folder, the leaderboard, too.
 """
 
 import argparse
-from statistics import median
 
-from measuring_cost import COMMAND, seconds
+from measuring_cost import COMMAND, table
 
 BAR = 1.20
-
-
-def table(pairs: int, limit: int) -> None:
-    """Measure and print."""
-    print("| pair | fast, seconds | off, seconds | fast / off | CPU time, fast / off |\n|---|---|---|---|---|")
-    ratios: list[tuple[float, float]] = []
-    for pair in range(1, pairs + 1):
-        order = ("fast", "off") if pair % 2 else ("off", "fast")
-        command = (*COMMAND, "--limit", str(limit), "--causal-samples", str(max(1, limit // 5)))
-        took = {causal: seconds(*command, "--causal", causal) for causal in order}
-        wall, cpu = (fast / off for fast, off in zip(took["fast"], took["off"], strict=True))
-        ratios.append((wall, cpu))
-        print(f"| {pair} | {took['fast'][0]:.1f} | {took['off'][0]:.1f} | {wall:.3f} | {cpu:.3f} |", flush=True)
-    wall, cpu = map(median, zip(*ratios, strict=True))
-    print(f"\nmedian {wall:.3f} × (must be ≤ {BAR:.2f}), of CPU time {cpu:.3f} ×")
-
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--limit", type=int, default=500)
     given = parser.parse_args()
-    table(given.pairs, given.limit)
+    command = (*COMMAND, "--limit", str(given.limit), "--causal-samples", str(max(1, given.limit // 5)))
+    table(given.pairs, "--causal", "fast", command, BAR)

@@ -13,6 +13,7 @@ import resource
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -37,21 +38,21 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def table(pairs: int) -> None:
-    """Measure and print."""
-    print("| pair | on, seconds | off, seconds | on / off | CPU time, on / off |\n|---|---|---|---|---|")
+def table(pairs: int, option: str, on: str, command: Sequence[str], bar: float) -> None:
+    """Measure the command with the option `on` and `off`, in turn, and print."""
+    print(f"| pair | {on}, seconds | off, seconds | {on} / off | CPU time, {on} / off |\n|---|---|---|---|---|")
     ratios: list[tuple[float, float]] = []
     for pair in range(1, pairs + 1):
-        order = ("on", "off") if pair % 2 else ("off", "on")
-        took = {attention: seconds(*COMMAND, "--causal", "off", "--attention", attention) for attention in order}
-        wall, cpu = (on / off for on, off in zip(took["on"], took["off"], strict=True))
+        order = (on, "off") if pair % 2 else ("off", on)
+        took = {value: seconds(*command, option, value) for value in order}
+        wall, cpu = (with_it / without for with_it, without in zip(took[on], took["off"], strict=True))
         ratios.append((wall, cpu))
-        print(f"| {pair} | {took['on'][0]:.1f} | {took['off'][0]:.1f} | {wall:.3f} | {cpu:.3f} |", flush=True)
+        print(f"| {pair} | {took[on][0]:.1f} | {took['off'][0]:.1f} | {wall:.3f} | {cpu:.3f} |", flush=True)
     wall, cpu = map(median, zip(*ratios, strict=True))
-    print(f"\nmedian {wall:.3f} × (must be ≤ {BAR:.2f}), of CPU time {cpu:.3f} ×")
+    print(f"\nmedian {wall:.3f} × (must be ≤ {bar:.2f}), of CPU time {cpu:.3f} ×")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=4)
-    table(parser.parse_args().pairs)
+    table(parser.parse_args().pairs, "--attention", "on", (*COMMAND, "--causal", "off"), BAR)
