@@ -19,8 +19,9 @@ class Option:
     """What a field takes, and what a command line says of it.
 
     help: one sentence. shown: its default in words, where that is no value. least, most: the ends of its range, both
-    included; above: a lower end that is not. choices: of a text. read: makes the value of a text. flags: its names on
-    the command line (None: made from the field's name). envvar: an environment variable that gives it.
+    included; above: a lower end that is not. choices: of a text. read: makes the value of a text, or of several where
+    the option is repeated. flags: its names on the command line (None: made from the field's name). metavar: what help
+    calls its value. envvar: an environment variable that gives it.
     """
 
     help: str
@@ -31,6 +32,8 @@ class Option:
     choices: tuple[str, ...] = ()
     read: Callable[[Any], Any] | None = None
     flags: tuple[str, ...] | None = None
+    metavar: str | None = None
+    repeated: bool = False
     envvar: str | None = None
 
 

@@ -4,11 +4,12 @@ The fields are options of the command line, too: those of an endpoint with `--ap
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from avar_eval.endpoint.url import check_url
 from avar_eval.fields import THE_MODELS, Checked, Option
+from avar_eval.models.engine_args import read_engine_args
 
 BackendName = Literal["transformers", "vllm", "api"]
 
@@ -52,18 +53,35 @@ class VllmOptions(Checked):
     tensor_parallel: GPUs that share one copy of the weights. data_parallel: copies. distributed: what runs the workers,
     `ray` for several nodes, `uni` the engine's own process (None: vLLM's choice). max_model_len: tokens of prompt and
     response (None: what the model was made for). gpu_memory: share of each GPU's memory. in_flight: questions in the
-    engine at a time; it batches as many of them as fit. eager: without torch.compile and CUDA graphs.
+    engine at a time; it batches as many of them as fit. eager: without torch.compile and CUDA graphs. engine_args:
+    others of vLLM's engine, as `avar_eval.models.engine_args` reads them.
     """
 
     tensor_parallel: Annotated[int, Option("GPUs a copy (vllm).", least=1)] = 1
     data_parallel: Annotated[int, Option("Copies (vllm).", least=1)] = 1
-    distributed: Literal["uni", "mp", "ray"] | None = None
+    distributed: Annotated[
+        Literal["uni", "mp", "ray"] | None,
+        Option("What runs an engine's workers: uni, mp, or ray for several nodes (vllm).", shown="vLLM's choice"),
+    ] = None
     max_model_len: Annotated[int | None, Option("Tokens of prompt and response (vllm).", shown=THE_MODELS, least=1)] = (
         None
     )
-    gpu_memory: Annotated[float, Option("", above=0, most=1)] = 0.9
-    in_flight: Annotated[int, Option("", least=1)] = 512
-    eager: bool = False
+    gpu_memory: Annotated[float, Option("Share of each GPU's memory that it takes (vllm).", above=0, most=1)] = 0.9
+    in_flight: Annotated[int, Option("Questions in the engine at a time (vllm).", least=1)] = 512
+    eager: Annotated[
+        bool, Option("Without torch.compile and CUDA graphs (vllm).", shown="with them", flags=("--eager",))
+    ] = False
+    engine_args: Annotated[
+        Mapping[str, str],
+        Option(
+            "Another argument of vLLM's engine, by vLLM's name; more than once, if need be (vllm).",
+            shown="none",
+            flags=("--vllm",),
+            metavar="KEY=VALUE",
+            repeated=True,
+            read=read_engine_args,
+        ),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

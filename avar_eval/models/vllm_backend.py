@@ -7,7 +7,8 @@ its own: they, and what they hold, are gone after `release()`.
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,11 @@ from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal
 from avar_eval.models.backend_options import VllmOptions
 from avar_eval.models.concurrency import answer_as_they_finish
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.engine_args import decisive, parsed
 from avar_eval.models.transformers_backend import TransformersBackend, end_tokens, published_defaults
 from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
 from avar_eval.pictures import UNREADABLE
+from avar_eval.terminal import note
 
 _NEVER = -100.0
 """The lowest logit bias that vLLM takes: a token with it is drawn with a probability below 1e-40."""
@@ -30,11 +33,18 @@ _SECONDS_TO_END = 60.0
 """vLLM kills an engine that takes longer, and does not wait until it is gone."""
 
 
+class _EngineDiedError(BackendError):
+    """The engine's processes have ended while it answered."""
+
+
 class VllmBackend:
     """A vLLM engine for one checkpoint, started when it is first needed.
 
     observer: the same checkpoint in transformers. It renders and decodes, so that both backends ask and read alike.
-    steering: see `avar_eval.models.vllm_steering`. Raises BackendError where vLLM cannot steer this architecture.
+    steering: see `avar_eval.models.vllm_steering`. Raises BackendError where vLLM cannot steer this architecture, and
+    UsageError for engine arguments that it does not take.
+
+    Attributes: on_restart, called with what happened when the engine has died and is started again, which is done once.
     """
 
     name: Literal["vllm"] = "vllm"
@@ -49,13 +59,17 @@ class VllmBackend:
             {} if steering is None else steered_arguments(observer.checkpoint.path, steering)
         )
         self.dtype: str = observer.dtype
+        self.on_restart: Callable[[str], None] | None = None
+        self._restarted = False
+        self._engine_args = parsed(options.engine_args) if options.engine_args and _import_vllm() else {}
         self._engine: Any = None
         self._runner: asyncio.Runner | None = None
         self._ends = end_tokens(observer.terminators(published_defaults(observer.checkpoint)))
 
     def identity(self) -> dict[str, str]:
         """vLLM's kernels round otherwise than those of transformers do: its responses are its own."""
-        return {"backend": "vllm"} | self.observer.identity()
+        own = {"engine_args": of} if (of := decisive(self.options.engine_args)) else {}
+        return {"backend": "vllm"} | own | self.observer.identity()
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The same prompt as for transformers."""
@@ -65,19 +79,10 @@ class VllmBackend:
         """Start the engine, if it is not running. Raises BackendError if vLLM is missing or cannot run the model."""
         if self._engine is not None:
             return
-        # Read when vLLM is imported: its processes' messages belong to standard error, and nobody is told of this run.
-        # A process forked from one that has used torch may hang in its first computation: they are started afresh.
-        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        try:
-            from vllm import AsyncEngineArgs
-            from vllm.v1.engine.async_llm import AsyncLLM
-        except ImportError as error:
-            raise BackendError(
-                f"--backend vllm needs vLLM, and it cannot be imported ({error}): pip install 'avar-eval[vllm]'"
-            ) from error
+        _import_vllm()
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
         arguments = AsyncEngineArgs(
             model=str(self.observer.checkpoint.path),
             dtype=self.dtype,
@@ -90,6 +95,7 @@ class VllmBackend:
             limit_mm_per_prompt={"video": 0},
             mm_processor_kwargs=self.observer.applied_limits.settings or None,
             generation_config="vllm",  # the checkpoint's own sampling defaults give way to ours
+            **self._engine_args,
             **self._steered,
         )
 
@@ -117,21 +123,42 @@ class VllmBackend:
         """Number and response of each prompt, as they finish.
 
         Raises BackendError, after all that was under way, if more than `may_refuse` prompts cannot be answered, as
-        those that are too long, or the engine fails.
+        those that are too long, or the engine fails again after it was started a second time.
         """
-        self.load()
-        assert self._runner is not None
+        waiting, unanswered = iter(enumerate(prompts)), dict[int, Prompt]()
         try:
-            yield from answer_as_they_finish(
-                self._runner,
-                prompts,
-                lambda number, prompt: self._ask(number, prompt, decoding),
-                self.options.in_flight,
-                may_refuse,
-            )
+            while True:
+                order: list[int] = []
+                self.load()
+                assert self._runner is not None
+                answers = answer_as_they_finish(
+                    self._runner,
+                    _taken(waiting, unanswered, order),
+                    lambda number, prompt: self._ask(number, prompt, decoding),
+                    self.options.in_flight,
+                    may_refuse,
+                )
+                try:
+                    for place, answer in answers:
+                        may_refuse -= isinstance(answer, Refusal)
+                        del unanswered[order[place]]
+                        yield order[place], answer
+                    return
+                except _EngineDiedError as error:
+                    self._start_again(error, len(unanswered))
         except BaseException:
             self.release()  # also when the run is interrupted: no engine must stay behind
             raise
+
+    def _start_again(self, error: _EngineDiedError, lost: int) -> None:
+        """Let go of an engine that has died, so that another one is started. Raises the error the second time."""
+        if self._restarted:
+            raise error
+        self._restarted = True
+        self.release()
+        note(f"warning: {error}; a new engine is started, and asked the {lost} questions that this one had")
+        if self.on_restart is not None:
+            self.on_restart("vLLM's engine died while it answered, and was started again; what it had was asked again")
 
     async def _ask(self, number: int, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
         tokenizer, markup = self.observer.processor.tokenizer, self.observer.markup
@@ -152,7 +179,8 @@ class VllmBackend:
         except _request_errors() as error:  # such as a prompt that is too long
             return Refusal(f"vLLM cannot answer a question: {_error_message(error)}")
         except Exception as error:  # of the engine's processes
-            raise BackendError(f"vLLM cannot answer a question: {_error_message(error)}") from error
+            kind = _EngineDiedError if self._engine.errored else BackendError
+            raise kind(f"vLLM cannot answer a question: {_error_message(error)}") from error
         (output,) = outputs
         response = list(output.outputs[0].token_ids)
         return self.observer.finished(list(output.prompt_token_ids), response, decoding, self._ends)
@@ -175,6 +203,32 @@ class VllmBackend:
             skip_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _taken(waiting: Iterator[tuple[int, Prompt]], lost: dict[int, Prompt], order: list[int]) -> Iterator[Prompt]:
+    """What an engine before this one had and lost, then what waits; `lost` gets what is taken, `order` its numbers."""
+    for number, prompt in chain(tuple(lost.items()), waiting):
+        lost[number] = prompt
+        order.append(number)
+        yield prompt
+
+
+def _import_vllm() -> bool:
+    """Import vLLM, as quiet as it can be: always True. Raises BackendError where it is missing or broken."""
+    # Read when vLLM is imported: its processes' messages belong to standard error, and nobody is told of this run.
+    # A process forked from one that has used torch may hang in its first computation: they are started afresh.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    try:
+        from vllm import AsyncEngineArgs  # noqa: F401
+        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: F401
+    except ImportError as error:
+        raise BackendError(
+            f"--backend vllm needs vLLM, and it cannot be imported ({error}): pip install 'avar-eval[vllm]'"
+        ) from error
+    return True
 
 
 def _request_errors() -> tuple[type[Exception], ...]:

@@ -5,6 +5,7 @@ that is measured or judged again later is appended anew and supersedes its older
 that a finished run's book holds each key once. Beside it, under the same lock, stand `attention.jsonl`, and
 `protocols.jsonl`: how the model was asked for the records of each `protocol_id`, so that runs of one folder can be told
 apart, also those whose results.json made way. A record that several runs share names the one that asked for it first.
+What happened that a reader has to know is in `notes.jsonl`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ from avar_eval.records.journal import (
     stream_lines,
     typed_lines,
 )
-from avar_eval.records.record import JudgeRecord, ProtocolLine, Record, protocol_id
+from avar_eval.records.record import JudgeRecord, NoteLine, ProtocolLine, Record, protocol_id
 
 if TYPE_CHECKING:
     from avar_eval.records.attention import AttentionLine
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 RECORDS_NAME = "records.jsonl"
 ATTENTION_NAME = "attention.jsonl"
 PROTOCOLS_NAME = "protocols.jsonl"
+NOTES_NAME = "notes.jsonl"
 _BESIDE: Final = {"attention": ATTENTION_NAME, "causal": CAUSAL_NAME, "altered": ALTERED_NAME}
 """The journals beside the book: attribute -> file."""
 AT_ONCE = 256
@@ -61,6 +63,16 @@ PROTOCOLS: Final = typed_lines(
     one="a protocol",
     many="protocols",
     remedy="delete that line, or choose another --output",
+    error=RecordBookError,
+)
+
+
+NOTES: Final = typed_lines(
+    NoteLine,
+    key=lambda line: f"{line.protocol_id} {line.note}",
+    one="a note",
+    many="notes",
+    remedy="delete that line",
     error=RecordBookError,
 )
 
@@ -121,6 +133,17 @@ class RecordBook(Journal[Record]):
             with Journal(self.path.with_name(PROTOCOLS_NAME), PROTOCOLS, lock=self.lock) as journal:
                 if line.protocol_id not in journal:
                     journal.append([line])
+
+    def add_note(self, protocol_id: str, note: str) -> None:
+        """Keep what a reader of these results has to know, once; other ranks have nothing to tell."""
+        with Journal(self.path.with_name(NOTES_NAME), NOTES, lock=self.lock) as journal:
+            journal.append([NoteLine(protocol_id=protocol_id, note=note)])
+
+    def notes(self, protocol_id: str) -> list[str]:
+        """What is kept of the records that were asked for under this protocol."""
+        path = self.path.with_name(NOTES_NAME)
+        lines = read_lines(path, NOTES).values() if path.exists() else ()
+        return [line.note for line in lines if line.protocol_id == protocol_id]
 
     def take_in_ranks(self) -> None:
         """Move what other ranks have written into the book, and into the journals beside it."""

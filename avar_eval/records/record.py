@@ -102,6 +102,15 @@ class ProtocolLine(BaseModel):
     protocol: dict[str, Any]
 
 
+class NoteLine(BaseModel):
+    """What happened while a folder's model was asked that a reader of the results has to know, such as a restart."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    protocol_id: str
+    note: str
+
+
 def protocol_id(protocol: Mapping[str, Any]) -> str:
     """A protocol's name, 16 hex digits: equal protocols have equal names, in every folder."""
     return record_key(**protocol)[:16]

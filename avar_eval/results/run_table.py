@@ -60,6 +60,8 @@ def print_results(results: Results, output: Path) -> None:
             ids = ", ".join(task.left_out.ids[:_SHOWN])
             ids += f" and {task.left_out.n - _SHOWN} more" if task.left_out.n > _SHOWN else ""
             console.print(f"{name}: {rows} left out: {task.left_out.reason} [{ids}]", soft_wrap=True, markup=False)
+    for note in results.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     console.print(f"records and results: {output}", soft_wrap=True)
     console.print(
         f"every answer, in a browser: avar-eval view {shlex.quote(str(output))}", soft_wrap=True, markup=False

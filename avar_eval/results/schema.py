@@ -207,7 +207,16 @@ class RunResults(BaseModel, Generic[Task, Card]):
 
 
 class Results(RunResults[TaskResult, dict[str, Any]]):
-    """The content of results.json."""
+    """The content of results.json. notes: what happened while it was asked that a reader has to know; rarely any."""
+
+    notes: list[str] = []
+
+    @model_serializer(mode="wrap")
+    def _without_empty_notes(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = fields(self)
+        if not self.notes:
+            del data["notes"]
+        return data
 
     def to_json(self) -> str:
         """The file's text."""

@@ -155,7 +155,7 @@ class Asking(Checked):
             place = asking_fields()[name].part if name in asking_fields() else None
             if place is None and name not in parts:
                 own[name] = value
-            elif place is not None and value is not None:
+            elif place is not None and value is not None and value != []:  # [] is a repeated option that is not given
                 parts[place][asking_fields()[name].declared.name] = value
         return cls(**own | parts)
 

@@ -171,6 +171,7 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
             {name: (task.benchmark, task.outcomes(records[name], judged)) for name, task in named.items()},
         ),
         protocol=how,
+        notes=session.book.notes(protocol_id(before)),
     )
     return Evaluation(whole, records, asked)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from avar_eval.attention.steering import PRESETS, Steering
-from avar_eval.models.backend_options import ApiOptions, TransformersOptions
+from avar_eval.models.backend_options import ApiOptions, TransformersOptions, VllmOptions
+from avar_eval.models.engine_args import decisive
 from avar_eval.models.registry import choose_backend
 from avar_eval.names import run_name
 from avar_eval.ranks import launched
@@ -79,11 +80,11 @@ def _settings(model: ResolvedModel) -> dict[str, Any]:
         settings["uniform_prompts"] = True
     if asking.steering is not None and asking.steering.active:
         settings["steering"] = asking.steering.identity()
-    decisive = {*model.decoding.identity(), "samples"}
+    drawn = {*model.decoding.identity(), "samples"}
     settings |= {
         name: value
         for name, value in asdict(model.decoding).items()
-        if value != getattr(usual.decoding, name) and (name in decisive or name in usual.decoding.identity())
+        if value != getattr(usual.decoding, name) and (name in drawn or name in usual.decoding.identity())
     }
     for name in ("system_prompt", "prompt_style"):
         if getattr(model, name) != getattr(usual, name):
@@ -97,6 +98,8 @@ def _settings(model: ResolvedModel) -> dict[str, Any]:
     options = model.options
     if isinstance(options, TransformersOptions) and options.attn_implementation not in (None, "sdpa"):
         settings["attn_implementation"] = options.attn_implementation
+    if isinstance(options, VllmOptions) and (own := decisive(options.engine_args)):
+        settings["engine_args"] = own
     registered = model.entry.api.url if model.entry and model.entry.api else None
     if isinstance(options, ApiOptions) and options.url != registered:
         settings["url"] = options.url

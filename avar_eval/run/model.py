@@ -16,7 +16,7 @@ from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.image_limits import ImageLimits
 from avar_eval.models.registry import ModelEntry, choose_backend
 from avar_eval.protocols.protocol import PublishedProtocol
-from avar_eval.run.asking import Asking
+from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.named_protocol import NamedProtocol
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.tasks.prompts import Style
@@ -146,7 +146,8 @@ def _options(asking: Asking, source: ModelSource, backend: BackendName) -> Backe
             continue
         for other, kind in OPTIONS.items():
             if name in declared(kind):
-                flag = f"--{'api-' if other == 'api' else ''}{name}".replace("_", "-")
+                field = declared(kind)[name]
+                flag = next((one.flags[0] for one in asking_fields().values() if one.declared == field), name)
                 raise UsageError(
                     f"{flag} is an option of --backend {other}, and {asking.model} is run by {backend}"
                     + (", which chooses its kernels by itself" if other == "transformers" else "")

@@ -146,7 +146,8 @@ def _parameter(name: str, changed: As) -> inspect.Parameter:
         argument = typer.Argument(help=help_, metavar=changed.argument, autocompletion=COMPLETED.get(name))
         return _keyword(name, Annotated[kind, argument], default)
     more = {"help": help_, "envvar": option.envvar, "rich_help_panel": _group(name, field)} | bounds | show
-    extra: Any = typer.Option(*(changed.flags or field.flags), autocompletion=COMPLETED.get(name), **more)
+    flags, completed = changed.flags or field.flags, COMPLETED.get(name)
+    extra: Any = typer.Option(*flags, metavar=option.metavar, autocompletion=completed, **more)
     return _keyword(name, Annotated[kind | None if default is None else kind, extra], default)
 
 
@@ -167,6 +168,8 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def _command_line_type(field: AskingField) -> Any:
     """What typer reads; texts that become something else are read when the field is checked."""
+    if field.option.repeated:
+        return list[str]
     if field.option.read is not None or get_origin(field.declared.type) is Literal:
         return str
     return field.declared.type

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from avar_eval.models.checkpoint import weights_sha256
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.models.vllm_backend import VllmBackend
 from avar_eval.pictures import UNREADABLE, image_sha256, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
@@ -173,6 +175,8 @@ class Session:
             )
         if any(asked.key not in self.book for asked in readable):
             self.book.keep_protocol(asked_by)
+        if isinstance(self.backend, VllmBackend):
+            self.backend.on_restart = partial(self.book.add_note, name)
         self._answer_missing(readable, drawn, refusals, self.book)
         altered = self._ask_altered(readable, drawn, name)
         if not isinstance(self.backend, TransformersBackend):

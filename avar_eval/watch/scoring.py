@@ -16,7 +16,9 @@ from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.leaderboard.store import publish
+from avar_eval.models.backend_options import VllmOptions
 from avar_eval.models.checkpoint import find_source, resolve_checkpoint, trained_from
+from avar_eval.models.engine_args import decisive
 from avar_eval.models.training_run import read_training_run
 from avar_eval.results.schema import RESULTS_NAME, Results, read_results
 from avar_eval.run.asking import Asking
@@ -72,6 +74,8 @@ class Scoring:
         drawn = {"temperature": decoding.temperature, "samples": decoding.samples, "seed": decoding.seed}
         later = ("image_min_pixels", "image_max_pixels", "protocol", "uniform_prompts")  # not in earlier files
         chosen = {name: value for name in later if (value := getattr(asking, name))}
+        if isinstance(options := self.model.options, VllmOptions) and (of := decisive(options.engine_args)):
+            chosen["engine_args"] = of
         return settings | decoding.sampling() | ({} if decoding.greedy else drawn) | chosen
 
     def model_of(self, step: int, model: str) -> ResolvedModel:
