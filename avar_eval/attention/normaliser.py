@@ -1,8 +1,10 @@
 """The softmax normaliser that an attention kernel computes anyway, taken from it as it runs.
 
-`NormaliserTap` listens below autograd, so the kernel runs with the arguments it was called with, whichever PyTorch
-chose, and the model's outputs stay what they were bit by bit. Kernels are known by the last part of their operator's
-name, since a build of the hub's has a namespace of its own, and by the shape of what they give beside their output:
+`NormaliserTap` listens below autograd, so the kernel runs that PyTorch chose, with the arguments it was called with,
+and the model's outputs stay what they were bit by bit. The memory-efficient kernel and cuDNN's, which is the first
+choice on Hopper GPUs, keep their normaliser unless a gradient will need it: they are asked for it. Kernels are known by
+the last part of their operator's name, since a build of the hub's has a namespace of its own, and by the shape of what
+they give beside their output:
 
     [batch heads queries]     PyTorch's, flash-attn of dense batches; perhaps with queries filled up to a block
     [heads tokens]            flash-attn of sequences in a row without padding (varlen)
@@ -75,10 +77,14 @@ class NormaliserTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.scaled_dot_product_attention.default:  # inference mode has not chosen a kernel yet
             with self:
                 return func.decompose(*args, **kwargs)
-        result = func(*args, **kwargs)
         name = func.name()  # namespace::name.overload
-        if name.partition("::")[2].partition(".")[0] in _KERNELS:
-            self.take(name, result)
+        if name.partition("::")[2].partition(".")[0] not in _KERNELS:
+            return func(*args, **kwargs)
+        place = _place_of_request(func)
+        if place is not None and place < len(args):
+            args = (*args[:place], True, *args[place + 1 :])
+        result = func(*args, **kwargs)
+        self.take(name, result)
         return result
 
     def take(self, source: str, result: Any) -> None:
@@ -149,6 +155,16 @@ class NormaliserTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 _proven: dict[tuple[Any, ...], bool] = {}
+
+
+@cache
+def _place_of_request(operator: Any) -> int | None:
+    """Which argument asks for the normaliser, if one does: PyTorch's kernels of which only a gradient needs it.
+
+    It is not among those that have a default and may be left out.
+    """
+    names = [argument.name for argument in operator._schema.arguments]
+    return names.index("compute_log_sumexp") if "compute_log_sumexp" in names else None
 
 
 def _with_padding(lse: Tensor, given: Bool[Tensor, "batch queries"], heads: int) -> Tensor | None:

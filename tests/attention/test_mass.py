@@ -192,6 +192,33 @@ def test_masses_from_the_kernels_own_normaliser(dtype: torch.dtype, mode: Any) -
     assert torch.allclose(masses.double(), expected, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"])
+def test_a_kernel_that_keeps_its_normaliser_without_a_gradient_is_asked_for_it(name: str) -> None:
+    """A GPU's kernels, with their own names and arguments: both give an empty one if nothing asks."""
+    known = getattr(torch.ops.aten, name).default._schema
+    asked = [argument.name for argument in known.arguments].index("compute_log_sumexp")
+    query, key = causal_case().query, causal_case().key
+    heard: list[bool] = []
+
+    def kernel(query: Tensor, key: Tensor, bias: Tensor | None, compute_log_sumexp: bool) -> tuple[Tensor, Tensor]:
+        heard.append(compute_log_sumexp)
+        lse = query.sum(-1) if compute_log_sumexp else query.new_empty(*query.shape[:2], 0)
+        return query.clone(), lse
+
+    with torch.library._scoped_library("avar_tests", "DEF") as library:
+        library.define(f"{name}(Tensor query, Tensor key, Tensor? bias, bool compute_log_sumexp) -> (Tensor, Tensor)")
+        library.impl(name, kernel, "CPU")
+        operator = getattr(torch.ops.avar_tests, name)
+        with torch.no_grad(), NormaliserTap() as tap:
+            output, _ = operator(query, key, None, False)
+    assert (asked, known.arguments[asked].default_value) == (4, None), "PyTorch passes it by its place"
+    assert heard == [True]
+    assert torch.equal(output, query)
+    lse = tap.lse(query)
+    assert lse is not None
+    assert torch.equal(lse, query.sum(-1))
+
+
 def test_gradients_of_half_precision_inputs_are_accumulated_in_float32() -> None:
     case = causal_case(torch.bfloat16)
     query, key = case.query.clone().requires_grad_(), case.key.clone().requires_grad_()

@@ -144,7 +144,8 @@ def test_masses_of_a_model_equal_eager_float64(gpu: torch.device, roles: TokenRo
 
 def syncs(gpu: torch.device, run: Any) -> int:
     """How often a call waits for the GPU."""
-    run()  # compiles what is to be compiled
+    for _ in range(2):  # compiles what is to be compiled; PyTorch's own first calls wait oftener
+        run()
     torch.cuda.synchronize(gpu)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -165,7 +166,7 @@ def test_measuring_waits_for_the_gpu_no_oftener_than_the_model(
     with torch.no_grad():
         plain = syncs(gpu, lambda: model(**inputs, use_cache=False))
         with observe(model, roles):
-            assert syncs(gpu, lambda: model(**inputs, use_cache=False)) == plain
+            assert syncs(gpu, lambda: model(**inputs, use_cache=False)) <= plain
 
 
 def test_an_attention_call_never_waits_for_the_gpu(gpu: torch.device) -> None:
