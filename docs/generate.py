@@ -89,20 +89,21 @@ def recipes() -> str:
 
 
 def schemas() -> str:
-    """The fields of results.json, records.jsonl and protocols.jsonl, from the models that read and write them."""
-    from avar_eval.records import attention
+    """The fields of a run's files, from the models that read and write them, or as the modules that do so tell them."""
+    from avar_eval.records import attention, causal
     from avar_eval.records.record import ProtocolLine, Record
     from avar_eval.results.schema import Results
 
     told: list[tuple[str, type[BaseModel]]] = [
         ("results.json", Results),
-        ("records.jsonl, a line", Record),
+        ("records.jsonl, altered.jsonl and waiting.jsonl, a line", Record),
         ("protocols.jsonl, a line", ProtocolLine),
     ]
     parts = ["# Files of a run"]
     for title, model in told:
         parts += [f"## {title}", *_fields(model.model_json_schema(mode="serialization", by_alias=True))]
-    parts += ["## attention.jsonl, a line", _code((attention.__doc__ or "").strip(), "text")]
+    for name, module in (("attention", attention), ("causal", causal)):
+        parts += [f"## {name}.jsonl, a line", _code((module.__doc__ or "").strip(), "text")]
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,10 +2,10 @@
 
 A finished batch is appended with one write and flushed, so a killed run loses at most the batch in flight. A record
 that is measured or judged again later is appended anew and supersedes its older line; `close()` compacts the file, so
-that a finished run's book holds each key once. Beside it, under the same lock, stand `attention.jsonl`, and
-`protocols.jsonl`: how the model was asked for the records of each `protocol_id`, so that runs of one folder can be told
-apart, also those whose results.json made way. A record that several runs share names the one that asked for it first.
-What happened that a reader has to know is in `notes.jsonl`.
+that a finished run's book holds each key once. Beside it, under the same lock, stand `attention.jsonl`,
+`waiting.jsonl`, and `protocols.jsonl`: how the model was asked for the records of each `protocol_id`, so that runs of
+one folder can be told apart, also those whose results.json made way. A record that several runs share names the one
+that asked for it first. What happened that a reader has to know is in `notes.jsonl`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,13 @@ RECORDS_NAME = "records.jsonl"
 ATTENTION_NAME = "attention.jsonl"
 PROTOCOLS_NAME = "protocols.jsonl"
 NOTES_NAME = "notes.jsonl"
-_BESIDE: Final = {"attention": ATTENTION_NAME, "causal": CAUSAL_NAME, "altered": ALTERED_NAME}
+WAITING_NAME = "waiting.jsonl"
+_BESIDE: Final = {
+    "attention": ATTENTION_NAME,
+    "causal": CAUSAL_NAME,
+    "altered": ALTERED_NAME,
+    "waiting": WAITING_NAME,
+}
 """The journals beside the book: attribute -> file."""
 AT_ONCE = 256
 """Records that are in memory together where all of them are gone through."""
@@ -122,6 +128,20 @@ class RecordBook(Journal[Record]):
         """Responses to altered questions: the folder's `altered.jsonl`, opened when first used."""
         return self._beside(ALTERED_NAME, RECORDS)
 
+    @cached_property
+    def waiting(self) -> Journal[Record]:
+        """Records that wait for their batch's causal passes before they come into the book, which so stays as it is.
+
+        The folder's `waiting.jsonl`, opened when first used; it is there as long as a record waits.
+        """
+        return self._beside(WAITING_NAME, RECORDS)
+
+    def drop_waiting(self) -> None:
+        """Delete the file of the records that wait, once all of this rank's are in the book."""
+        if all(key in self for key in self.waiting.own_keys()):
+            self.waiting.remove()
+            del self.waiting
+
     def _beside(self, name: str, form: LineForm[Line]) -> Journal[Line]:
         """Another journal of the folder."""
         return Journal(self._first.with_name(name), form, lock=self.lock, rank=self.rank)
@@ -175,6 +195,8 @@ class RecordBook(Journal[Record]):
         with ExitStack() as closing:
             closing.callback(self.lock.release)
             closing.callback(super().close)
+            if self.rank == 0 and not self.closed and self.path.with_name(WAITING_NAME).exists():
+                self.drop_waiting()
             for journal in self._opened_beside():
                 closing.callback(journal.close)
 

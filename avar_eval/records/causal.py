@@ -3,7 +3,8 @@
 `causal.jsonl` has one line of JSON for each response whose passes are done: `key`, of the record, and
 `dependence_by_token`, the KL divergence (nats) before each token of the response, as the arrays of `attention.jsonl`.
 `altered.jsonl` holds records of responses to altered questions (grey, removed or another row's images): a file of its
-own, so that nothing that reads responses of a run takes them for answers to its questions.
+own, so that nothing that reads responses of a run takes them for answers to its questions. `waiting.jsonl` holds
+records of responses whose passes are still to be made; with them they come into `records.jsonl`.
 """
 
 from typing import Annotated, Final, Literal

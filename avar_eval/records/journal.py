@@ -148,6 +148,10 @@ class Journal(Generic[Line]):
         place = self._places.get(key)
         return None if place is None else self._form.decode(_read(place))
 
+    def own_keys(self) -> list[str]:
+        """The keys of the lines in this rank's own file, in the order in which they came."""
+        return [key for key, place in self._places.items() if place.file is self._file]
+
     def append(self, lines: Sequence[Line]) -> None:
         """Append lines with one write. Raises the form's error; the file is then as it was before."""
         self._append([(self._form.key(line), self._form.encode(line) + b"\n") for line in lines])
@@ -179,6 +183,11 @@ class Journal(Generic[Line]):
             for offset, line, decoded in _stream(self._first, self._form):
                 self._places[self._form.key(decoded)] = _Place(first, offset, len(line))
         self._lines = len(self._places)
+
+    def remove(self) -> None:
+        """Let go of this rank's file and delete it. Who is reading it reads it to the end."""
+        self._release()
+        self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Drop superseded lines, if any, and let go of the file. Raises WriteError if they cannot be dropped."""

@@ -27,33 +27,53 @@ def answer_batches(
 ) -> Iterator[list[Record]]:
     """A batch's records at a time, with their attention and what causal passes measure.
 
-    answers: where records go, the book or a journal of it; what of a batch is there is computed with the others.
-    windows: of layers that are knocked out. Raises BackendError if more questions than may be cannot be read.
+    Responses wait in `book.waiting` for the passes of their batch: a run that is killed in one of them, and started
+    again, makes the passes of that batch and asks none of it again.
+
+    answers: where records go, the book or a journal of it; what of a batch is there is computed with the others, unless
+    all of it is known. windows: of layers that are knocked out. Raises BackendError if more questions than may be
+    cannot be read.
     """
     for batch in batches:
         readable, inputs = _readable(backend, batch, refusals)
         refusals.left()
         if not readable:
             continue
-        keys = [asked.key for asked in readable]
-        attention: dict[int, AttentionSummary] = {}
-        if measured := [index for index, asked in enumerate(readable) if asked.question.measured]:
-            generations, found = backend.generate_measured(inputs, decoding, keys, measured)
-            kept = keep_attention(book, [keys[index] for index in measured], found)
-            attention = dict(zip(measured, kept, strict=True))
+        known = {asked.key: of for asked in readable if (of := answers.get(asked.key) or book.waiting.get(asked.key))}
+        if len(known) < len(readable):
+            known = _generated(backend, decoding, readable, inputs, book) | known
+        new = [asked.key for asked in readable if asked.key not in answers]
+        causal = [asked for asked in readable if asked.question.causal]
+        if any(asked.key in new for asked in causal):
+            book.waiting.append([known[key] for key in new if key not in book.waiting])
+            passed = add_passes(backend, book, causal, [known[asked.key] for asked in causal], windows)
+            known |= {record.key: record for record in passed}
+            yield [known[key] for key in new]
+            book.drop_waiting()  # by now who asked has them in the book
         else:
-            generations = backend.generate(inputs, decoding, keys)
-        new = {
-            index: new_record(asked, generations[index], attention.get(index))
-            for index, asked in enumerate(readable)
-            if asked.key not in answers
-        }
-        causal = [index for index, asked in enumerate(readable) if asked.question.causal]
-        if not new.keys().isdisjoint(causal):
-            recorded = [new.get(index) or _recorded(answers, keys[index]) for index in causal]
-            passed = add_passes(backend, book, [readable[index] for index in causal], recorded, windows)
-            new |= {index: record for index, record in zip(causal, passed, strict=True) if index in new}
-        yield list(new.values())
+            yield [known[key] for key in new]
+
+
+def _generated(
+    backend: TransformersBackend,
+    decoding: Decoding,
+    batch: Sequence[RenderedQuestion],
+    inputs: Any,
+    book: RecordBook,
+) -> dict[str, Record]:
+    """What the model answers to a batch, by key, with the attention of those that are to be measured."""
+    keys = [asked.key for asked in batch]
+    attention: dict[int, AttentionSummary] = {}
+    if measured := [index for index, asked in enumerate(batch) if asked.question.measured]:
+        generations, found = backend.generate_measured(inputs, decoding, keys, measured)
+        kept = keep_attention(book, [keys[index] for index in measured], found)
+        attention = dict(zip(measured, kept, strict=True))
+    else:
+        generations = backend.generate(inputs, decoding, keys)
+    return {
+        asked.key: new_record(asked, generation, attention.get(index))
+        for index, (asked, generation) in enumerate(zip(batch, generations, strict=True))
+    }
 
 
 def _readable(
@@ -68,12 +88,6 @@ def _readable(
             return [], None
     readable = [asked for asked in batch if _readable(backend, [asked], refusals)[0]]
     return readable, encode(backend, readable) if readable else None
-
-
-def _recorded(answers: Journal[Record], key: str) -> Record:
-    record = answers.get(key)
-    assert record is not None  # what is not there is new
-    return record
 
 
 def answer_streaming(
