@@ -69,6 +69,10 @@ def _task_problems(name: str, task: TaskResult, protocol: Mapping[str, Any]) -> 
     of_lmms_eval = _part(_part(protocol, "tasks"), name).get("form") == "lmms-eval"
     for metric_name, metric in task.metrics.items():
         yield from _metric_problems(metric_name, metric, share=metric_name not in _NUMBERS)
+    for window in task.knockout_windows:
+        for part, metric in (("answer", window.answer), ("response", window.response)):
+            where = "{} to {}".format(*window.layers)
+            yield from _metric_problems(f"knockout of layers {where}, {part},", metric, share=False)
     for verdict, own in task.benchmark.items():
         for metric_name, metric in own.items():  # lmms-eval's are in units of their own
             yield from _metric_problems(f"{metric_name} ({verdict})", metric, share=not of_lmms_eval)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import platformdirs
 
@@ -40,6 +40,8 @@ _WAIT: Final = 60.0
 """Seconds to wait for another process that is adding a run, which takes milliseconds."""
 
 
+_ADDED: Final[dict[str, Any]] = {"metrics": {}, "causal": None, "knockout_windows": []}
+"""What of a task is added to, compared apart from the rest of it."""
 _MAY_CHANGE: Final = ("command", "causal")
 """Parts of a card that a run may add to without becoming another one; see `run_id`."""
 
@@ -253,8 +255,8 @@ class Store:
                     or (name in verified and of in (*PASSES, *BLIND, *SWAPPED) and now.n > metric.n)
                     for of, metric in before.metrics.items()
                 )
-                and before.model_copy(update={"metrics": {}, "causal": None})
-                == new.tasks[name].model_copy(update={"metrics": {}, "causal": None})
+                and (name in verified or before.knockout_windows in ([], new.tasks[name].knockout_windows))
+                and before.model_copy(update=_ADDED) == new.tasks[name].model_copy(update=_ADDED)
                 for name, before in old.tasks.items()
             )
         )

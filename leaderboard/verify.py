@@ -21,7 +21,7 @@ from avar_eval.records.book import PROTOCOLS, PROTOCOLS_NAME, RECORDS_NAME, stre
 from avar_eval.records.causal import ALTERED_NAME
 from avar_eval.records.journal import read_lines
 from avar_eval.records.record import Record, protocol_id, record_key
-from avar_eval.results.causal import BLIND, PASSES, SWAPPED, causal_metrics
+from avar_eval.results.causal import BLIND, PASSES, SWAPPED, causal_metrics, knockout_windows
 from avar_eval.results.grading import Answered, grade_all
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import (
@@ -255,27 +255,28 @@ class _Check:
             self.result.left_out,
             band=has_band(self.protocol),
         )
-        metrics, counts = self._causal()
-        again = again.model_copy(update={"metrics": again.metrics | metrics, "causal": counts})
+        again = again.model_copy(update=self._causal(again.metrics))
         self._compare(again)
         return again
 
-    def _causal(self) -> tuple[dict[str, Metric], CausalCounts | None]:
-        """The causal columns that results.json has, by the records, and what they are of."""
+    def _causal(self, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+        """The causal columns that results.json has, by the records, beside the other metrics, and what they are of."""
         columns = [name for name in (*PASSES, *BLIND, *SWAPPED) if name in self.result.metrics]
         if not columns:
-            return {}, None
+            return {}
         by_protocol = self._chosen()
         own = self.asked.causal or [True] * len(self.records)
         named = [of for of, in_run in zip(self.records, own, strict=True) if in_run and of.causal and of.sample == 0]
         chosen = named if by_protocol is None else by_protocol
         if {*BLIND, *SWAPPED} & {*columns}:
             self._check_altered(chosen)
-        metrics, counts = causal_metrics(chosen, self.benchmark.cluster, columns)
+        found, counts = causal_metrics(chosen, self.benchmark.cluster, columns)
         if by_protocol is None and self.result.causal:
             told = self.result.causal
             counts = counts.model_copy(update={"rows": told.rows, "without_image": told.without_image})
-        return metrics, counts
+        windows = int((self.protocol.get("causal") or {}).get("knockout_windows") or 0)
+        by_layers = knockout_windows(chosen, self.benchmark.cluster, windows)
+        return {"metrics": {**metrics, **found}, "causal": counts, "knockout_windows": by_layers}
 
     def _chosen(self) -> list[Record] | None:
         """The records that the protocol chooses for causal columns; None where rows that are left out hide which."""
@@ -351,6 +352,13 @@ class _Check:
             raise self.refuse(f"its band of VAS is {self.result.vas_band}, and by its records {again.vas_band}")
         if self.result.causal is not None:
             self._compare_counts(self.result.causal, again.causal)
+        by_layers = {of.layers: of for of in again.knockout_windows}
+        for window in self.result.knockout_windows:
+            where = "{} to {}".format(*window.layers)
+            for part in ("answer", "response"):
+                found = getattr(by_layers.get(window.layers), part, None)
+                name = f"knockout of layers {where}, {part}, of {self.entry.name}"
+                _check_metric(self.folder, name, getattr(window, part), found)
         for verdict, own in self.result.benchmark.items():
             for name, metric in own.items():
                 found = again.benchmark.get(verdict, {}).get(name)

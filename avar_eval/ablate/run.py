@@ -95,7 +95,8 @@ def ablate(folder: Path, blur: bool = False, cutoff: bool = False, **given: Any)
             name, decoding = task.entry.name, model.task_decoding(task.entry)
             questions = _questions(session, task)
             answered = session.ask(questions, decoding, recorded_only=True).of_task(name)
-            found[name] = task.with_causal(found[name], answered, session.causal_columns())
+            windows = model.asking.knockout_windows
+            found[name] = task.with_causal(found[name], answered, session.causal_columns(), windows)
             of_causal = {of.key for of in answered if of.causal is not None}
             records[name] = records[name].model_copy(update={"causal": [of in of_causal for of in records[name].keys]})
             clusters = {question.row_id: task.benchmark.cluster(question.row_id) for question in questions}

@@ -7,6 +7,7 @@
     visual_dependence           mean dependence on the image, nats a token; visual_dependence_top: of the top decile
     information                 what the image adds to log p(reference), nats; information_after_thought
     knockout_answer, _response  change of log p when text cannot attend to images, nats
+    knockout_windows            the same in each window of layers alone; a list of its own beside the columns
 
 Rows without images are in none of them.
 """
@@ -15,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from avar_eval.answers.markup import plain
-from avar_eval.records.causal import AlteredRecord, CausalRecord
+from avar_eval.records.causal import AlteredRecord, CausalRecord, KnockoutRecord
 from avar_eval.records.record import Record
-from avar_eval.results.schema import CausalCounts, Metric
+from avar_eval.results.schema import CausalCounts, KnockoutWindow, Metric
 from avar_eval.statistics import Estimate, PairedTest, clustered_proportion, mean, paired_test, ratio_of_means
 
 _MEANS: Final[Mapping[str, Callable[[CausalRecord], float | None]]] = {
@@ -58,6 +59,32 @@ def causal_metrics(
         visual_gain_p=gain.p if "visual_gain" in columns else None,
     )
     return {name: Metric.of(found[name]) for name in columns}, counts
+
+
+def knockout_windows(records: Sequence[Record], cluster: Callable[[str], str], windows: int) -> list[KnockoutWindow]:
+    """The means in each window of layers of the records in which as many windows were knocked out, first layers first.
+
+    cluster: of a row's id.
+    """
+    if not windows:
+        return []
+    known = [record for record in records if record.causal and record.causal.windows == windows]
+    named = sorted({one.layers for record in known if record.causal for one in record.causal.knockout_windows})
+
+    def of_window(layers: tuple[int, int], part: Callable[[KnockoutRecord], float | None]) -> Metric:
+        def value(causal: CausalRecord) -> float | None:
+            return next((part(one) for one in causal.knockout_windows if one.layers == layers), None)
+
+        return Metric.of(_mean(known, value, cluster))
+
+    return [
+        KnockoutWindow(
+            layers=layers,
+            answer=of_window(layers, lambda one: one.answer),
+            response=of_window(layers, lambda one: one.response),
+        )
+        for layers in named
+    ]
 
 
 def is_unchanged(record: Record, altered: AlteredRecord) -> bool:

@@ -9,7 +9,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.console import wide_console
 from avar_eval.number_format import UNKNOWN, count, percent
 from avar_eval.results.cells import percent_cell, points_cell, score_cell
-from avar_eval.results.schema import Metric, Results, TaskScores
+from avar_eval.results.schema import Metric, Results, TaskResult, TaskScores
 from avar_eval.results.summary import has_band
 from avar_eval.results.verdict_tables import guessed_line, print_details
 from avar_eval.statistics import is_heavy
@@ -37,6 +37,8 @@ def print_results(results: Results, output: Path) -> None:
             console.print(line)
         if line := _heavy_line(name, task):
             console.print(line, soft_wrap=True)
+        if task.knockout_windows:
+            console.print(_windows_line(name, task), soft_wrap=True, markup=False)
     if results.protocol.get("backend", {}).get("backend") == "api":
         console.print("VAS is not available through an API: it shows no attention")
     for name in results.protocol.get("trained_on", []):
@@ -88,6 +90,12 @@ def _heavy_line(name: str, task: TaskScores) -> str:
         f"{name}: {few} of {top.n} responses hold {percent(top.value)} % of the sum of VAS, so its mean has no "
         "interval and no band; image ÷ system, vas_median and vas_geometric_mean in results.json do not hang on them"
     )
+
+
+def _windows_line(name: str, task: TaskResult) -> str:
+    """What the answer's log-probability changes by when text cannot see the image in each window of layers."""
+    windows = ", ".join("{} to {}: ".format(*of.layers) + _plain(of.answer) for of in task.knockout_windows)
+    return f"{name}: knockout of the answer by layers, nats: {windows}"
 
 
 def results_table(results: Results) -> FittedTable:

@@ -117,6 +117,17 @@ class CausalCounts(BaseModel):
     visual_gain_p: float | None = None
 
 
+class KnockoutWindow(BaseModel):
+    """Means of what log-probabilities change by, nats, when text cannot attend to image tokens in these layers alone.
+
+    layers: first and last, counted from 0. answer: of the final answer's tokens; response: of all of the response's.
+    """
+
+    layers: tuple[Count, Count]
+    answer: Metric
+    response: Metric
+
+
 def _checked_metrics(metrics: dict[str, Metric]) -> dict[str, Metric]:
     """Raise ValidationError, which names the metric, for a share outside of 0..1 and where there is no accuracy."""
     problems: list[InitErrorDetails] = []
@@ -163,15 +174,19 @@ class TaskResult(TaskScores):
     """One task's numbers.
 
     benchmark: the benchmark's own metrics by verdict (strict, official, judge); n: responses that each is a share of.
+    knockout_windows: with `--knockout-windows`, each window of layers.
     """
 
     benchmark: dict[Verdict, dict[str, Metric]] = {}
+    knockout_windows: list[KnockoutWindow] = []
 
     @model_serializer(mode="wrap")
     def _in_file_order(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = fields(self)
         if self.causal is None:  # files without these columns are as they were before there were any
             del data["causal"]
+        if not self.knockout_windows:
+            del data["knockout_windows"]
         return {"metrics": data.pop("metrics"), "benchmark": data.pop("benchmark"), **data}
 
 

@@ -160,7 +160,7 @@ def ask(session: "Session", tasks: "Sequence[LoadedTask]", config: RunConfig) ->
             session.steering is not None,
         )
         of_causal = [one for one in records[name] if one.sample == 0 and (name, one.row_id) in chosen]
-        results[name] = task.with_causal(found, of_causal, session.causal_columns())
+        results[name] = task.with_causal(found, of_causal, session.causal_columns(), asking.knockout_windows)
     asked = {name: task.task_records(records[name]) for name, task in named.items()}
     whole = Results(
         run_id=run_id(how),

@@ -12,7 +12,7 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.record import Record
-from avar_eval.results.causal import causal_metrics
+from avar_eval.results.causal import causal_metrics, knockout_windows
 from avar_eval.results.metrics import Benchmark
 from avar_eval.results.schema import Headline, Metric, TaskRecords, TaskResult
 from avar_eval.results.summary import VasQueries, attention_means, left_out_rows, task_result
@@ -105,12 +105,20 @@ class LoadedTask:
         )
         return self._with_lmms_eval_metrics(result, records) if self.entry.form == "lmms-eval" else result
 
-    def with_causal(self, result: TaskResult, chosen: Sequence[Record], columns: Sequence[str]) -> TaskResult:
-        """With these causal columns of the records that were chosen for them; as it is where there are none."""
+    def with_causal(
+        self, result: TaskResult, chosen: Sequence[Record], columns: Sequence[str], windows: int
+    ) -> TaskResult:
+        """With these causal columns of the records that were chosen for them; as it is where there are none.
+
+        windows: of layers that were knocked out.
+        """
         if not columns:
             return result
         metrics, counts = causal_metrics(chosen, self.benchmark.cluster, columns)
-        return result.model_copy(update={"metrics": result.metrics | metrics, "causal": counts})
+        by_layers = knockout_windows(chosen, self.benchmark.cluster, windows)
+        return result.model_copy(
+            update={"metrics": result.metrics | metrics, "causal": counts, "knockout_windows": by_layers}
+        )
 
     def _with_lmms_eval_metrics(self, result: TaskResult, records: Sequence[Record]) -> TaskResult:
         """With lmms-eval's metrics as the benchmark's own under its published rule, and what needs no verdict."""

@@ -80,6 +80,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
                 band=has_band(results.protocol),
             )
             tasks[entry.name].metrics.update(kept)
+            tasks[entry.name].knockout_windows = before.knockout_windows
             if kept and before.causal:
                 same = {} if "visual_gain" in kept else {"visual_gain_p": None}
                 tasks[entry.name].causal = before.causal.model_copy(update=same)

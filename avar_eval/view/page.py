@@ -27,10 +27,11 @@ from avar_eval.errors import UsageError
 from avar_eval.progress import Bar
 from avar_eval.records.journal import read_lines
 from avar_eval.records.overlays import OVERLAYS, OVERLAYS_NAME, OverlayLine
+from avar_eval.results.schema import Metric, TaskResult
 from avar_eval.terminal import inert
 from avar_eval.view.picture_files import PictureFiles
 from avar_eval.view.records import Record, RunRecords
-from avar_eval.view.rows import MEASURES, details, list_line, own_texts
+from avar_eval.view.rows import MEASURES, details, list_line, own_texts, window_name
 from avar_eval.view.task_rows import TaskRows, data_folder
 
 INDEX_NAME: Final = "index.html"
@@ -177,13 +178,20 @@ def _card(run: RunRecords, tasks: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": {
             task: {
                 **tasks[task],
-                "metrics": {name: metric.model_dump() for name, metric in of.metrics.items() if metric.n},
+                "metrics": {name: metric.model_dump() for name, metric in _metrics(of).items() if metric.n},
                 "left_out": of.left_out.model_dump(),
             }
             for task, of in results.tasks.items()
         },
         "protocol": results.protocol,
     }
+
+
+def _metrics(task: TaskResult) -> dict[str, Metric]:
+    """A task's metrics, those of windows of layers that are knocked out among them."""
+    parts = ("answer", "response")
+    windows = {window_name(part, of.layers): getattr(of, part) for of in task.knockout_windows for part in parts}
+    return task.metrics | windows
 
 
 def _page(cards: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:

@@ -127,12 +127,22 @@ def measures(record: Record) -> dict[str, float]:
     response = attention.get("response") or {}
     found = [*(attention.get("user") or {}).items(), ("vas_response", response.get("vas"))]
     found += [(_OF_CAUSAL.get(name, name), value) for name, value in causal.items()]
+    found += [
+        (window_name(part, one["layers"]), one.get(part))
+        for one in causal.get("knockout_windows") or ()
+        for part in ("answer", "response")
+    ]
     found = [(name, value.get("correct") if isinstance(value, Mapping) else value) for name, value in found]
     return {
         name: float(value)
         for name, value in found
         if name not in _NO_MEASURE and isinstance(value, bool | int | float) and isfinite(value)
     }
+
+
+def window_name(part: str, layers: Sequence[int]) -> str:
+    """What a knockout in a window of layers, first and last, is called. part: `answer` or `response`."""
+    return f"knockout_{part}, layers {layers[0]} to {layers[1]}"
 
 
 def _shares(queries: Mapping[str, Any]) -> dict[str, float]:

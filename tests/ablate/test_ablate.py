@@ -166,9 +166,11 @@ def test_a_leaderboard_takes_columns_of_more_rows(avar_eval: Run, ablated: Path,
     folder = Path(shutil.copytree(ablated, tmp_path / "run"))
     store = Store(tmp_path / "board")
     store.add(folder)
-    done = avar_eval("ablate", str(folder), "--batch-size", "3")
+    done = avar_eval("ablate", str(folder), "--batch-size", "3", "--knockout-windows", "2")
     assert done.code == 0, done.stderr
     assert results(folder)["tasks"]["shapes"]["causal"]["rows"] == 8
+    windows = results(folder)["tasks"]["shapes"]["knockout_windows"]
+    assert [(of["layers"], of["answer"]["n"]) for of in windows] == [([0, 1], 8), ([2, 4], 8)]
     assert results(folder)["tasks"]["shapes"]["causal"]["visual_gain_p"] is not None
     with pytest.raises(StoreError, match="with other content, which stays"):
         store.add(folder / "results.json")

@@ -102,6 +102,13 @@ def test_every_column_is_in_results_and_records(whole: Path) -> None:
     right = sum(record["judgement"]["correct"] for record in records) / CHOSEN
     assert metrics["visual_gain"]["value"] == pytest.approx(right - metrics["blind"]["value"])
     assert metrics["mirage"]["value"] == pytest.approx(metrics["blind"]["value"] / right)
+    windows = [[record["causal"]["knockout_windows"][n] for record in records] for n in (0, 1)]
+    for told, of_records in zip(found["knockout_windows"], windows, strict=True):
+        assert told["layers"] == of_records[0]["layers"]
+        for part in ("answer", "response"):
+            assert told[part]["n"] == CHOSEN
+            assert told[part]["value"] == pytest.approx(sum(of[part] for of in of_records) / CHOSEN)
+            assert told[part]["ci95"][0] < told[part]["value"] < told[part]["ci95"][1]
     card = json.loads((whole / "results.json").read_text())["protocol"]["causal"]
     assert (card["mode"], card["samples"], card["blind"], card["knockout_windows"]) == ("full", CHOSEN, "grey", 2)
 
@@ -189,6 +196,7 @@ def test_fast_is_the_default_and_generates_nothing(avar_eval: Run, whole: Path, 
     found, wanted = task(tmp_path)["metrics"], task(whole)["metrics"]
     assert all(found[name] == wanted[name] for name in PASSES)
     assert not set(ALTERED) & found.keys()
+    assert "knockout_windows" not in task(tmp_path), "none were asked for"
     off = json.loads((shutil.copytree(whole, tmp_path / "fast") / "results.json").read_text())
     succeeded(avar_eval(*OPTIONS, "--output", str(tmp_path / "fast")))
     assert not set(ALTERED) & task(tmp_path / "fast")["metrics"].keys()

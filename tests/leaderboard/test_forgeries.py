@@ -32,8 +32,8 @@ def kept_rows(entry: TaskEntry, data_dir: Path | None) -> Any:
 def genuine(avar_eval: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of avar-tiny on the first rows of shapes and of shapes_prior."""
     folder = tmp_path_factory.mktemp("genuine") / "run"
-    settings = ("--limit", str(LIMIT), "--attention-samples", "4", "--causal", "full", "--output", str(folder))
-    done = avar_eval("--model", "avar-tiny", "--tasks", "shapes,shapes_prior", *settings)
+    settings = ("--limit", str(LIMIT), "--attention-samples", "4", "--causal", "full", "--knockout-windows", "2")
+    done = avar_eval("--model", "avar-tiny", "--tasks", "shapes,shapes_prior", *settings, "--output", str(folder))
     assert done.code == 0, done.stderr
     return folder
 
@@ -360,6 +360,19 @@ def dependence_edited(folder: Path) -> None:
     write_records(folder, records)
 
 
+def stronger_window(folder: Path) -> None:
+    results = results_of(folder)
+    results["tasks"]["shapes"]["knockout_windows"][1]["answer"] |= {"value": -9.5, "ci95": [-10.0, -9.0]}
+    write_results(folder, results)
+
+
+def window_that_nobody_took(folder: Path) -> None:
+    results = results_of(folder)
+    windows = results["tasks"]["shapes"]["knockout_windows"]
+    windows.append(windows[0] | {"layers": [3, 9]})
+    write_results(folder, results)
+
+
 def measure_that_nobody_took(folder: Path) -> None:
     results = results_of(folder)
     results["tasks"]["shapes"]["metrics"]["pass@8"] = {"value": 1.0, "ci95": [0.9, 1.0], "n": 12}
@@ -464,6 +477,8 @@ FORGED_FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (vas_and_its_interval, "vas of shapes is 18.9 of 4 in results.json"),
     (greater_dependence, "visual_dependence of shapes is 9.5 of 4 in results.json"),
     (dependence_edited, "visual_dependence of shapes is .* of 4 in results.json, and by its records judged again"),
+    (stronger_window, "knockout of layers 2 to 4, answer, of shapes is -9.5 of 4 in results.json"),
+    (window_that_nobody_took, "knockout of layers 3 to 9, answer, of shapes is .*, and the records give none"),
     (measure_that_nobody_took, "pass@8 of shapes is 1.0 in results.json, and the records give none"),
     (token_limit_throughout, "of another prompt, picture, model or decoding"),
     (counted_twice, "counts a record twice"),

@@ -198,7 +198,8 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
             "finish_reason": "length"},
         3: {"judge": {"model": "judge-1", "state": "scored", "extracted": "six", "correct": False}},
         4: {"judgement": None},
-        5: {"causal": {"tokens": 9, "dependence": 1.25, "knockout_answer": -0.5, "knockout_windows": [],
+        5: {"causal": {"tokens": 9, "dependence": 1.25, "knockout_answer": -0.5,
+                       "knockout_windows": [{"layers": [0, 3], "answer": -0.125, "response": -2.5}],
                        "blind": {"images": "grey", "extracted": "7", "correct": True, "state": "scored"},
                        "swap": {"images": "swapped", "extracted": None, "correct": None, "state": None,
                                 "image_of": "3"}}},
@@ -206,12 +207,15 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
     run = invented_run(tmp_path / "run", [f"<think>row {n}</think>7" for n in range(6)], changes=changes)
     results = json.loads((run / "results.json").read_text())
     results["tasks"]["mathvista"]["left_out"] = {"n": 2, "ids": ["7", "<b>8"], "reason": "its picture is missing"}
+    window = {"layers": [0, 3], "answer": {"value": -0.125, "n": 1}, "response": {"value": -2.5, "n": 1}}
+    results["tasks"]["mathvista"]["knockout_windows"] = [window]
     (run / "results.json").write_text(json.dumps(results))
     build_viewer([run], tmp_path / "page", invented_data(tmp_path / "data", 6))
     with opened(tmp_path / "page" / "index.html") as browser:
         browser.seconds_until("#list li a")
         page = browser.page
         assert "invented: 2 rows are not here: its picture is missing [7, <b>8]" in texts(page, "#summary .notice")
+        assert "knockout_answer, layers 0 to 3" in texts(page, "#summary th")
         found = {}
         for name in ("wrong", "truncated", "unparsed", "official ≠ strict", "right without", "judge ≠ strict"):
             page.get_by_role("button", name=name).click()
@@ -233,6 +237,7 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
         for words in (
             "visual dependence (KL, nats)\n1.250",
             "knockout, answer (nats)\n-0.500",
+            "knockout_response, layers 0 to 3\n-2.500",
             "with the picture of 3",
         ):
             assert words in shown
