@@ -7,6 +7,7 @@ Runs can so be started, watched, killed and waited for like any process.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,6 +149,15 @@ class Server:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+
+
+def start_two(server: Server, *arguments: str, **environment: str) -> list[Running]:
+    """Start the same run as two processes, as a launcher starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} | environment
+    return [server.start(*arguments, RANK=rank, LOCAL_RANK=rank, **variables) for rank in "01"]
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:

@@ -1,14 +1,13 @@
 """Two processes that answer one run together end like one process, also after a kill; their files merge once."""
 
 import json
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from runs import MODEL, Finished, Running, Server
+from runs import MODEL, Finished, Running, Server, start_two
 
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
@@ -32,14 +31,7 @@ def alone(avar_eval: Callable[..., Finished], tmp_path_factory: pytest.TempPathF
 
 
 def start(server: Server, output: Path) -> list[Running]:
-    """The same run as two processes, as a launcher starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [
-        server.start(*OPTIONS, "--output", str(output), RANK=rank, LOCAL_RANK=rank, **variables) for rank in ("0", "1")
-    ]
+    return start_two(server, *OPTIONS, "--output", str(output))
 
 
 def ended_alike(output: Path, alone: Path) -> None:

@@ -5,7 +5,6 @@ Each column is compared with plain generation and with passes over one row at a 
 
 import json
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from runs import MODEL, Finished, Running, Server, records_of
+from runs import MODEL, Finished, Server, records_of, start_two
 
 from avar_eval.causal.altered import grey
 from avar_eval.causal.answers import answer_tokens
@@ -203,16 +202,8 @@ def test_fast_is_the_default_and_generates_nothing(avar_eval: Run, whole: Path, 
     assert off["run_id"] == json.loads((tmp_path / "fast" / "results.json").read_text())["run_id"]
 
 
-def start_two(server: Server, output: Path) -> list[Running]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [server.start(*FULL, "--output", str(output), RANK=rank, LOCAL_RANK=rank, **variables) for rank in "01"]
-
-
 def test_two_processes_write_what_one_does(server: Server, whole: Path, tmp_path: Path) -> None:
-    done = [one.wait() for one in start_two(server, tmp_path)]
+    done = [one.wait() for one in start_two(server, *FULL, "--output", str(tmp_path))]
     assert [one.code for one in done] == [0, 0], [one.stderr for one in done]
     ends_alike(tmp_path, whole)
     assert not list(tmp_path.glob("*.rank*.jsonl"))

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runs import MODEL, Finished, Running, Server, records_of
+from runs import MODEL, Finished, Server, records_of, start_two
 
 RUN = ("--model", MODEL, "--tasks", "shapes", "--limit", "6", "--max-new-tokens", "128", "--batch-size", "3")
 FULL = (*RUN, "--causal", "full", "--causal-samples", "5", "--knockout-windows", "2")
@@ -72,20 +71,14 @@ def test_killed_in_each_pass_nothing_is_asked_twice(dying: Server, whole: Path, 
     ends_alike(folder, whole, ("results.json",), FILES)
 
 
-def start_two(server: Server, *options: str, **environment: str) -> list[Running]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} | environment
-    return [server.start(*FULL, *options, RANK=rank, LOCAL_RANK=rank, **variables) for rank in "01"]
-
-
 def test_two_processes_killed_in_a_pass(dying: Server, whole: Path, tmp_path: Path) -> None:
     calls, folder = tmp_path / "calls", tmp_path / "run"
     for number in "31":
-        killed = [one.wait() for one in start_two(dying, "--output", str(folder), CALLS=str(calls), DIE_AT=number)]
+        killed = [
+            one.wait() for one in start_two(dying, *FULL, "--output", str(folder), CALLS=str(calls), DIE_AT=number)
+        ]
         assert [one.code for one in killed] == [KILLED, KILLED], [one.stderr for one in killed]
-    done = [one.wait() for one in start_two(dying, "--output", str(folder), CALLS=str(calls))]
+    done = [one.wait() for one in start_two(dying, *FULL, "--output", str(folder), CALLS=str(calls))]
     assert [one.code for one in done] == [0, 0], [one.stderr for one in done]
     asked_once(calls, folder)
     ends_alike(folder, whole, ("results.json",), FILES)
