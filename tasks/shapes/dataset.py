@@ -53,9 +53,13 @@ def rows(split: Split, n: int = EVALUATION_ROWS, *, seed: int = 0, anchors: bool
     with visual anchors ("Look at the image again: …") and the same one without.
     """
     for index in range(n):
-        kind = KINDS[index % len(KINDS)]
-        question = _question(kind, split, seed, index)
-        yield _row(f"{split}-{seed}-{index}", kind, question, anchors)
+        yield row(split, index, seed=seed, anchors=anchors)
+
+
+def row(split: Split, index: int, *, seed: int = 0, anchors: bool = True) -> Row:
+    """Row number `index` of a split."""
+    kind = KINDS[index % len(KINDS)]
+    return _row(f"{split}-{seed}-{index}", kind, _question(kind, split, seed, index), anchors)
 
 
 def prompt(row: Row, style: Style = "thinking") -> str:

@@ -22,30 +22,39 @@ class PriorRow(Row):
     suggested: str
 
 
-def rows(split: Split, n: int = EVALUATION_ROWS, *, seed: int = 0, anchors: bool = True) -> Iterator[PriorRow]:
+def rows(
+    split: Split, n: int = EVALUATION_ROWS, *, seed: int = 0, anchors: bool = True, prior: float | None = PRIOR
+) -> Iterator[PriorRow]:
     """The first `n` rows of a split; the kinds take turns. Arguments as for `shapes`.
 
-    Every solution begins with the guess that the wording suggests, and goes on with what is there.
+    Every solution begins with the guess that the wording suggests, and goes on with what is there. prior: of the train
+    and validation splits, the share of rows whose wording suggests the right answer; None: all answers alike.
     """
     for index in range(n):
-        kind = KINDS[index % len(KINDS)]
-        rng = random.Random(f"prior/{split}/{seed}/{index}")
-        wording, answer = _target(kind, rng, split, seed, index // len(KINDS))
-        while scene_split((question := kind.build(rng, wording, answer)).scene) != split:
-            pass
-        yield PriorRow(
-            id=f"{split}-{seed}-{index}",
-            image=question.scene.draw(),
-            question=question.text,
-            choices=[],
-            answer=answer,
-            answer_type="word",
-            kind=kind.name,
-            steps=kind.steps,
-            scene=question.scene.canonical(),
-            solution=question.solution(anchors),
-            suggested=kind.suggests[wording],
-        )
+        yield row(split, index, seed=seed, anchors=anchors, prior=prior)
+
+
+def row(split: Split, index: int, *, seed: int = 0, anchors: bool = True, prior: float | None = PRIOR) -> PriorRow:
+    """Row number `index` of a split."""
+    kind = KINDS[index % len(KINDS)]
+    rng = random.Random(f"prior/{split}/{seed}/{index}")
+    share = kind.chance if prior is None else prior
+    wording, answer = _target(kind, rng, split, seed, index // len(KINDS), share)
+    while scene_split((question := kind.build(rng, wording, answer)).scene) != split:
+        pass
+    return PriorRow(
+        id=f"{split}-{seed}-{index}",
+        image=question.scene.draw(),
+        question=question.text,
+        choices=[],
+        answer=answer,
+        answer_type="word",
+        kind=kind.name,
+        steps=kind.steps,
+        scene=question.scene.canonical(),
+        solution=question.solution(anchors),
+        suggested=kind.suggests[wording],
+    )
 
 
 def prior_accuracy(questions: Iterable[PriorRow]) -> float:
@@ -54,7 +63,9 @@ def prior_accuracy(questions: Iterable[PriorRow]) -> float:
     return sum(hits) / len(hits)
 
 
-def _target(kind: PriorKind, rng: random.Random, split: Split, seed: int, turn: int) -> tuple[str, str]:
+def _target(
+    kind: PriorKind, rng: random.Random, split: Split, seed: int, turn: int, prior: float
+) -> tuple[str, str]:
     """The wording and the answer of a kind's question number `turn`."""
     if split == "test":
         pairs = tuple(product(kind.suggests, kind.answers))
@@ -62,7 +73,7 @@ def _target(kind: PriorKind, rng: random.Random, split: Split, seed: int, turn: 
         return _shuffled(pairs, f"{kind.name}/{seed}/{block}")[place]
     wording = rng.choice(tuple(kind.suggests))
     suggested = kind.suggests[wording]
-    if rng.random() < PRIOR:
+    if rng.random() < prior:
         return wording, suggested
     return wording, rng.choice([answer for answer in kind.answers if answer != suggested])
 
