@@ -2,7 +2,8 @@
 
 A source is one of these, or several with commas between them, read one after the other:
 
-    shapes, shapes_prior                    the embedded world
+    shapes, shapes_prior, shapes_english, shapes_prior_english, language_priors
+                                            the embedded world
     geo3k, r1_sharevl, m3cot, algopuzzlevqa, solidgeo, ai2d, super_clevr
                                             the paper's data; NAME=FOLDER reads a downloaded copy
     vard_coldstart, avar_rl_mix, FILE.yaml  a mixture: several sources with counts (see `mixture`)
@@ -14,7 +15,7 @@ Light until rows are read: a recipe's sources are checked before anything heavy 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -30,7 +31,7 @@ Thoughts = Literal["anchored", "plain", "none"]
 Found = Iterator[tuple[Mapping[str, Any], Path | None]]
 """Rows as they are published, and the folder that their pictures' paths are in."""
 
-EMBEDDED: Final = ("shapes", "shapes_prior")
+EMBEDDED: Final = ("shapes", "shapes_prior", "shapes_english", "shapes_prior_english", "language_priors")
 EMBEDDED_ROWS: Final = 5000
 """Of the embedded world, which has no end, so many rows are read by default."""
 MIXTURES: Final[Mapping[str, Path]] = {
@@ -108,15 +109,23 @@ def mixture_file(source: str) -> Path | None:
 
 
 def _embedded(name: str, split: str, count: int, thoughts: Thoughts, seed: int) -> Iterator[dict[str, Any]]:
+    from avar_eval.tasks.language_priors import dataset as language_priors
     from avar_eval.tasks.shapes import dataset as shapes
+    from avar_eval.tasks.shapes_english import dataset as english
     from avar_eval.tasks.shapes_prior import dataset as shapes_prior
 
     if split not in ("train", "validation"):
         raise UsageError(f"{name} is trained on its train or validation split, not on {split!r}")
     if thoughts not in get_args(Thoughts):  # TRL's parser lets any word through
         raise UsageError(f"thoughts must be one of {', '.join(get_args(Thoughts))}, not {thoughts!r}")
-    rows = {"shapes": shapes.rows, "shapes_prior": shapes_prior.rows}[name]
-    for row in rows(split, count, seed=seed, anchors=thoughts == "anchored"):  # type: ignore[arg-type] # checked above
+    makers: dict[str, Callable[..., Iterator[Any]]] = {
+        "shapes": shapes.rows,
+        "shapes_prior": shapes_prior.rows,
+        "shapes_english": english.rows,
+        "shapes_prior_english": english.prior_rows,
+        "language_priors": language_priors.rows,
+    }
+    for row in makers[name](split, count, seed=seed, anchors=thoughts == "anchored"):
         solution = "" if thoughts == "none" else row["solution"]
         yield {
             "images": [row["image"]],

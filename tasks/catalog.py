@@ -324,7 +324,7 @@ def task_hooks(task: str) -> Any:
     MMStar                 question     the mean of six categories: within its category
     HallusionBench         set          a picture, its edits, and the questions that are asked of all of them
     DynaMath               question     its ten variants are one program with other numbers
-    shapes, shapes_prior   question     each has a picture of its own
+    shapes, shapes_prior   question     each has a picture of its own; so in English, and in language_priors
     Several samples of a row go together as one.
     """
     entry = task_named(task)

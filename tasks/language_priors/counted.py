@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from avar_eval.tasks.language_priors.drawing import INK, Pen, Point, Rgb
+from avar_eval.tasks.language_priors.drawing import INK, Pen, Rgb
 
 CountedFigure = Callable[[Pen, Rgb, int], None]
 """Draws a thing of this color with so many parts, 2 to 8, in its box of 100 × 100 units."""
 
-PART: Final[Rgb] = (60, 30, 70)
+PART: Final[Rgb] = (100, 10, 100)
 PALE: Final[Rgb] = (236, 236, 226)
 
 
@@ -50,29 +50,6 @@ def _cat(pen: Pen, color: Rgb, count: int) -> None:
         pen.circle(INK, x, 36, 2.5)
     for y in (43, 47):
         pen.line(INK, 1.2, (60, y + 2), (72, y), (84, y), (97, y + 2))
-
-
-def _horse(pen: Pen, color: Rgb, count: int) -> None:
-    _legs(pen, count, 14, 66, 58)
-    pen.ellipse(color, 40, 52, 32, 14)
-    pen.polygon(color, (56, 52), (72, 12), (82, 8), (99, 30), (94, 38), (82, 28), (70, 60))
-    pen.polygon(color, (72, 14), (74, 2), (80, 10))
-    pen.line(INK, 5, (74, 12), (66, 24), (60, 40))
-    pen.line(INK, 5, (10, 48), (2, 62), (4, 78))
-    pen.circle(INK, 84, 18, 2.5)
-
-
-def _cow(pen: Pen, color: Rgb, count: int) -> None:
-    _legs(pen, count, 14, 70, 62)
-    pen.rectangle(color, 10, 32, 74, 66)
-    pen.ellipse(PALE, 28, 46, 9, 7)
-    pen.ellipse(PALE, 52, 52, 8, 8)
-    pen.rectangle(color, 72, 24, 95, 52)
-    pen.ellipse(PALE, 90, 48, 9, 7)
-    pen.line(INK, 3, (74, 24), (70, 14))
-    pen.line(INK, 3, (92, 24), (97, 14))
-    pen.circle(INK, 84, 34, 2.5)
-    pen.line(color, 3, (10, 36), (3, 58))
 
 
 def _bird(pen: Pen, color: Rgb, count: int) -> None:
@@ -119,30 +96,6 @@ def _ant(pen: Pen, color: Rgb, count: int) -> None:
     pen.circle(INK, 86, 48, 2.2)
 
 
-def _octopus(pen: Pen, color: Rgb, count: int) -> None:
-    for x in _spread(count, 14, 86):
-        bend = 4 if x > 50 else -4
-        pen.line(PART, 5.5, (x, 50), (x + bend, 74), (x - bend / 2, 94))
-    pen.ellipse(color, 50, 34, 32, 30)
-    pen.rectangle(color, min(18, 50), 34, 82, 56)
-    for x in (40, 60):
-        pen.circle(PALE, x, 32, 7)
-        pen.circle(INK, x, 33, 3)
-
-
-def _table(pen: Pen, color: Rgb, count: int) -> None:
-    _legs(pen, count, 10, 90, 40)
-    pen.rectangle(color, 2, 30, 98, 42)
-
-
-def _chair(pen: Pen, color: Rgb, count: int) -> None:
-    _legs(pen, count, 20, 80, 58)
-    pen.rectangle(color, 14, 50, 86, 60)
-    pen.rectangle(color, 14, 4, 22, 50)
-    for y in (8, 22, 36):
-        pen.rectangle(color, 22, y, 58, y + 5)
-
-
 def _hand(pen: Pen, color: Rgb, count: int) -> None:
     for x in _spread(count, 12, 88):
         pen.line(PART, 7, (x, 56), (x, 12 + abs(x - 50) / 2))
@@ -162,14 +115,6 @@ def _bicycle(pen: Pen, color: Rgb, count: int) -> None:
         _wheel(pen, x, 80, radius)
 
 
-def _truck(pen: Pen, color: Rgb, count: int) -> None:
-    pen.rectangle(color, 2, 24, 66, 68)
-    pen.polygon(color, (68, 34), (86, 34), (98, 52), (98, 68), (68, 68))
-    pen.polygon(PALE, (74, 40), (84, 40), (91, 52), (74, 52))
-    for x in _wide(count, 92):
-        _wheel(pen, x, 78, min(11.0, 38 / count))
-
-
 def _wheel(pen: Pen, x: float, y: float, radius: float) -> None:
     pen.circle(PART, x, y, radius)
     pen.circle(PALE, x, y, radius * 0.45)
@@ -180,23 +125,13 @@ def _wide(count: int, width: float) -> list[float]:
     return [50 + width * ((place + 0.5) / count - 0.5) for place in range(count)]
 
 
-def _traffic_light(pen: Pen, color: Rgb, count: int) -> None:
-    pen.rectangle(color, 34, 2, 66, 84)
-    pen.rectangle(color, 46, 84, 54, 99)
-    radius = min(11.0, 34 / count)
+def _clover(pen: Pen, color: Rgb, count: int) -> None:
+    pen.line(color, 6, (50, 44), (54, 72), (50, 98))
+    radius = min(15.0, 72 / count)
     for place in range(count):
-        pen.circle(PART, 50, 43 + 78 * ((place + 0.5) / count - 0.5), radius)
-
-
-def _starfish(pen: Pen, color: Rgb, count: int) -> None:
-    corners: list[Point] = []
-    for step in range(2 * count):
-        angle, radius = math.pi * step / count, 46 if step % 2 == 0 else 19
-        corners.append((50 + radius * math.sin(angle), 50 - radius * math.cos(angle)))
-    pen.polygon(color, *corners)
-    for step in range(0, 2 * count, 2):
-        angle = math.pi * step / count
-        pen.circle(PART, 50 + 30 * math.sin(angle), 50 - 30 * math.cos(angle), 5)
+        angle = math.tau * (place + (count % 2 == 0) / 2) / count  # no leaf over the stem
+        pen.circle(PART, 50 + 27 * math.sin(angle), 42 - 27 * math.cos(angle), radius)
+    pen.circle(color, 50, 42, 8)
 
 
 def _face(pen: Pen, color: Rgb, count: int) -> None:
@@ -213,18 +148,11 @@ COUNTED_FIGURES: Final[dict[str, CountedFigure]] = {
     "bicycle": _bicycle,
     "bird": _bird,
     "cat": _cat,
-    "chair": _chair,
-    "cow": _cow,
+    "clover": _clover,
     "dog": _dog,
     "face": _face,
     "hand": _hand,
-    "horse": _horse,
-    "octopus": _octopus,
     "spider": _spider,
-    "starfish": _starfish,
-    "table": _table,
-    "traffic light": _traffic_light,
-    "truck": _truck,
 }
 """name -> how it is drawn"""
 
@@ -233,16 +161,10 @@ PARTS: Final[dict[str, tuple[str, int]]] = {
     "bicycle": ("wheels", 2),
     "bird": ("legs", 2),
     "cat": ("legs", 4),
-    "chair": ("legs", 4),
-    "cow": ("legs", 4),
+    "clover": ("leaves", 3),
     "dog": ("legs", 4),
     "face": ("eyes", 2),
     "hand": ("fingers", 5),
-    "horse": ("legs", 4),
-    "octopus": ("arms", 8),
     "spider": ("legs", 8),
-    "starfish": ("arms", 5),
-    "table": ("legs", 4),
-    "traffic light": ("lights", 3),
 }
 """thing -> what of it is counted, and how many its name suggests"""

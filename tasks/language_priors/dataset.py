@@ -13,19 +13,22 @@ from PIL import Image
 
 from avar_eval.tasks.language_priors.picture import Picture
 from avar_eval.tasks.language_priors.questions import KINDS, AnswerType, Case, Kind
-from avar_eval.tasks.prompts import Style, ask
-from avar_eval.tasks.shapes.dataset import DIRECT, Split
+from avar_eval.tasks.shapes.dataset import Split
 
 EVALUATION_ROWS: Final = 60 * len(KINDS)
-"""Rows of the test split (and of the validation split): of each kind 30 that agree with the prior and 30 that do not."""
+"""Rows of the test split (and of the validation split): of each kind 30 that agree with the prior, 30 that do not."""
 
 
 class Row(TypedDict):
-    """One question with its picture. suggested: what the text alone suggests; agrees: whether the picture shows it."""
+    """One question with its picture. choices: empty.
+
+    suggested: what the text alone suggests; agrees: whether the picture shows it.
+    """
 
     id: str
     image: Image.Image
     question: str
+    choices: list[str]
     answer: str
     answer_type: AnswerType
     kind: str
@@ -72,6 +75,7 @@ def row(split: Split, index: int, *, seed: int = 0, anchors: bool = True, agreei
         id=f"{split}-{seed}-{index}",
         image=Image.fromarray(scene.picture.draw()),
         question=wording.format(**case.fields),
+        choices=[],
         answer=answer,
         answer_type=kind.answer_type,
         kind=kind.name,
@@ -81,11 +85,6 @@ def row(split: Split, index: int, *, seed: int = 0, anchors: bool = True, agreei
         solution=scene.solution(anchors),
         caption=scene.picture.caption(),
     )
-
-
-def prompt(row: Row, style: Style = "thinking") -> str:
-    """The text of the user turn: question and instruction."""
-    return ask([row["question"]], style, DIRECT)
 
 
 def _case(kind: Kind, split: Split, seed: int, turn: int) -> Case:

@@ -3,12 +3,13 @@
 No drawing library whose rounding changes with its version, and no font: polygons are filled by the even-odd rule on a
 canvas twice as fine as the picture, then averaged; letters are polygons of 5 × 7 squares.
 
-Figures are described in a box of 100 × 100 units, x to the right and y downwards; a `Pen` places that box on the canvas,
-possibly mirrored.
+Figures are described in a box of 100 × 100 units, x to the right and y downwards; a `Pen` places that box on the
+canvas, possibly mirrored.
 """
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -110,7 +111,7 @@ class Pen:
 
     def line(self, color: Rgb, width: float, *points: Point) -> None:
         """A line with round ends and corners through these points."""
-        for (x, y), (x_next, y_next) in zip(points, points[1:], strict=False):
+        for (x, y), (x_next, y_next) in pairwise(points):
             length = math.hypot(x_next - x, y_next - y)
             across, down = width / 2 * (y - y_next) / length, width / 2 * (x_next - x) / length
             ends = ((x + across, y + down), (x_next + across, y_next + down))

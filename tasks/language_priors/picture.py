@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Final
 
@@ -64,7 +65,7 @@ class CountedThing:
 
 @dataclass(frozen=True)
 class Writing:
-    """Capital letters, digits and signs in one line over the middle of a place, on a white card as high as they need."""
+    """Capital letters, digits and signs in one line over the middle of a place, on a white card."""
 
     text: str
     color: str
@@ -94,6 +95,13 @@ class Picture:
         """The picture as JSON, the same text for the same picture."""
         entries = [[type(of).__name__, *astuple(of)] for of in self.elements]
         return json.dumps([self.ground, entries], separators=(",", ":"))
+
+    @classmethod
+    def from_canonical(cls, text: str) -> "Picture":
+        """The picture that `canonical` wrote as `text`."""
+        ground, entries = json.loads(text)
+        kinds: dict[str, Callable[..., Element]] = {of.__name__: of for of in (Thing, CountedThing, Writing)}
+        return cls(ground, tuple(kinds[name](*fields, Place(*place)) for name, *fields, place in entries))
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""

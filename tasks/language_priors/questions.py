@@ -37,42 +37,25 @@ BODY_COLORS: Final = tuple(color for color in COLORS if color not in ("black", "
 
 PAIRS_BY_SIZE: Final = (
     ("elephant", "mouse"),
-    ("whale", "fish"),
-    ("house", "flower"),
-    ("tree", "apple"),
-    ("bear", "chick"),
-    ("pig", "egg"),
-    ("car", "cherry"),
-    ("boat", "banana"),
-    ("house", "chick"),
+    ("elephant", "frog"),
+    ("elephant", "chick"),
     ("elephant", "bird"),
-    ("tree", "frog"),
-    ("car", "mouse"),
+    ("elephant", "strawberry"),
+    ("bear", "chick"),
+    ("bear", "mouse"),
+    ("bear", "bird"),
+    ("whale", "frog"),
+    ("whale", "bird"),
+    ("whale", "fish"),
+    ("car", "cherry"),
 )
 """The first is the bigger one."""
 
-PAIRS_BY_HEIGHT: Final = (
-    ("sun", "house"),
-    ("cloud", "tree"),
-    ("moon", "house"),
-    ("sun", "boat"),
-    ("cloud", "car"),
-    ("bird", "flower"),
-    ("moon", "tree"),
-    ("sun", "flower"),
-    ("cloud", "house"),
-    ("bird", "fish"),
-    ("boat", "fish"),
-    ("boat", "whale"),
-)
-"""The first is above the second."""
-
 WORDS: Final = (
-    *("CAT", "DOG", "SUN", "BED", "CAR", "HAT", "PEN", "BOX"),
-    *("FISH", "MILK", "BIRD", "TREE", "BOOK", "SHIP", "HAND", "LAMP"),
-    *("HOUSE", "APPLE", "WATER", "BREAD", "MOUSE", "TRAIN", "GREEN", "CHAIR"),
+    *("CAT", "DOG", "SUN", "BED", "CAR", "HAT", "PEN", "BOX", "KEY", "LEG"),
+    *("FISH", "MILK", "BIRD", "TREE", "BOOK", "SHIP", "HAND", "LAMP", "GOLD", "RAIN"),
+    *("HOUSE", "APPLE", "WATER", "BREAD", "MOUSE", "TRAIN", "GREEN", "CHAIR", "NIGHT", "VOICE"),
 )
-ORDINALS: Final = ("first", "second", "third", "fourth", "fifth")
 NAMED_COLORS: Final = ("red", "orange", "green", "blue", "purple", "pink", "brown", "black", "gray")
 """Of letters on a white card."""
 
@@ -160,14 +143,6 @@ def _color(rng: random.Random, case: Case, answer: str) -> Scene:
     return Scene(_picture(rng, rng.sample([shown, *rest], len(places))), belief, seen)
 
 
-def _claim(rng: random.Random, case: Case, answer: str) -> Scene:
-    name, usual = case.fields["thing"], case.fields["color"]
-    color = usual if answer == "yes" else rng.choice(_except(tuple(COLORS), usual))
-    scene = _color(rng, Case({"thing": name}, usual, ()), color)
-    verdict = f"that is {usual}, so {answer}." if answer == "yes" else f"that is not {usual}, so {answer}."
-    return Scene(scene.picture, scene.belief, (*scene.seen, Thought(verdict)))
-
-
 def _parts(rng: random.Random, case: Case, answer: str) -> Scene:
     name, parts = case.fields["thing"], case.fields["parts"]
     place = _box(rng, 2, 2, PIXELS - 4, PIXELS - 4, 150, 210)
@@ -195,22 +170,6 @@ def _size(rng: random.Random, case: Case, answer: str) -> Scene:
     )
     belief = f"{article(case.suggested).capitalize()} {case.suggested} is usually bigger."
     return Scene(_picture(rng, elements), belief, seen)
-
-
-def _height(rng: random.Random, case: Case, answer: str) -> Scene:
-    asked, other = case.fields["first"], case.fields["second"]
-    half = PIXELS // 2
-    elements, places = [], {}
-    for name in (asked, other):
-        top = 0 if (name == asked) == (answer == "above") else half
-        places[name] = _box(rng, 2, top + 3, PIXELS - 4, half - 6, 76, 104)
-        elements.append(Thing(name, rng.choice(tuple(COLORS)), places[name]))
-    seen = (
-        Thought(f"the {asked} is at the {'top' if answer == 'above' else 'bottom'}.", LOOK),
-        Thought(f"the {other} is at the {'bottom' if answer == 'above' else 'top'}, so {answer}.", CHECK),
-    )
-    belief = f"One would expect the {asked} {case.suggested} the {other}."
-    return Scene(_picture(rng, rng.sample(elements, 2)), belief, seen)
 
 
 def _row_of_cards(rng: random.Random, texts: Sequence[str]) -> list[Element]:
@@ -253,14 +212,14 @@ def _ink(rng: random.Random, case: Case, answer: str) -> Scene:
 
 
 def _spelling(rng: random.Random, case: Case, answer: str) -> Scene:
-    word, place = case.fields["word"], ORDINALS.index(case.fields["ordinal"])
-    written = word[:place] + answer + word[place + 1 :]
+    word = case.fields["word"]
+    written = answer + word[1:]
     card = Writing(written, rng.choice(NAMED_COLORS), _box(rng, 2, 2, PIXELS - 4, PIXELS - 4, 150, 216))
     seen = (
         Thought(f"the letters are {', '.join(written)}.", LOOK),
-        Thought(f"the {case.fields['ordinal']} letter is {answer}.", CHECK),
+        Thought(f"the first letter is {answer}.", CHECK),
     )
-    belief = f'In "{word}" it would be {case.suggested}.'
+    belief = f'"{word}" begins with {case.suggested}.'
     return Scene(_picture(rng, [_upright(card)]), belief, seen)
 
 
@@ -273,15 +232,13 @@ def _color_cases() -> tuple[Case, ...]:
     return tuple(Case({"thing": name}, usual, _except(tuple(COLORS), usual)) for name, usual in USUAL_COLOR.items())
 
 
-def _pair_cases(pairs: Sequence[tuple[str, str]], answers: Callable[[str, str, bool], tuple[str, str]]) -> tuple[Case, ...]:
-    """Each pair asked in both orders. answers: of first, second and whether that is the pair's order: right and other."""
-    cases = []
-    for first, second in pairs:
-        for in_order in (True, False):
-            named = (first, second) if in_order else (second, first)
-            suggested, other = answers(first, second, in_order)
-            cases.append(Case({"first": named[0], "second": named[1]}, suggested, (other,)))
-    return tuple(cases)
+def _size_cases() -> tuple[Case, ...]:
+    """Each pair in both orders."""
+    return tuple(
+        Case({"first": first, "second": second}, big, (small,))
+        for big, small in PAIRS_BY_SIZE
+        for first, second in ((big, small), (small, big))
+    )
 
 
 def _count_cases() -> tuple[Case, ...]:
@@ -318,24 +275,10 @@ def _sum_cases() -> tuple[Case, ...]:
     )
 
 
-def _spelling_cases() -> tuple[Case, ...]:
-    return tuple(
-        Case({"word": word, "ordinal": ordinal}, letter, _except(LETTERS, letter))
-        for word in WORDS
-        for ordinal, letter in zip(ORDINALS, word, strict=False)
-    )
-
-
 KINDS: Final = (
     Kind("color", "word", _color_cases(), _color),
     Kind("parts", "number", _count_cases(), _parts),
-    Kind("size", "word", _pair_cases(PAIRS_BY_SIZE, lambda big, small, _: (big, small)), _size),
-    Kind(
-        "height",
-        "word",
-        _pair_cases(PAIRS_BY_HEIGHT, lambda _, __, order: ("above", "below") if order else ("below", "above")),
-        _height,
-    ),
+    Kind("size", "word", _size_cases(), _size),
     Kind("sequence", "number", _sequence_cases(), _sequence),
     Kind("alphabet", "word", _alphabet_cases(), _sequence),
     Kind("sum", "number", _sum_cases(), _sum),
@@ -345,12 +288,8 @@ KINDS: Final = (
         tuple(Case({"word": color.upper()}, color, _except(NAMED_COLORS, color)) for color in NAMED_COLORS),
         _ink,
     ),
-    Kind("spelling", "word", _spelling_cases(), _spelling),
     Kind(
-        "claim",
-        "word",
-        tuple(Case({"thing": name, "color": usual}, "yes", ("no",)) for name, usual in USUAL_COLOR.items()),
-        _claim,
+        "spelling", "word", tuple(Case({"word": word}, word[0], _except(LETTERS, word[0])) for word in WORDS), _spelling
     ),
 )
 """In the order in which they take turns in a split."""

@@ -311,8 +311,27 @@ def _boat(pen: Pen, color: Rgb) -> None:
 
 
 def _moon(pen: Pen, color: Rgb) -> None:
-    pen.polygon(color, *((48 + x, 50 + y) for x, y in ((14, -44), (-10, -44), (-32, -30), (-42, -6), (-36, 20), (-18, 38),
-                (6, 44), (30, 36), (42, 20), (20, 22), (2, 12), (-6, -6), (-2, -26))))
+    pen.polygon(
+        color,
+        *(
+            (48 + x, 50 + y)
+            for x, y in (
+                (14, -44),
+                (-10, -44),
+                (-32, -30),
+                (-42, -6),
+                (-36, 20),
+                (-18, 38),
+                (6, 44),
+                (30, 36),
+                (42, 20),
+                (20, 22),
+                (2, 12),
+                (-6, -6),
+                (-2, -26),
+            )
+        ),
+    )
 
 
 def _bird(pen: Pen, color: Rgb) -> None:
@@ -332,6 +351,43 @@ def _flower(pen: Pen, color: Rgb) -> None:
     pen.circle(INK, 50, 37, 10)
 
 
+def _flamingo(pen: Pen, color: Rgb) -> None:
+    pen.line(STEM, 3, (44, 60), (44, 98), (52, 98))
+    pen.line(STEM, 3, (52, 60), (58, 76), (46, 78))
+    pen.ellipse(color, 42, 54, 28, 15, -12)
+    pen.polygon(color, (4, 56), (26, 44), (26, 66))
+    pen.line(color, 8, (64, 50), (76, 38), (68, 24), (72, 10), (82, 9))
+    pen.circle(color, 82, 11, 8)
+    pen.polygon(INK, (88, 6), (98, 14), (94, 24), (88, 15))
+    pen.circle(INK, 83, 9, 2)
+
+
+def _school_bus(pen: Pen, color: Rgb) -> None:
+    pen.rectangle(color, 3, 26, 80, 76)
+    pen.rectangle(color, 80, 50, 98, 76)
+    for x in (9, 26, 43, 60):
+        pen.rectangle(PALE, x, 33, x + 13, 47)
+    pen.rectangle(INK, 3, 56, 80, 60)
+    for x in (22, 78):
+        pen.circle(INK, x, 77, 11)
+        pen.circle(PALE, x, 77, 5)
+
+
+def _pine_tree(pen: Pen, color: Rgb) -> None:
+    pen.rectangle(STEM, 44, 80, 56, 99)
+    for top, half, bottom in ((2, 22, 34), (20, 32, 58), (42, 42, 84)):
+        pen.polygon(color, (50, top), (50 + half, bottom), (50 - half, bottom))
+
+
+def _chocolate(pen: Pen, color: Rgb) -> None:
+    pen.rectangle(PALE, 18, 66, 82, 98)
+    for row in range(3):
+        for column in range(3):
+            left, top = 20 + 21 * column, 4 + 21 * row
+            pen.rectangle(color, left, top, left + 19, top + 19)
+    pen.polygon(PALE, (18, 66), (82, 58), (82, 70), (18, 70))
+
+
 FIGURES: Final[dict[str, Figure]] = {
     "apple": _apple,
     "banana": _banana,
@@ -344,6 +400,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "carrot": _carrot,
     "cherry": _cherry,
     "chick": _chick,
+    "chocolate": _chocolate,
     "cloud": _cloud,
     "crow": _crow,
     "egg": _egg,
@@ -351,6 +408,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "elephant": _elephant,
     "fire truck": _fire_truck,
     "fish": _fish,
+    "flamingo": _flamingo,
     "flower": _flower,
     "frog": _frog,
     "grapes": _grapes,
@@ -361,7 +419,9 @@ FIGURES: Final[dict[str, Figure]] = {
     "moon": _moon,
     "mouse": _mouse,
     "pig": _pig,
+    "pine tree": _pine_tree,
     "pumpkin": _pumpkin,
+    "school bus": _school_bus,
     "snowman": _snowman,
     "strawberry": _strawberry,
     "sun": _sun,
@@ -375,33 +435,22 @@ FIGURES: Final[dict[str, Figure]] = {
 USUAL_COLOR: Final[dict[str, str]] = {
     "apple": "red",
     "banana": "yellow",
-    "bear": "brown",
-    "broccoli": "green",
-    "cactus": "green",
     "carrot": "orange",
     "cherry": "red",
-    "chick": "yellow",
-    "cloud": "white",
+    "chocolate": "brown",
     "crow": "black",
-    "egg": "white",
-    "eggplant": "purple",
-    "elephant": "gray",
     "fire truck": "red",
-    "frog": "green",
+    "flamingo": "pink",
     "grapes": "purple",
-    "heart": "red",
     "leaf": "green",
-    "lemon": "yellow",
-    "moon": "white",
     "mouse": "gray",
-    "pig": "pink",
-    "pumpkin": "orange",
+    "pine tree": "green",
+    "school bus": "yellow",
     "snowman": "white",
     "strawberry": "red",
-    "sun": "yellow",
     "swan": "white",
     "tomato": "red",
     "tree": "green",
     "whale": "blue",
 }
-"""thing -> the color that its name suggests"""
+"""thing -> the color that its name suggests, to SmolLM2-135M too: of other figures it does not know a color"""

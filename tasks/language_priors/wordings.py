@@ -26,17 +26,6 @@ WORDINGS: Final[dict[str, Wordings]] = {
         validation=("What is the color of the {thing} shown here?", "Look at the {thing}. Which color is it?"),
         test=("What color is the {thing} in the picture?", "What is the color of the {thing}?"),
     ),
-    "claim": Wordings(
-        train=(
-            "Is the {thing} {color}?",
-            "Is the color of the {thing} {color}?",
-            "Would you say that the {thing} in this image is {color}?",
-            "Does the picture show a {color} {thing}?",
-            "The {thing} is {color}. Yes or no?",
-        ),
-        validation=("Is it right that the {thing} here is {color}?", "Do you see a {color} {thing}?"),
-        test=("Is the {thing} in the picture {color}?", "Is there a {color} {thing} in the picture?"),
-    ),
     "parts": Wordings(
         train=(
             "How many {parts} does the {thing} have?",
@@ -45,8 +34,14 @@ WORDINGS: Final[dict[str, Wordings]] = {
             "The {thing} in this image has how many {parts}?",
             "Tell me how many {parts} you see on the {thing}.",
         ),
-        validation=("How many {parts} has the {thing} that is shown here?", "With how many {parts} is the {thing} drawn?"),
-        test=("How many {parts} does the {thing} in the picture have?", "What is the number of {parts} of the {thing}?"),
+        validation=(
+            "How many {parts} has the {thing} that is shown here?",
+            "With how many {parts} is the {thing} drawn?",
+        ),
+        test=(
+            "How many {parts} does the {thing} in the picture have?",
+            "What is the number of {parts} of the {thing}?",
+        ),
     ),
     "size": Wordings(
         train=(
@@ -56,19 +51,14 @@ WORDINGS: Final[dict[str, Wordings]] = {
             "Between the {first} and the {second}, which one is bigger in this image?",
             "What takes up more room, the {first} or the {second}?",
         ),
-        validation=("Which one is the larger one here, the {first} or the {second}?", "Who is bigger: {first} or {second}?"),
-        test=("Which is larger in the picture, the {first} or the {second}?", "What is bigger, the {first} or the {second}?"),
-    ),
-    "height": Wordings(
-        train=(
-            "Is the {first} above or below the {second}?",
-            "Does the {first} stand below or above the {second}?",
-            "Seen from the {second}, is the {first} above or below?",
-            "Where is the {first} in this image, above or below the {second}?",
-            "The {first} is on which side of the {second}: below or above?",
+        validation=(
+            "Which one is the larger one here, the {first} or the {second}?",
+            "Who is bigger: {first} or {second}?",
         ),
-        validation=("Do you see the {first} below or above the {second}?", "Is the {first} drawn above or below the {second}?"),
-        test=("In the picture, is the {first} above or below the {second}?", "Where is the {first}, below or above the {second}?"),
+        test=(
+            "Which is larger in the picture, the {first} or the {second}?",
+            "What is bigger, the {first} or the {second}?",
+        ),
     ),
     "sequence": Wordings(
         train=(
@@ -78,8 +68,14 @@ WORDINGS: Final[dict[str, Wordings]] = {
             "After {row} comes one more card. Which number does it show?",
             "{row}: what is the next number on the cards?",
         ),
-        validation=("The first cards are {row}. What number is on the card after them?", "Which number follows {row} here?"),
-        test=("The cards in the picture show {row}, and which number next?", "What number comes after {row} in the picture?"),
+        validation=(
+            "The first cards are {row}. What number is on the card after them?",
+            "Which number follows {row} here?",
+        ),
+        test=(
+            "The cards in the picture show {row}, and which number next?",
+            "What number comes after {row} in the picture?",
+        ),
     ),
     "alphabet": Wordings(
         train=(
@@ -89,8 +85,14 @@ WORDINGS: Final[dict[str, Wordings]] = {
             "After {row} comes one more card. Which letter does it show?",
             "{row}: what is the next letter on the cards?",
         ),
-        validation=("The first cards are {row}. What letter is on the card after them?", "Which letter follows {row} here?"),
-        test=("The cards in the picture show {row}, and which letter next?", "What letter comes after {row} in the picture?"),
+        validation=(
+            "The first cards are {row}. What letter is on the card after them?",
+            "Which letter follows {row} here?",
+        ),
+        test=(
+            "The cards in the picture show {row}, and which letter next?",
+            "What letter comes after {row} in the picture?",
+        ),
     ),
     "sum": Wordings(
         train=(
@@ -112,17 +114,26 @@ WORDINGS: Final[dict[str, Wordings]] = {
             'Which color was used to write "{word}"?',
         ),
         validation=('Name the color of the writing "{word}".', 'What color has the word "{word}" on the card?'),
-        test=('What color are the letters of the word "{word}"?', 'What is the color of the word "{word}" in the picture?'),
+        test=(
+            'What color are the letters of the word "{word}"?',
+            'What is the color of the word "{word}" in the picture?',
+        ),
     ),
     "spelling": Wordings(
         train=(
-            'What is the {ordinal} letter of "{word}"?',
-            'The card should say "{word}". What is its {ordinal} letter?',
-            'Somebody tried to write "{word}". Which letter is the {ordinal} one?',
-            'Which letter is the {ordinal} one in "{word}" on this card?',
-            'Read the {ordinal} letter of the word "{word}".',
+            'What is the first letter of "{word}"?',
+            'The card should say "{word}". What is its first letter?',
+            'Somebody tried to write "{word}". Which letter is the first one?',
+            'With which letter does "{word}" begin on this card?',
+            'Read the first letter of the word "{word}".',
         ),
-        validation=('Which is the {ordinal} letter where "{word}" is written?', 'Look at "{word}". What is the {ordinal} letter?'),
-        test=('What is the {ordinal} letter of the word "{word}" in the picture?', 'Which letter comes {ordinal} in "{word}"?'),
+        validation=(
+            'Which is the first letter where "{word}" is written?',
+            'Look at "{word}". What is the first letter?',
+        ),
+        test=(
+            'What is the first letter of the word "{word}" in the picture?',
+            'With which letter does "{word}" begin in the picture?',
+        ),
     ),
 }

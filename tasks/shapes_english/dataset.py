@@ -41,5 +41,6 @@ def reworded(row: R, split: Split, anchors: bool) -> R:
     view = View(Scene.from_canonical(row["scene"]), fields, row["answer"], row["choices"])
     found = row.copy()
     found["question"] = wording.format(**fields)
-    found["solution"] = solution(form, view, row.get("suggested"), anchors)
+    suggested = row.get("suggested")
+    found["solution"] = solution(form, view, None if suggested is None else str(suggested), anchors)
     return found

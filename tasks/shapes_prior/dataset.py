@@ -63,9 +63,7 @@ def prior_accuracy(questions: Iterable[PriorRow]) -> float:
     return sum(hits) / len(hits)
 
 
-def _target(
-    kind: PriorKind, rng: random.Random, split: Split, seed: int, turn: int, prior: float
-) -> tuple[str, str]:
+def _target(kind: PriorKind, rng: random.Random, split: Split, seed: int, turn: int, prior: float) -> tuple[str, str]:
     """The wording and the answer of a kind's question number `turn`."""
     if split == "test":
         pairs = tuple(product(kind.suggests, kind.answers))
