@@ -214,8 +214,11 @@ def check_choice(option: str, value: str | None, known: tuple[str | None, ...]) 
         raise UsageError(f"{option} takes {', '.join(name for name in known if name)}, not {value!r}")
 
 
+_CHANGE_NOTHING: Final = ("--output", "--cluster", "--cluster-workers")
+
+
 def command_text(arguments: list[str]) -> str:
-    """The command line for the protocol, without where its results land: that changes nothing in them.
+    """The command line for the protocol, without where results land and are computed: that changes nothing in them.
 
     Nor does `run`, the long name of what `avar-eval` does without a command.
     """
@@ -225,9 +228,9 @@ def command_text(arguments: list[str]) -> str:
     for argument in arguments:
         if skip:
             skip = False
-        elif argument == "--output":
+        elif argument in _CHANGE_NOTHING:
             skip = True
-        elif not argument.startswith("--output="):
+        elif argument.partition("=")[0] not in _CHANGE_NOTHING:
             kept.append(argument)
     return shlex.join(["avar-eval", *kept])
 

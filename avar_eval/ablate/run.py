@@ -17,6 +17,7 @@ from avar_eval.atomic import write_atomically
 from avar_eval.attention.sampling import AttentionSampling
 from avar_eval.attention.steering import UNSTEERED
 from avar_eval.causal.cutoff import SHARES, cutoff_changes
+from avar_eval.cluster.jobs import answered_row
 from avar_eval.errors import UsageError
 from avar_eval.leaderboard.store import publish
 from avar_eval.progress import Bar
@@ -24,7 +25,7 @@ from avar_eval.ranks import launched
 from avar_eval.records.attention import array_lines, float16
 from avar_eval.records.journal import Journal
 from avar_eval.results.schema import Metric, Results, read_results, read_task_records, write_task_records
-from avar_eval.run.causal import answered_row, blurred_question
+from avar_eval.run.causal import blurred_question
 from avar_eval.run.evaluate import load_tasks, open_session
 from avar_eval.run.loaded_task import LoadedTask
 from avar_eval.run.measuring import causal_sampling

@@ -134,7 +134,7 @@ class VllmBackend:
                 answers = answer_as_they_finish(
                     self._runner,
                     _taken(waiting, unanswered, order),
-                    lambda number, prompt: self._ask(number, prompt, decoding),
+                    lambda number, prompt: self.ask(number, prompt, decoding),
                     self.options.in_flight,
                     may_refuse,
                 )
@@ -160,7 +160,14 @@ class VllmBackend:
         if self.on_restart is not None:
             self.on_restart("vLLM's engine died while it answered, and was started again; what it had was asked again")
 
-    async def _ask(self, number: int, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where the engine's requests run; it is not running but within `answer`."""
+        assert self._runner is not None
+        return self._runner.get_loop()
+
+    async def ask(self, number: int, prompt: Prompt, decoding: Decoding) -> Generation | Refusal:
+        """One response, on `loop`. number: tells equal prompts apart. Raises BackendError if the engine fails."""
         tokenizer, markup = self.observer.processor.tokenizer, self.observer.markup
         # Not the text: vLLM would put a second begin-of-sequence token before the template's own.
         token_ids = tokenizer.encode(prompt.prompt, add_special_tokens=markup.needs_beginning(prompt.prompt))

@@ -1,93 +1,92 @@
 """New records of questions that a model has not answered yet, as they are finished."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from avar_eval.attention.summary import AttentionSummary
-from avar_eval.models.backend import BackendError, Refusal, StreamingBackend
+from avar_eval.attention.steering import Steering
+from avar_eval.cluster.jobs import Ask, Generate, Generated, JobLostError, Steps
+from avar_eval.models.backend import Generation, Refusal, StreamingBackend
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.records.book import RecordBook
 from avar_eval.records.journal import Journal
 from avar_eval.records.record import Record
 from avar_eval.run.causal import add_passes
-from avar_eval.run.measuring import encode, keep_attention
+from avar_eval.run.measuring import keep_attention
 from avar_eval.run.questions import RenderedQuestion
 from avar_eval.run.responses import Refusals, new_record
 
 
-def answer_batches(
-    backend: TransformersBackend,
+def answer_batch(
+    batch: Sequence[RenderedQuestion],
     decoding: Decoding,
-    batches: Sequence[Sequence[RenderedQuestion]],
+    steering: Steering | None,
     book: RecordBook,
     answers: Journal[Record],
     refusals: Refusals,
     windows: int = 0,
-) -> Iterator[list[Record]]:
-    """A batch's records at a time, with their attention and what causal passes measure.
+) -> Steps[list[Record]]:
+    """A batch's new records, with their attention and what causal passes measure.
 
     Responses wait in `book.waiting` for the passes of their batch: a run that is killed in one of them, and started
-    again, makes the passes of that batch and asks none of it again.
+    again, makes the passes of that batch and asks none of it again. Whoever has the records in the book calls
+    `book.drop_waiting()`.
 
     answers: where records go, the book or a journal of it; what of a batch is there is computed with the others, unless
     all of it is known. windows: of layers that are knocked out. Raises BackendError if more questions than may be
     cannot be read.
     """
-    for batch in batches:
-        readable, inputs = _readable(backend, batch, refusals)
-        refusals.left()
-        if not readable:
-            continue
-        known = {asked.key: of for asked in readable if (of := answers.get(asked.key) or book.waiting.get(asked.key))}
-        if len(known) < len(readable):
-            known = _generated(backend, decoding, readable, inputs, book) | known
-        new = [asked.key for asked in readable if asked.key not in answers]
-        causal = [asked for asked in readable if asked.question.causal]
-        if any(asked.key in new for asked in causal):
-            book.waiting.append([known[key] for key in new if key not in book.waiting])
-            passed = add_passes(backend, book, causal, [known[asked.key] for asked in causal], windows)
-            known |= {record.key: record for record in passed}
-            yield [known[key] for key in new]
-            book.drop_waiting()  # by now who asked has them in the book
-        else:
-            yield [known[key] for key in new]
+    causal = [asked for asked in batch if asked.question.causal]
+    known = {asked.key: of for asked in batch if (of := answers.get(asked.key))}
+    if causal:
+        known |= {asked.key: of for asked in batch if asked.key not in known and (of := book.waiting.get(asked.key))}
+    if len(known) < len(batch):
+        made = yield from _generated(batch, decoding, steering, book, refusals)
+        known = {key: known.get(key, record) for key, record in made.items()}
+    new = [key for key in known if key not in answers]
+    causal = [asked for asked in causal if asked.key in known]
+    if any(asked.key in new for asked in causal):
+        book.waiting.append([known[key] for key in new if key not in book.waiting])
+        passed = yield from add_passes(steering, book, causal, [known[asked.key] for asked in causal], windows)
+        known |= {record.key: record for record in passed}
+    return [known[key] for key in new]
 
 
 def _generated(
-    backend: TransformersBackend,
-    decoding: Decoding,
     batch: Sequence[RenderedQuestion],
-    inputs: Any,
+    decoding: Decoding,
+    steering: Steering | None,
     book: RecordBook,
-) -> dict[str, Record]:
-    """What the model answers to a batch, by key, with the attention of those that are to be measured."""
-    keys = [asked.key for asked in batch]
-    attention: dict[int, AttentionSummary] = {}
-    if measured := [index for index, asked in enumerate(batch) if asked.question.measured]:
-        generations, found = backend.generate_measured(inputs, decoding, keys, measured)
-        kept = keep_attention(book, [keys[index] for index in measured], found)
-        attention = dict(zip(measured, kept, strict=True))
-    else:
-        generations = backend.generate(inputs, decoding, keys)
+    refusals: Refusals,
+) -> Steps[dict[str, Record]]:
+    """What the model answers to a batch, by key, with the attention of those that are to be measured.
+
+    Questions that its processor cannot read are refused.
+    """
+    measured = frozenset(number for number, asked in enumerate(batch) if asked.question.measured)
+    try:
+        made: Generated = yield Generate(batch, decoding, steering, measured)
+    except JobLostError as error:
+        made = Generated({}, {}, dict.fromkeys(range(len(batch)), str(error)))
+    for number, reason in made.refused.items():
+        refusals.add(batch[number].question.task, batch[number].question.row_id, reason)
+    refusals.left()
+    attention = keep_attention(book, {batch[number].key: seen for number, seen in made.seen.items()})
     return {
-        asked.key: new_record(asked, generation, attention.get(index))
-        for index, (asked, generation) in enumerate(zip(batch, generations, strict=True))
+        batch[number].key: new_record(batch[number], generation, attention.get(batch[number].key))
+        for number, generation in made.generations.items()
     }
 
 
-def _readable(
-    backend: TransformersBackend, batch: Sequence[RenderedQuestion], refusals: Refusals
-) -> tuple[Sequence[RenderedQuestion], Any]:
-    """The questions of a batch that the model's processor can read, with their model inputs; others are refused."""
+def answer_question(asked: RenderedQuestion, decoding: Decoding, refusals: Refusals) -> Steps[list[Record]]:
+    """A question's record, without attention, from an engine that batches by itself; none if it is refused."""
     try:
-        return batch, encode(backend, batch)
-    except BackendError as error:
-        if len(batch) == 1:
-            refusals.add(batch[0].question.task, batch[0].question.row_id, str(error))
-            return [], None
-    readable = [asked for asked in batch if _readable(backend, [asked], refusals)[0]]
-    return readable, encode(backend, readable) if readable else None
+        answer: Generation | Refusal = yield Ask(asked, decoding)
+    except JobLostError as error:
+        answer = Refusal(str(error))
+    if isinstance(answer, Refusal):
+        refusals.add(asked.question.task, asked.question.row_id, answer.reason)
+        refusals.left()
+        return []
+    return [new_record(asked, answer, None)]
 
 
 def answer_streaming(

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from avar_eval.cluster.address import check_cluster
 from avar_eval.errors import UsageError, unknown_name
 from avar_eval.fields import THE_MODELS, Checked, Declared, Option, choices, declared
 from avar_eval.models.backend_options import OPTIONS, BackendName
@@ -109,6 +110,19 @@ class Asking(Checked):
             "bfloat16 on a GPU, else float32",
             choices=("float32", "bfloat16", "float16"),
         ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        Option(
+            "Let Ray's actors answer (extra ray): ray for this machine's GPUs, ray://HOST:PORT or ray://auto for a "
+            "cluster.",
+            shown="this process",
+            read=check_cluster,
+        ),
+    ] = None
+    cluster_workers: Annotated[
+        int | None,
+        Option("Copies of the model on the cluster.", shown="one for each GPU, without any one for 4 cores", least=1),
     ] = None
     backend: Annotated[BackendName | None, Option("transformers, vllm or api.", "the model's, mostly transformers")] = (
         None

@@ -38,18 +38,17 @@ class Batching:
     def unanswered(self, questions: Sequence[RenderedQuestion], book: Journal[Record]) -> list[Batch]:
         """This process's batches with questions that are not recorded.
 
-        After a kill they are the same as before it, so that the last batch may be begun. The rest of such a batch is
-        computed together with what is recorded of it: in a batch of another make-up the padding changes attention in
-        the last digits, and results would differ from those of an uninterrupted run. Of several ranks each has its own
-        batches, after a kill the same ones.
+        After a kill they are the same as before it, so that a batch may be begun: the one whose records were being
+        written, of each rank one. The rest of such a batch is computed together with what is recorded of it: in a batch
+        of another make-up the padding changes attention in the last digits, and results would differ from those of an
+        uninterrupted run.
         """
         batches = self.batches(questions)
-        if all(_is_begun(shard, book) for shard in self.ranks.shards(batches)):
+        if all(sum(_is_begun(batch, book) for batch in shard) <= 1 for shard in self.ranks.shards(batches)):
             return [batch for batch in self.ranks.shard(batches) if any(asked.key not in book for asked in batch)]
         return self.shard([asked for asked in questions if asked.key not in book])
 
 
-def _is_begun(batches: Sequence[Batch], book: Journal[Record]) -> bool:
-    """Whether all that is recorded of these batches comes before all that is not."""
-    recorded = [asked.key in book for batch in batches for asked in batch]
-    return all(recorded[: sum(recorded)])
+def _is_begun(batch: Batch, book: Journal[Record]) -> bool:
+    """Whether some of it is recorded, and some is not."""
+    return len({asked.key in book for asked in batch}) == 2

@@ -8,10 +8,10 @@ from typing import Final, cast
 from PIL.Image import Image
 
 from avar_eval.answers.extract import Wanted, reads_as
+from avar_eval.attention.steering import Steering
 from avar_eval.causal.altered import blurred, derangement, grey
-from avar_eval.causal.answers import answer_tokens
-from avar_eval.causal.measures import Answered, Measures, measure_rows
-from avar_eval.models.transformers_backend import TransformersBackend
+from avar_eval.causal.measures import Measures
+from avar_eval.cluster.jobs import Passes, Steps
 from avar_eval.records.attention import float16
 from avar_eval.records.book import RecordBook
 from avar_eval.records.causal import AlteredRecord, CausalRecord, Images, KnockoutRecord
@@ -22,19 +22,20 @@ _KINDS: Final[tuple[Wanted, ...]] = ("yes_no", "choice", "number")
 
 
 def add_passes(
-    observer: TransformersBackend,
+    steering: Steering | None,
     book: RecordBook,
     asked: Sequence[RenderedQuestion],
     records: Sequence[Record],
     windows: int,
-) -> list[Record]:
+) -> Steps[list[Record]]:
     """A batch's records with what passes measure of them; those without images or token ids stay as they are."""
     rows = {
-        number: answered_row(observer, one, record)
+        number: (one, record)
         for number, (one, record) in enumerate(zip(asked, records, strict=True))
         if one.image_sha256 and record.response_token_ids
     }
-    measured = dict(zip(rows, measure_rows(observer, list(rows.values()), windows), strict=True)) if rows else {}
+    found: list[Measures] = (yield Passes(list(rows.values()), windows, steering)) if rows else []
+    measured = dict(zip(rows, found, strict=True))
     curves = {records[number].key: of.dependence for number, of in measured.items()}
     known = {key for key in curves if key in book.causal}  # of a run that was killed before it had the records
     book.causal.append(
@@ -46,10 +47,6 @@ def add_passes(
         else record
         for number, record in enumerate(records)
     ]
-
-
-def _extracted(record: Record) -> str | None:
-    return record.judgement.extracted if record.judgement else None
 
 
 def _causal_record(record: Record, of: Measures, windows: int) -> CausalRecord:
@@ -117,13 +114,6 @@ def blurred_question(question: Question, level: float) -> Altered:
     """A question with its images blurred; see `avar_eval.causal.altered.blurred`."""
     chat = partial(altered_chat, question, lambda _, picture: blurred(picture, level))
     return Altered(question.row_id, f"blurred {level:g}", replace(question, chat=chat, measured=False, causal=False))
-
-
-def answered_row(observer: TransformersBackend, asked: RenderedQuestion, record: Record) -> Answered:
-    """What passes over a recorded response need."""
-    tokens = record.response_token_ids
-    answer = answer_tokens(observer.processor.tokenizer, tokens, record.response, _extracted(record))
-    return Answered(asked.prompt, asked.images(), tokens, answer, record.reference)
 
 
 def _kind_of_answer(reference: str | None) -> str:

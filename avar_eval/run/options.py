@@ -55,7 +55,7 @@ _GROUPS: Final = {
     "Attention": ("attention_samples", "vas_queries", "steering"),
     "What answers owe to images": ("causal", "causal_samples", "knockout_windows"),
     "Data": ("limit", "data_dir", "allow_outside"),
-    "Machine": ("device", "dtype", "backend", "batch_size"),
+    "Machine": ("device", "dtype", "backend", "batch_size", "cluster", "cluster_workers"),
 }  # fmt: skip
 """Of the fields that no part says it of, as help shows them."""
 _GROUPS_OF_BACKENDS: Final[dict[BackendName, str]] = {"transformers": "Machine", "vllm": "vLLM", "api": "Endpoint"}

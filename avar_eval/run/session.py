@@ -1,6 +1,6 @@
 """A model and its record book: questions go in, records come out, and what is recorded is not asked again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from transformers.utils import logging as transformers_logging
 
 from avar_eval.attention.steering import Steering
+from avar_eval.cluster.driver import Driver
+from avar_eval.cluster.here import Here
+from avar_eval.cluster.jobs import Plan, Steps
+from avar_eval.cluster.ray_workplace import Opening, join_cluster
 from avar_eval.errors import UsageError
 from avar_eval.models.backend import Backend, BackendError
 from avar_eval.models.checkpoint import weights_sha256
@@ -26,9 +30,9 @@ from avar_eval.records.causal import CausalRecord, Images
 from avar_eval.records.journal import Journal
 from avar_eval.records.record import Record, protocol_id, record_key
 from avar_eval.results.causal import BLIND, PASSES, SWAPPED
-from avar_eval.run.answering import answer_batches, answer_streaming
+from avar_eval.run.answering import answer_batch, answer_question, answer_streaming
 from avar_eval.run.asking import Asking
-from avar_eval.run.batches import Batching
+from avar_eval.run.batches import Batch, Batching
 from avar_eval.run.causal import Altered, add_passes, altered_questions
 from avar_eval.run.measuring import measure_recorded
 from avar_eval.run.model import ResolvedModel, resolve
@@ -72,11 +76,12 @@ class Session:
         """
         self.model = model
         asking = model.asking
+        cluster = None if asking.cluster is None else join_cluster(asking.cluster, model.backend, asking.device, ranks)
         opened = open_backend(
             model.source,
             model.options,
-            device=asking.device,
-            dtype=asking.dtype,
+            device="cpu" if cluster else asking.device,
+            dtype=asking.dtype or (cluster.dtype(asking.device) if cluster else None),
             steering=asking.steering,
             image_limits=model.image_limits,
         )
@@ -84,6 +89,12 @@ class Session:
         self.weights = weights_sha256(self.observer.checkpoint) if self.observer else None
         self.ranks = ranks or Ranks()
         cross_attention = self.observer is not None and self.observer.markup.format.cross_attention
+        self._work: Here | Driver[list[Record]] | None = Here(self.observer) if self.observer else None
+        if cluster is not None:
+            assert self.observer is not None
+            assert self.weights is not None
+            opening = Opening.of(model.source, model.options, asking.device, self.observer, self.weights)
+            self._work = Driver(cluster.workplace(opening, asking.cluster_workers))
         self._batching = Batching(model.batch_size, cross_attention, self.ranks)
         # Last, so that an error before it leaves no folder locked.
         self.book = self._open_book(output)
@@ -109,7 +120,9 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go of the record book; the session is over."""
+        """Let go of the record book, and of workers on a cluster; the session is over."""
+        if self._work is not None:
+            self._work.close()
         self.book.close()
 
     @property
@@ -329,16 +342,28 @@ class Session:
         with Bar(what, done + own, done, shown=self.ranks.first) as bar:
             if isinstance(self.backend, TransformersBackend):
                 self.backend.on_token = bar.tokens
-                batches, windows = self._batching.unanswered(questions, answers), self.model.asking.knockout_windows
-                answered = answer_batches(self.backend, decoding, batches, self.book, answers, refusals, windows)
+                how = decoding, self.steering, self.book, answers, refusals, self.model.asking.knockout_windows
+                batches = self._batching.unanswered(questions, answers)
+                answered = self._computed([_plan(batch, partial(answer_batch, batch, *how)) for batch in batches])
+            elif isinstance(self._work, Driver):
+                plans = [_plan([asked], partial(answer_question, asked, decoding, refusals)) for asked in missing]
+                answered = self._computed(plans)
             else:
                 answered = answer_streaming(self.backend, decoding, missing, refusals)
             for records in answered:
                 if records:
                     answers.append(records)
+                if any(record.causal for record in records):
+                    self.book.drop_waiting()
                 bar.advance(len(records))
         if isinstance(self.backend, TransformersBackend):
             self.backend.on_token = None
+
+    def _computed(self, plans: Sequence[Plan[list[Record]]]) -> Iterator[list[Record]]:
+        """The records that plans end with, as they come; those that come together are written together."""
+        assert self._work is not None
+        for ended in self._work.run(plans):
+            yield [record for records in ended for record in records]
 
     def _measure_missing(self, questions: Sequence[RenderedQuestion]) -> None:
         """Measure the attention of responses whose records lack it."""
@@ -351,11 +376,15 @@ class Session:
             return
         self._load(self.observer)
         batches = self._batching.shard(unmeasured)
+
+        def measured(batch: Batch) -> Steps[list[Record]]:
+            records = [self._recorded(asked) for asked in batch]
+            return (yield from measure_recorded(self.book, batch, records, self.steering))
+
         with Bar("attention of earlier responses", sum(map(len, batches)), shown=self.ranks.first) as bar:
-            for batch in batches:
-                records = [self._recorded(asked) for asked in batch]
-                self.book.append(measure_recorded(self.observer, self.book, batch, records))
-                bar.advance(len(batch))
+            for records in self._computed([_plan(batch, partial(measured, batch)) for batch in batches]):
+                self.book.append(records)
+                bar.advance(len(records))
         self._sync_ranks()
 
     def _add_missing_passes(self, questions: Sequence[RenderedQuestion]) -> None:
@@ -372,12 +401,17 @@ class Session:
             return
         self._load(self.observer)
         batches = [batch for batch in self._batching.shard(chosen) if any(asked.key in lacking for asked in batch)]
-        with Bar("causal passes over earlier responses", sum(map(len, batches)), shown=self.ranks.first) as bar:
-            for batch in batches:
-                records = [self._recorded(asked) for asked in batch]
-                passed = add_passes(self.observer, self.book, batch, records, windows)
-                self.book.append([record for record in passed if record.key in lacking])
-                bar.advance(len(batch))
+
+        def passed(batch: Batch) -> Steps[list[Record]]:
+            records = [self._recorded(asked) for asked in batch]
+            found = yield from add_passes(self.steering, self.book, batch, records, windows)
+            return [record for record in found if record.key in lacking]
+
+        own = sum(asked.key in lacking for batch in batches for asked in batch)
+        with Bar("causal passes over earlier responses", own, shown=self.ranks.first) as bar:
+            for records in self._computed([_plan(batch, partial(passed, batch)) for batch in batches]):
+                self.book.append(records)
+                bar.advance(len(records))
         self._sync_ranks()
 
     def _has_passes(self, asked: RenderedQuestion, windows: int) -> bool:
@@ -437,7 +471,12 @@ class Session:
         return record
 
     def _load(self, backend: Backend) -> None:
-        """Make a backend ready, without the bars that transformers draws: ours counts questions."""
+        """Make a backend ready, without the bars that transformers draws: ours counts questions.
+
+        Where a cluster computes, its workers do.
+        """
+        if isinstance(self._work, Driver):
+            return
         drawn = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()
         try:
@@ -445,3 +484,8 @@ class Session:
         finally:
             if drawn:
                 transformers_logging.enable_progress_bar()
+
+
+def _plan(batch: Batch, steps: Callable[[], Steps[list[Record]]]) -> Plan[list[Record]]:
+    """What is to be done with a batch, which is of its questions' tasks."""
+    return Plan(steps, tuple(sorted({asked.question.task for asked in batch})))

@@ -23,6 +23,8 @@ OTHERS = {
     "avar_eval/models/transformers_backend.py:Placement": "below the border",
     "avar_eval/models/transformers_backend.py:Placement.of": "below the border",
     "avar_eval/models/transformers_backend.py:TransformersBackend.__init__": "below the border",
+    "avar_eval/cluster/ray_workplace.py:join_cluster": "below the border",
+    "avar_eval/cluster/ray_workplace.py:Opening": "below the border: the same, for another process",
     "avar_eval/judge/model.py:JudgeModel": "a judge, who is asked otherwise",
     "avar_eval/judge/model.py:judge_from_options": "a judge",
     "recipes/ladder.py:Ladder": "what a ladder's YAML says",
