@@ -76,7 +76,7 @@ def test_each_other_way_has_a_folder_of_its_own_and_always_the_same() -> None:
 def test_every_field_of_asking_is_in_the_name_or_changes_no_answer() -> None:
     """A new field must be decided on: it belongs into `_settings` and above, or here."""
     changes_nothing = {"limit", "batch_size", "attention_samples", "data_dir", "allow_outside", "device", "name"}
-    changes_nothing |= {"causal", "causal_samples", "knockout_windows", "vas_queries"}
+    changes_nothing |= {"causal", "causal_samples", "knockout_windows", "vas_queries", "cluster", "cluster_workers"}
     parts = {"model", "decoding", "backend_options"}  # options of decoding are taken as they decide record keys
     named = {name for given, _ in OTHER for name in given} & declared(Asking).keys()
     assert named | changes_nothing | parts == declared(Asking).keys()
