@@ -34,15 +34,12 @@ def answer_batch(
     all of it is known. windows: of layers that are knocked out. Raises BackendError if more questions than may be
     cannot be read.
     """
-    causal = [asked for asked in batch if asked.question.causal]
-    known = {asked.key: of for asked in batch if (of := answers.get(asked.key))}
-    if causal:
-        known |= {asked.key: of for asked in batch if asked.key not in known and (of := book.waiting.get(asked.key))}
+    known = {asked.key: of for asked in batch if (of := answers.get(asked.key) or book.waiting.get(asked.key))}
     if len(known) < len(batch):
         made = yield from _generated(batch, decoding, steering, book, refusals)
         known = {key: known.get(key, record) for key, record in made.items()}
     new = [key for key in known if key not in answers]
-    causal = [asked for asked in causal if asked.key in known]
+    causal = [asked for asked in batch if asked.question.causal and asked.key in known]
     if any(asked.key in new for asked in causal):
         book.waiting.append([known[key] for key in new if key not in book.waiting])
         passed = yield from add_passes(steering, book, causal, [known[asked.key] for asked in causal], windows)
