@@ -1,6 +1,6 @@
 """New records of questions that a model has not answered yet, as they are finished."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from avar_eval.attention.steering import Steering
 from avar_eval.cluster.jobs import Ask, Generate, Generated, JobLostError, Steps
@@ -36,8 +36,7 @@ def answer_batch(
     """
     known = {asked.key: of for asked in batch if (of := answers.get(asked.key) or book.waiting.get(asked.key))}
     if len(known) < len(batch):
-        made = yield from _generated(batch, decoding, steering, book, refusals)
-        known = {key: known.get(key, record) for key, record in made.items()}
+        known |= yield from _generated(batch, known.keys(), decoding, steering, book, refusals)
     new = [key for key in known if key not in answers]
     causal = [asked for asked in batch if asked.question.causal and asked.key in known]
     if any(asked.key in new for asked in causal):
@@ -49,6 +48,7 @@ def answer_batch(
 
 def _generated(
     batch: Sequence[RenderedQuestion],
+    known: Collection[str],
     decoding: Decoding,
     steering: Steering | None,
     book: RecordBook,
@@ -56,7 +56,7 @@ def _generated(
 ) -> Steps[dict[str, Record]]:
     """What the model answers to a batch, by key, with the attention of those that are to be measured.
 
-    Questions that its processor cannot read are refused.
+    known: keys of answers that there are, which stay as they are. Questions that its processor cannot read are refused.
     """
     measured = frozenset(number for number, asked in enumerate(batch) if asked.question.measured)
     try:
@@ -70,6 +70,7 @@ def _generated(
     return {
         batch[number].key: new_record(batch[number], generation, attention.get(batch[number].key))
         for number, generation in made.generations.items()
+        if batch[number].key not in known
     }
 
 
