@@ -36,6 +36,7 @@ from avar_eval.ranks import launched
 from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.options import As, asking_options
 from avar_eval.score.cli import compare, score
+from avar_eval.suite.cli import suite
 from avar_eval.sweep.cli import sweep
 from avar_eval.terminal import say
 from avar_eval.view_cli import view
@@ -152,7 +153,7 @@ def tasks(
     print_tasks(list(catalog().values()), list(groups().values()), others, as_json)
 
 
-for command in (protocols, view, look, compare, score, sweep, ablate, profile, correlate, watch, power, doctor):
+for command in (protocols, view, look, compare, score, suite, sweep, ablate, profile, correlate, watch, power, doctor):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

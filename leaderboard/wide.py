@@ -1,5 +1,6 @@
 """The leaderboard as tables of papers have it: a line each model, a column each task, the paper's below ours."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,17 @@ _OF_MODEL: Final[Mapping[str, Callable[[Row], Any]]] = {
 _OF_TASKS: Final = ("score", "n", "left out", "token limit", "grader", "version", "data", "split")
 """Settings in which the rows of one line may differ, because each is a benchmark's own."""
 _OF_LINE: Final = {name: read for name, read in SETTINGS.items() if name not in _OF_TASKS}
+
+
+def _steering(row: Row) -> str | None:
+    """By what a model was steered; anybody's results.json says it."""
+    if row.steering is None:
+        return None
+    return ",".join(f"{name}={value}" for name, value in json.loads(row.steering).items() if value)
+
+
+_APART: Final[Mapping[str, Callable[[Row], Any]]] = {**_OF_LINE, "steering": _steering}
+"""What sets the lines of one name apart: it says that a model was steered, not by what."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +112,8 @@ def _line(
     name: str, rows: Mapping[str, Row], columns: Sequence[str], others: Sequence[Mapping[str, Row]], paper: Paper
 ) -> WideLine:
     first = next(iter(rows.values()))
-    settings = [{of: read(next(iter(other.values()))) for of, read in _OF_LINE.items()} for other in others]
-    varying = {of: read(first) for of, read in _OF_LINE.items() if len({str(other[of]) for other in settings}) > 1}
+    settings = [{of: read(next(iter(other.values()))) for of, read in _APART.items()} for other in others]
+    varying = {of: read(first) for of, read in _APART.items() if len({str(other[of]) for other in settings}) > 1}
     shown = {column: rows[column] for column in columns if column in rows}
     scores = [row.score for row in shown.values() if row.score is not None]
     tasks = {

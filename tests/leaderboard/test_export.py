@@ -72,6 +72,14 @@ def test_the_papers_row_and_the_difference_stand_below_ours() -> None:
     assert difference[1:] == ["+2.0", "+0.0", "+0.0", "+0.0", "+0.0", "+0.4", "-8.90"]
 
 
+def test_two_steerings_of_a_model_are_told_apart() -> None:
+    steerings = ('{"image": 0.3, "mode": "logit", "system": 0}', '{"mode": "prob", "system": 0.4}')
+    rows = [row for steering in steerings for row in of("a", {"mmmu": 0.5}, steering=steering)]
+    assert {line.differs.removesuffix(", as reported") for line in wide(rows).lines} == {
+        "steering image=0.3,mode=logit", "steering mode=prob,system=0.4"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("changes", [{"limit": 12}, {"steering": '{"mode": "prob"}'}])
 def test_what_is_not_the_whole_benchmark_or_another_model_is_not_set_against_the_paper(changes: dict[str, Any]) -> None:
     (line,) = wide(of("avar-thinker", PRINTED, **changes)).lines

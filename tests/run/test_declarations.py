@@ -27,6 +27,7 @@ OTHERS = {
     "avar_eval/cluster/ray_workplace.py:Opening": "below the border: the same, for another process",
     "avar_eval/judge/model.py:JudgeModel": "a judge, who is asked otherwise",
     "avar_eval/judge/model.py:judge_from_options": "a judge",
+    "avar_eval/suite/state.py:SuiteRun": "what became of a run, in suite.json",
     "recipes/ladder.py:Ladder": "what a ladder's YAML says",
     "recipes/run.py:DataArguments": "training rows",
     "recipes/data.py:load": "training rows",

@@ -1,0 +1,94 @@
+"""What a suite's file may say: the options of `avar-eval run`, by the names that the command line has for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from avar_eval.errors import UsageError
+from avar_eval.judge.model import JudgeModel, judge_from_options
+from avar_eval.run.asking import AskingField, asking_fields
+
+OF_SUITE: Final = ("models", "tasks", "steerings", "seeds", "slurm")
+OF_MODEL: Final = ("model", "name", "tasks", "steerings", "seeds")
+OF_RUN: Final = ("attention", "judge", "judge-url", "judge-key-env", "judge-rate", "include-path")
+"""Options of `avar-eval run` that do not say how a model is asked."""
+
+
+@cache
+def asking_keys() -> dict[str, str]:
+    """The options of how a model is asked: a key of the file -> the name of `Asking.of`."""
+    return {
+        max(field.flags, key=len).removeprefix("--"): name for name, field in asking_fields().items() if name != "model"
+    }
+
+
+def option_key(key: Any) -> str:
+    """A key as the command line writes it: `max_new_tokens` is `max-new-tokens`, too."""
+    return str(key).replace("_", "-")
+
+
+def option_value(key: str, value: Any) -> Any:
+    """A value as the command line would give it, where YAML reads it otherwise: `off` is a text and not False.
+
+    A mapping, as `vllm` takes one, is a list of KEY=VALUE. Raises UsageError for what can be no value of an option.
+    """
+    field = _field(key)
+    if isinstance(value, bool) and (field is None or field.declared.type is not bool):
+        return "on" if value else "off"
+    if isinstance(value, Mapping):
+        return [f"{name}={_text(inner)}" for name, inner in value.items()]
+    if value is None:
+        raise UsageError(f"{key} has no value")
+    return value
+
+
+def words(key: str, value: Any) -> list[str]:
+    """The option as words of a command line."""
+    flag, field = f"--{key}", _field(key)
+    if isinstance(value, bool):
+        return [flag] if value else []
+    if isinstance(value, list | tuple):
+        if (field is not None and field.option.repeated) or key == "include-path":
+            return [word for one in value for word in (flag, str(one))]
+        return [flag, ",".join(map(_text, value))]
+    return [flag, _text(value)]
+
+
+def _field(key: str) -> AskingField | None:
+    return asking_fields()[asking_keys()[key]] if key in asking_keys() else None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of one run. values: by key, in the order of `avar-eval run --help` when they are words."""
+
+    values: Mapping[str, Any]
+
+    def over(self, own: Mapping[str, Any]) -> "Options":
+        """These, where `own` does not say otherwise."""
+        return Options({**self.values, **own})
+
+    def asked(self) -> dict[str, Any]:
+        """For `Asking.of`."""
+        given = {asking_keys()[key]: value for key, value in self.values.items() if key in asking_keys()}
+        attention = self.values.get("attention", "on")
+        if attention not in ("on", "off"):
+            raise UsageError(f"attention takes on, off, not {attention!r}")
+        return given | ({"attention_samples": 0} if attention == "off" else {})
+
+    def judge(self) -> JudgeModel | None:
+        """The judge model that is named."""
+        model, url, key_env = (self.values.get(key) for key in ("judge", "judge-url", "judge-key-env"))
+        return judge_from_options(model, url, key_env, float(self.values.get("judge-rate", 10.0)))
+
+    def command_words(self) -> Sequence[str]:
+        """For the command line."""
+        known = [*asking_keys(), *OF_RUN]
+        return [word for key in known if key in self.values for word in words(key, self.values[key])]

@@ -1,0 +1,72 @@
+"""A YAML file whose every value knows its line, so that a message can say where something is wrong."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.user_files import read_text, read_yaml
+
+Place = tuple[str | int, ...]
+"""Keys and positions from the top: ("models", 1, "limit")."""
+
+
+@dataclass(frozen=True)
+class LocatedYaml:
+    """content: the file's values. lines: of each place, from 1."""
+
+    path: Path
+    content: Any
+    lines: dict[Place, int]
+
+    @classmethod
+    def read(cls, path: Path, named: str) -> "LocatedYaml":
+        """Read a file; `named` is what messages call it. Raises UsageError, also for a key that is given twice."""
+        content = read_yaml(path, named)
+        lines: dict[Place, int] = {}
+        found = cls(path, content, lines)
+        if (node := yaml.compose(read_text(path), Loader=yaml.SafeLoader)) is not None:
+            found._locate(node, ())
+        return found
+
+    def _locate(self, node: yaml.Node, place: Place) -> None:
+        self.lines.setdefault(place, node.start_mark.line + 1)
+        if isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                self._locate(item, (*place, number))
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                inner = (*place, str(key.value))
+                self.lines[inner] = key.start_mark.line + 1
+                if key.value in seen:
+                    raise self.error(inner, f"{key.value} is given twice")
+                seen.add(key.value)
+                self._locate(value, inner)
+
+    def has(self, place: Place) -> bool:
+        """Whether the file says anything there."""
+        try:
+            self.at(place)
+        except (KeyError, IndexError, TypeError):
+            return False
+        return True
+
+    def at(self, place: Place) -> Any:
+        """The values at a place that the file has."""
+        value = self.content
+        for part in place:
+            value = value[part]
+        return value
+
+    def line(self, place: Place) -> int:
+        """The line of the nearest part of a place that the file has."""
+        while place not in self.lines and place:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+    def error(self, place: Place, problem: AvarError | str) -> UsageError:
+        """A message that names the file and the line."""
+        return UsageError(f"{self.path}, line {self.line(place)}: {problem}")

@@ -1,0 +1,195 @@
+"""SUITE.yaml: models × tasks (× steerings, × seeds), read into one planned run for each folder of results.
+
+    tasks: [mathvista, mmmu]
+    limit: 200                       # options of `avar-eval run`, for every model
+    models:
+      - avar-thinker
+      - model: Qwen/Qwen2.5-VL-7B-Instruct
+        backend: vllm                # for this one
+        steerings: [none, avar]
+
+Everything that can be known to be wrong is said at once, with its line, before anything is asked.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.judge.model import JudgeModel
+from avar_eval.names import listed_names
+from avar_eval.run.asking import Asking
+from avar_eval.run.folder import run_folder
+from avar_eval.run.model import ResolvedModel, resolve
+from avar_eval.suite.keys import OF_MODEL, OF_RUN, OF_SUITE, Options, asking_keys, option_key, option_value
+from avar_eval.suite.located import LocatedYaml, Place
+from avar_eval.tasks.catalog import TaskEntry, find_tasks
+from avar_eval.tasks.folders import include_folders
+
+_FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a suite: what `avar-eval run` would do by `command`, in the folder `name` below the suite's.
+
+    asked: for `Asking.of`. model: what it comes to.
+    """
+
+    name: str
+    asked: Mapping[str, Any]
+    model: ResolvedModel
+    tasks: Sequence[TaskEntry]
+    judge: JudgeModel | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """runs: in the order of the file. slurm: what its jobs ask of Slurm."""
+
+    path: Path
+    runs: Sequence[PlannedRun]
+    slurm: Mapping[str, Any]
+
+
+def read_suite(path: Path, output: Path, given: Mapping[str, Any]) -> Suite:
+    """Read a suite whose results go to `output`. given: options of the command line, which go before the file's.
+
+    Raises UsageError for what cannot be read, for an unknown key, model or task, for a value out of range, and for two
+    runs that would write into one folder.
+    """
+    file = LocatedYaml.read(path, "the suite")
+    if not isinstance(file.content, dict):
+        raise file.error((), "a suite has `models`, a list, and `tasks`; avar-eval suite --help names its guide")
+    common = _options(file, (), OF_SUITE)
+    over = {key: given[name] for key, name in asking_keys().items() if given.get(name) is not None}
+    runs: list[PlannedRun] = []
+    lines: dict[str, Place] = {}
+    models = file.content.get("models")
+    if not isinstance(models, list) or not models:
+        raise file.error(("models",), "`models` is a list of names, or of mappings with `model` and what is its own")
+    for number in range(len(models)):
+        place: Place = ("models", number)
+        for run in _runs_of(file, place, common, over, output):
+            if run.name in lines:
+                raise file.error(
+                    place,
+                    f"{run.name} is the folder of the model in line {file.line(lines[run.name])}, too, which is asked "
+                    "alike: give one of them a `name`, or leave it out",
+                )
+            lines[run.name] = place
+            runs.append(run)
+    return Suite(path, runs, _mapping(file, ("slurm",)))
+
+
+def _runs_of(
+    file: LocatedYaml, place: Place, common: Options, over: Mapping[str, Any], output: Path
+) -> Iterator[PlannedRun]:
+    """A model's runs: each steering with each seed. Seeds of greedy decoding draw alike, so only the first is run."""
+    entry = file.at(place)
+    if not isinstance(entry, str | dict):
+        raise file.error(place, f"a model is a name, or a mapping with `model`, not {entry!r}")
+    if isinstance(entry, dict) and not isinstance(entry.get("model"), str):
+        raise file.error((*place, "model"), "say which model it is: `model: NAME`")
+    own = {} if isinstance(entry, str) else entry
+    if (name := own.get("name")) is not None and not (isinstance(name, str) and _FOLDER_NAME.fullmatch(name)):
+        raise file.error((*place, "name"), f"a name is made of letters, digits, '.', '_' and '-', not {name!r}")
+    options = common.over({} if isinstance(entry, str) else _options(file, place, OF_MODEL).values).over(over)
+    tasks, entries = _tasks(file, place, options)
+    steerings, seeds = (
+        _axis(file, place, axis, key, options) for axis, key in (("steerings", "steer"), ("seeds", "seed"))
+    )
+    for steering in steerings:
+        for count, seed in enumerate(seeds):
+            chosen = {"steer": steering, "seed": seed}
+            with_axes = options.over({key: value for key, value in chosen.items() if value is not None})
+            try:
+                asked = {"model": entry if isinstance(entry, str) else entry["model"], **with_axes.asked()}
+                model = resolve(Asking.of(**asked, name=name))
+                judge = with_axes.judge()
+            except AvarError as error:
+                raise file.error(place, error) from error
+            if count and model.decoding.greedy:
+                break
+            words = ["avar-eval", "--model", asked["model"], "--tasks", ",".join(tasks), *with_axes.command_words()]
+            yield PlannedRun(
+                name=run_folder(model, output, name).name,
+                asked=asked | ({} if name is None else {"name": name}),
+                model=model,
+                tasks=entries,
+                judge=judge,
+                command=shlex.join(words),
+            )
+
+
+def _options(file: LocatedYaml, place: Place, own: Sequence[str]) -> Options:
+    """The options that a mapping of the file gives. Raises UsageError for a key that is neither one nor in `own`."""
+    found: dict[str, Any] = {}
+    for name, value in file.at(place).items():
+        key = option_key(name)
+        if name in own:
+            continue
+        if key not in asking_keys() and key not in OF_RUN:
+            misplaced = " (it stands at the top, for all models)" if name in OF_SUITE else ""
+            known = [*own, *asking_keys(), *OF_RUN]
+            raise file.error((*place, name), f"{unknown_name('key', str(name), known)}{misplaced}")
+        try:
+            found[key] = option_value(key, value)
+        except UsageError as error:
+            raise file.error((*place, name), error) from error
+    return Options(found)
+
+
+def _tasks(file: LocatedYaml, place: Place, options: Options) -> tuple[list[str], list[TaskEntry]]:
+    """The names of a model's tasks as they are written, its own or the suite's, and what they are."""
+    inner = (*place, "tasks") if file.has((*place, "tasks")) else ("tasks",)
+    given = file.at(inner) if file.has(inner) else None
+    names = listed_names(given) if isinstance(given, str) else given
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise file.error(inner, "`tasks` is a list of names of tasks or groups; `avar-eval tasks` lists them")
+    included = options.values.get("include-path", ())
+    try:
+        include_folders([Path(one).expanduser() for one in ([included] if isinstance(included, str) else included)])
+    except AvarError as error:
+        raise file.error(place, error) from error
+    for number, name in enumerate(names):
+        try:
+            find_tasks([name])
+        except AvarError as error:
+            raise file.error((*inner, number), error) from error
+    return names, find_tasks(names)
+
+
+def _axis(file: LocatedYaml, place: Place, axis: str, key: str, options: Options) -> list[Any]:
+    """The values of `steerings` or `seeds`, the model's own or the suite's; one None where there are none."""
+    inner = (*place, axis) if file.has((*place, axis)) else (axis,)
+    if not file.has(inner):
+        return [None]
+    values = file.at(inner)
+    if not isinstance(values, list) or not values:
+        raise file.error(inner, f"`{axis}` is a list")
+    if key in options.values:
+        raise file.error(inner, f"give either `{key}` or `{axis}`")
+    if axis == "steerings":
+        unsteered = (None, False, "none", "off")
+        values = [None if value in unsteered else value for value in values]
+    kind = str if axis == "steerings" else int
+    for number, value in enumerate(values):
+        if isinstance(value, bool) or not (isinstance(value, kind) or (value is None and axis == "steerings")):
+            said = "texts of --steer, or none" if axis == "steerings" else "whole numbers"
+            raise file.error((*inner, number), f"`{axis}` are {said}, not {value!r}")
+    if len(set(values)) < len(values):
+        raise file.error(inner, f"`{axis}` has a value twice")
+    return values
+
+
+def _mapping(file: LocatedYaml, place: Place) -> Mapping[str, Any]:
+    """A mapping of the file, empty where it has none."""
+    content = file.at(place) if file.has(place) else {}
+    if not isinstance(content, dict):
+        raise file.error(place, f"`{place[-1]}` is a mapping")
+    return content

@@ -1,0 +1,171 @@
+"""SUITE.yaml: what it comes to, and what is said of a mistake, with its line."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from avar_eval.cli import app
+from avar_eval.errors import UsageError
+from avar_eval.suite.keys import OF_MODEL, OF_RUN, asking_keys
+from avar_eval.suite.read import PlannedRun, read_suite
+
+TOP = "tasks: [shapes]\n"
+
+
+def read(folder: Path, text: str, **given: Any) -> list[PlannedRun]:
+    path = folder / "suite.yaml"
+    path.write_text(text, encoding="utf-8")
+    return list(read_suite(path, folder / "runs", given).runs)
+
+
+def options_of(command: str) -> Mapping[str, Any]:
+    """What `avar-eval run` would be given by a command line."""
+    program, *words = shlex.split(command)
+    assert program == "avar-eval"
+    context = typer.main.get_command(app).make_context("avar-eval", words)
+    return {name: value for name, value in context.params.items() if value not in (None, [], ())}
+
+
+def test_every_option_of_a_run_is_a_key() -> None:
+    flags = {
+        flag.removeprefix("--")
+        for parameter in typer.main.get_command(app).commands["run"].command.params  # type: ignore[attr-defined]
+        for flag in parameter.opts
+        if flag.startswith("--")
+    }
+    not_of_a_suite = {"model", "tasks", "output", "attribute", "json", "help"}
+    assert flags - not_of_a_suite == {*asking_keys(), *OF_RUN}
+
+
+def test_a_model_may_be_a_name_or_say_what_is_its_own(tmp_path: Path) -> None:
+    first, second = read(
+        tmp_path,
+        "tasks: shapes, shapes_prior\nlimit: 7\nmax_new_tokens: 30\nmodels:\n- avar-tiny\n"
+        "- {model: avar-tiny, name: hot, limit: 3, temperature: 0.5, tasks: [shapes], causal: off, attention: off}\n",
+    )
+    assert [task.name for task in first.tasks] == ["shapes", "shapes_prior"]
+    assert first.model.asking.limit == 7
+    assert first.command == "avar-eval --model avar-tiny --tasks shapes,shapes_prior --limit 7 --max-new-tokens 30"
+    assert [task.name for task in second.tasks] == ["shapes"]
+    asking = second.model.asking
+    assert (asking.limit, asking.causal, asking.attention_samples, second.model.name) == (3, "off", 0, "hot")
+    assert second.model.decoding.temperature == 0.5
+    assert first.name.startswith("avar-tiny--max30-")
+    assert second.name.startswith("hot--t0.5--max30-")
+
+
+def test_a_command_of_a_run_says_the_same_as_the_file(tmp_path: Path) -> None:
+    text = """
+tasks: [shapes]
+models:
+- model: avar-tiny
+  backend: vllm
+  vllm: {max_num_seqs: 8, enable_prefix_caching: false, kv_cache_dtype: fp8}
+  eager: true
+  gpu-memory: 0.5
+  uniform-prompts: false
+  attention: off
+  system-prompt: "Look; then \\"say\\" it's $HOME."
+  judge: grader
+  judge-url: http://localhost:1/v1
+  judge-rate: 2
+"""
+    (planned,) = read(tmp_path, text)
+    options = options_of(planned.command)
+    assert options["engine_args"] == ["max_num_seqs=8", "enable_prefix_caching=false", "kv_cache_dtype=fp8"]
+    assert options["eager"] is True
+    assert options["gpu_memory"] == 0.5
+    assert options["attention"] == "off"
+    assert options["system_prompt"] == planned.model.system_prompt == 'Look; then "say" it\'s $HOME.'
+    assert (options["judge"], options["judge_rate"]) == ("grader", 2.0)
+    assert planned.judge is not None
+    assert planned.judge.rate == 2
+    assert not options.get("uniform_prompts")
+    assert planned.model.options.engine_args == {  # type: ignore[union-attr]
+        "max_num_seqs": "8", "enable_prefix_caching": "false", "kv_cache_dtype": "fp8"
+    }  # fmt: skip
+
+
+def test_steerings_and_seeds_multiply(tmp_path: Path) -> None:
+    runs = read(
+        tmp_path,
+        TOP + "steerings: [none, avar, 'image=0.3']\nseeds: [0, 1]\nmodels:\n- {model: avar-tiny, temperature: 0.7}\n",
+    )
+    found = [(str(run.model.asking.steering or ""), run.model.decoding.seed) for run in runs]
+    assert len(set(found)) == len({run.name for run in runs}) == len(runs) == 6
+    assert found[:2] == [("", 0), ("", 1)]
+    assert [run.name.rsplit("-", 1)[0] for run in runs[2:4]] == [
+        "avar-tiny--steer-avar--t0.7", "avar-tiny--steer-avar--t0.7--seed1"
+    ]  # fmt: skip
+
+
+def test_seeds_of_greedy_decoding_are_run_once(tmp_path: Path) -> None:
+    runs = read(tmp_path, TOP + "seeds: [0, 1, 2]\nmodels: [avar-tiny, {model: avar-tiny, name: b, temperature: 1}]\n")
+    assert [run.model.decoding.seed for run in runs] == [0, 0, 1, 2]
+
+
+def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
+    (planned,) = read(tmp_path, TOP + "limit: 7\nmodels: [{model: avar-tiny, limit: 9}]\n", limit=2)
+    assert planned.model.asking.limit == 2
+    assert "--limit 2" in planned.command
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    {
+        "": "line 1: a suite has `models`",
+        "- avar-tiny\n": "line 1: a suite has `models`",
+        "tasks: [shapes]\n": "line 1: `models` is a list",
+        TOP + "models: []\n": "line 2: `models` is a list",
+        TOP + "models: [7]\n": "line 2: a model is a name",
+        TOP + "models:\n- {name: x}\n": "line 3: say which model it is",
+        TOP + "models:\n- avar-tiny\n- avar-tinny\n": "line 4: .*did you mean avar-tiny",
+        TOP + "models:\n- avar-tiny\n- model: avar-tiny\n  limt: 3\n": "line 5: unknown key 'limt': did you mean limit",
+        TOP + "max-new-token: 3\nmodels: [avar-tiny]\n": "line 2: unknown key 'max-new-token': did you mean max-new-t",
+        TOP + "models:\n- model: avar-tiny\n  models: [x]\n": "line 4: .*stands at the top",
+        "tasks:\n- shapes\n- shapess\nmodels: [avar-tiny]\n": "line 3: unknown task 'shapess': did you mean shapes",
+        "models: [avar-tiny]\n": "line 1: `tasks` is a list",
+        "tasks: [3]\nmodels: [avar-tiny]\n": "line 1: `tasks` is a list",
+        TOP
+        + "models:\n- avar-tiny\n- {model: avar-tiny, limit: 3}\n": "line 4: .*line 3, too.*give one of them a `name`",
+        TOP + "models:\n- {model: avar-tiny, name: ../up}\n": "line 3: a name is made of letters",
+        TOP + "models:\n- {model: avar-tiny, limit: many}\n": "line 3: limit: .*not 'many'",
+        TOP + "models:\n- {model: avar-tiny, limit: 0}\n": "line 3: limit: .*greater than or equal to 1",
+        TOP + "limit:\nmodels: [avar-tiny]\n": "line 2: limit has no value",
+        TOP + "limit: 3\nlimit: 4\nmodels: [avar-tiny]\n": "line 3: limit is given twice",
+        TOP + "steerings: [avr]\nmodels:\n- avar-tiny\n": "line 4: .*avr",
+        TOP + "steerings: [3]\nmodels: [avar-tiny]\n": "line 2: `steerings` are texts of --steer",
+        TOP + "steer: avar\nsteerings: [none]\nmodels: [avar-tiny]\n": "line 3: give either `steer` or `steerings`",
+        TOP + "seeds: [a]\nmodels: [avar-tiny]\n": "line 2: `seeds` are whole numbers",
+        TOP + "seeds: [1, 1]\nmodels: [avar-tiny]\n": "line 2: `seeds` has a value twice",
+        TOP + "attention: 1\nmodels:\n- avar-tiny\n": "line 4: attention takes on, off, not 1",
+        TOP + "judge: x\nmodels:\n- avar-tiny\n": "line 4: a judge needs both",
+        TOP + "slurm: 3\nmodels: [avar-tiny]\n": "line 2: `slurm` is a mapping",
+        "tasks: [shapes\n": "cannot be read as YAML",
+    }.items(),
+    ids=lambda value: repr(value)[-60:],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=f"suite.yaml.*{problem}") as found:
+        read(tmp_path, text)
+    assert "\n" not in str(found.value)
+
+
+def test_there_is_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"the suite .*none\.yaml cannot be read: No such file"):
+        read_suite(tmp_path / "none.yaml", tmp_path, {})
+
+
+def test_a_merged_mapping_is_its_owners(tmp_path: Path) -> None:
+    (planned,) = read(tmp_path, TOP + "models:\n- <<: {model: avar-tiny, limit: 3}\n  name: own\n")
+    assert (planned.model.asking.limit, planned.model.name) == (3, "own")
+
+
+def test_keys_of_a_model_are_no_options() -> None:
+    assert not {*OF_MODEL} & {*asking_keys(), *OF_RUN}
+    assert all(re.fullmatch(r"[a-z-]+", key) for key in (*asking_keys(), *OF_RUN))
