@@ -1,6 +1,7 @@
 """`avar-eval suite`."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from avar_eval.terminal import say
     "avar-eval suite suite.yaml --output avar-runs/suite",
     "avar-eval suite suite.yaml --output avar-runs/suite --limit 20",
     "avar-eval suite suite.yaml --output avar-runs/suite --dry-run",
+    "avar-eval suite suite.yaml --output avar-runs/suite --slurm",
 )
 @asking_options("limit", "data_dir")
 def suite(
@@ -29,6 +31,9 @@ def suite(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is to be asked, how long it may take, and what is finished.")
     ] = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Write OUTPUT/suite.sbatch, which runs it on Slurm, and nothing else.")
+    ] = False,
     asked: Mapping[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print suite.json and nothing else.")] = False,
 ) -> None:
@@ -37,6 +42,8 @@ def suite(
     A model that fails leaves the others running, and is named at the end. Options on the command line go before those
     of the file.
     """
+    if slurm and dry_run:
+        raise UsageError("give either --slurm or --dry-run")
     if launched().count > 1:
         raise UsageError("a suite starts its own processes: start it without a launcher")
     # Libraries print, and standard output is for the results.
@@ -45,12 +52,19 @@ def suite(
         from avar_eval.suite.run import run_suite
 
         planned = read_suite(file, output, asked)
-        if dry_run:
+        if slurm:
+            from avar_eval.suite.slurm import write_slurm
+
+            script = write_slurm(planned, output, asked)
+        elif dry_run:
             from avar_eval.suite.estimate import estimate, estimates_json, print_estimates
 
             found = estimate(planned, output)
         else:
             state = run_suite(planned, output)
+    if slurm:
+        say(f"written: {script}; look at it, then: sbatch {shlex.quote(str(script))}")
+        return
     if dry_run:
         if as_json:
             say(estimates_json(found), end="")

@@ -6,7 +6,9 @@ from functools import cache
 from typing import Any, Final
 
 from avar_eval.errors import UsageError
+from avar_eval.fields import declared
 from avar_eval.judge.model import JudgeModel, judge_from_options
+from avar_eval.models.backend_options import OPTIONS, BackendName
 from avar_eval.run.asking import AskingField, asking_fields
 
 OF_SUITE: Final = ("models", "tasks", "steerings", "seeds", "slurm")
@@ -74,6 +76,16 @@ class Options:
     def over(self, own: Mapping[str, Any]) -> "Options":
         """These, where `own` does not say otherwise."""
         return Options({**self.values, **own})
+
+    def of_backend(self, backend: BackendName) -> "Options":
+        """Without those that only other backends have."""
+        own = declared(OPTIONS[backend]).values()
+        foreign = [
+            key
+            for key in self.values
+            if (field := _field(key)) is not None and field.part == "backend_options" and field.declared not in own
+        ]
+        return Options({key: value for key, value in self.values.items() if key not in foreign})
 
     def asked(self) -> dict[str, Any]:
         """For `Asking.of`."""

@@ -8,6 +8,7 @@
         backend: vllm                # for this one
         steerings: [none, avar]
 
+Options of a backend that stand at the top are those of the models that run on it: a suite may have several backends.
 Everything that can be known to be wrong is said at once, with its line, before anything is asked.
 """
 
@@ -20,6 +21,8 @@ from typing import Any, Final
 
 from avar_eval.errors import AvarError, UsageError, unknown_name
 from avar_eval.judge.model import JudgeModel
+from avar_eval.models.checkpoint import find_source
+from avar_eval.models.registry import choose_backend
 from avar_eval.names import listed_names
 from avar_eval.run.asking import Asking
 from avar_eval.run.folder import run_folder
@@ -98,7 +101,14 @@ def _runs_of(
     own = {} if isinstance(entry, str) else entry
     if (name := own.get("name")) is not None and not (isinstance(name, str) and _FOLDER_NAME.fullmatch(name)):
         raise file.error((*place, "name"), f"a name is made of letters, digits, '.', '_' and '-', not {name!r}")
-    options = common.over({} if isinstance(entry, str) else _options(file, place, OF_MODEL).values).over(over)
+    mine = {} if isinstance(entry, str) else _options(file, place, OF_MODEL).values
+    model_name = entry if isinstance(entry, str) else entry["model"]
+    try:
+        chosen_backend = common.over(mine).values.get("backend")
+        backend = choose_backend(find_source(model_name, served=chosen_backend == "api").entry, chosen_backend)
+    except AvarError as error:
+        raise file.error(place, error) from error
+    options = common.of_backend(backend).over(mine).over(over)
     tasks, entries = _tasks(file, place, options)
     steerings, seeds = (
         _axis(file, place, axis, key, options) for axis, key in (("steerings", "steer"), ("seeds", "seed"))
@@ -108,14 +118,14 @@ def _runs_of(
             chosen = {"steer": steering, "seed": seed}
             with_axes = options.over({key: value for key, value in chosen.items() if value is not None})
             try:
-                asked = {"model": entry if isinstance(entry, str) else entry["model"], **with_axes.asked()}
+                asked = {"model": model_name, **with_axes.asked()}
                 model = resolve(Asking.of(**asked, name=name))
                 judge = with_axes.judge()
             except AvarError as error:
                 raise file.error(place, error) from error
             if count and model.decoding.greedy:
                 break
-            words = ["avar-eval", "--model", asked["model"], "--tasks", ",".join(tasks), *with_axes.command_words()]
+            words = ["avar-eval", "--model", model_name, "--tasks", ",".join(tasks), *with_axes.command_words()]
             yield PlannedRun(
                 name=run_folder(model, output, name).name,
                 asked=asked | ({} if name is None else {"name": name}),

@@ -17,6 +17,7 @@ if [[ ! -f $config ]]; then  # of the installed package: Slurm runs a copy of th
 fi
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # since Slurm 22.05 srun gives one otherwise
+# shellcheck disable=SC2016 # each task's own variables, not this script's
 srun --kill-on-bad-exit=1 bash -c '
   accelerate launch --config_file "$0" --machine_rank "$SLURM_NODEID" \
     --main_process_ip "$1" --main_process_port 29500 -m avar_eval.recipes.cli "${@:2}"

@@ -11,8 +11,10 @@ import typer
 
 from avar_eval.cli import app
 from avar_eval.errors import UsageError
+from avar_eval.models.backend_options import ApiOptions, TransformersOptions, VllmOptions
 from avar_eval.suite.keys import OF_MODEL, OF_RUN, asking_keys
 from avar_eval.suite.read import PlannedRun, read_suite
+from avar_eval.suite.slurm import sbatch_text
 
 TOP = "tasks: [shapes]\n"
 
@@ -91,6 +93,20 @@ models:
     }  # fmt: skip
 
 
+def test_options_of_a_backend_are_those_of_the_models_that_run_on_it(tmp_path: Path) -> None:
+    engine, kernel, server = read(
+        tmp_path,
+        TOP + "backend: vllm\ntensor-parallel: 2\napi-concurrency: 3\nattn-implementation: eager\nmodels:\n"
+        "- avar-tiny\n- {model: avar-tiny, backend: transformers}\n"
+        "- {model: m, backend: api, api-url: 'http://localhost:1/v1'}\n",
+    )
+    assert engine.model.options == VllmOptions(tensor_parallel=2)
+    assert kernel.model.options == TransformersOptions(attn_implementation="eager")
+    assert server.model.options == ApiOptions(url="http://localhost:1/v1", concurrency=3)
+    with pytest.raises(UsageError, match="line 3: --tensor-parallel is an option of --backend vllm"):
+        read(tmp_path, TOP + "models:\n- {model: avar-tiny, tensor-parallel: 2}\n")
+
+
 def test_steerings_and_seeds_multiply(tmp_path: Path) -> None:
     runs = read(
         tmp_path,
@@ -164,6 +180,15 @@ def test_there_is_no_such_file(tmp_path: Path) -> None:
 def test_a_merged_mapping_is_its_owners(tmp_path: Path) -> None:
     (planned,) = read(tmp_path, TOP + "models:\n- <<: {model: avar-tiny, limit: 3}\n  name: own\n")
     assert (planned.model.asking.limit, planned.model.name) == (3, "own")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "examples").glob("suite*.yaml")), ids=lambda of: of.name
+)
+def test_examples_can_be_read(tmp_path: Path, path: Path) -> None:
+    suite = read_suite(path, tmp_path, {})
+    assert len(suite.runs) >= 4
+    assert sbatch_text(suite, tmp_path, {}, tmp_path, tmp_path)
 
 
 def test_keys_of_a_model_are_no_options() -> None:
