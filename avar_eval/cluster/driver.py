@@ -207,12 +207,12 @@ class Driver(Generic[T]):
         """Dismiss all workers."""
         for worker in [*self._staff.starting, *self._staff.ready]:
             worker.dismiss()
-        self._staff = _Staff()
-        if self.counts.lost:
+        if self._staff.hired:
             note(
-                f"note: workers lost: {self.counts.lost}; questions asked: {count(self.counts.asked)}, of these again "
-                f"after a loss: {count(self.counts.again)}"
+                f"note: workers started: {self._staff.hired}, lost: {self.counts.lost}; questions given to them: "
+                f"{count(self.counts.asked)}, of these again after a loss: {count(self.counts.again)}"
             )
+        self._staff = _Staff()
         self._workplace.close()
 
     def _give(self, queue: LongestFirst, waiting: deque[_Running], ended: list[T]) -> None:

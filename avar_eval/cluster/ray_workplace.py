@@ -143,11 +143,13 @@ def join_cluster(cluster: str, backend: BackendName, device: str | None, ranks: 
 class RayWorkplace:
     """Actors of one model. number: how many (None: as many as there are GPUs for, or one for every 4 cores of a node).
 
-    Raises UsageError where no node could ever hold one.
+    worker: their class. Raises UsageError where no node could ever hold one.
     """
 
-    def __init__(self, cluster: RayCluster, opening: Opening, number: int | None) -> None:
-        self._cluster, self._opening, self._number = cluster, opening, number
+    def __init__(
+        self, cluster: RayCluster, opening: Opening, number: int | None, worker: type[RayWorker] = RayWorker
+    ) -> None:
+        self._cluster, self._opening, self._number, self._worker = cluster, opening, number, worker
         self._gpus = 0 if opening.device == "cpu" or not cluster.has_gpus() else opening.gpus
         self._across = isinstance(opening.options, VllmOptions) and opening.options.distributed == "ray"
         self._groups: list[Any] = []
@@ -190,7 +192,7 @@ class RayWorkplace:
             "num_gpus": 0 if self._across else self._gpus,
             "max_restarts": 0,
         }
-        actor = ray.remote(RayWorker).options(**options, **where).remote(self._opening)
+        actor = ray.remote(self._worker).options(**options, **where).remote(self._opening)
         slots = self._opening.options.in_flight if isinstance(self._opening.options, VllmOptions) else 1
         return _Actor(actor, slots, report)
 
