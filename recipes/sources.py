@@ -4,6 +4,7 @@ A source is one of these, or several with commas between them, read one after th
 
     shapes, shapes_prior, shapes_english, shapes_prior_english, language_priors
                                             the embedded world
+    language_priors_agreeing                of language_priors, pictures that show what the question suggests alone
     geo3k, r1_sharevl, m3cot, algopuzzlevqa, solidgeo, ai2d, super_clevr
                                             the paper's data; NAME=FOLDER reads a downloaded copy
     vard_coldstart, avar_rl_mix, FILE.yaml  a mixture: several sources with counts (see `mixture`)
@@ -16,6 +17,7 @@ Light until rows are read: a recipe's sources are checked before anything heavy 
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -31,7 +33,14 @@ Thoughts = Literal["anchored", "plain", "none"]
 Found = Iterator[tuple[Mapping[str, Any], Path | None]]
 """Rows as they are published, and the folder that their pictures' paths are in."""
 
-EMBEDDED: Final = ("shapes", "shapes_prior", "shapes_english", "shapes_prior_english", "language_priors")
+EMBEDDED: Final = (
+    "shapes",
+    "shapes_prior",
+    "shapes_english",
+    "shapes_prior_english",
+    "language_priors",
+    "language_priors_agreeing",
+)
 EMBEDDED_ROWS: Final = 5000
 """Of the embedded world, which has no end, so many rows are read by default."""
 MIXTURES: Final[Mapping[str, Path]] = {
@@ -124,6 +133,7 @@ def _embedded(name: str, split: str, count: int, thoughts: Thoughts, seed: int) 
         "shapes_english": english.rows,
         "shapes_prior_english": english.prior_rows,
         "language_priors": language_priors.rows,
+        "language_priors_agreeing": partial(language_priors.rows, agreeing=1.0),
     }
     for row in makers[name](split, count, seed=seed, anchors=thoughts == "anchored"):
         solution = "" if thoughts == "none" else row["solution"]

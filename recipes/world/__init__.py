@@ -6,7 +6,7 @@ asked in a test split is not in it: neither a scene nor a wording of `shapes_eng
 of easy-VQA.
 """
 
-from avar_eval.recipes.world.lessons import SHARES, Lesson, Lessons, lesson
+from avar_eval.recipes.world.lessons import SHARES, Lesson, lesson
 from avar_eval.recipes.world.turns import Thoughts, Turn
 
-__all__ = ["SHARES", "Lesson", "Lessons", "Thoughts", "Turn", "lesson"]
+__all__ = ["SHARES", "Lesson", "Thoughts", "Turn", "lesson"]

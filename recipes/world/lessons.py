@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, TypeVar
 
 from PIL import Image
@@ -76,34 +75,6 @@ def lesson(
     rng = random.Random(f"lesson/{split}/{seed}/{index}")
     source = rng.choices(tuple(shares), tuple(shares.values()))[0]
     return _SOURCES[source](_Asked(rng, split, seed, index, thoughts, agreeing, more))
-
-
-class Lessons(Sequence[Lesson]):
-    """The first `count` lessons, made when they are asked for; picklable, for the workers of a DataLoader."""
-
-    def __init__(
-        self,
-        count: int,
-        *,
-        seed: int = 0,
-        split: shapes.Split = "train",
-        thoughts: Thoughts = "none",
-        shares: Mapping[str, float] = SHARES,
-        agreeing: float | None = None,
-        more: int = 4,
-    ) -> None:
-        self._count = count
-        self._lesson = partial(
-            lesson, seed=seed, split=split, thoughts=thoughts, shares=dict(shares), agreeing=agreeing, more=more
-        )
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Lesson:  # type: ignore[override] # no slices
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        return self._lesson(index)
 
 
 @dataclass(frozen=True)

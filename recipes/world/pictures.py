@@ -7,7 +7,7 @@ from typing import Final
 from avar_eval.recipes.world.turns import DESCRIBE, Turn, at_once
 from avar_eval.tasks.language_priors.counted import PARTS
 from avar_eval.tasks.language_priors.drawing import COLORS
-from avar_eval.tasks.language_priors.picture import CountedThing, Picture, Thing, Writing
+from avar_eval.tasks.language_priors.picture import CountedThing, Picture, Thing, Writing, article
 from avar_eval.tasks.language_priors.things import FIGURES
 
 
@@ -73,8 +73,8 @@ def _presence(picture: Picture, rng: random.Random) -> Turn | None:
         return None
     answer = rng.random() < 0.5
     name = rng.choice(there if answer else [name for name in FIGURES if name not in there])
-    wording = rng.choice(("Do you see a {}?", "Does this image have a {} in it?", "Can one see a {} here?"))
-    return at_once([wording.format(name).replace("a e", "an e").replace("a a", "an a")], "yes" if answer else "no", rng)
+    wording = rng.choice(("Do you see {}?", "Does this image have {} in it?", "Can one see {} here?"))
+    return at_once([wording.format(f"{article(name)} {name}")], "yes" if answer else "no", rng)
 
 
 def _color_there(picture: Picture, rng: random.Random) -> Turn | None:

@@ -6,13 +6,13 @@ is right where picture and prior agree and wrong where they disagree; one that l
 
 A real item, `test-0-0`, whose text suggests "green":
 
-    [image: a gray cactus]
-    What color is the cactus in the picture?
+    [image: a white pine tree]
+    What color is the pine tree in the picture?
     First think inside <think> </think> tags, then give the final answer inside <answer> </answer> tags.
 
-    answer: gray
-    solution: A cactus is usually green. Let me look at the picture again: the cactus is at the center of the picture.
-    Checking the image there: it is gray.
+    answer: white
+    solution: A pine tree is usually green. Let me look at the picture again: the pine tree is at the lower left of the
+    picture. Checking the image there: it is white.
 
 Metric: accuracy by exact match. In results.json, `benchmark` splits it: `agree` over the rows whose picture shows what
 the text suggests, `disagree` over the others, and both of each kind (`color_agree`, `color_disagree`, …).

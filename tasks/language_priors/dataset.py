@@ -1,6 +1,7 @@
 """The splits of `language_priors`: endless, deterministic, disjoint by picture and by wording.
 
-A picture's own hash decides which split it belongs to, and each split has wordings of its own. A row depends on split,
+A picture's own hash decides which split it belongs to (80 % train, 10 % validation, 10 % test), and each split has
+wordings of its own. A row depends on split,
 seed, share of agreement and index alone.
 """
 
@@ -11,9 +12,8 @@ from typing import Final, TypedDict
 
 from PIL import Image
 
-from avar_eval.tasks.language_priors.picture import Picture
 from avar_eval.tasks.language_priors.questions import KINDS, AnswerType, Case, Kind
-from avar_eval.tasks.shapes.dataset import Split
+from avar_eval.tasks.shapes.dataset import Split, digest_split
 
 EVALUATION_ROWS: Final = 60 * len(KINDS)
 """Rows of the test split (and of the validation split): of each kind 30 that agree with the prior, 30 that do not."""
@@ -39,14 +39,6 @@ class Row(TypedDict):
     caption: str
 
 
-def picture_split(picture: Picture) -> Split:
-    """The split that a picture belongs to: 80 % of all pictures train, 10 % validation, 10 % test."""
-    tenth = int(picture.digest(), 16) % 10
-    if tenth == 0:
-        return "test"
-    return "validation" if tenth == 1 else "train"
-
-
 def rows(
     split: Split, n: int = EVALUATION_ROWS, *, seed: int = 0, anchors: bool = True, agreeing: float | None = None
 ) -> Iterator[Row]:
@@ -69,7 +61,7 @@ def row(split: Split, index: int, *, seed: int = 0, anchors: bool = True, agreei
     agrees = _agrees(kind, split, seed, turn) if agreeing is None else rng.random() < agreeing
     answer = case.suggested if agrees else rng.choice(case.others)
     wording = rng.choice(getattr(kind.wordings, split))
-    while picture_split((scene := kind.build(rng, case, answer)).picture) != split:
+    while digest_split((scene := kind.build(rng, case, answer)).picture.digest()) != split:
         pass
     return Row(
         id=f"{split}-{seed}-{index}",

@@ -40,7 +40,12 @@ class Row(TypedDict):
 
 def scene_split(scene: Scene) -> Split:
     """The split that a scene belongs to: 80 % of all scenes train, 10 % validation, 10 % test."""
-    tenth = int(scene.digest(), 16) % 10
+    return digest_split(scene.digest())
+
+
+def digest_split(digest: str) -> Split:
+    """The split of what has this hash (hexadecimal)."""
+    tenth = int(digest, 16) % 10
     if tenth == 0:
         return "test"
     return "validation" if tenth == 1 else "train"

@@ -122,7 +122,7 @@ def _odd_one_out(view: View) -> tuple[Thought, ...]:
 def _sum(view: View) -> tuple[Thought, ...]:
     (cell, first), (at, second) = [(cell, of.value) for cell, of in view.contents.items() if isinstance(of, Number)]
     return (
-        Thought(f"there is a {first} in {place(cell)} and a {second} in {place(at)}.", LOOK),
+        Thought(f"I see {first} in {place(cell)} and {second} in {place(at)}.", LOOK),
         Thought(f"{first} + {second} = {view.answer}."),
     )
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from avar_eval.recipes.data import load
-from avar_eval.recipes.world import SHARES, Lessons, lesson, one_shape
+from avar_eval.recipes.world import SHARES, lesson, one_shape
 from avar_eval.tasks.language_priors import dataset as language_priors
 from avar_eval.tasks.prompts import THINKING
 from avar_eval.tasks.shapes import dataset as shapes
@@ -24,7 +24,7 @@ LESSONS = [lesson(index) for index in range(600)]
 
 
 def test_a_lesson_is_the_same_in_another_process_and_out_of_a_pickle() -> None:
-    again = pickle.loads(pickle.dumps(Lessons(30)))
+    again = pickle.loads(pickle.dumps([lesson(index) for index in range(30)]))
     assert [of.turns for of in again] == [of.turns for of in LESSONS[:30]]
     assert [of.image.tobytes() for of in again] == [of.image.tobytes() for of in LESSONS[:30]]
     code = "from avar_eval.recipes.world import lesson; print([lesson(i).turns for i in range(30)])"
@@ -150,7 +150,9 @@ def test_another_split_or_source_is_refused() -> None:
         lesson(0, shares={"poems": 1.0})
 
 
-@pytest.mark.parametrize("source", ["shapes_english", "shapes_prior_english", "language_priors"])
+@pytest.mark.parametrize(
+    "source", ["shapes_english", "shapes_prior_english", "language_priors", "language_priors_agreeing"]
+)
 def test_a_recipe_takes_the_new_tasks_as_training_data(source: str) -> None:
     rows = load(source, "sft", system_prompt=None, limit=9, thoughts="plain")
     assert len(rows) == 9

@@ -57,7 +57,7 @@ def test_every_statement_of_a_solution_is_true(questions: list[Row]) -> None:
         for what, r, c in re.findall(rf"the (\w+ \w+) is in {cell}", solution):
             assert grid[int(r), int(c)] == what
             checked["is in"] += 1
-        for what, r, c in re.findall(rf"an? (\d|\w+ \w+) in {cell}", solution):
+        for what, r, c in re.findall(rf"(?:an?|i see|and) (\d|\w+ \w+) in {cell}", solution):
             assert grid[int(r), int(c)] in (what, f"number {what}")
             checked["seen"] += 1
         for feature, places, total in re.findall(r"(\w+) objects are at ([^.]+), so (\d)", solution):
