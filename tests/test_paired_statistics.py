@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, permutation_test, ttest_1samp, ttest_rel
+from scipy.stats import binom, norm, permutation_test, ttest_1samp, ttest_rel
 
 from avar_eval.statistics import Linear, holm, mcnemar, mean, paired_test, simultaneous, tango_interval
+from avar_eval.statistics import permutation_test as flip_test
 
 pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
 
@@ -194,3 +195,41 @@ def test_holm_by_hand() -> None:
 def test_pairs_need_equal_lengths() -> None:
     with pytest.raises(ValueError, match="not paired"):
         paired_test([True], [True, False])
+
+
+def test_strata_take_what_differs_between_them_out_of_a_difference() -> None:
+    """Better in half of 30 subjects, worse in the others: the textbook's stratified error, and the interval of it."""
+    generator = np.random.default_rng(8)
+    strata = np.repeat(np.arange(30), 30)
+    chance = np.where(strata % 2, 0.25, 0.05)
+    change = np.where(generator.random(900) < chance, 1.0, np.where(generator.random(900) < 0.3 - chance, -1.0, 0.0))
+    a, b = (change < 0).astype(float).tolist(), (change > 0).astype(float).tolist()
+    found, plain = paired_test(a, b, range(900), strata.tolist()), paired_test(a, b)
+    error = np.sqrt(sum((1 / 30) ** 2 * change[strata == one].var(ddof=1) / 30 for one in range(30)))
+    assert (found.test, plain.test) == ("permutation", "McNemar mid-p")
+    assert found.difference.value == pytest.approx(plain.difference.value)
+    assert found.error == pytest.approx(error)
+    assert plain.error is not None
+    assert error < 0.95 * plain.error
+    value = found.difference.value
+    assert value is not None
+    assert found.difference.ci95 == pytest.approx((value - 1.96 * error, value + 1.96 * error), abs=0.06 * error)
+    assert found.p == pytest.approx(2 * norm.sf(abs(value) / error), abs=0.02)
+
+
+def test_of_one_stratum_nothing_is_taken_out() -> None:
+    a, b = answers(1, 60)
+    assert paired_test(a, b, range(60), ["all"] * 60) == paired_test(a, b)
+
+
+def test_a_mean_of_categories_is_permuted_within_them() -> None:
+    """Of six categories that differ in how much better b is: the flips have the variance that the error has."""
+    generator = np.random.default_rng(5)
+    rows = [generator.normal(shift, 1, 50) for shift in (-2, -1, 0, 0, 1, 2)]
+    parts = [(1 / 6, Linear.mean(of, np.arange(50) + 50 * number)) for number, of in enumerate(rows)]
+    mean_of = Linear.weighted(parts)
+    assert float(mean_of.exchanged.sum()) == pytest.approx(mean_of.value)
+    assert mean_of.variance == pytest.approx(sum(of.var(ddof=1) / 50 for of in rows) / 36)
+    found = flip_test(mean_of, 300)
+    assert found.error is not None
+    assert found.p == pytest.approx(2 * norm.sf(abs(mean_of.value) / found.error), abs=0.02)

@@ -104,6 +104,11 @@ def _common_rows(first: ComparedRun, second: ComparedRun) -> dict[str, list[str]
     for task in tasks:
         for run in (first, second):
             run.note_guesses(task)
+        if first.lacks_strata(task) and second.lacks_strata(task):
+            note(
+                f"note: neither {first.folder} nor {second.folder} says which group each row of {task} is in, so "
+                "intervals of differences are somewhat too wide: run one of them again, it asks nothing twice"
+            )
     return {task: rows for task, rows in common.items() if rows}
 
 
@@ -125,14 +130,16 @@ def _metrics(task: str, first: ComparedRun, second: ComparedRun) -> Iterator[tup
 def _by_row(
     task: str, metric: str, scale: Scale, rows: Sequence[str], first: ComparedRun, second: ComparedRun
 ) -> Comparison:
-    """A metric that each row has."""
+    """A metric that each row has; verdicts by the groups of rows that are always asked, as in results.json."""
     values: dict[str, tuple[float, float]] = {}
     for row in rows:
         one, other = first.value(task, row, metric), second.value(task, row, metric)
         if one is not None and other is not None:
             values[row] = one, other
     firsts, seconds = [one for one, _ in values.values()], [other for _, other in values.values()]
-    test = paired_test(firsts, seconds, [first.clusters[task][row] for row in values])
+    groups_of = first.strata.get(task) or second.strata.get(task)
+    strata = [groups_of[row] for row in values] if groups_of and metric in VERDICTS else None
+    test = paired_test(firsts, seconds, [first.clusters[task][row] for row in values], strata)
     comparison = _comparison(
         task, metric, scale, test, (firsts, seconds), first.rows[task].keys(), second.rows[task].keys(), second.folder
     )

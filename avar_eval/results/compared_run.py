@@ -38,13 +38,17 @@ CAUSAL: Final[Mapping[str, tuple[str, Scale]]] = {
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run's responses by row: task -> row -> samples, the cluster of each row, and what a guess on it is worth."""
+    """A run's responses by row: task -> row -> samples, the cluster of each row, and what a guess on it is worth.
+
+    strata: the group of each row, of tasks all of whose groups are always asked.
+    """
 
     folder: Path
     results: Results
     rows: dict[str, dict[str, list[StoredResponse]]]
     clusters: dict[str, dict[str, str]]
     guess_chances: dict[str, dict[str, float | None]]
+    strata: dict[str, dict[str, str]]
 
     @classmethod
     def read(cls, folder: Path) -> "ComparedRun":
@@ -56,13 +60,16 @@ class ComparedRun:
         rows: dict[str, dict[str, list[StoredResponse]]] = {task: {} for task in tasks}
         clusters: dict[str, dict[str, str]] = {task: {} for task in tasks}
         chances: dict[str, dict[str, float | None]] = {task: {} for task in tasks}
+        strata: dict[str, dict[str, str]] = {}
         for task, of in responses.items():
+            if (groups := asked[task].strata) is not None:
+                strata[task] = {one.row_id: group for one, group in zip(of, groups, strict=True)}
             worth = asked[task].guess_chances or [None] * len(of)
             for response, cluster, chance in zip(of, asked[task].clusters, worth, strict=True):
                 rows[task].setdefault(response.row_id, []).append(response)
                 clusters[task][response.row_id] = cluster
                 chances[task][response.row_id] = chance
-        return cls(folder, results, rows, clusters, chances)
+        return cls(folder, results, rows, clusters, chances, strata)
 
     def value(self, task: str, row_id: str, metric: str) -> float | None:
         """What a row is worth: the mean over its samples of what is known; None where nothing is.
@@ -129,6 +136,10 @@ class ComparedRun:
         """The share (0..1) of the rows' responses that ended at the token limit."""
         responses = [one for row_id in row_ids for one in self.rows[task][row_id]]
         return sum(one.finish_reason == "length" for one in responses) / max(1, len(responses))
+
+    def lacks_strata(self, task: str) -> bool:
+        """Whether it is a run of before the groups of a task's rows were written down."""
+        return task in catalog() and hasattr(task_hooks(task), "stratum") and task not in self.strata
 
     def note_guesses(self, task: str) -> None:
         """Say that a run of before guesses were written down is compared without them."""

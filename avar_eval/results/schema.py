@@ -342,13 +342,15 @@ def note_other_run(folder: Path, results: Results) -> None:
 class TaskRecords(BaseModel):
     """A task's records in the order asked: their keys, and the cluster that each one's row belongs to.
 
+    strata: the group of rows, all of which are always asked, that each one's row is in, where the benchmark has such;
     guess_chances: how probably the published rule is right where it guesses, of each one's row (None: no guess there);
     measured, causal: whether each one's attention, and its causal measures, are the run's, which may have asked for
-    fewer than a run before it. All three are None in files of before that was written.
+    fewer than a run before it. All four are None in files of before that was written.
     """
 
     keys: list[str]
     clusters: list[str]
+    strata: list[str] | None = None
     guess_chances: list[float | None] | None = None
     measured: list[bool] | None = None
     causal: list[bool] | None = None

@@ -73,6 +73,7 @@ class LoadedTask:
         return TaskRecords(
             keys=[record.key for record in records],
             clusters=[self.benchmark.cluster(record.row_id) for record in records],
+            strata=None if (of := self.benchmark.stratum) is None else [of(record.row_id) for record in records],
             guess_chances=[self.benchmark.guess_chance(record.row_id) for record in records],
             measured=[record.attention is not None for record in records],
             causal=[record.causal is not None for record in records],

@@ -28,7 +28,8 @@ class Linear:
 
     cluster: the clusters' numbers. total: what each adds to the value. weight: its share of the observations, summing
     to 1. moved: how far leaving it out moves the value, times sqrt((G − 1) / G). expected: its part of the variance by
-    its size.
+    its size. of_parts: whether it is put together of parts with means of their own (strata, categories, tasks), all of
+    which are always asked.
     """
 
     cluster: Codes
@@ -36,6 +37,7 @@ class Linear:
     weight: Array
     moved: Array
     expected: Array
+    of_parts: bool = False
 
     @classmethod
     def mean(cls, values: Array, clusters: Codes) -> "Linear":
@@ -69,7 +71,8 @@ class Linear:
             values = np.concatenate([weight**power * getattr(part, name) for weight, part in parts])
             return np.bincount(place, values, found.size).astype(np.float64)
 
-        return cls(found, joined("total"), joined("weight"), joined("moved"), joined("expected", power=2))
+        several = len(parts) > 1 or any(part.of_parts for _, part in parts)
+        return cls(found, joined("total"), joined("weight"), joined("moved"), joined("expected", power=2), several)
 
     @classmethod
     def stacked(cls, parts: Sequence[tuple[float, "Linear", Sequence[Hashable]]]) -> "Linear":
@@ -78,20 +81,31 @@ class Linear:
         recoded = []
         for weight, part, keys in parts:
             codes = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
-            of_part = cls(codes[part.cluster], part.total, part.weight, part.moved, part.expected)
-            recoded.append((weight, of_part))
+            recoded.append((weight, replace(part, cluster=codes[part.cluster])))
         return cls.weighted(recoded)
 
     def minus(self, other: "Linear", keys: Sequence[Hashable], other_keys: Sequence[Hashable]) -> "Linear":
         """The difference from the same statistic of another model's responses to the same questions."""
         both = [(1.0, self, keys), (-1.0, other, other_keys)]
         weights = Linear.stacked([(abs(sign) / 2, part, of) for sign, part, of in both]).weight
-        return replace(Linear.stacked(both), weight=weights)
+        return replace(Linear.stacked(both), weight=weights, of_parts=self.of_parts or other.of_parts)
 
     @property
     def value(self) -> float:
         """The statistic."""
         return float(self.total.sum())
+
+    @property
+    def exchanged(self) -> Array:
+        """What of each cluster changes sign where two models' answers to it are exchanged; it sums to the value.
+
+        Of parts it is the cluster's share of the value and what leaving it out moves: so how the parts differ, which is
+        no error, is not exchanged (wild bootstrap on jackknifed residuals: MacKinnon, Nielsen and Webb 2023, "Fast and
+        reliable jackknife and bootstrap methods for cluster-robust inference"), and the squares sum to `variance`.
+        """
+        if not self.of_parts:
+            return self.total
+        return self.moved + self.weight * (self.value - float(self.moved.sum()))
 
     @property
     def variance(self) -> float:

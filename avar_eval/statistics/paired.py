@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 
 from avar_eval.statistics.estimate import Z_95, Array, Estimate, cluster_codes
-from avar_eval.statistics.linear import Linear
+from avar_eval.statistics.linear import Linear, usable_strata
 
 PERMUTATIONS: Final = 10_000
 """Sign changes that are drawn; all of them are tried where there are fewer."""
@@ -45,16 +45,26 @@ class PairedTest:
     too_few: bool
 
 
-def paired_test(a: Sequence[float], b: Sequence[float], clusters: Sequence[Hashable] | None = None) -> PairedTest:
+def paired_test(
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    strata: Sequence[Hashable] | None = None,
+) -> PairedTest:
     """Whether b differs from a, over pairs of observations of the same thing. Raises ValueError if lengths differ.
 
     Independent pairs of verdicts, 0 or 1: McNemar's mid-p and Tango's interval (`mcnemar`, `tango_interval`). Clusters,
-    chances and other numbers: `permutation_test` by cluster.
+    strata, chances and other numbers: `permutation_test` by cluster. strata: as in `clustered_proportion`, groups of
+    pairs all of which are always asked; that b is better in some and worse in others is no error of the difference.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} values are not paired with {len(b)}")
     firsts, seconds = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     codes = cluster_codes(clusters, firsts.size)
+    if strata is not None and firsts.size:
+        of_pair = cluster_codes(strata, firsts.size)
+        if usable_strata(codes, of_pair) is not None:
+            return permutation_test(Linear.stratified_mean(seconds - firsts, codes, of_pair), firsts.size)
     verdicts = np.concatenate([firsts, seconds])
     if firsts.size and np.unique(codes).size == firsts.size and bool(((verdicts == 0) | (verdicts == 1)).all()):
         n, gained, lost = firsts.size, int((seconds > firsts).sum()), int((seconds < firsts).sum())
@@ -119,14 +129,14 @@ def tango_interval(gained: int, lost: int, n: int, critical: float = Z_95) -> tu
 def permutation_test(difference: Linear, n: int, seed: int = 0) -> PairedTest:
     """Whether a difference that is a sum over clusters is 0: the sign-flip test that a and b may be exchanged in each.
 
-    The pairs of a cluster are exchanged together. Exact where there are at most PERMUTATIONS exchanges, else over as
-    many drawn from `seed`, with the observed one counted among them, so that p is never 0. The interval holds the
-    differences d for which the test that clusters' differences from d may change signs has p >= .05. Over some
-    thousands of clusters it is the t test of `Linear`, to which the permutations then come.
+    The pairs of a cluster are exchanged together (`Linear.exchanged`). Exact where there are at most PERMUTATIONS
+    exchanges, else over as many drawn from `seed`, with the observed one counted among them, so that p is never 0. The
+    interval holds the differences d for which the test that clusters' differences from d may change signs has p >= .05.
+    Over some thousands of clusters it is the t test of `Linear`, to which the permutations then come.
 
     p is None where there is nothing to exchange: no two clusters.
     """
-    total, weight, count = difference.total, difference.weight, difference.cluster.size
+    total, weight, count = difference.exchanged, difference.weight, difference.cluster.size
     value = difference.value
     error = None if isnan(difference.variance) else sqrt(difference.variance)
     if count < 2 or error is None:

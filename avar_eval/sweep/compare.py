@@ -64,14 +64,17 @@ def compare(
     unsteered: Mapping[str, Sequence[Record]],
     cluster: Mapping[str, Callable[[str], str]],
     seed: int,
+    stratum: Mapping[str, Callable[[str], str] | None] | None = None,
 ) -> list[Comparison]:
     """Each point of the grid beside the unsteered model; records are paired by row and sample.
 
     points: steering, task, its result and its records. cluster: by task, the unit that a row of that id shares with
-    others, as in every interval of a run. Intervals and p hold for all of a task's points together (`simultaneous`): of
+    others, as in every interval of a run; stratum: the group of rows, all of which are always asked, that it is in,
+    where the task has such. Intervals and p hold for all of a task's points together (`simultaneous`): of
     a grid without any effect the best point comes out above 0 in at most 5 %.
     """
-    found = [_paired(records, unsteered[task], cluster[task]) for _, task, _, records in points]
+    strata = stratum or {}
+    found = [_paired(records, unsteered[task], cluster[task], strata.get(task)) for _, task, _, records in points]
     together: dict[int, tuple[float, float]] = {}
     for task in unsteered:
         of_task = [index for index, point in enumerate(points) if point[1] == task and found[index] is not None]
@@ -99,7 +102,10 @@ def compare(
 
 
 def _paired(
-    steered: Sequence[Record], unsteered: Sequence[Record], cluster: Callable[[str], str]
+    steered: Sequence[Record],
+    unsteered: Sequence[Record],
+    cluster: Callable[[str], str],
+    stratum: Callable[[str], str] | None,
 ) -> tuple[Linear, int] | None:
     """The difference of accuracies, and the number of pairs; None without any."""
     right, plain = _correct(steered), _correct(unsteered)
@@ -107,7 +113,11 @@ def _paired(
     if not pairs:
         return None
     differences = np.array([float(right[pair]) - float(plain[pair]) for pair in pairs])
-    return Linear.mean(differences, cluster_codes([cluster(row) for row, _ in pairs], len(pairs))), len(pairs)
+    clusters = cluster_codes([cluster(row) for row, _ in pairs], len(pairs))
+    if stratum is None:
+        return Linear.mean(differences, clusters), len(pairs)
+    strata = cluster_codes([stratum(row) for row, _ in pairs], len(pairs))
+    return Linear.stratified_mean(differences, clusters, strata), len(pairs)
 
 
 def _correct(records: Sequence[Record]) -> dict[tuple[str, int], bool]:

@@ -43,7 +43,8 @@ def sweep(config: RunConfig, grid: Sequence[Steering]) -> Sweep:
                 (steering, name, steered.results.tasks[name], steered.records[name]) for name in unsteered.records
             ]
     clusters = {task.entry.name: task.benchmark.cluster for task in tasks}
-    comparisons = compare(points, unsteered.records, clusters, model.decoding.seed)
+    strata = {task.entry.name: task.benchmark.stratum for task in tasks}
+    comparisons = compare(points, unsteered.records, clusters, model.decoding.seed, strata)
     results = unsteered.results
     found = Sweep(unsteered=results.tasks, comparisons=comparisons, protocol=results.protocol)
     if session.ranks.first:

@@ -53,7 +53,9 @@ def finished_run(folder: Path, responses: list[str], *, chances: bool = True) ->
     task = task_result(benchmark, [record.outcome() for record in records], attention_means([]), left_out_rows({}))
     Results(run_id=run_id(protocol), tasks={"mmmu": task}, protocol=protocol).write(folder)
     worth = [benchmark.guess_chance(row) for row in ROWS] if chances else None
-    write_task_records(folder, {"mmmu": TaskRecords(keys=list(ROWS), clusters=list(ROWS), guess_chances=worth)})
+    strata = ["Art"] * len(ROWS)
+    asked = TaskRecords(keys=list(ROWS), clusters=list(ROWS), strata=strata, guess_chances=worth)
+    write_task_records(folder, {"mmmu": asked})
     return folder
 
 
@@ -74,6 +76,32 @@ def test_a_guess_counts_as_in_the_scores(tmp_path: Path) -> None:
     rows = list(ROWS)
     assert (found.gained, found.lost) == (rows[4:6], rows[8:10])
     assert found.test == "permutation"
+
+
+def test_runs_of_before_groups_were_written_down_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [finished_run(tmp_path / name, [RIGHT] * 12) for name in "ab"]
+    compare(*runs)
+    assert "which group" not in capsys.readouterr().err
+    for run in runs:
+        asked = json.loads((run / "asked.json").read_text())
+        del asked["mmmu"]["strata"]
+        (run / "asked.json").write_text(json.dumps(asked))
+    compare(*runs)
+    assert capsys.readouterr().err.count("says which group each row of mmmu is in") == 1
+
+
+def test_verdicts_are_compared_within_the_groups_that_are_always_asked(tmp_path: Path) -> None:
+    ids = [f"validation_{name}_{n}" for name in ("Art", "Music") for n in range(40)]
+    rows = {one: mmmu_row(one, options=OPTIONS) for one in ids}
+    a = judged_run(tmp_path / "a", {"mmmu": rows}, lambda number: number >= 40 and number % 2 == 0)
+    b = judged_run(tmp_path / "b", {"mmmu": rows}, lambda number: number < 40 and number % 2 == 0)
+    found = {one.metric: one for one in compare(a, b)}
+    within = 40 / 39 * 0.25  # the variance of a subject's differences, half of which are 0 and half of one sign
+    assert found["accuracy"].error == pytest.approx(math.sqrt(2 * (1 / 2) ** 2 * within / 40))
+    assert found["accuracy"].error < 0.75 * math.sqrt(0.5 / 80)
+    assert (found["accuracy"].test, found["accuracy"].p) == ("permutation", 1.0)
 
 
 def test_without_guesses_it_is_mcnemars_test(tmp_path: Path) -> None:
@@ -130,7 +158,9 @@ def judged_run(folder: Path, tasks: dict[str, dict[str, dict[str, Any]]], right:
         judged[task] = benchmark, outcomes
         results[task] = task_result(benchmark, outcomes, attention_means([]), left_out_rows({}))
         asked[task] = TaskRecords(
-            keys=[record.key for record in records], clusters=[benchmark.cluster(row) for row in rows]
+            keys=[record.key for record in records],
+            clusters=[benchmark.cluster(row) for row in rows],
+            strata=None if benchmark.stratum is None else [benchmark.stratum(row) for row in rows],
         )
         lines += [record.model_dump_json() + "\n" for record in records]
     (folder / "records.jsonl").write_text("".join(lines))
