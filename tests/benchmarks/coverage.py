@@ -9,12 +9,14 @@ cell of 2,000 data sets by 1 point in 95 %.
 """
 
 import argparse
+import csv
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +31,7 @@ from avar_eval.statistics import (
     clustered_proportion,
     geometric_mean,
     mean,
+    mean_of_ratios,
     median,
     paired_test,
     pass_at_k,
@@ -122,6 +125,50 @@ for law, (draws, true_geometric, true_median) in HEAVY.items():
               clustered: Any = clustered) -> tuple[Interval, float]:  # fmt: skip
             values, label = clustered(g, kind, count, law)
             return median(values.tolist(), label).ci95, true
+
+
+@cache
+def _avar_tiny() -> dict[str, np.ndarray[Any, Any]]:
+    """Where avar-tiny looked in its 500 responses to shapes, as a run's records have it, by column.
+
+    `avar-eval --model avar-tiny --tasks shapes --attention-samples 500`; image and system: shares of attention, means
+    over layers, heads and the question's tokens.
+    """
+    with Path(__file__).with_name("avar_tiny_attention.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "row"}
+
+
+SELDOM = "3 of the 500 are twice to four times the others: samples that miss them know nothing of them"
+FEW_MAKE_IT = "1 % of the responses hold 14 % of the sum: where a run shows it, there is no interval"
+
+
+def _geometric(of: np.ndarray[Any, Any]) -> float:
+    return float(np.exp(np.log(of).mean()))
+
+
+OF_AVAR_TINY: dict[str, tuple[str, Callable[..., Any], Callable[[Any], Any], Bar, str]] = {
+    "VAS, mean": ("vas", mean_of_ratios, np.mean, "covers", SELDOM),
+    "VAS, geometric mean": ("vas", geometric_mean, _geometric, "covers", ""),
+    "VAS, median": ("vas", median, np.median, "covers", ""),
+    "VAS of the response, mean": ("vas_response", mean_of_ratios, np.mean, "says", FEW_MAKE_IT),
+    "VAS of the response, geometric mean": ("vas_response", geometric_mean, _geometric, "covers", ""),
+    "VAS of the response, median": ("vas_response", median, np.median, "covers", ""),
+}
+for name, (column, estimate, truth, bar, why) in OF_AVAR_TINY.items():
+
+    @cell(f"avar-tiny itself, 200 of its 500 responses: {name}", bar, why)
+    def _(g: Generator, column: str = column, estimate: Any = estimate, truth: Any = truth) -> tuple[Interval, float]:
+        """The 500 stand for all questions there are: drawn with replacement."""
+        values = _avar_tiny()[column]
+        return estimate(g.choice(values, 200).tolist()).ci95, float(truth(values))
+
+
+@cell("avar-tiny itself, 200 of its 500 responses: ratio of sums")
+def _(g: Generator) -> tuple[Interval, float]:
+    image, system = (_avar_tiny()[name] for name in ("image", "system"))
+    drawn = g.integers(0, 500, 200)
+    return ratio_of_means(image[drawn].tolist(), system[drawn].tolist()).ci95, float(image.mean() / system.mean())
 
 
 @cell("ratio of sums, rows' ratios Pareto 1.2, n 200")
@@ -318,6 +365,76 @@ def _(g: Generator) -> tuple[Interval, float]:
     return group_results(results, judged)["mmmu_pro"].mean["strict"].ci95, 0.5
 
 
+AVAR7 = {
+    "mathvista": ({"metadata": {"task": "VQA", "skills": ["arithmetic"]}}, 200, 0.8),
+    "mathvision": ({"subject": "algebra", "level": 1}, 300, -1.0),
+    "mathverse_vo": ({"metadata": {"subject": "plane", "subfield": "area"}}, 150, 0.0),
+}
+"""Task of the paper's mean whose questions are its own -> a row's columns, how many there are, how easy they are."""
+_EFFECTS = np.linspace(-1.5, 1.5, 30)
+"""How easy a subject's questions are."""
+
+
+@cache
+def _avar7() -> tuple[dict[str, Benchmark], dict[str, Any], dict[str, Any]]:
+    """The tasks of the mean, and of each row the number of its question and how easy it is.
+
+    A fifth of the published sizes; 116 of MMMU's 180 questions are among the 346 that MMMU-Pro asks in two settings.
+    """
+    from avar_eval.tasks.mmstar.task import CATEGORIES
+
+    rows: dict[str, dict[str, dict[str, Any]]] = {
+        task: {str(number): {**row, "problem_index": str(number)} for number in range(count)}
+        for task, (row, count, _) in AVAR7.items()
+    }
+    ids = [f"validation_Subject_{number % 30}_{number}" for number in range(410)]
+    rows["mmmu"] = {of: {"id": of, "options": "['1', '2']"} for of in ids[:180]}
+    for task in ("mmmu_pro_standard10", "mmmu_pro_vision"):
+        rows[task] = {of: {"id": of, "options": "['1', '2']"} for of in ids[64:]}
+    rows["mmstar"] = {str(number): {"category": CATEGORIES[number % 6]} for number in range(240)}
+    rows["hallusion_image"] = {str(number): row for number, row in enumerate(_hallusion()[0])}
+    numbers: dict[str, int] = {}
+    question, easy = {}, {}
+    for task, of_task in rows.items():
+        own = task not in ("mmmu", "mmmu_pro_standard10", "mmmu_pro_vision")
+        keys = [f"{task} {row}" if own else row for row in of_task]
+        question[task] = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+        shift = AVAR7[task][2] if task in AVAR7 else 0.3 if own else -0.3
+        of_group = _EFFECTS if not own else np.linspace(-1, 1, 6) if task == "mmstar" else np.zeros(1)
+        easy[task] = shift + of_group[[int(row.split("_")[2]) if not own else int(row) for row in of_task] % np.int64(
+            len(of_group))]  # fmt: skip
+    return {task: Benchmark(catalog()[task], of) for task, of in rows.items()}, question, easy
+
+
+@cache
+def _avar7_truth() -> float:
+    """Expected shares of a logit that is normal about how easy a question is, by Gauss and Hermite."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    _, _, easy = _avar7()
+    means = {task: float((weights / weights.sum() @ (1 / (1 + np.exp(-(of + 1.5 * nodes[:, None]))))).mean())
+             for task, of in easy.items()}  # fmt: skip
+    pro = (means["mmmu_pro_standard10"] + means["mmmu_pro_vision"]) / 2
+    of_tasks = [means[task] for task in (*AVAR7, "mmmu", "mmstar")]
+    return float(np.mean([*of_tasks, pro, _hallusion_truth()["mean"]]))
+
+
+@cell("mean of the paper's seven, some questions in three tasks")
+def _(g: Generator) -> tuple[Interval, float]:
+    benchmarks, question, easy = _avar7()
+    ability = 1.5 * g.standard_normal(1 + max(int(of.max()) for of in question.values()))
+    results, judged = {}, {}
+    for task, benchmark in benchmarks.items():
+        if task == "hallusion_image":
+            right = hallusion(g)[0] == 1
+        else:
+            right = g.random(len(question[task])) < 1 / (1 + np.exp(-(easy[task] + ability[question[task]])))
+        verdicts = zip(benchmark.rows, right.tolist(), strict=True)
+        outcomes = [Outcome(row, 0, "scored", "", one, one) for row, one in verdicts]
+        results[task] = task_result(benchmark, outcomes, {}, LeftOut())
+        judged[task] = benchmark, outcomes
+    return group_results(results, judged)["avar7"].mean["strict"].ci95, _avar7_truth()
+
+
 # Tests and differences
 
 
@@ -375,6 +492,29 @@ for count, kind in ((8, "10"), (20, "10"), (20, "unequal"), (60, "hallusion")):
     def _(g: Generator, kind: str = kind, count: int = count) -> tuple[Interval, float]:
         a, b, label = clustered_pair(g, kind, count, 0.15)
         return paired_test(a, b, label).difference.ci95, 0.15
+
+
+def stratified_pair(g: Generator, each: int, difference: float) -> tuple[Any, Any, list[int]]:
+    """Two models on 30 subjects of so many questions; each is better in half of them."""
+    strata = np.repeat(np.arange(30), each)
+    gained = np.where(strata % 2, 0.18, 0.02) + difference / 2
+    lost = np.where(strata % 2, 0.02, 0.18) - difference / 2
+    drawn = g.random(strata.size)
+    return drawn < lost, drawn >= 1 - gained, strata.tolist()
+
+
+for each in (30, 4):
+
+    @cell(f"difference within 30 subjects of {each}, none", "rejects")
+    def _(g: Generator, each: int = each) -> bool:
+        a, b, strata = stratified_pair(g, each, 0.0)
+        p = paired_test(a, b, range(len(strata)), strata).p
+        return p is not None and p < 0.05
+
+    @cell(f"difference within 30 subjects of {each}, 4 points")
+    def _(g: Generator, each: int = each) -> tuple[Interval, float]:
+        a, b, strata = stratified_pair(g, each, 0.04)
+        return paired_test(a, b, range(len(strata)), strata).difference.ci95, 0.04
 
 
 @cell("sweep: any of 16 points without effect beside 0", "rejects", "points of the same rows go together")
