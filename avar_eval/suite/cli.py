@@ -20,10 +20,11 @@ from avar_eval.terminal import say
 @examples(
     "avar-eval suite suite.yaml --output avar-runs/suite",
     "avar-eval suite suite.yaml --output avar-runs/suite --limit 20",
+    "avar-eval suite suite.yaml --output avar-runs/suite --cluster ray",
     "avar-eval suite suite.yaml --output avar-runs/suite --dry-run",
     "avar-eval suite suite.yaml --output avar-runs/suite --slurm",
 )
-@asking_options("limit", "data_dir")
+@asking_options("limit", "data_dir", "cluster", "cluster_workers")
 def suite(
     *,
     file: Annotated[Path, typer.Argument(metavar="SUITE.yaml", help="Models, tasks, and how they are asked.")],

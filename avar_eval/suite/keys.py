@@ -78,13 +78,14 @@ class Options:
         return Options({**self.values, **own})
 
     def of_backend(self, backend: BackendName) -> "Options":
-        """Without those that only other backends have."""
+        """Without those that only other backends have; an endpoint has nothing that a cluster could compute."""
         own = declared(OPTIONS[backend]).values()
         foreign = [
             key
             for key in self.values
             if (field := _field(key)) is not None and field.part == "backend_options" and field.declared not in own
         ]
+        foreign += ["cluster", "cluster-workers"] if backend == "api" else []
         return Options({key: value for key, value in self.values.items() if key not in foreign})
 
     def asked(self) -> dict[str, Any]:

@@ -13,12 +13,12 @@ Everything that can be known to be wrong is said at once, with its line, before 
 """
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from avar_eval.command_line import command_text
 from avar_eval.errors import AvarError, UsageError, unknown_name
 from avar_eval.judge.model import JudgeModel
 from avar_eval.models.checkpoint import find_source
@@ -69,7 +69,7 @@ def read_suite(path: Path, output: Path, given: Mapping[str, Any]) -> Suite:
     if not isinstance(file.content, dict):
         raise file.error((), "a suite has `models`, a list, and `tasks`; avar-eval suite --help names its guide")
     common = _options(file, (), OF_SUITE)
-    over = {key: given[name] for key, name in asking_keys().items() if given.get(name) is not None}
+    over = Options({key: given[name] for key, name in asking_keys().items() if given.get(name) is not None})
     runs: list[PlannedRun] = []
     lines: dict[str, Place] = {}
     models = file.content.get("models")
@@ -89,9 +89,7 @@ def read_suite(path: Path, output: Path, given: Mapping[str, Any]) -> Suite:
     return Suite(path, runs, _mapping(file, ("slurm",)))
 
 
-def _runs_of(
-    file: LocatedYaml, place: Place, common: Options, over: Mapping[str, Any], output: Path
-) -> Iterator[PlannedRun]:
+def _runs_of(file: LocatedYaml, place: Place, common: Options, over: Options, output: Path) -> Iterator[PlannedRun]:
     """A model's runs: each steering with each seed. Seeds of greedy decoding draw alike, so only the first is run."""
     entry = file.at(place)
     if not isinstance(entry, str | dict):
@@ -108,7 +106,7 @@ def _runs_of(
         backend = choose_backend(find_source(model_name, served=chosen_backend == "api").entry, chosen_backend)
     except AvarError as error:
         raise file.error(place, error) from error
-    options = common.of_backend(backend).over(mine).over(over)
+    options = common.of_backend(backend).over(mine).over(over.of_backend(backend).values)
     tasks, entries = _tasks(file, place, options)
     steerings, seeds = (
         _axis(file, place, axis, key, options) for axis, key in (("steerings", "steer"), ("seeds", "seed"))
@@ -125,14 +123,14 @@ def _runs_of(
                 raise file.error(place, error) from error
             if count and model.decoding.greedy:
                 break
-            words = ["avar-eval", "--model", model_name, "--tasks", ",".join(tasks), *with_axes.command_words()]
+            words = ["--model", model_name, "--tasks", ",".join(tasks), *with_axes.command_words()]
             yield PlannedRun(
                 name=run_folder(model, output, name).name,
                 asked=asked | ({} if name is None else {"name": name}),
                 model=model,
                 tasks=entries,
                 judge=judge,
-                command=shlex.join(words),
+                command=command_text(words),
             )
 
 

@@ -107,6 +107,13 @@ def test_options_of_a_backend_are_those_of_the_models_that_run_on_it(tmp_path: P
         read(tmp_path, TOP + "models:\n- {model: avar-tiny, tensor-parallel: 2}\n")
 
 
+def test_where_it_is_computed_is_no_part_of_a_run(tmp_path: Path) -> None:
+    text = TOP + "models:\n- avar-tiny\n- {model: m, backend: api, api-url: 'http://localhost:1/v1'}\n"
+    alone, on_cluster = read(tmp_path, text), read(tmp_path, text, cluster="ray", cluster_workers=2)
+    assert [(run.name, run.command) for run in alone] == [(run.name, run.command) for run in on_cluster]
+    assert [run.model.asking.cluster for run in on_cluster] == ["ray", None]
+
+
 def test_steerings_and_seeds_multiply(tmp_path: Path) -> None:
     runs = read(
         tmp_path,

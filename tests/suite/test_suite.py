@@ -302,6 +302,16 @@ def test_rows_that_cannot_be_had_are_unknown(suites: Suites, tmp_path: Path) -> 
     assert "at most" not in done.stdout.splitlines()[1]
 
 
+def test_on_a_cluster_it_ends_in_the_same_bytes(suites: Suites, undisturbed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'avar-eval[ray]'")
+    first, _, _ = state(undisturbed)
+    suites.file.write_text(SUITE[: SUITE.index("  - model: avar-tiny")], encoding="utf-8")  # Ray is slow to start
+    done = suites.run(tmp_path / "runs", "--cluster", "ray", "--cluster-workers", "1")
+    assert done.code == 0, done.stderr
+    assert state(tmp_path / "runs") == [first]
+    assert (tmp_path / "runs" / first["results"]).read_bytes() == (undisturbed / first["results"]).read_bytes()
+
+
 def test_runs_are_processes_of_their_own_that_start_afresh(tmp_path: Path) -> None:
     """As users have it: not forked."""
     (tmp_path / "suite.yaml").write_text(
