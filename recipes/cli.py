@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from avar_eval.command_line import interruptible, new_app, run_app
-from avar_eval.errors import UsageError
+from avar_eval.errors import UsageError, unknown_name
 from avar_eval.help_text import examples
 from avar_eval.names import listed_names
 from avar_eval.recipes.synthesis.cli import synthesize
@@ -33,6 +33,8 @@ def _complete_ladders(incomplete: str) -> list[str]:
 
     return [name for name in shipped_ladders() if name.startswith(incomplete)]
 
+
+_EMBEDDED_LADDERS = {"avar-tiny": "tiny", "avar-smol": "smol"}
 
 _RecipeName = Annotated[
     str,
@@ -81,6 +83,7 @@ def check(context: typer.Context, recipe: _RecipeName) -> None:
 @app.command(context_settings=_OPTIONS)
 @examples(
     "avar-train ladder --output outputs/ladder --seeds 0",
+    "avar-train ladder --model avar-smol --output outputs/smol",
 )
 @asking_options("limit")
 def ladder(
@@ -88,10 +91,13 @@ def ladder(
     *,
     output: Annotated[Path, typer.Option(help="Folder for all models and evaluations.")],
     seeds: Annotated[str, typer.Option(help="Seeds with commas between them.")] = "0,1,2",
+    model: Annotated[str, typer.Option(help="The embedded model: avar-tiny, or avar-smol (a GPU).")] = "avar-tiny",
     asked: Mapping[str, Any],
 ) -> None:
     """The embedded world's ablation: base, + VARD, + AGTO, + VARS, trained and scored. Run again to resume."""
-    _climb("tiny", output, seeds, asked, context.args)
+    if model not in _EMBEDDED_LADDERS:
+        raise unknown_name("embedded model", model, _EMBEDDED_LADDERS, "(avar-train ablation takes any other)")
+    _climb(_EMBEDDED_LADDERS[model], output, seeds, asked, context.args)
 
 
 @app.command(context_settings=_OPTIONS)

@@ -37,6 +37,10 @@ TURNS: Final = 12
 SEEDS: Final = 1_000
 """The world's seeds of these lessons begin here: what the ladder trains on has small ones."""
 
+SCENES_AGAIN: Final = 4
+"""After the first steps every fourth batch is of scenes again: a language model that does not listen yet sends the
+tower gradients that are noise, and in three steps of them it forgot a fiftieth of the rows and columns."""
+
 IGNORED: Final = -100
 
 EMPTY_THOUGHT: Final = "<think></think><answer>"
@@ -109,7 +113,7 @@ def pixels(images: Sequence[Image.Image]) -> Tensor:
 
 
 class Batches(IterableDataset[dict[str, Tensor]]):
-    """Batches without end, from number `first` on: `first_steps` of scenes alone, then conversations.
+    """Batches without end, from number `first` on: `first_steps` of scenes alone, then mostly conversations.
 
     A batch of scenes has `pixels` and `told`; one of conversations has `pixels`, `input_ids`, `attention_mask` and
     `labels`. The workers of a DataLoader take turns.
@@ -132,7 +136,7 @@ class Batches(IterableDataset[dict[str, Tensor]]):
     def batch(self, number: int) -> dict[str, Tensor]:
         """The batch of a step, counted from 0."""
         rng = random.Random(f"avar-smol/{self._seed}/{number}/batch")
-        if number < self._first_steps:
+        if number < self._first_steps or number % SCENES_AGAIN == 0:
             scenes = [crowded(rng, "train") for _ in range(self._sizes["scenes"])]
             seen = pixels([scene.draw() for scene in scenes])
             return {"pixels": seen, "told": torch.stack([told(scene) for scene in scenes])}

@@ -41,7 +41,7 @@ from avar_eval.watch.complete import complete_checkpoints
 
 SIGHT: Final = "sight.safetensors"
 LOG: Final = "training.json"
-LONGEST_ANSWER, LONGEST_SOLUTION = 8, 400
+LONGEST_ANSWER, LONGEST_SOLUTION = 8, 250
 GENERATED_AT_ONCE: Final = 200
 
 
@@ -245,12 +245,12 @@ def main(
     tokens: Annotated[int, typer.Option(min=128, help="Tokens of a conversation.")] = LENGTH,
     rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of tower and projector.")] = 1e-3,
     lora_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of LoRA.")] = 1e-3,
-    lora_from: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the time before LoRA learns.")] = 0.3,
+    lora_from: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the time before LoRA learns.")] = 0.2,
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw; 0: none beside the training.")] = max(
         0, (os.cpu_count() or 1) - 2
     ),
     questions: Annotated[int, typer.Option(min=1, help="Validation questions that are asked on the way.")] = 200,
-    evaluation_seconds: Annotated[float, typer.Option(help="Kept at the end for the last evaluation.")] = 25.0,
+    evaluation_seconds: Annotated[float, typer.Option(help="Kept at the end for the last evaluation.")] = 35.0,
 ) -> None:
     """Train avar-smol within some minutes, print how it learns, and write the file that is shipped."""
     settings = {name: value for name, value in locals().items() if name != "output"}
@@ -277,7 +277,7 @@ def main(
         ByTheClock(
             clock,
             save_seconds=60,
-            look_seconds=max(30.0, clock.seconds / 8),
+            look_seconds=max(30.0, clock.seconds / 6),
             look=lambda step: look(trainer, processor, log, asked, step),
         )
     )

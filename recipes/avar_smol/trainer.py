@@ -62,9 +62,11 @@ class Schedule:
     lora_from: float
 
     def tower(self, step: int, share: float) -> float:
-        """Linear warm-up at the beginning, and again where the language model begins to listen; a cosine over time."""
-        since = step - self.first_steps if step >= self.first_steps else step
-        return self.rate * min(1.0, (since + 1) / WARMUP_STEPS) * _cosine(share)
+        """Linear warm-up at the beginning, and to half the rate where the language model begins to listen; a cosine
+        over time."""
+        listens = step >= self.first_steps
+        peak, since = (self.rate / 2, step - self.first_steps) if listens else (self.rate, step)
+        return peak * min(1.0, (since + 1) / WARMUP_STEPS) * _cosine(share)
 
     def lora(self, steps: int, share: float) -> float:
         """steps: since LoRA began."""

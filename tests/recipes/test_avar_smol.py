@@ -124,7 +124,7 @@ def test_bytes_are_resized_as_the_processor_does_it(processor: Any, small: None,
 def test_a_batch_depends_on_its_number_alone(processor: Any) -> None:
     sizes = {"scenes": 2, "conversations": 2, "tokens": 256}
     early, late = (Batches(processor, 0, sizes, first_steps=1, first=first) for first in (0, 5))
-    for number in (0, 7):
+    for number in (0, 4, 7):
         for name, value in early.batch(number).items():
             assert torch.equal(value, late.batch(number)[name])
     assert not torch.equal(early.batch(7)["input_ids"], early.batch(8)["input_ids"])
@@ -145,14 +145,14 @@ def test_tokens_tell_what_their_cell_shows() -> None:
 def test_the_tower_learns_what_cells_show(processor: Any, small: None, tmp_path: Path) -> None:
     """From nothing, in a few steps: colors far above the fifth that a guess gets."""
     model, _ = train.prepare(0, bf16=False)
-    sizes = {"scenes": 8, "conversations": 1, "tokens": 256}
+    sizes = {"scenes": 4, "conversations": 1, "tokens": 256}
     clock = Clock(600)
     trainer = train.build_trainer(
         model, processor, tmp_path, clock, Schedule(100, 1e-2, 1e-3, 0.0), sizes=sizes, workers=0, seed=0, bf16=False
     )
     trainer.args.max_steps = 12
     trainer.train()
-    assert train.probed(trainer, 8)["color"] > 0.6
+    assert train.probed(trainer, 4)["color"] > 0.5
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
