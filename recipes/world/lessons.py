@@ -62,11 +62,11 @@ def lesson(
 ) -> Lesson:
     """A lesson, the same for the same arguments in any process.
 
-    split: train or validation; scenes and wordings of the two are disjoint, and from those of every test. thoughts:
-    with "none", questions are answered at once; else a question of the tasks is thought about first. agreeing: of the
-    questions whose text suggests an answer, the share that the picture agrees with; None: half of `language_priors`
-    and as many of `shapes_prior` as chance makes. more: turns after the first. Raises ValueError for another split, and
-    for shares of what there is not.
+    split: train or validation; the tasks' scenes and wordings of the two are disjoint, and from those of every test.
+    thoughts: with "none", questions are answered at once; else a question of the tasks is thought about first.
+    agreeing: of the questions whose text suggests an answer, the share that the picture agrees with; None: half of
+    `language_priors` and as many of `shapes_prior` as chance makes. more: turns after the first. Raises ValueError for
+    another split, and for shares of what there is not.
     """
     if split not in ("train", "validation"):
         raise ValueError(f"lessons are of the train or validation split, not of {split!r}")
