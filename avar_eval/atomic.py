@@ -9,7 +9,10 @@ from avar_eval.errors import AvarError
 
 
 class WriteError(AvarError):
-    """A file cannot be written. reason: the operating system's, such as "No space left on device"."""
+    """A file cannot be written. reason: the operating system's, such as "No space left on device".
+
+    What to do: Make room or choose another folder; the file that was there before is whole.
+    """
 
     def __init__(self, path: Path, reason: str | None) -> None:
         super().__init__(f"cannot write {path}: {reason}")

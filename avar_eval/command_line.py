@@ -193,7 +193,10 @@ def with_home(command: Command) -> Command:
 
 
 class RunInterruptedError(AvarError):
-    """Ctrl-C, with the exit code that shells expect of it."""
+    """Ctrl-C, with the exit code that shells expect of it.
+
+    What to do: Run the same command again: what is finished is kept.
+    """
 
     exit_code = 130
 

@@ -11,7 +11,10 @@ class AvarError(Exception):
 
 
 class UsageError(AvarError):
-    """The call itself is off: an unknown name or a value out of range. Exit code 2."""
+    """The call itself is off: an unknown name or a value out of range. Exit code 2.
+
+    What to do: Write the name or value that the message offers; `--help` lists what an option takes.
+    """
 
     exit_code = 2
 

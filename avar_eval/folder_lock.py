@@ -9,7 +9,10 @@ from avar_eval.errors import AvarError
 
 
 class FolderInUseError(AvarError):
-    """Another run, or another part of this one, holds the folder."""
+    """Another run, or another part of this one, holds the folder.
+
+    What to do: Wait for the other run, or give this one another `--output`.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"another run is writing to {folder}: wait for it to end")

@@ -34,7 +34,10 @@ EpsImagePlugin.gs_binary = False
 
 
 class OutsideError(AvarError):
-    """A row's picture is not among the files of its data."""
+    """A row's picture is not among the files of its data.
+
+    What to do: Copy the picture into the folder of its data, or allow it with `--allow-outside`.
+    """
 
 
 def open_picture(source: Path | BytesIO) -> Image.Image:

@@ -21,7 +21,10 @@ _PATIENCE: Final = timedelta(days=7)
 
 
 class RankError(AvarError):
-    """Another process of this run has ended before its work was done."""
+    """Another process of this run has ended before its work was done.
+
+    What to do: Look at the other process's message, which is the cause, and start all processes again.
+    """
 
 
 @dataclass(frozen=True)

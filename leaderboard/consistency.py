@@ -37,7 +37,10 @@ CLOSE: Final = 1e-9
 
 
 class ContradictionError(ResultsError):
-    """A results.json contradicts itself, or its records contradict it; the message names the number."""
+    """A results.json contradicts itself, or its records contradict it; the message names the number.
+
+    What to do: Score the run anew (`avar-eval score RUN_DIR`) and add it again.
+    """
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path} is not added: {problem}")

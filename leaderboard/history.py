@@ -36,7 +36,10 @@ class HistoryLine:
 
 
 class HistoryError(JournalError):
-    """The history of a store cannot be read or written."""
+    """The history of a store cannot be read or written.
+
+    What to do: Restore history.jsonl of the store from a copy; the runs themselves are not touched.
+    """
 
 
 _LINES: Final = typed_lines(

@@ -47,7 +47,10 @@ _MAY_CHANGE: Final = ("command", "causal")
 
 
 class StoreError(AvarError):
-    """The store cannot be read or written, or keeps what it has."""
+    """The store cannot be read or written, or keeps what it has.
+
+    What to do: `avar-leaderboard check` names the file; `--replace` puts a run in the place of another of its name.
+    """
 
 
 @dataclass(frozen=True)

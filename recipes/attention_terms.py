@@ -17,7 +17,10 @@ CAPTURED = ("image", "system", "sink")
 
 
 class AttentionTrainingError(AvarError):
-    """This model or these rows cannot be trained on where they look."""
+    """This model or these rows cannot be trained on where they look.
+
+    What to do: Take what the message names as possible, or train with the attention terms' weights at 0.
+    """
 
 
 class AttentionKeys(NamedTuple):

@@ -38,7 +38,10 @@ _TASK: Final = "training"
 
 
 class NothingKeptError(AvarError):
-    """No row has an accuracy within the bounds."""
+    """No row has an accuracy within the bounds.
+
+    What to do: See difficulty.json, and choose other bounds, rows or another model.
+    """
 
 
 @dataclass(frozen=True)

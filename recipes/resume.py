@@ -19,7 +19,10 @@ from avar_eval.watch.complete import expired, mark_complete, unmark
 
 
 class CheckpointDamagedError(AvarError):
-    """A checkpoint that cannot be resumed from."""
+    """A checkpoint that cannot be resumed from.
+
+    What to do: Delete that checkpoint: training resumes from the one before it.
+    """
 
 
 class ResumableTrainer(Trainer):  # type: ignore[misc] # transformers is untyped here

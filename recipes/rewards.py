@@ -12,7 +12,10 @@ _TAGS: Final = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 class RewardDataError(AvarError):
-    """A row that no response can be judged against."""
+    """A row that no response can be judged against.
+
+    What to do: Give the row an answer and its kind, or leave the row out.
+    """
 
 
 def judge(row: Mapping[str, Any], response: str, finish_reason: FinishReason) -> Judgement:

@@ -54,7 +54,10 @@ _ABBREVIATED: Final = re.compile(r"[0-9a-f]{7,39}")
 
 
 class TrainingDataError(AvarError):
-    """Rows that cannot be trained on, with the number of the first one."""
+    """Rows that cannot be trained on, with the number of the first one.
+
+    What to do: Mend the row that the message names, or leave it out.
+    """
 
 
 def check_source(sources: str) -> None:

@@ -16,7 +16,10 @@ Row = dict[str, Any]
 
 
 class DataError(AvarError):
-    """A benchmark's rows cannot be had or are damaged."""
+    """A benchmark's rows cannot be had or are damaged.
+
+    What to do: `avar-eval data verify NAME --data-dir DIR` says what is missing; `data fetch` gets it.
+    """
 
 
 def rows_by_id(entry: TaskEntry, data_dir: Path | None) -> dict[str, Row]:

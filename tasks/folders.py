@@ -28,7 +28,10 @@ OWN_FOLDER: Final = Path(__file__).parent
 
 
 class TaskFolderError(UsageError):
-    """A folder of tasks, or a file in it, is not as it has to be."""
+    """A folder of tasks, or a file in it, is not as it has to be.
+
+    What to do: Mend the file that the message names; CONTRIBUTING.md shows a whole folder.
+    """
 
 
 def include_folders(folders: Sequence[Path]) -> None:

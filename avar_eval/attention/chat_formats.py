@@ -33,7 +33,10 @@ class Role(IntEnum):
 
 
 class ChatTemplateError(AvarError):
-    """Token roles cannot be told from this model's chat template."""
+    """Token roles cannot be told from this model's chat template.
+
+    What to do: Use a processor whose template is the family's, or describe the new one as CONTRIBUTING.md shows.
+    """
 
 
 @dataclass(frozen=True)

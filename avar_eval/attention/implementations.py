@@ -48,15 +48,24 @@ KNOWN = f"{', '.join(IMPLEMENTATIONS)}, or a kernel of the hub such as kernels-c
 
 
 class AttentionError(AvarError):
-    """This model's attention cannot be observed or steered."""
+    """This model's attention cannot be observed or steered.
+
+    What to do: See the two kinds below; an evaluation goes on with `--attention off`.
+    """
 
 
 class ObserveError(AttentionError):
-    """This model's attention cannot be observed."""
+    """This model's attention cannot be observed.
+
+    What to do: Choose the kernel that the message names (`--attn-implementation sdpa`), or `--attention off`.
+    """
 
 
 class SteerError(AttentionError):
-    """This model's attention cannot be steered."""
+    """This model's attention cannot be steered.
+
+    What to do: Choose the mode, rows or kernel that the message names as exact here.
+    """
 
 
 def unknown_reason(name: str) -> str | None:

@@ -27,7 +27,10 @@ PAPER_VAS_TASK: Final = "mathvista"
 
 
 class CorrelateError(AvarError):
-    """There is nothing to correlate, and why."""
+    """There is nothing to correlate, and why.
+
+    What to do: Evaluate more models, or name tasks that all of them have.
+    """
 
 
 class Point(BaseModel):

@@ -35,7 +35,10 @@ Row = tuple[str, str, int]
 
 
 class ProfileError(AvarError):
-    """Runs of which no profile can be made, and why."""
+    """Runs of which no profile can be made, and why.
+
+    What to do: Name finished runs whose attention was measured, on the same questions.
+    """
 
 
 class ModelProfile(BaseModel):

@@ -17,7 +17,10 @@ from avar_eval.user_files import parse_json
 
 
 class RepliesError(JournalError):
-    """The file of replies cannot be read or written."""
+    """The file of replies cannot be read or written.
+
+    What to do: Mend or delete the line that the message names: deleted replies are asked for again.
+    """
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,10 @@ _NOWHERE = np.full((1, 1, 4), np.nan)
 
 
 class UnknownPlacesError(AvarError):
-    """No rule says where this model's image tokens lie in the picture."""
+    """No rule says where this model's image tokens lie in the picture.
+
+    What to do: Take the numbers, which are exact; only the overlay on the picture is left out for this model.
+    """
 
 
 def image_token_places(

@@ -17,7 +17,11 @@ from avar_eval.records.record import Usage
 
 
 class BackendError(AvarError):
-    """The model cannot be loaded, reached or run."""
+    """The model cannot be loaded, reached or run.
+
+    What to do: Read what the server or library said; a free GPU, the right url or key, or a smaller `--batch-size`
+    mend most.
+    """
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ _LOGS = ("training.json", "trainer_state.json", "training_run.json", "complete.j
 
 
 class CheckpointError(AvarError):
-    """A checkpoint cannot be had or is not one that can be run here."""
+    """A checkpoint cannot be had or is not one that can be run here.
+
+    What to do: Give the path of a folder with the weights of a supported architecture, or fetch it where a network is.
+    """
 
 
 ADAPTER_CONFIG = "adapter_config.json"

@@ -34,7 +34,10 @@ AnswerFormat = Literal["thinking", "boxed", "direct", "none"]
 
 
 class RegistryError(AvarError):
-    """The user's file of models cannot be used."""
+    """The user's file of models cannot be used.
+
+    What to do: Mend the field that the message names, in the file that `AVAR_MODELS` names or models.yaml.
+    """
 
 
 def sampling_options(given: Any) -> dict[str, Any]:

@@ -65,7 +65,10 @@ def salted(steering: Steering | None, own: str | None) -> str | None:
 
 
 class TooManyStrengthsError(AvarError):
-    """A server is busy with as many different strengths as it may."""
+    """A server is busy with as many different strengths as it may.
+
+    What to do: Ask again later, or start the server with more rows of strengths.
+    """
 
 
 class StrengthsInFlight:

@@ -14,7 +14,10 @@ _ROUNDING: Final = 1e-9
 
 
 class CostLimitError(BackendError):
-    """The money that a run may cost is spent."""
+    """The money that a run may cost is spent.
+
+    What to do: Raise the limit to go on: what was answered and paid for is kept.
+    """
 
 
 @dataclass

@@ -12,7 +12,10 @@ ROWS: Final = 256
 
 
 class SteeringRowsError(AvarError):
-    """More different strengths are being prefilled at once than there are rows."""
+    """More different strengths are being prefilled at once than there are rows.
+
+    What to do: Send fewer different strengths at once, or start the engine with more rows.
+    """
 
 
 class SteeringRows:

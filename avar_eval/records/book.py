@@ -50,7 +50,10 @@ AT_ONCE = 256
 
 
 class RecordBookError(JournalError):
-    """The record book cannot be read or written; the message names file, line and cause."""
+    """The record book cannot be read or written; the message names file, line and cause.
+
+    What to do: Restore the file, or begin in another `--output`; a torn last line is cut without asking.
+    """
 
 
 RECORDS: Final = typed_lines(

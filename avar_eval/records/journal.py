@@ -34,7 +34,10 @@ _AT_ONCE = 256
 
 
 class JournalError(AvarError):
-    """A journal cannot be read or written; the message names file, line and cause."""
+    """A journal cannot be read or written; the message names file, line and cause.
+
+    What to do: Restore the file, or delete the line that the message names.
+    """
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ from avar_eval.terminal import note
 
 
 class CompareError(AvarError):
-    """Runs that cannot be compared, and why."""
+    """Runs that cannot be compared, and why.
+
+    What to do: Name runs of the same tasks that share questions.
+    """
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,10 @@ class Answered(NamedTuple):
 
 
 class GradingError(AvarError):
-    """The rules could not be applied."""
+    """The rules could not be applied.
+
+    What to do: Report it with the row and the response that the message names; the run's records are kept.
+    """
 
 
 def grade_all(task: str, answered: Sequence[Answered]) -> list[Judgement]:

@@ -64,7 +64,10 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class ResultsError(AvarError):
-    """A run's results cannot be read; the message names the file and the field."""
+    """A run's results cannot be read; the message names the file and the field.
+
+    What to do: Run the same command again, or `avar-eval score RUN_DIR`: both write results.json anew from the records.
+    """
 
 
 def _ordered(interval: tuple[float, float]) -> tuple[float, float]:

@@ -15,7 +15,10 @@ from avar_eval.run.questions import Question, RenderedQuestion
 
 
 class JudgingError(AvarError):
-    """The code that judges a question's responses has failed."""
+    """The code that judges a question's responses has failed.
+
+    What to do: Mend `judge` of the benchmark and run the same command: nothing is asked again.
+    """
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,10 @@ UNNAMED: Final = "responses"
 
 
 class ResponsesError(AvarError):
-    """The file of responses cannot be scored; the message names file, line and cause."""
+    """The file of responses cannot be scored; the message names file, line and cause.
+
+    What to do: Mend the line of the file that the message names.
+    """
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ SETTINGS_NAME = "settings.json"
 
 
 class WatchError(AvarError):
-    """Checkpoints cannot be scored."""
+    """Checkpoints cannot be scored.
+
+    What to do: Name what the folder does not say: `--base`, `--run`, or `--without-base`.
+    """
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from avar_eval.leaderboard.publishing.bundle import Bundle
 
 
 class PushError(AvarError):
-    """The hub did not take something, and what to do."""
+    """The hub did not take something, and what to do.
+
+    What to do: Do what the message says (a token, a name, a network) and push again: what is there is not sent twice.
+    """
 
 
 def hub_user(api: HfApi) -> str:

@@ -55,7 +55,10 @@ class Reply:
 
 
 class RepliesError(JournalError):
-    """A stage's journal cannot be read or written."""
+    """A stage's journal cannot be read or written.
+
+    What to do: Mend or delete the line that the message names: deleted replies are asked for again.
+    """
 
 
 _FORM: Final = typed_lines(

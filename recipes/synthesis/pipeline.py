@@ -15,7 +15,10 @@ from avar_eval.recipes.synthesis.survey import take_survey, total_spent, write_r
 
 
 class NothingFinishedError(AvarError):
-    """No row has passed all checks."""
+    """No row has passed all checks.
+
+    What to do: Read report.md: it says at which stage rows were lost and why.
+    """
 
 
 def synthesize(

@@ -91,7 +91,10 @@ _selection: Final = TypeAdapter(Selection)
 
 
 class SelectionError(AvarError):
-    """The questions of an output folder cannot be read."""
+    """The questions of an output folder cannot be read.
+
+    What to do: Delete questions.jsonl of the output folder to choose questions anew; replies are kept.
+    """
 
 
 def select(recipe: Recipe, folder: Path) -> Selection:
