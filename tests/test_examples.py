@@ -18,6 +18,9 @@ RUNS: dict[str, tuple[list[str], str]] = {
     "read_attention.py": (["avar-runs/avar-tiny"], "40 responses"),
     "watch_a_training.py": (["trained"], "curve trained"),
     "dots_benchmark/draw.py": (["data"], ""),
+    "causal_columns.py": (["avar-tiny", "8"], "visual_gain"),
+    "notebooks/look_and_steer.py": ([], "image + 15%"),
+    "notebooks/results_to_figure.py": ([], "steered:"),
 }
 
 
