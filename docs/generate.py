@@ -1,31 +1,50 @@
 """Pages that follow from the code: mkdocs calls this as a hook, nothing of it is committed.
 
 Each command's options (typer's own pages of them), each benchmark's module docstring, each recipe with what `avar-train
-check` says of its batch, the fields of the files that a run writes, and llms.txt.
+check` says of its batch and with what it gave here, the fields of the files that a run writes, each error with what to
+do, the public names, Contributing, and llms.txt.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from pkgutil import walk_packages
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import File, Files
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+ROOT = Path(__file__).parents[1]
+
+
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """The generated pages, beside those that are written."""
-    pages = {"commands.md": commands(), "benchmarks.md": benchmarks(), "recipes.md": recipes(), "files.md": schemas()}
+    from mkdocs.structure.files import File
+
+    pages = {
+        "commands.md": commands(),
+        "benchmarks.md": benchmarks(),
+        "recipes.md": recipes(),
+        "files.md": schemas(),
+        "errors.md": errors(),
+        "reference.md": reference(),
+        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+    }
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
+    for picture in curves(config):
+        files.append(picture)
     return files
 
 
-def on_post_build(config: MkDocsConfig) -> None:
+def on_post_build(config: "MkDocsConfig") -> None:
     """llms.txt: the pages by their titles, for language models (llmstxt.org)."""
     lines = [f"# {config.site_name}", "", f"> {config.site_description}", ""]
     for part in config.nav or []:
@@ -76,15 +95,106 @@ def recipes() -> str:
     from avar_eval.recipes.recipe import read_recipe, shipped
 
     parts = ["# Recipes", "`avar-train sft|grpo NAME` runs one; `avar-train check NAME` says what it needs."]
+    measured = _measured()
     for name, path in shipped().items():
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        parts += [f"## {name}", content["recipe"]["description"] + "."]
+        parts += [f"## {name}", content["recipe"]["description"] + ".", *measured.get(name, [])]
         # without what is said of the machine that builds these pages
         planned = "\n".join(line for line in plan(read_recipe(name)).splitlines() if line.split()[:1] != ["disk"])
         parts += [_code(planned, "text"), _code(path.read_text(encoding="utf-8"), "yaml")]
     parts.append("## Ladders")
     for name, path in shipped_ladders().items():
         parts += [f"### {name}", _code(path.read_text(encoding="utf-8"), "yaml")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _measured() -> dict[str, list[str]]:
+    """What recipes of the embedded world gave here: rows of the ladder's table, and curves of their training."""
+    from avar_eval.recipes.ladder import read_ladder
+
+    page = (ROOT / "docs" / "embedded-world.md").read_text(encoding="utf-8")
+    heading, rule, *rows = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)[0].splitlines()
+    recipes: dict[str, list[str]] = {}
+    for rung in read_ladder("tiny").rungs:
+        recipes.setdefault(rung.recipe, []).extend(row for row in rows if row.startswith(f"| {rung.title} |"))
+    found = {name: ["\n".join([heading, rule, *mine]), _LADDER] for name, mine in recipes.items() if mine}
+    for name, run in json.loads((ROOT / "docs" / "curves.json").read_text(encoding="utf-8")).items():
+        told = f"`{run['command']}`, {run['machine']}, {run['date']}; a line a seed"
+        found.setdefault(name, []).append(
+            f"![The training's log over its steps: {told}](pictures/curve-{name}.svg)\n\n{told}."
+        )
+    return found
+
+
+_LADDER = "`avar-train ladder --output DIR`; how it was measured: [the embedded world](embedded-world.md)."
+
+
+def curves(config: "MkDocsConfig") -> Iterator["File"]:
+    """A picture of each training whose log is kept in curves.json."""
+    from matplotlib.figure import Figure
+    from mkdocs.structure.files import File
+
+    from avar_eval.figures.style import SERIES, SMALL, drawing
+
+    for name, run in json.loads((ROOT / "docs" / "curves.json").read_text(encoding="utf-8")).items():
+        logs = list(run["seeds"].values())
+        columns = [column for column in logs[0] if column != "step"]
+        with drawing():
+            figure = Figure(figsize=(2.2 * len(columns), 1.6), layout="constrained")
+            for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+                for seed, colour in zip(logs, SERIES, strict=False):
+                    axes.plot(seed["step"], seed[column], color=colour, linewidth=0.9)
+                axes.set_title(column, fontsize=SMALL)
+                axes.set_xlabel("step", fontsize=SMALL)
+            text = StringIO()
+            figure.savefig(text, format="svg", metadata={"Date": None})
+        yield File.generated(config, f"pictures/curve-{name}.svg", content=text.getvalue())
+
+
+def errors() -> str:
+    """Each error that the programs print, from its docstring."""
+    parts = [
+        "# Errors",
+        "A program prints an error as one message that says what to do, without a traceback, and ends with its exit "
+        "code. From Python they are raised, all of them `avar_eval.errors.AvarError`.",
+        "| error | what it means | what to do | exit code |",
+    ]
+    rows = [parts.pop(), "|---|---|---|---|"]
+    for kind in error_classes():
+        meaning, _, advice = " ".join((kind.__doc__ or "").split()).partition("What to do: ")
+        name = f"[`{kind.__name__}`](#{kind.__name__.lower()}){{ #{kind.__name__.lower()} title='{kind.__module__}' }}"
+        rows.append(f"| {name} | {meaning.strip()} | {advice} | {kind.exit_code} |")
+    return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
+
+
+def error_classes() -> list[Any]:
+    """All kinds of AvarError, by name. Modules that need vLLM define none."""
+    import avar_eval
+    from avar_eval.errors import AvarError
+
+    def kinds(of: Any) -> Iterator[Any]:
+        for kind in of.__subclasses__():
+            yield kind
+            yield from kinds(kind)
+
+    for module in walk_packages(avar_eval.__path__, "avar_eval."):
+        source = Path(module.module_finder.path, *module.name.split(".")[-1:])  # type: ignore[union-attr]
+        text = (source / "__init__.py" if module.ispkg else source.with_suffix(".py")).read_text(encoding="utf-8")
+        if re.search(r"^class \w+\(\w*Error\)", text, re.MULTILINE):
+            import_module(module.name)
+    return sorted({kind for kind in kinds(AvarError) if kind.__module__.startswith("avar_eval.")}, key=_by_name)
+
+
+def _by_name(kind: Any) -> tuple[str, str]:
+    return kind.__name__, kind.__module__
+
+
+def reference() -> str:
+    """The public names, as mkdocstrings shows them."""
+    import avar_eval
+
+    parts = ["# Python reference", (avar_eval.__doc__ or "").strip()]
+    parts += [f"::: avar_eval.{name}" for name in avar_eval.__all__ if name != "__version__"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -20,7 +20,8 @@ MODEL = "avar-tiny"
 _SERVER = """
 import gc, importlib, json, os, resource, signal, sys
 import avar_eval.recipes.cli
-import avar_eval.cli, avar_eval.leaderboard.store, avar_eval.run.lmms_model, avar_eval.run.evaluate
+import avar_eval.cli, avar_eval.leaderboard.cli, avar_eval.leaderboard.store
+import avar_eval.run.lmms_model, avar_eval.run.evaluate
 import avar_eval.results.run_table, avar_eval.results.verdict_tables
 import lmms_eval.tasks, avar_eval.run.loaded_task, avar_eval.run.protocol, avar_eval.tasks.rows
 import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, transformers.models.qwen2_5_vl.processing_qwen2_5_vl
@@ -28,6 +29,7 @@ import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl, transformers.models.q
 for name in sys.argv[1:]:
     importlib.import_module(name)
 programs = {"avar-eval": avar_eval.cli.main, "avar-train": avar_eval.recipes.cli.main}
+programs["avar-leaderboard"] = avar_eval.leaderboard.cli.main
 gc.collect()
 gc.freeze()  # collections in the children pass over what is imported
 
@@ -127,17 +129,27 @@ class Server:
         return self._process.stdout.readline()
 
     def start(
-        self, *arguments: str, program: str = "avar-eval", largest_file: int | None = None, **environment: str
+        self,
+        *arguments: str,
+        program: str = "avar-eval",
+        largest_file: int | None = None,
+        within: Path | None = None,
+        terminal: Path | None = None,
+        **environment: str,
     ) -> Running:
-        """Start `PROGRAM ARGUMENTS`. largest_file: bytes after which its writes fail, as on a full disk."""
+        """Start `PROGRAM ARGUMENTS`. largest_file: bytes after which its writes fail, as on a full disk.
+
+        within: its working folder, else one of its own. terminal: gets its standard output instead of a file.
+        """
         self._runs += 1
         folder = self.folder / f"run-{self._runs}"
         folder.mkdir()
+        (folder / "stdout").touch()
         request = {
             "program": program,
             "arguments": arguments,
-            "folder": str(folder),
-            "stdout": str(folder / "stdout"),
+            "folder": str(within or folder),
+            "stdout": str(terminal or folder / "stdout"),
             "stderr": str(folder / "stderr"),
             "environment": {"AVAR_LEADERBOARD": str(folder / "leaderboard")} | environment,
             "largest_file": largest_file,
