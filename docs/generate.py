@@ -211,7 +211,7 @@ def schemas() -> str:
     ]
     parts = ["# Files of a run"]
     for title, model in told:
-        parts += [f"## {title}", *_fields(model.model_json_schema(mode="serialization", by_alias=True))]
+        parts += [f"## {title}", *_fields(model.model_json_schema(by_alias=True))]
     for name, module in (("attention", attention), ("causal", causal)):
         parts += [f"## {name}.jsonl, a line", _code((module.__doc__ or "").strip(), "text")]
     return "\n\n".join(parts) + "\n"
