@@ -182,7 +182,10 @@ def error_classes() -> list[Any]:
         text = (source / "__init__.py" if module.ispkg else source.with_suffix(".py")).read_text(encoding="utf-8")
         if re.search(r"^class \w+\(\w*Error\)", text, re.MULTILINE):
             import_module(module.name)
-    return sorted({kind for kind in kinds(AvarError) if kind.__module__.startswith("avar_eval.")}, key=_by_name)
+    return sorted(
+        {kind for kind in kinds(AvarError) if kind.__module__.startswith("avar_eval.") and kind.__name__[0] != "_"},
+        key=_by_name,
+    )
 
 
 def _by_name(kind: Any) -> tuple[str, str]:

@@ -28,7 +28,10 @@ _WAIT: Final = 60.0
 
 
 class ClusterError(AvarError):
-    """The cluster cannot be reached, or cannot do the work."""
+    """The cluster cannot be reached, or cannot do the work.
+
+    What to do: Start Ray where the message says, or name its address; what was answered is kept.
+    """
 
 
 class Worker(Protocol):

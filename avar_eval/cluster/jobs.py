@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 
 class JobLostError(AvarError):
-    """Every actor that a job was given to was lost before its end."""
+    """Every actor that a job was given to was lost before its end.
+
+    What to do: Run the same command again: it asks what is not answered yet.
+    """
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,10 @@ _TOGETHER: Final = 0.005
 
 
 class BrokenError(AvarError):
-    """A computation ended as none should: the process it was in is not used any more."""
+    """A computation ended as none should: the process it was in is not used any more.
+
+    What to do: Run the same command again; the process is started anew.
+    """
 
 
 class RayWorker:

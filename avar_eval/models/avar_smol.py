@@ -54,7 +54,10 @@ CHAT_TEMPLATE: Final = (
 
 
 class SmolError(AvarError):
-    """avar-smol cannot be put together: a package or a file is missing."""
+    """avar-smol cannot be put together: a package or a file is missing.
+
+    What to do: Do what the message says: the parts of the model come from packages or from files that it names.
+    """
 
 
 def gguf_folder() -> Path:
