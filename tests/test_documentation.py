@@ -72,6 +72,9 @@ def abbreviated(command: Documented) -> list[str]:
     words = [PLACEHOLDERS.get(word, word) for word in command.words]
     if not command.output and "--tasks" in words and "--limit" not in words:
         words += ["--limit", "40"]
+    trains = words[:2] in (["avar-train", "sft"], ["avar-train", "grpo"])
+    if trains and not command.output and "--max_steps" not in words:
+        words += ["--max_steps", "1", "--train_rows", "8"]
     return words
 
 
