@@ -7,7 +7,7 @@ the picture is made in which it is true.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from avar_eval.tasks.language_priors.counted import PARTS
@@ -189,43 +189,44 @@ def _sequence(rng: random.Random, case: Case, answer: str) -> Scene:
     return Scene(_picture(rng, _row_of_cards(rng, cards)), belief, seen)
 
 
+def _card(rng: random.Random, text: str, color: str, least: int) -> Writing:
+    """One card somewhere in the picture, at least so wide."""
+    place = _box(rng, 2, 2, PIXELS - 4, PIXELS - 4, least, 216)
+    return Writing(text, color, replace(place, mirrored=False))
+
+
 def _sum(rng: random.Random, case: Case, answer: str) -> Scene:
     line = f"{case.fields['sum'].replace(' ', '')}={answer}"
-    card = Writing(line, rng.choice(NAMED_COLORS), _box(rng, 2, 2, PIXELS - 4, PIXELS - 4, 190, 216))
+    card = _card(rng, line, rng.choice(NAMED_COLORS), 190)
     seen = (
         Thought(f"the card says {case.fields['sum']} = {answer}.", LOOK),
         Thought(f"after the equals sign stands {answer}.", CHECK),
     )
     belief = f"{case.fields['sum']} makes {case.suggested}."
-    return Scene(_picture(rng, [_upright(card)]), belief, seen)
+    return Scene(_picture(rng, [card]), belief, seen)
 
 
 def _ink(rng: random.Random, case: Case, answer: str) -> Scene:
     word = case.fields["word"]
-    card = Writing(word, answer, _box(rng, 2, 2, PIXELS - 4, PIXELS - 4, 150, 216))
+    card = _card(rng, word, answer, 150)
     seen = (
         Thought(f'the word "{word}" stands at the {card.place} of the picture.', LOOK),
         Thought(f"its letters are {answer}.", CHECK),
     )
     belief = f'The word "{word}" says {case.suggested}.'
-    return Scene(_picture(rng, [_upright(card)]), belief, seen)
+    return Scene(_picture(rng, [card]), belief, seen)
 
 
 def _spelling(rng: random.Random, case: Case, answer: str) -> Scene:
     word = case.fields["word"]
     written = answer + word[1:]
-    card = Writing(written, rng.choice(NAMED_COLORS), _box(rng, 2, 2, PIXELS - 4, PIXELS - 4, 150, 216))
+    card = _card(rng, written, rng.choice(NAMED_COLORS), 150)
     seen = (
         Thought(f"the letters are {', '.join(written)}.", LOOK),
         Thought(f"the first letter is {answer}.", CHECK),
     )
     belief = f'"{word}" begins with {case.suggested}.'
-    return Scene(_picture(rng, [_upright(card)]), belief, seen)
-
-
-def _upright(card: Writing) -> Writing:
-    place = card.place
-    return Writing(card.text, card.color, Place(place.left, place.top, place.size))
+    return Scene(_picture(rng, [card]), belief, seen)
 
 
 def _color_cases() -> tuple[Case, ...]:

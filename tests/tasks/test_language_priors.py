@@ -237,6 +237,24 @@ def test_answers_are_judged() -> None:
         assert not judge(row, f"<answer>{wrong}</answer>", "stop").correct
 
 
+@pytest.mark.parametrize(
+    ("kind", "answer", "response", "right"),
+    [
+        ("color", "gray", "Grey.", True),
+        ("color", "green", "grey", False),
+        ("size", "elephant", "The elephant.", True),
+        ("size", "elephant", "<think>So?</think><answer>the elephant</answer>", True),
+        ("size", "elephant", "the mouse", False),
+        ("spelling", "A", "a", True),
+        ("spelling", "A", "A banana", False),
+        ("spelling", "I", "I", True),
+    ],
+)
+def test_words_and_letters_are_judged_in_either_spelling(kind: str, answer: str, response: str, right: bool) -> None:
+    row = {"kind": kind, "answer": answer, "answer_type": "word", "choices": []}
+    assert judge(row, response, "stop").correct == right
+
+
 def test_accuracy_is_split_by_agreement() -> None:
     prior = [row["suggested"] == row["answer"] for row in TEST_ROWS]
     shares = share_values(parts(TEST_ROWS), prior)

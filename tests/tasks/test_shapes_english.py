@@ -1,5 +1,6 @@
 """shapes_english and shapes_prior_english: the same rows in other words, solutions true to the scene."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -14,6 +15,8 @@ from avar_eval.tasks.shapes_english.wordings import ASKED, read
 from avar_eval.tasks.shapes_prior import dataset as shapes_prior
 
 TEST_ROWS = [*rows("test"), *prior_rows("test")]
+# The published questions: whoever changes what is asked has to say so here and in the changelog.
+TEST_DIGEST = "617fd68a03703e7fcfdc363caa546c3fd7b6c4e7986be18a5ae098402243fe1f"
 TRAIN_ROWS = [*rows("train", 500), *prior_rows("train", 400)]
 
 
@@ -22,6 +25,11 @@ def test_only_words_differ_from_the_rows_of_shapes() -> None:
     for row, original in zip(TEST_ROWS, originals, strict=True):
         assert {**row, "question": "", "solution": ""} == {**original, "question": "", "solution": ""}
         assert row["question"] != original["question"]
+
+
+def test_the_published_questions_are_pinned() -> None:
+    asked = "\n".join(row["question"] + row["solution"] for row in TEST_ROWS)
+    assert hashlib.sha256(asked.encode()).hexdigest() == TEST_DIGEST
 
 
 def test_every_form_is_asked_in_every_wording_and_its_fields_are_all_filled() -> None:
