@@ -15,6 +15,7 @@ import torch
 import transformers as tf
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from avar_eval.models import avar_smol
 from avar_eval.models.checkpoint import Checkpoint, resolve_checkpoint
 from avar_eval.models.transformers_backend import TransformersBackend
 
@@ -101,6 +102,28 @@ def _internvl_processor(begin: str | None = None) -> Any:
     video = tf.InternVLVideoProcessor(size=size)
     tokenizer = _tokenizer(specials, begin, **named)
     return tf.InternVLProcessor(images, tokenizer, video, image_seq_length=4, chat_template=own("internvl"))
+
+
+def _smol_processor() -> Any:
+    named = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    tokenizer = _tokenizer([*_CHATML, *named.values()], **named)
+    tokenizer.bos_token = "<|im_start|>"  # as SmolLM2's: what begins a sequence opens every turn
+    tokenizer.chat_template = avar_smol.CHAT_TEMPLATE
+    processor = avar_smol.build_processor(tokenizer)
+    processor.image_seq_length, processor.image_processor.size = 4, {"height": 28, "width": 28}
+    return processor
+
+
+def _smol(tokenizer: Any) -> Any:
+    config = avar_smol.build_config(tf.LlamaConfig(**_text(tokenizer)), tokenizer)
+    config.vision_config = _internvl(tokenizer).vision_config
+    config.image_seq_length = 4
+    return config
 
 
 def _gemma_processor() -> Any:
@@ -294,6 +317,7 @@ FAMILIES = {
     "llava_onevision": Family("llava_onevision", lambda: _llava_processor(own("llava_onevision")), _llava),
     "internvl": Family("internvl", _internvl_processor, _internvl),
     "internvl_llama": Family("internvl", lambda: _internvl_processor("<s>"), _internvl),
+    "avar_smol": Family("internvl", _smol_processor, _smol),
     "gemma3": Family("gemma3", _gemma_processor, _gemma, system=False),
     "mllama": Family("mllama", _llama_processor, _llama, system=False),
     "idefics3": Family(
