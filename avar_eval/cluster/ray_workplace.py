@@ -5,6 +5,7 @@ them, and a note names them. Actors end with the process that started them, howe
 """
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,7 @@ from avar_eval.terminal import note
 
 _CPUS_OF_A_WORKER: Final = 4
 """Where no number of workers is given, and no GPU: one for so many cores of a node, at least one."""
+_SECONDS_TO_CONNECT: Final = 10.0
 _STORE: Final = 200_000_000
 """Bytes for pictures on their way, of a cluster that is started here."""
 
@@ -89,6 +91,7 @@ class RayCluster:
         if ray.is_initialized():
             return
         address = ray_address(cluster)
+        _check_reached(cluster, address)
         own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if address is None else {}
         try:
             context = ray.init(
@@ -138,6 +141,20 @@ def join_cluster(cluster: str, backend: BackendName, device: str | None, ranks: 
     if device not in (None, "cuda", "cpu"):
         raise UsageError(f"--device {device}: Ray says which GPU a worker has; give cuda or cpu, or leave it out")
     return RayCluster(cluster)
+
+
+def _check_reached(cluster: str, address: str | None) -> None:
+    """Raise ClusterError where nothing listens at that address: Ray itself would try for minutes."""
+    if address in (None, "auto"):
+        return
+    host, _, port = str(address).rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
+    except OSError as error:
+        raise ClusterError(
+            f"--cluster {cluster}: nothing answers there ({error}). Start Ray (`ray start --head`), run this command "
+            "on one of its nodes, and give the address that it says"
+        ) from error
 
 
 class RayWorkplace:
