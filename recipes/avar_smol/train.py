@@ -237,7 +237,7 @@ def final(trainer: SmolTrainer, processor: Any, log: Log, count: int) -> None:
 
 def main(
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, sight.safetensors and training.json.")],
-    minutes: Annotated[float, typer.Option(min=0.1, help="What all of it may take, loading included.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="What all of it may take, but for imports.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the tower's weights and of the lessons.")] = 0,
     first_steps: Annotated[int, typer.Option(min=0, help="Steps of the tower alone.")] = 300,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes a step of the tower alone.")] = 256,
@@ -254,6 +254,7 @@ def main(
 ) -> None:
     """Train avar-smol within some minutes, print how it learns, and write the file that is shipped."""
     settings = {name: value for name, value in locals().items() if name != "output"}
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forks
     clock = Clock(60 * minutes, kept=min(evaluation_seconds, 20 * minutes))
     output.mkdir(parents=True, exist_ok=True)
     checkpoints = complete_checkpoints(output / "checkpoints")
