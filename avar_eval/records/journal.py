@@ -1,10 +1,11 @@
 """`Journal`: append-only JSON Lines, one line for each thing that is known, so that whatever is killed can go on.
 
-How data flows: opening a journal reads the file once and keeps where each key's newest line stands; lines themselves
-are read from the disk when they are asked for. A torn last line (no line end), as a kill or a power cut leaves it, is
-cut off; any other line that cannot be read stops the opening, and the file is left as it is. `append` writes any number
-of lines with one write and, unless told otherwise, returns when the disk has them; if the disk is full, the file is as
-it was before. A line whose key is there already supersedes the older one, and `close` drops superseded lines.
+How data flows: opening a journal reads the file once and keeps where each key's newest line stands, some 50 bytes a
+key; lines themselves are read from the disk when they are asked for. A torn last line (no line end), as a kill or a
+power cut leaves it, is cut off; any other line that cannot be read stops the opening, and the file is left as it is.
+`append` writes any number of lines with one write and, unless told otherwise, returns when the disk has them; if the
+disk is full, the file is as it was before. A line whose key is there already supersedes the older one, and `close`
+drops superseded lines.
 
 One writer: a journal has its folder's lock, or one of its own. Where several processes write together, the first one
 (rank 0) keeps NAME.jsonl, and each other one appends to NAME.rank1.jsonl, …, which `take_in_ranks` moves into it when
@@ -12,6 +13,7 @@ none of them is writing: at the end, or after a kill before they begin.
 """
 
 import os
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from avar_eval.atomic import sync_folder, write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
+from avar_eval.records.key_numbers import KeyNumbers
 from avar_eval.user_files import open_file
 
 Line = TypeVar("Line")
@@ -94,6 +97,40 @@ class _Place(NamedTuple):
     length: int
 
 
+class _Places:
+    """The place of each key's newest line, by the number of the key."""
+
+    def __init__(self) -> None:
+        self._keys = KeyNumbers()
+        self._files: list[FileIO] = []
+        self._file, self._offset, self._length = array("b"), array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[_Place]:
+        """In the order in which the keys came."""
+        return map(self._place, range(len(self._keys)))
+
+    def get(self, key: str) -> _Place | None:
+        number = self._keys.get(key)
+        return None if number is None else self._place(number)
+
+    def put(self, key: str, place: _Place) -> None:
+        if place.file not in self._files:  # a rank's own, and the first one's
+            self._files.append(place.file)
+        number, file = self._keys.add(key), self._files.index(place.file)
+        if number == len(self._offset):
+            self._file.append(file)
+            self._offset.append(place.offset)
+            self._length.append(place.length)
+        else:
+            self._file[number], self._offset[number], self._length[number] = file, place.offset, place.length
+
+    def _place(self, number: int) -> _Place:
+        return _Place(self._files[self._file[number]], self._offset[number], self._length[number])
+
+
 class Journal(Generic[Line]):
     """The lines of one file, for one writer at a time; see the module for what is kept when.
 
@@ -113,7 +150,7 @@ class Journal(Generic[Line]):
         self._first = path
         self._form = form
         self._fsync = fsync
-        self._places: dict[str, _Place] = {}
+        self._places = _Places()
         self._lines = 0
         self._files: list[FileIO] = []
         self._own_lock = _locked(path, rank_file_name(f".{path.name}.lock", rank), form) if lock is None else None
@@ -136,10 +173,10 @@ class Journal(Generic[Line]):
 
     def __iter__(self) -> Iterator[Line]:
         """The newest line of each key, in the order in which the keys came."""
-        return (self._form.decode(_read(place)) for place in self._places.values())
+        return (self._form.decode(_read(place)) for place in self._places)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return self._places.get(key) is not None
 
     @property
     def closed(self) -> bool:
@@ -153,7 +190,8 @@ class Journal(Generic[Line]):
 
     def own_keys(self) -> list[str]:
         """The keys of the lines in this rank's own file, in the order in which they came."""
-        return [key for key, place in self._places.items() if place.file is self._file]
+        own = (place for place in self._places if place.file is self._file)
+        return [self._form.key(self._form.decode(_read(place))) for place in own]
 
     def append(self, lines: Sequence[Line]) -> None:
         """Append lines with one write. Raises the form's error; the file is then as it was before."""
@@ -168,7 +206,8 @@ class Journal(Generic[Line]):
             new: list[tuple[str, bytes]] = []
             for _, line, decoded in _stream(path, self._form):
                 key = self._form.key(decoded)
-                if key not in self._places or _read(self._places[key]) != line:
+                place = self._places.get(key)
+                if place is None or _read(place) != line:
                     new.append((key, line))
                 if len(new) == _AT_ONCE:
                     self._append(new)
@@ -180,11 +219,11 @@ class Journal(Generic[Line]):
         """See what the first rank's file holds now, which is also what this one has written; nobody may be writing."""
         self._close_files()
         self._open()
-        self._places = {}
+        self._places = _Places()
         if self._first.exists():
             first = self._opened(self._first, "r")
             for offset, line, decoded in _stream(self._first, self._form):
-                self._places[self._form.key(decoded)] = _Place(first, offset, len(line))
+                self._places.put(self._form.key(decoded), _Place(first, offset, len(line)))
         self._lines = len(self._places)
 
     def remove(self) -> None:
@@ -198,7 +237,7 @@ class Journal(Generic[Line]):
             if not self._files:
                 return
             if self.rank == 0 and self._lines > len(self._places):
-                write_atomically(self.path, (_read(place).decode() for place in self._places.values()))
+                write_atomically(self.path, (_read(place).decode() for place in self._places))
             elif self.rank != 0 and self._end == 0:
                 self.path.unlink(missing_ok=True)
             elif not self._fsync:
@@ -209,9 +248,9 @@ class Journal(Generic[Line]):
     def _open(self) -> None:
         """Open this rank's own file and read where its lines stand."""
         self._file = self._opened(self.path, "a+")
-        self._places, self._lines, self._end = {}, 0, 0
+        self._places, self._lines, self._end = _Places(), 0, 0
         for offset, line, decoded in _stream(self.path, self._form):
-            self._places[self._form.key(decoded)] = _Place(self._file, offset, len(line))
+            self._places.put(self._form.key(decoded), _Place(self._file, offset, len(line)))
             self._lines += 1
             self._end = offset + len(line)
         if self._end < os.fstat(self._file.fileno()).st_size:
@@ -246,7 +285,7 @@ class Journal(Generic[Line]):
                 "run the same command again to go on"
             ) from error
         for key, line in lines:
-            self._places[key] = _Place(self._file, self._end, len(line))
+            self._places.put(key, _Place(self._file, self._end, len(line)))
             self._end += len(line)
         self._lines += len(lines)
 

@@ -1,9 +1,10 @@
 """What has become of each question: read from the replies, checked, never stored."""
 
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from avar_eval.folder_lock import FolderLock
 from avar_eval.recipes.rewards import format_reward, judge
@@ -15,6 +16,7 @@ from avar_eval.recipes.synthesis.reason import Solution, check_sample, choose, f
 from avar_eval.recipes.synthesis.recipe import STAGES, Recipe, StageName
 from avar_eval.recipes.synthesis.selection import Question
 from avar_eval.recipes.synthesis.wording import why_no_row
+from avar_eval.records.key_numbers import KeyNumbers
 
 Stage = Literal["describe", "reason", "anchor", "finish"]
 ALL_STAGES: Final[tuple[Stage, ...]] = (*STAGES, "finish")
@@ -60,6 +62,29 @@ class _Solved(NamedTuple):
     dollars: float
 
 
+Value = TypeVar("Value", bound=Hashable)
+
+
+class _Findings(Generic[Value]):
+    """What checks have found, by key, in some 30 bytes a key: there are few values."""
+
+    def __init__(self) -> None:
+        self._keys = KeyNumbers()
+        self._found = array("i")
+        self._values: list[Value] = []
+
+    def find(self, key: str, check: Callable[[], Value]) -> Value:
+        """What was found under a key; it is checked once."""
+        number = self._keys.get(key)
+        if number is None:
+            value = check()
+            if value not in self._values:
+                self._values.append(value)
+            number = self._keys.add(key)
+            self._found.append(self._values.index(value))
+        return self._values[self._found[number]]
+
+
 class Rows:
     """The journals of an output folder, and what they make of each question. Use it as a context."""
 
@@ -68,8 +93,8 @@ class Rows:
         self.prompts = prompts_of(recipe)
         self.askers: dict[StageName, Asker] = {}
         # every stage passes over all rows: what the checks have found is remembered, the texts are not
-        self._verdicts: dict[str, str | None] = {}
-        self._choices: dict[str, tuple[str | float, int]] = {}
+        self._verdicts = _Findings[str | None]()
+        self._choices = _Findings[tuple[str | float, int]]()
         try:
             for stage in STAGES:
                 journal = open_journal(folder, stage, lock)
@@ -151,13 +176,14 @@ class Rows:
 
     def _described(self, question: Question, replies: list[Reply]) -> Description | Rejected:
         samples = [(reply.response, reply.finish_reason) for reply in replies]
-        key = replies[0].key + question.answer
-        if key not in self._verdicts:
+
+        def why_not() -> str | None:
             checked = check_description(
                 samples, question.text, question.answer, question.answer_type, question.choices, self.recipe.filters
             )
-            self._verdicts[key] = checked if isinstance(checked, str) else None
-        if (reason := self._verdicts[key]) is not None:
+            return checked if isinstance(checked, str) else None
+
+        if (reason := self._verdicts.find(replies[0].key + question.answer, why_not)) is not None:
             return Rejected("describe", reason, samples[0][0])
         whole = parts(samples[0][0])
         assert whole is not None  # it has passed
@@ -167,17 +193,19 @@ class Rows:
         return self._replies("reason", question, {"question": question.text, "description": described.text})
 
     def _solved(self, question: Question, samples: list[Reply]) -> Solution | Rejected:
-        key, row = samples[0].key + question.answer, question.judged_by()
-        if key not in self._choices:
+        row = question.judged_by()
+
+        def choice() -> tuple[str | float, int]:
             checked = [
                 check_sample(reply.response, reply.finish_reason, row, self.recipe.filters, reply.reasoning_content)
                 for reply in samples
             ]
             chosen = choose(checked, self.recipe.seed, question.id)
-            self._choices[key] = (
-                (chosen, checked.index(chosen)) if isinstance(chosen, str) else (chosen.difficulty, chosen.sample)
-            )
-        found, sample = self._choices[key]
+            if isinstance(chosen, str):
+                return chosen, checked.index(chosen)
+            return chosen.difficulty, chosen.sample
+
+        found, sample = self._choices.find(samples[0].key + question.answer, choice)
         text = samples[sample].response
         if isinstance(found, str):
             return Rejected("reason", found, text)

@@ -7,18 +7,21 @@ filters of likeness have changed makes them anew.
 import hashlib
 import json
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from tempfile import TemporaryFile
+from typing import Any, Final, Self
 
+import numpy as np
 from pydantic import TypeAdapter
 from pydantic import ValidationError as InvalidError
 
 from avar_eval.answers import Kind
-from avar_eval.atomic import write_atomically
+from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.pictures import OutsideError, allowed_outside, read_rgb
 from avar_eval.recipes.mixture import RowSource, drawn_rows
@@ -116,31 +119,30 @@ def select(recipe: Recipe, folder: Path) -> Selection:
     drawn: dict[str, int] = {}
     rejected: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
-    lines: list[tuple[str, bytes]] = []
-    for entry in recipe.sources:
-        drawn[entry.source] = unreadable = 0
-        for question, reason in _draw(entry, recipe.seed, folder):
-            drawn[entry.source] += 1
-            if isinstance(question, Question):
-                bits = [_bits(folder / image) for image in question.images]
-                reason = benchmarks.holds(question.text, bits) if benchmarks else None
-                if reason is None and not seen.takes(f"{question.text}\n{question.answer}", bits):
-                    reason = "near_duplicate"
-                if reason is None:
-                    lines.append((_order(recipe.seed, question), _questions.dump_json(question) + b"\n"))
-                    continue
-            name = question.id if isinstance(question, Question) else question
-            unreadable += reason == UNREADABLE
-            if unreadable == GIVE_UP_AFTER == drawn[entry.source]:
-                raise TrainingDataError(
-                    f"the first {GIVE_UP_AFTER} rows of {entry.source} cannot be read, such as {name}"
-                )
-            rejected[reason or ""] += 1
-            if len(examples.setdefault(reason or "", [])) < _EXAMPLES:
-                examples[reason or ""].append(name)
-    lines.sort()
-    (folder / SELECTION_NAME).unlink(missing_ok=True)  # it must never stand beside another selection's questions
-    write_atomically(folder / QUESTIONS_NAME, (line.decode() for _, line in lines))
+    with _SeededOrder(folder, recipe.seed) as lines:
+        for entry in recipe.sources:
+            drawn[entry.source] = unreadable = 0
+            for question, reason in _draw(entry, recipe.seed, folder):
+                drawn[entry.source] += 1
+                if isinstance(question, Question):
+                    bits = [_bits(folder / image) for image in question.images]
+                    reason = benchmarks.holds(question.text, bits) if benchmarks else None
+                    if reason is None and not seen.takes(f"{question.text}\n{question.answer}", bits):
+                        reason = "near_duplicate"
+                    if reason is None:
+                        lines.add(question)
+                        continue
+                name = question.id if isinstance(question, Question) else question
+                unreadable += reason == UNREADABLE
+                if unreadable == GIVE_UP_AFTER == drawn[entry.source]:
+                    raise TrainingDataError(
+                        f"the first {GIVE_UP_AFTER} rows of {entry.source} cannot be read, such as {name}"
+                    )
+                rejected[reason or ""] += 1
+                if len(examples.setdefault(reason or "", [])) < _EXAMPLES:
+                    examples[reason or ""].append(name)
+        (folder / SELECTION_NAME).unlink(missing_ok=True)  # it must never stand beside another selection's questions
+        write_atomically(folder / QUESTIONS_NAME, lines)
     made = Selection(digest, drawn, dict(rejected), examples, benchmarks.tasks if benchmarks else [])
     write_atomically(folder / SELECTION_NAME, [json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n"])
     return made
@@ -176,8 +178,34 @@ def _digest(recipe: Recipe, data_dir: str | None) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
 
-def _order(seed: int, question: Question) -> str:
-    return hashlib.sha256(f"{seed}/{question.id}".encode()).hexdigest()
+class _SeededOrder:
+    """Questions as lines, in the order of the SHA-256 of seed and id; they wait in a file that nobody else sees."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._folder, self._seed = folder, seed
+        self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - it is closed with this
+        self._order, self._ends = array("Q"), array("q", [0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, question: Question) -> None:
+        """One more. Raises WriteError."""
+        try:
+            length = self._file.write(_questions.dump_json(question) + b"\n")
+        except OSError as error:
+            raise WriteError(self._folder / QUESTIONS_NAME, error.strerror) from error
+        self._order.append(int.from_bytes(hashlib.sha256(f"{self._seed}/{question.id}".encode()).digest()[:8]))
+        self._ends.append(self._ends[-1] + length)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.flush()
+        for number in np.argsort(np.frombuffer(self._order, dtype=np.uint64), kind="stable"):
+            start, end = self._ends[number], self._ends[number + 1]
+            yield os.pread(self._file.fileno(), end - start, start)
 
 
 def _draw(entry: RowSource, seed: int, folder: Path) -> Iterator[tuple[Question | str, str | None]]:
