@@ -72,7 +72,7 @@ def test_the_printed_table_is_printed() -> None:
     [
         ([], "give --task, --n, or --paper"),
         (["--task", "mathvsta"], "did you mean mathvista"),
-        (["--task", "shapes"], "give --n"),
+        (["--task", "shapes_prior_english"], "give --n"),
         (["--task", "mathvista", "--difference", "0"], "above 0 and below 100"),
         (["--task", "mathvista", "--difference", "nan"], "above 0 and below 100"),
         (["--task", "mathvista", "--difference", "30", "--discordant", "0.2"], "cannot differ by 30 points"),
