@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
@@ -31,11 +32,13 @@ class NotAssembledError(AvarError):
 
 def assembled_folder(name: str) -> Path:
     """Where a model lies once it is put together."""
-    digest = hashlib.sha256()
-    if SIGHT.is_file():
-        digest.update(SIGHT.read_bytes())
-    digest.update(_version().encode())
-    return platformdirs.user_cache_path("avar-eval") / f"{name}-{digest.hexdigest()[:12]}"
+    digest = hashlib.sha256(f"{_file_digest(SIGHT)} {_version()}".encode()).hexdigest()
+    return platformdirs.user_cache_path("avar-eval") / f"{name}-{digest[:12]}"
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _version() -> str:
