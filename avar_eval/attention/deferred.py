@@ -15,11 +15,19 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import AttentionCall, ObservedAttention
+from avar_eval.attention.interface import AttentionCall, DecodingStep, ObservedAttention
+from avar_eval.attention.mass import kernels_run_on
 from avar_eval.attention.visibility import Places, Visibility
 
-STEPS_AT_ONCE = 16
+_STEPS_AT_ONCE = 16
 """So few that the scores of a batch of them, which exist for a moment, take less than the cache itself."""
+MOST_AT_ONCE = 64
+"""Where kernels keep no scores: launching one costs what some steps of waiting do."""
+
+
+def steps_at_once(device: torch.device) -> int:
+    """How many steps wait for each other."""
+    return MOST_AT_ONCE if kernels_run_on(device) else _STEPS_AT_ONCE
 
 
 def is_append_only(cache: Any) -> bool:
@@ -27,13 +35,14 @@ def is_append_only(cache: Any) -> bool:
     return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
-def can_defer(call: ObservedAttention) -> TypeGuard[AttentionCall]:
+def can_defer(call: ObservedAttention) -> TypeGuard[DecodingStep]:
     """Whether an attention call is a decoding step that hides nothing from its query but padding."""
-    if type(call) is not AttentionCall or call.query.shape[2] != 1 or call.query.requires_grad:
+    if type(call) is not DecodingStep or call.query.requires_grad:
         return False
-    hints, mask = call.visibility, call.visibility.mask
-    padding_at_most = mask is None or (mask.dtype == torch.bool and mask.shape[1:3] == (1, 1))
-    return padding_at_most and hints.window is None and hints.segments is None and hints.mask_function is None
+    if call.kernel.reading == "flash":
+        hints = call.whole.visibility
+        return hints.window is None and hints.segments is None and hints.mask_function is None
+    return call.mask is None or (call.mask.dtype == torch.bool and call.mask.shape[1:3] == (1, 1))
 
 
 @dataclass
@@ -45,25 +54,25 @@ class DeferredSteps:
 
     sequences: Places | None
     queries: list[Float[Tensor, "batch heads 1 dim"]] = field(default_factory=list)
-    last: AttentionCall | None = None
+    last: DecodingStep | None = None
 
-    def add(self, call: AttentionCall) -> None:
+    def add(self, step: DecodingStep) -> None:
         """One more step."""
-        self.queries.append(call.query)
-        self.last = call
+        self.queries.append(step.query)
+        self.last = step
 
     def masses(self, groups_of: Callable[[int, torch.device], KeyGroups]) -> Float[Tensor, "chosen heads steps groups"]:
         """The masses of all steps.
 
         groups_of: the chosen sequences' key groups, of so many first keys, on a device.
         """
-        call, steps = self.last, len(self.queries)
-        if call is None:
+        if self.last is None:
             raise ValueError("no step is waiting")
+        call, steps = self.last.whole, len(self.queries)
         keys = call.key.shape[2]
         together = AttentionCall(
             call.module,
-            torch.cat(self.queries, 2),
+            torch.cat(self.queries, 2).to(call.query.dtype),
             call.key,
             Visibility(offset=keys - steps, padding=_padding(call.visibility)),
             call.scaling,

@@ -116,6 +116,38 @@ class AttentionCall:
         )
 
 
+class DecodingStep:
+    """A call with one query, whose score alone is cheap: what else there is to know is found out when it is asked for.
+
+    So a step whose masses are computed with those of later ones costs next to nothing.
+    """
+
+    __slots__ = ("_whole", "kernel", "key", "mask", "module", "query")
+
+    def __init__(self, kernel: "Kernel", query: Tensor, key: Tensor, mask: Any) -> None:
+        self.kernel, self.module, self.query, self.key, self.mask = kernel, kernel.module, query, key, mask
+        self._whole: AttentionCall | None = None
+
+    @property
+    def whole(self) -> AttentionCall:
+        """The call itself."""
+        if self._whole is None:
+            self._whole = self.kernel.call(self.query, self.key, self.mask, None)
+        return self._whole
+
+    def masses(self, groups: KeyGroups, rows: Sequence[int]) -> Float[Tensor, "batch heads rows groups"]:
+        """See `ObservedAttention`."""
+        return self.whole.masses(groups, rows)
+
+    def total(self, rows: Sequence[int]) -> Float[Tensor, "batch heads rows"]:
+        """See `ObservedAttention`."""
+        return self.whole.total(rows)
+
+    def of(self, sequences: Int[Tensor, " chosen"]) -> AttentionCall:
+        """See `ObservedAttention`."""
+        return self.whole.of(sequences)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """transformers' attention function with the arguments of one module's call: an intervention may run it twice.
@@ -132,21 +164,21 @@ class Kernel:
 
     def __call__(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Any
-    ) -> tuple[Tensor, Tensor | None, AttentionCall | None]:
+    ) -> tuple[Tensor, Tensor | None, AttentionCall | DecodingStep | None]:
         """Output [batch queries heads dim], what the function gives beside it, and the call if anyone listens."""
-        lse = None
-        # of one query, as in decoding, all scores cost less than catching its normaliser; flex_attention is compiled,
-        # and would be another kernel under a dispatch mode
+        # flex_attention is compiled, and would be another kernel under a dispatch mode
         if not self.listening or query.shape[2] == 1 or self.reading == "flex":
             output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
             if not self.listening:
                 return output, given, None
-            if self.reading == "flex" and given is not None and given.dtype == torch.float32:
-                lse = given.detach()  # none on a CPU; rounded to the value's precision in half precision
-            return output, given, self._call(query, key, mask, lse)
+            if self.reading != "flex":  # all scores of a query cost less than catching its normaliser
+                return output, given, DecodingStep(self, query, key, mask)
+            # none on a CPU; rounded to the value's precision in half precision
+            lse = None if given is None or given.dtype != torch.float32 else given.detach()
+            return output, given, self.call(query, key, mask, lse)
         with NormaliserTap() as tap:
             output, given = self.function(self.module, query, key, value, mask, **self.kwargs)
-        call = self._call(query, key, mask, None)
+        call, lse = self.call(query, key, mask, None), None
         if call.sink is None:  # with one, kernels differ in whether they count it
             with torch.autocast(query.device.type, enabled=False):
                 lse = tap.proven_lse(
@@ -159,7 +191,8 @@ class Kernel:
                 )
         return output, given, replace(call, lse=lse)
 
-    def _call(self, query: Tensor, key: Tensor, mask: Any, lse: Tensor | None) -> AttentionCall:
+    def call(self, query: Tensor, key: Tensor, mask: Any, lse: Tensor | None) -> AttentionCall:
+        """What these arguments tell of a call, with the normaliser that the kernel has given, if any."""
         dtype = self._computes_in(query)
         visibility = self.visibility(query, key, mask)
         softcap = self.kwargs.get("softcap")
@@ -260,7 +293,9 @@ def remove_intervention(implementation: str, modules: Iterable[Any]) -> None:
 def attention_modules(model: Any) -> list[Any]:
     """The attention modules of a model's decoder layers. Raises AttentionError if there are none."""
     config = model.config.get_text_config()
-    modules = [m for m in model.modules() if getattr(m, "config", None) is config and hasattr(m, "layer_idx")]
+    # looked up as plain attributes: torch.nn.Module raises an error for each that it does not have
+    kept = ((module, vars(module)) for module in model.modules())
+    modules = [module for module, has in kept if has.get("config") is config and "layer_idx" in has]
     if not modules:
         raise AttentionError(f"{type(model).__name__} has no decoder layers whose attention could be reached")
     return modules
@@ -268,7 +303,7 @@ def attention_modules(model: Any) -> list[Any]:
 
 def cross_attention_layers(config: Any) -> frozenset[int]:
     """The decoder layers whose keys are images alone (Llama-3.2-Vision), of a model's text configuration."""
-    return frozenset(config.to_dict().get("cross_attention_layers") or ())
+    return frozenset(getattr(config, "cross_attention_layers", None) or ())
 
 
 def before_each_pass(model: Any, begin: Callable[[Any, int], None]) -> RemovableHandle:

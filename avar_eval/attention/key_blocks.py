@@ -80,7 +80,11 @@ class _Listed:
 
     @classmethod
     def of(cls, bits: np.ndarray, may_differ: int) -> "_Listed":
-        kinds, kind_of_key, counts = np.unique(bits, return_inverse=True, return_counts=True)
+        # roles come in runs, so that there is little to sort
+        edges = np.concatenate([[0], np.flatnonzero(bits[1:] != bits[:-1]) + 1, [len(bits)]])
+        lengths = np.diff(edges)
+        kinds, kind_of_run = np.unique(bits[edges[:-1]], return_inverse=True)
+        counts = np.bincount(kind_of_run, lengths, minlength=len(kinds)).astype(np.int64)
         without = int(counts[kinds == 0].sum())
         candidates = np.where((kinds != 0) & (kinds & ~may_differ == 0), counts, 0)
         largest = int(candidates.argmax())
@@ -90,10 +94,12 @@ class _Listed:
         rank = np.argsort(order)
         sizes = -(-counts[order] // BLOCK)
         starts = np.cumsum(sizes) - sizes
-        keys = np.argsort(rank[kind_of_key], kind="stable")
-        within = np.arange(len(keys)) - np.repeat(np.cumsum(counts[order]) - counts[order], counts[order])
+        runs = np.argsort(rank[kind_of_run], kind="stable")  # cell by cell, ascending
+        before = np.cumsum(lengths[runs]) - lengths[runs]  # keys of all cells before a run
+        gaps = starts * BLOCK - (np.cumsum(counts[order]) - counts[order])  # places before a cell that stay empty
+        places = np.arange(len(bits)) + np.repeat(gaps[rank[kind_of_run[runs]]], lengths[runs])
         positions = np.full(sizes.sum() * BLOCK, -1)
-        positions[np.repeat(starts * BLOCK, counts[order]) + within] = keys
+        positions[places] = np.arange(len(bits)) + np.repeat(edges[:-1][runs] - before, lengths[runs])
         by_block = positions.reshape(-1, BLOCK)
         lasts = np.where(by_block[:, -1] < 0, _NEVER, by_block[:, -1])
         read = len(kinds) - (difference or without > 0)

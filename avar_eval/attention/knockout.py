@@ -21,7 +21,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from avar_eval.attention import interface
-from avar_eval.attention.interface import AttentionCall, Kernel, SteerError, attention_modules
+from avar_eval.attention.interface import AttentionCall, DecodingStep, Kernel, SteerError, attention_modules
 from avar_eval.attention.key_blocks import to_device
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.steer import SteeredModel
@@ -41,7 +41,7 @@ class _HidingKernel(Kernel):
 
     def __call__(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Any
-    ) -> tuple[Tensor, Tensor | None, AttentionCall | None]:
+    ) -> tuple[Tensor, Tensor | None, AttentionCall | DecodingStep | None]:
         """See `Kernel`."""
         plain = Kernel(self.implementation, self.reading, self.function, self.module, self.kwargs, self.listening)
         bias = self.hidden[:, : key.shape[2]].to(torch.float32) * _HIDDEN

@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from avar_eval.attention import interface
-from avar_eval.attention.deferred import STEPS_AT_ONCE, DeferredSteps, can_defer, is_append_only
+from avar_eval.attention.deferred import MOST_AT_ONCE, DeferredSteps, can_defer, is_append_only, steps_at_once
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import AttentionCall, ObservedAttention, ObserveError, attention_modules
+from avar_eval.attention.interface import DecodingStep, ObservedAttention, ObserveError, attention_modules
 from avar_eval.attention.key_blocks import to_device
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.attention.visibility import Places
@@ -80,7 +80,7 @@ class Observation:
         self.queries = queries
         self.reduce_heads = reduce_heads
         self.cross_layers = interface.cross_attention_layers(config)
-        kinds = enumerate(config.to_dict().get("layer_types") or ())
+        kinds = enumerate(getattr(config, "layer_types", None) or ())
         self._windowed = {layer for layer, kind in kinds if kind != "full_attention"}
         # whether no score can be had layer by layer (see `avar_eval.attention.score`)
         self.pool_layers = not (self.cross_layers | self._windowed).isdisjoint(self.layers)
@@ -179,13 +179,13 @@ class Observation:
         wanted = Role.RESPONSE in ROLES_OF[self.queries] and seen >= self._require_roles().codes.shape[1]
         return wanted and self._appends and layer not in self._windowed
 
-    def _defer(self, call: AttentionCall, seen: int) -> None:
-        layer = call.module.layer_idx
+    def _defer(self, step: DecodingStep, seen: int) -> None:
+        layer = step.module.layer_idx
         self._begin_layer(layer, seen, 1)
         self._positions[layer].append(seen)
         waiting = self._deferred.setdefault(layer, DeferredSteps(self._sequences))
-        waiting.add(call)
-        if len(waiting.queries) == STEPS_AT_ONCE:
+        waiting.add(step)
+        if len(waiting.queries) == steps_at_once(step.key.device):
             self._flush_deferred(layer)
 
     def _flush_deferred(self, layer: int) -> None:
@@ -282,7 +282,7 @@ class Observation:
         known = self._steps
         if known is None or known.host.shape[1] < keys or known.device != device:
             roles = self._require_roles()
-            width = max(keys, roles.codes.shape[1]) * 5 // 4 + STEPS_AT_ONCE
+            width = max(keys, roles.codes.shape[1]) * 5 // 4 + MOST_AT_ONCE
             known = self._steps = KeyGroups.for_few_queries(key_groups(_extend_roles(roles, width), self.groups)).to(
                 device
             )
@@ -391,7 +391,7 @@ def _is_checkpointed(module: Any) -> bool:
 
 def _refuse_reentrant_checkpointing(model: Any) -> None:
     for module in model.modules():
-        function = getattr(module, "_gradient_checkpointing_func", None)
+        function = vars(module).get("_gradient_checkpointing_func")
         reentrant = function is not None and getattr(function, "keywords", {}).get("use_reentrant")
         if reentrant or (isinstance(module, CheckpointWrapper) and module.checkpoint_impl is CheckpointImpl.REENTRANT):
             raise ObserveError(

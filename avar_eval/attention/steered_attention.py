@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avar_eval.attention.groups import KeyGroups
-from avar_eval.attention.interface import AttentionCall, Kernel, ObservedAttention, SteerError
+from avar_eval.attention.interface import AttentionCall, DecodingStep, Kernel, ObservedAttention, SteerError
 from avar_eval.attention.visibility import as_index
 
 _BLOCK_ELEMENTS = 1 << 22
@@ -94,7 +94,7 @@ def with_bias(
     mask: Any,
     rows: Bool[Tensor, "batch heads_or_1 queries"],
     bias: Float[Tensor, "batch keys"],
-) -> tuple[Tensor, Tensor | None, AttentionCall | None]:
+) -> tuple[Tensor, Tensor | None, AttentionCall | DecodingStep | None]:
     """A call in which the scores of `rows` have a bias for each key, through one more dimension: in linear memory."""
     extra = rows[..., None].expand(*query.shape[:3], 1).to(query.dtype)
     column = (bias / kernel.scaling(query))[:, None, :, None].expand(*key.shape[:3], 1).to(key.dtype)

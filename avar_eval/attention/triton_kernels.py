@@ -228,7 +228,7 @@ def masses(query, key, lse, rows, first_row, row_list, blocks, out, hide, score,
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     start = tl.program_id(0) * height
     head, index, at, ok, lowest, highest = _packed(start, share * chosen[0], kv_head * share, chosen, height)
-    own, lowest, highest = at + offset, lowest + offset, highest + offset
+    own, lowest, highest = (at + offset).to(tl.int32), lowest + offset, highest + offset
     q = _states(query, batch, head, at, ok, dim, wide)
     of_row = _normaliser(lse, batch, head, index, at, ok)
     segment = _segment(hide, batch, own)
@@ -316,7 +316,7 @@ def query_gradient(query, key, lse, rows, first_row, row_list, blocks, mass, gra
     kv_head = (tl.program_id(1) % kv_heads).to(tl.int64)
     start = tl.program_id(0) * height
     head, index, at, ok, lowest, highest = _packed(start, share * chosen[0], kv_head * share, chosen, height)
-    own, lowest, highest = at + offset, lowest + offset, highest + offset
+    own, lowest, highest = (at + offset).to(tl.int32), lowest + offset, highest + offset
     q = _states(query, batch, head, at, ok, dim, wide)
     of_row = _normaliser(lse, batch, head, index, at, ok)
     segment = _segment(hide, batch, own)
