@@ -294,7 +294,10 @@ def remove(
 def history(store: StoreOption = None) -> None:
     """What was added, verified, replaced and removed, and from where."""
     leaderboard = _open(store)
-    lines = leaderboard.history().lines
+    found = leaderboard.history()
+    lines = found.lines
+    for problem in found.unreadable:
+        note(f"warning: {problem}")
     if not lines:
         say(f"Nothing has been added to the leaderboard in {leaderboard.path} yet.")
         return

@@ -6,15 +6,20 @@ A line names the content by its SHA-256, so that a file that somebody has edited
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from avar_eval.atomic import write_atomically
 from avar_eval.folder_lock import FolderLock
-from avar_eval.records.journal import Journal, JournalError, read_lines, typed_lines
+from avar_eval.records.journal import Journal, JournalError, typed_lines
+from avar_eval.terminal import note
+from avar_eval.user_files import open_file
 
 HISTORY_NAME: Final = "history.jsonl"
+UNREADABLE_NAME: Final = "history.unreadable.jsonl"
+"""Lines of the history that could not be read, as they stood there, when something was next written to it."""
 Event = Literal["added", "verified", "extended", "replaced", "removed"]
 
 
@@ -54,9 +59,10 @@ _LINES: Final = typed_lines(
 
 @dataclass(frozen=True)
 class History:
-    """All events of a store, in their order."""
+    """All events of a store, in their order. unreadable: which lines of the file are none, and why."""
 
     lines: list[HistoryLine]
+    unreadable: list[str] = field(default_factory=list)
 
     @property
     def contents(self) -> Mapping[str, frozenset[str]]:
@@ -79,9 +85,47 @@ class History:
 
 
 def read_history(store: Path) -> History:
-    """The history of a store; none is an empty one. Raises HistoryError for a line that is none."""
-    path = store / HISTORY_NAME
-    return History(list(read_lines(path, _LINES).values()) if path.exists() else [])
+    """The history of a store; none is an empty one. Raises HistoryError for a file that cannot be read."""
+    path, found, unreadable = store / HISTORY_NAME, dict[str, HistoryLine](), []
+    for number, line in enumerate(_file_lines(path), start=1):
+        try:
+            decoded = _LINES.decode(line)
+        except ValueError as error:
+            unreadable.append(f"{path}, line {number} is not {_LINES.one} ({error}); its run can be added again")
+        else:
+            found[_LINES.key(decoded)] = decoded
+    return History(list(found.values()), unreadable)
+
+
+def put_aside_unreadable(store: Path) -> None:
+    """Move lines that cannot be read to a file of their own, and say so; whoever calls this has the store's lock."""
+    problems = read_history(store).unreadable
+    if not problems:
+        return
+    path, good, bad = store / HISTORY_NAME, list[bytes](), list[bytes]()
+    for line in _file_lines(path):
+        try:
+            _LINES.decode(line)
+        except ValueError:
+            bad.append(line)
+        else:
+            good.append(line)
+    with (store / UNREADABLE_NAME).open("ab") as aside:
+        aside.writelines(bad)
+    write_atomically(path, good)
+    for problem in problems:
+        note(f"warning: {problem}; the line is in {UNREADABLE_NAME} now")
+
+
+def _file_lines(path: Path) -> list[bytes]:
+    """Whole lines; none of a file that is not there."""
+    try:
+        with open_file(path) as file:
+            return [line for line in file if line.endswith(b"\n")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HistoryError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager

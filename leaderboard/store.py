@@ -27,6 +27,7 @@ from avar_eval.leaderboard.history import (
     HistoryError,
     HistoryLine,
     now,
+    put_aside_unreadable,
     read_history,
     recorded,
 )
@@ -184,6 +185,7 @@ class Store:
         except HistoryError as error:
             history = History([])
             skipped.append(SkippedFile(self.path / HISTORY_NAME, str(error)))
+        skipped += [SkippedFile(self.path / HISTORY_NAME, problem) for problem in history.unreadable]
         contents, known = history.contents, history.runs
         for path in self._files():
             try:
@@ -273,6 +275,8 @@ class Store:
             except FolderInUseError as error:
                 raise self._cannot("write", "another process has been writing to it for a minute") from error
         with lock:
+            with self._written():
+                put_aside_unreadable(self.path)
             yield lock
 
     @contextmanager

@@ -228,6 +228,23 @@ def test_a_damaged_history_is_named_and_the_rows_are_as_reported(filled: Path) -
     assert "history.jsonl, line 1 is not a line of a leaderboard's history" in CliRunner().invoke(app, ["check"]).stderr
 
 
+def test_a_line_of_the_history_that_cannot_be_read_stops_nothing(filled: Path, write_run: WriteRun) -> None:
+    path = filled / "history.jsonl"
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, b'{"time": 1}\n', *others, b'{"torn']))
+    told = CliRunner().invoke(app, ["history"])
+    assert "history.jsonl, line 2 is not a line of a leaderboard's history" in told.stderr
+    assert told.stdout.count(" added ") == 1 + len(others)
+    assert CliRunner().invoke(app, ["check"]).stderr.count("history.jsonl, line 2") == 1
+    added = CliRunner().invoke(app, ["add", str(write_run(model="another"))])
+    assert added.exit_code == 0, added.stderr
+    assert added.stdout.startswith("added: another")
+    assert "the line is in history.unreadable.jsonl now" in added.stderr
+    assert (filled / "history.unreadable.jsonl").read_bytes() == b'{"time": 1}\n'
+    assert "line 2" not in CliRunner().invoke(app, ["history"]).stderr
+    assert path.read_bytes().startswith(first + b"".join(others))
+
+
 def test_store_option_names_another_leaderboard(board: Path, write_run: WriteRun, tmp_path: Path) -> None:
     other = str(tmp_path / "other")
     assert succeed("add", str(write_run()), "--store", other) == (
