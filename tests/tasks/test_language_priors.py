@@ -146,7 +146,7 @@ def test_every_answer_is_what_the_pixels_show(questions: list[Row]) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_half_of_each_kind_agrees_and_the_case_does_not_give_it_away() -> None:
-    assert len(TEST_ROWS) == EVALUATION_ROWS
+    assert len(TEST_ROWS) == EVALUATION_ROWS == catalog()["language_priors"].rows
     for kind in KINDS:
         asked = [row for row in TEST_ROWS if row["kind"] == kind.name]
         assert Counter(row["agrees"] for row in asked) == {True: 30, False: 30}

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from avar_eval.tasks.catalog import catalog
 from avar_eval.tasks.shapes import dataset as shapes
 from avar_eval.tasks.shapes.dataset import Row, Split
 from avar_eval.tasks.shapes_english.dataset import prior_rows, rows
@@ -98,6 +99,7 @@ def test_a_solution_ends_in_its_answer_and_is_judged_right() -> None:
 def test_only_the_prior_task_is_split_by_its_wording() -> None:
     english, prior = list(load_split("test")), list(load_prior_split("test"))
     assert (len(english), len(prior)) == (500, 400)
+    assert [catalog()[name].rows for name in ("shapes_english", "shapes_prior_english")] == [500, 400]
     assert parts(english) == {}
     assert set(parts(prior)) == {"wording_right", "wording_wrong"}
 
