@@ -1,6 +1,6 @@
 """Several models on one benchmark, as a table of score, interval and VAS; run again, it asks nothing twice.
 
-python examples/table_of_models.py avar-tiny avar-tiny:steer=image=0.15,system=0.4
+python examples/table_of_models.py avar-tiny avar-tiny:steer=avar avar-tiny:steer=image=0.5
 """
 
 import sys

@@ -241,7 +241,7 @@ def sections(page: Path) -> list[str]:
 
 EVIDENCE = [
     (name, part.splitlines()[0], part)
-    for name in ("cost.md", "gpu.md", "evidence.md", "new-user.md", "embedded-world.md", "causal.md", "vllm.md")
+    for name in ("cost.md", "gpu.md", "evidence.md", "new-user.md", "embedded-world.md", "causal.md", "vllm.md", "scores.md")
     for part in sections(ROOT / "docs" / name)
     if re.search(r"^\|.*\d", part, re.MULTILINE)
 ]

@@ -14,7 +14,7 @@ RUNS: dict[str, tuple[list[str], str]] = {
     "measure_one_answer.py": ([], "image over system"),
     "steer.py": ([], "steered    image"),
     "own_loss.py": ([], "step 7"),
-    "table_of_models.py": (["avar-tiny"], "accuracy"),
+    "table_of_models.py": (["avar-tiny", "avar-tiny:steer=avar", "avar-tiny:steer=image=0.5"], "image=0.5"),
     "read_attention.py": (["avar-runs/avar-tiny"], "40 responses"),
     "watch_a_training.py": (["trained"], "curve trained"),
     "dots_benchmark/draw.py": (["data"], ""),
