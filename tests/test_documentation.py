@@ -239,9 +239,20 @@ def sections(page: Path) -> list[str]:
     return re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
+MEASURED = [  # pages with tables of what was measured
+    "cost.md",
+    "gpu.md",
+    "evidence.md",
+    "new-user.md",
+    "embedded-world.md",
+    "causal.md",
+    "vllm.md",
+    "scores.md",
+    "avar-smol.md",
+]
 EVIDENCE = [
     (name, part.splitlines()[0], part)
-    for name in ("cost.md", "gpu.md", "evidence.md", "new-user.md", "embedded-world.md", "causal.md", "vllm.md", "scores.md")
+    for name in MEASURED
     for part in sections(ROOT / "docs" / name)
     if re.search(r"^\|.*\d", part, re.MULTILINE)
 ]
