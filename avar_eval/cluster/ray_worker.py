@@ -5,6 +5,7 @@ import gc
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from avar_eval.cluster.jobs import Ask, Job, ModelJob
@@ -20,11 +21,11 @@ _TOGETHER: Final = 0.005
 """Seconds that a result waits for others, so that a call brings many where they come fast."""
 
 
-class BrokenError(AvarError):
-    """A computation ended as none should: the process it was in is not used any more.
+@dataclass(frozen=True)
+class Broken:
+    """A computation ended as none should, for this reason: the process that it was in is not used any more."""
 
-    What to do: Run the same command again; the process is started anew.
-    """
+    reason: str
 
 
 class RayWorker:
@@ -74,7 +75,7 @@ class RayWorker:
         except AvarError as error:
             result = _plain(error)
         except BaseException as error:  # of the model's libraries and drivers: memory, CUDA, a bug
-            result = BrokenError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            result = Broken(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         self._results.put_nowait((number, result))
 
     async def _ask(self, number: int, job: Ask) -> Any:

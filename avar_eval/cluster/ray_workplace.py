@@ -16,7 +16,7 @@ from avar_eval.attention.steering import Steering
 from avar_eval.cluster.address import ray_address
 from avar_eval.cluster.driver import ClusterError, Done, Event, Lost, Ready
 from avar_eval.cluster.jobs import Job
-from avar_eval.cluster.ray_worker import BrokenError, RayWorker
+from avar_eval.cluster.ray_worker import Broken, RayWorker
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.backend_options import BackendName, BackendOptions, VllmOptions
 from avar_eval.models.checkpoint import ModelSource
@@ -264,12 +264,10 @@ class _Actor:
         results = self._result(future)
         if results is None:
             return
-        broken = next((result for _, result in results if isinstance(result, BrokenError)), None)
-        self._report(
-            Done(self, [(number, result) for number, result in results if not isinstance(result, BrokenError)])
-        )
+        broken = next((result for _, result in results if isinstance(result, Broken)), None)
+        self._report(Done(self, [(number, result) for number, result in results if not isinstance(result, Broken)]))
         if broken is not None:
-            self._report(Lost(self, str(broken)))
+            self._report(Lost(self, broken.reason))
         elif not self._dismissed:
             self._collect()
 

@@ -1,7 +1,7 @@
 """The driver of a cluster without a model: records a second, the tail, and memory, with workers that sleep.
 
     python tests/benchmarks/cluster_simulation.py                     # 400,000 rows, 64 workers
-    python tests/benchmarks/cluster_simulation.py --tail --rows 100000
+    python tests/benchmarks/cluster_simulation.py --tail --rows 60000
     python tests/benchmarks/cluster_simulation.py --ray 2 --rows 50000
 
 Driver, queue, plans, records and record book (one fsync for all records that came together) are the product's own; a
@@ -172,7 +172,7 @@ def run(workplace: Any, asked: Sequence[RenderedQuestion], folder: Path) -> None
 
 def tail(lengths: Lengths, options: argparse.Namespace) -> None:
     """How long all wait for the last responses, in seconds of an engine that makes `--speed` tokens a second."""
-    pressed = 20.0
+    pressed = 5.0
     tasks = ["short", "long"]
 
     def answer(job: Ask) -> tuple[float, Generation]:
