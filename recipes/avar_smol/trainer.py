@@ -165,11 +165,11 @@ class SmolTrainer(AvarSFTTrainer):
         """The probe's loss of a batch of scenes, else AvarSFTTrainer's."""
         inputs = dict(inputs)
         values = self.normalised(inputs.pop("pixels"))
-        if "told" not in inputs:
-            return super().compute_loss(model, inputs | {"pixel_values": values}, return_outputs, num_items_in_batch)
         with self.lower_precision():
-            seen = self.seen(values)
-            return self.probe(seen, inputs["told"].flatten(0, 1))
+            if "told" in inputs:
+                return self.probe(self.seen(values), inputs["told"].flatten(0, 1))
+            inputs["pixel_values"] = values
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Bytes as the image processor rescales and normalises them."""
