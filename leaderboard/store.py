@@ -5,6 +5,7 @@ read whenever the leaderboard is looked at, and there is no copy that could disa
 take two seconds, 10,000 of the paper's eight benchmarks seven (`tests/benchmarks/leaderboard_reading.py`).
 """
 
+import math
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,15 @@ from avar_eval.leaderboard.history import (
 )
 from avar_eval.leaderboard.row import ListedRun, Row, run_rows
 from avar_eval.results.causal import BLIND, PASSES, SWAPPED
-from avar_eval.results.schema import RESULTS_NAME, Results, ResultsError, parse_results, results_bytes
+from avar_eval.results.schema import (
+    RESULTS_NAME,
+    UNKNOWN_METRIC,
+    Metric,
+    Results,
+    ResultsError,
+    parse_results,
+    results_bytes,
+)
 from avar_eval.terminal import note
 from avar_eval.user_files import open_file
 
@@ -226,8 +235,9 @@ class Store:
                 event = "extended"
             elif event == "replaced" and not replace and history.runs.get(run.run_id) != content:
                 raise StoreError(
-                    f"the leaderboard has the run {run.run_id} ({run.protocol.model}) with other content, which stays: "
-                    f"`avar-leaderboard add {source} --replace` puts this one in its place"
+                    f"the leaderboard has the run {run.run_id} ({run.protocol.model}) with other content, which stays"
+                    f"{_first_difference(target, data)}: `avar-leaderboard add {source} --replace` puts this one in "
+                    "its place"
                 )
             if event == "verified" and not verified:
                 event = "added"  # by hand, or by a version of before there was a history
@@ -326,6 +336,28 @@ def _content(path: Path) -> str | None:
         return None
     except OSError as error:
         raise ResultsError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _first_difference(target: Path, data: bytes) -> str:
+    """The first number that a run in the store has otherwise, in parentheses; nothing where no number differs.
+
+    Batches of another size, and other machines, round otherwise.
+    """
+    try:
+        old, new = parse_results(Results, results_bytes(target), target), parse_results(Results, data, target)
+    except ResultsError:
+        return ""
+    for name, task in old.tasks.items():
+        for of, metric in task.metrics.items():
+            now = new.tasks[name].metric(of) if name in new.tasks else UNKNOWN_METRIC
+            if metric.value != now.value:
+                rounding = "" if not _is_rounding(metric, now) else ", which another batch size or machine may give"
+                return f" ({of} of {name} is {metric.value} there and {now.value} here{rounding})"
+    return ""
+
+
+def _is_rounding(one: Metric, other: Metric) -> bool:
+    return one.n == other.n and math.isclose(one.value or 0.0, other.value or 0.0, rel_tol=1e-3)
 
 
 def _read(path: Path) -> tuple[bytes, str]:

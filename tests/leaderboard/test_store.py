@@ -145,7 +145,8 @@ def test_adding_again_changes_nothing(store: Store, write_run: WriteRun) -> None
 
 def test_other_content_of_a_run_replaces_it_when_that_is_asked_for(store: Store, write_run: WriteRun) -> None:
     store.add(write_run(accuracy=0.5))
-    with pytest.raises(StoreError, match=r"has the run .* with other content, which stays: .* --replace"):
+    differs = r"with other content, which stays \(accuracy of shapes is 0\.5 there and 0\.6 here\): .* --replace"
+    with pytest.raises(StoreError, match=differs):
         store.add(write_run(accuracy=0.6))
     assert [row.accuracy for row in store.rows(task="shapes")] == [0.5]
     assert store.add(write_run(accuracy=0.6), replace=True).event == "replaced"
@@ -464,6 +465,16 @@ def test_a_run_that_came_out_otherwise_is_told_of_and_replaces_nothing(
     assert said.startswith("warning: the run is not in the leaderboard: ")
     assert "--replace` puts this one in its place" in said
     assert [row.score for row in Store(default_store()).rows("shapes")] == [0.91]
+
+
+def test_numbers_that_were_rounded_otherwise_are_said_to_be(store: Store, write_run: WriteRun) -> None:
+    path = write_run()
+    store.add(path)
+    results = json.loads(path.read_text())
+    results["tasks"]["shapes"]["metrics"]["vas"]["value"] *= 1 + 1e-7
+    path.write_text(json.dumps(results))
+    with pytest.raises(StoreError, match=r"vas of shapes is .* here, which another batch size or machine may give"):
+        store.add(path)
 
 
 def test_measures_that_are_added_to_a_run_make_its_row_longer(
