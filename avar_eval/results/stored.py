@@ -1,9 +1,9 @@
 """A finished run's responses as they lie in its record book: all that judging and comparing need, without torch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.outcomes import JudgeOutcome, Outcome
@@ -35,30 +35,76 @@ class StoredResponse:
         return Outcome.of(self.row_id, self.sample, judgement, self.finish_reason, judge)
 
 
+TEXTS: Final = ("key", "task", "row_id", "response")
+"""What a line of any version has."""
+_OBJECTS: Final = ("judgement", "judge", "attention", "causal")
+"""What it may have."""
+
+
+def record_of(path: Path, number: int, line: bytes, texts: Sequence[str] = TEXTS) -> dict[str, Any]:
+    """A line of a record book as JSON has it, of any version. Raises RecordBookError, which says what is wrong.
+
+    texts: fields that it must have.
+    """
+    try:
+        record = parse_json(line)
+    except (ValueError, RecursionError):
+        record = None
+    problem = "it is no JSON object" if not isinstance(record, dict) else _problem(record, texts)
+    if problem is None:
+        return dict(record)
+    raise RecordBookError(
+        f"{path}, line {number} is not a record ({problem}); nothing was changed: delete that line, then run the "
+        "evaluation again"
+    )
+
+
+def _problem(record: Mapping[str, Any], texts: Sequence[str]) -> str | None:
+    """What of a line is not as a record has it, in words; None if nothing is."""
+    for name in texts:
+        if not isinstance(record.get(name), str):
+            return f"{name} is not a text" if name in record else f"it has no {name}"
+    if not isinstance(record.get("sample"), int):
+        return "sample is not a whole number"
+    if record.get("finish_reason") not in ("stop", "length"):
+        return "finish_reason is neither stop nor length"
+    for name in _OBJECTS:
+        if not isinstance(record.get(name), dict | None):
+            return f"{name} is no object"
+    for name in ("judgement", "judge"):
+        found = record.get(name)
+        if found and not (isinstance(found.get("state"), str) and isinstance(found.get("correct"), bool | None)):
+            return f"{name} has no state, or correct is neither true nor false"
+    for part in ("user", "text", "response"):
+        if not _are_numbers((record.get("attention") or {}).get(part)):
+            return f"attention.{part} has no numbers"
+    return None if _are_numbers(record.get("causal")) else "causal has no numbers"
+
+
+def _are_numbers(found: Any) -> bool:
+    """Whether it is nothing, or an object whose values are numbers, or hold several."""
+    if found is None:
+        return True
+    return isinstance(found, dict) and not any(isinstance(value, str) for value in found.values())
+
+
 def read_stored(path: Path) -> dict[str, StoredResponse]:
     """The responses of a record book by key, the newest line of each. Raises RecordBookError."""
     stored = {}
     for number, line in record_lines(path):
-        try:
-            record = parse_json(line)
-            response = StoredResponse(
-                key=record["key"],
-                task=record["task"],
-                row_id=record["row_id"],
-                sample=record["sample"],
-                response=record["response"],
-                finish_reason=record["finish_reason"],
-                judgement=record.get("judgement"),
-                judge=record.get("judge"),
-                attention=record.get("attention"),
-                causal=record.get("causal"),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordBookError(
-                f"{path}, line {number} is not a record; nothing was changed: delete that line, "
-                "then run the evaluation again"
-            ) from error
-        stored[response.key] = response
+        record = record_of(path, number, line)
+        stored[record["key"]] = StoredResponse(
+            key=record["key"],
+            task=record["task"],
+            row_id=record["row_id"],
+            sample=record["sample"],
+            response=record["response"],
+            finish_reason=record["finish_reason"],
+            judgement=record.get("judgement"),
+            judge=record.get("judge"),
+            attention=record.get("attention"),
+            causal=record.get("causal"),
+        )
     return stored
 
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.summary import AttentionSummary
@@ -120,11 +122,23 @@ def _attention(
         one for one, own in zip(responses, in_run or [True] * len(responses), strict=True) if own and one.attention
     ]
     found = attention_means(
-        [AttentionSummary.model_validate(one.attention) for one in known],
+        [_summary(one) for one in known],
         [benchmark.cluster(one.row_id) for one in known],
         vas_queries(results.protocol),
     )
     return found if all(found[name].n == of.n for name, of in told.items()) else told
+
+
+def _summary(response: StoredResponse) -> AttentionSummary:
+    """Raises RecordBookError."""
+    try:
+        return AttentionSummary.model_validate(response.attention)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise RecordBookError(
+            f"the attention of row {response.row_id} of {response.task} is damaged at {place}: delete the line of that "
+            "record, then run the evaluation again"
+        ) from error
 
 
 def _still_true(before: TaskResult, graders: Set[str], recorded: Sequence[str]) -> dict[str, Metric]:

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avar_eval.records.book import RECORDS_NAME, RecordBookError
+from avar_eval.records.book import RECORDS_NAME
 from avar_eval.results.schema import Results, TaskRecords, read_results, read_task_records
-from avar_eval.results.stored import record_lines, run_responses
-from avar_eval.user_files import open_file, parse_json
+from avar_eval.results.stored import TEXTS, record_lines, record_of, run_responses
+from avar_eval.user_files import open_file
 
 Record = Mapping[str, Any]
 """A line of records.jsonl as JSON has it: readers of pages show what is there, in files of every version."""
 
-_FIELDS = ("key", "task", "row_id", "sample", "prompt", "response", "finish_reason")
-"""What a line of any version has."""
+_SHOWN = (*TEXTS, "prompt")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class RunRecords:
         results = read_results(folder)
         path, places, offset = folder / RECORDS_NAME, dict[str, _Place](), 0
         for number, line in record_lines(path):
-            record = _record(path, number, line)
+            record = record_of(path, number, line, _SHOWN)
             places[record["key"]] = _Place(record["task"], number, offset, len(line))
             offset += len(line)
         asked = read_task_records(folder, results.tasks)
@@ -54,20 +53,8 @@ class RunRecords:
         with open_file(path) as file:
             for place in self._places[task]:
                 file.seek(place.offset)
-                yield _record(path, place.number, file.read(place.length))
+                yield record_of(path, place.number, file.read(place.length), _SHOWN)
 
     def size(self, task: str) -> int:
         """How many records the task has."""
         return len(self._places[task])
-
-
-def _record(path: Path, number: int, line: bytes) -> Record:
-    try:
-        record = parse_json(line)
-        if missing := [name for name in _FIELDS if name not in record]:
-            raise KeyError(missing[0])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecordBookError(
-            f"{path}, line {number} is not a record ({error}): delete that line, then run the evaluation again"
-        ) from error
-    return dict(record)
