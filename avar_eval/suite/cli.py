@@ -27,6 +27,7 @@ from avar_eval.terminal import say
 @asking_options("limit", "data_dir", "cluster", "cluster_workers")
 def suite(
     *,
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="SUITE.yaml", help="Models, tasks, and how they are asked.")],
     output: Annotated[Path, typer.Option(help="Folder for the runs, one in it each, and suite.json.")],
     dry_run: Annotated[
@@ -43,6 +44,8 @@ def suite(
     A model that fails leaves the others running, and is named at the end. Options on the command line go before those
     of the file.
     """
+    if (source := context.get_parameter_source("data_dir")) is not None and source.name == "ENVIRONMENT":
+        asked = {**asked, "data_dir": None}  # which runs follow where the file names no folder
     if slurm and dry_run:
         raise UsageError("give either --slurm or --dry-run")
     if launched().count > 1:

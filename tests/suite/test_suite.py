@@ -239,8 +239,11 @@ def test_ctrl_c_ends_both_and_the_same_command_goes_on(suites: Suites, undisturb
     output = tmp_path / "runs"
     running = suites.start(output)
     wait_for_records(output, 3)
+    child, begun = child_of(running), time.monotonic()
     done = running.kill(signal.SIGINT)
     assert done.code == 130
+    assert time.monotonic() - begun < 10, "neither waits for the other to be killed"
+    assert not child.is_running()
     assert "interrupted; what is finished is kept, run the same command again to go on" in done.stderr
     assert suites.run(output).code == 0
     same(output, undisturbed)
@@ -310,6 +313,19 @@ def test_on_a_cluster_it_ends_in_the_same_bytes(suites: Suites, undisturbed: Pat
     assert done.code == 0, done.stderr
     assert state(tmp_path / "runs") == [first]
     assert (tmp_path / "runs" / first["results"]).read_bytes() == (undisturbed / first["results"]).read_bytes()
+
+
+def test_a_data_folder_of_the_file_goes_before_the_environments(
+    suites: Suites, mathvista: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for named, responses in (("", None), (f"data-dir: {mathvista}\n", 3)):
+        suites.file.write_text(f"tasks: [mathvista]\nmodels: [avar-tiny]\n{named}", encoding="utf-8")
+        words = ("suite", str(suites.file), "--output", str(tmp_path / "runs"), "--dry-run", "--json")
+        done = suites.server.start(*words, AVAR_DATA_DIR=str(tmp_path / "empty")).wait()
+        assert done.code == 0, done.stderr
+        (run,) = json.loads(done.stdout)["runs"]
+        assert run["responses"] == responses, run["problem"]
 
 
 def test_runs_are_processes_of_their_own_that_start_afresh(tmp_path: Path) -> None:
