@@ -52,6 +52,8 @@ COMMANDS = {
     ("data_dir", "leaderboard/cli.py:publish"): "the same, of the runs that are published",
     ("model", "avar_eval/score/cli.py:score"): "whose responses another harness has written",
     ("model", "recipes/cli.py:ablation"): "the base of a ladder",
+    ("model", "recipes/cli.py:ladder"): "the base of a ladder",
+    ("seed", "recipes/avar_smol/train.py:main"): "how avar-smol was made",
     ("seed", "recipes/avar_tiny/settle.py:main"): "how avar-tiny was made",
     ("seed", "recipes/avar_tiny/train.py:main"): "how avar-tiny was made",
     ("batch_size", "recipes/avar_tiny/train.py:main"): "how avar-tiny was made",
