@@ -175,6 +175,7 @@ class Driver(Generic[T]):
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._staff = _Staff()
         self._number = 0
+        self._lost_last = ""
         self._looked, self._noted = 0.0, time.monotonic()
 
     def run(self, plans: Sequence[Plan[T]]) -> Iterator[list[T]]:
@@ -274,6 +275,7 @@ class Driver(Generic[T]):
         if event.fatal is not None:
             raise event.fatal
         self.counts.lost += 1
+        self._lost_last = event.reason
         asked = sum(running.job.questions for running in had.values())
         note(f"note: lost {event.worker.where} ({event.reason}); questions given back: {count(asked)}")
         for running in had.values():
@@ -298,8 +300,8 @@ class Driver(Generic[T]):
             staff.hired += 1
         if not staff.starting and not staff.ready and staff.hired >= (1 + RESTARTS) * max(1, staff.most):
             raise ClusterError(
-                f"all workers are lost, and {staff.hired} were started; what is answered is kept, run the same command "
-                "again to go on"
+                f"all workers are lost, and {staff.hired} were started; the last one: {self._lost_last}; what is "
+                "answered is kept, run the same command again to go on"
             )
 
     def _next_events(self) -> list[Event]:

@@ -4,6 +4,7 @@ Nothing but the cluster is contacted: Ray's usage statistics are off. Its dashbo
 them, and a note names them. Actors end with the process that started them, however it ends.
 """
 
+import math
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -28,8 +29,8 @@ from avar_eval.terminal import note
 _CPUS_OF_A_WORKER: Final = 4
 """Where no number of workers is given, and no GPU: one for so many cores of a node, at least one."""
 _SECONDS_TO_CONNECT: Final = 10.0
-_STORE: Final = 200_000_000
-"""Bytes for pictures on their way, of a cluster that is started here."""
+_SENT_TOGETHER: Final = 16
+"""Questions of a call: with their pictures they are many megabytes."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class RayCluster:
             return
         address = ray_address(cluster)
         _check_reached(cluster, address)
-        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if address is None else {}
+        own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
         try:
             context = ray.init(
                 address="local" if address is None else address,
@@ -114,10 +115,13 @@ class RayCluster:
         note(f"note: Ray at {at['address']}, nodes: {nodes}; its dashboard: {dashboard}; its logs: {logs}")
 
     def nodes(self) -> list[dict[str, float]]:
-        """The resources of each node, used or not."""
+        """The resources of each node, used or not. Raises ClusterError where the cluster's head is gone."""
         import ray
 
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        try:
+            return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+            raise ClusterError(f"the head of the Ray cluster does not answer: {error}") from error
 
     def has_gpus(self) -> bool:
         """Whether any node has a GPU."""
@@ -205,13 +209,18 @@ class RayWorkplace:
                 )
             }
         options = {
-            "num_cpus": 0 if self._across else 1,
+            "num_cpus": 0 if self._across else self._cpus(),
             "num_gpus": 0 if self._across else self._gpus,
             "max_restarts": 0,
         }
         actor = ray.remote(self._worker).options(**options, **where).remote(self._opening)
         slots = self._opening.options.in_flight if isinstance(self._opening.options, VllmOptions) else 1
         return _Actor(actor, slots, report)
+
+    def _cpus(self) -> float:
+        """That each actor takes: one, or a part of one where there are fewer than actors were asked for."""
+        cpus = sum(node.get("CPU", 0) for node in self._cluster.nodes())
+        return 1.0 if self._number is None or self._number <= cpus else math.floor(100 * cpus / self._number) / 100
 
     def lacking(self) -> str:
         """What an actor needs."""
@@ -238,8 +247,10 @@ class _Actor:
 
     def submit(self, jobs: Sequence[tuple[int, Job]]) -> None:
         """Send them, with their pictures."""
-        sent = self._actor.submit.remote([(number, job.shipped()) for number, job in jobs])
-        sent.future().add_done_callback(self._result)
+        for start in range(0, len(jobs), _SENT_TOGETHER):
+            part = jobs[start : start + _SENT_TOGETHER]
+            sent = self._actor.submit.remote([(number, job.shipped()) for number, job in part])
+            sent.future().add_done_callback(self._result)
 
     def dismiss(self) -> None:
         """Kill it."""

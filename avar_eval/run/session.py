@@ -121,9 +121,11 @@ class Session:
 
     def close(self) -> None:
         """Let go of the record book, and of workers on a cluster; the session is over."""
-        if self._work is not None:
-            self._work.close()
-        self.book.close()
+        try:
+            if self._work is not None:
+                self._work.close()
+        finally:
+            self.book.close()
 
     @property
     def steering(self) -> Steering | None:
