@@ -34,7 +34,7 @@ class Clock:
     seconds: float
     kept: float = 0.0
     spent: float = 0.0
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def elapsed(self) -> float:

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import random
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from avar_eval.attention.roles import Role
 from avar_eval.models import avar_smol
-from avar_eval.recipes.avar_smol import train
+from avar_eval.recipes.avar_smol import train, trainer
 from avar_eval.recipes.avar_smol.first_steps import GROUPS, NONE, told
 from avar_eval.recipes.avar_smol.lessons import IGNORED, Batches, Renderer, pixels, taught
 from avar_eval.recipes.avar_smol.trainer import Clock, Schedule
@@ -52,13 +54,16 @@ def small(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings of the small model, which look at few questions."""
     monkeypatch.setattr(avar_smol, "assemble", lambda sight: (small_model(processor), processor))
     monkeypatch.setattr(train, "LONGEST_SOLUTION", 4)
+    # each look at the clock takes a quarter of a second, on any machine
+    ticks = count()
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: next(ticks) / 4))
 
 
 def run(output: Path, minutes: float) -> dict[str, Any]:
     """A training by its command's function; what training.json says."""
     train.main(
-        output, minutes=minutes, seed=0, first_steps=3, scenes=4, conversations=2, tokens=256, rate=1e-3,
-        lora_rate=1e-3, lora_from=0.0, workers=0, questions=3, evaluation_seconds=10.0,
+        output, minutes=minutes, seed=0, first_steps=3, scenes=4, conversations=1, tokens=256, rate=1e-3,
+        lora_rate=1e-3, lora_from=0.0, workers=0, questions=2, evaluation_seconds=10.0,
     )  # fmt: skip
     log: dict[str, Any] = json.loads((output / train.LOG).read_text())
     return log
@@ -67,13 +72,13 @@ def run(output: Path, minutes: float) -> dict[str, Any]:
 def test_a_training_ends_by_the_clock_writes_what_is_shipped_and_goes_on(
     small: None, processor: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = run(tmp_path, 0.5)
+    first = run(tmp_path, 0.25)
     steps = first["end"]["steps"]
     assert steps > 3
     assert first["end"]["validation"]["all"] <= 1
     shipped = tmp_path / train.SIGHT
     assert shipped.stat().st_size <= 12_000_000
-    again = run(tmp_path, 0.6)
+    again = run(tmp_path, 0.4)
     assert f"going on from step {steps}, after" in capsys.readouterr().out
     assert again["end"]["steps"] > steps
     fresh = small_model(processor)
@@ -113,12 +118,12 @@ def test_pieces_of_a_conversation_are_the_tokens_of_the_whole(processor: Any) ->
 def test_bytes_are_resized_as_the_processor_does_it(processor: Any, small: None, tmp_path: Path) -> None:
     model, _ = train.prepare(0, bf16=False)
     sizes = {"scenes": 1, "conversations": 1, "tokens": 256}
-    trainer = train.build_trainer(
+    built = train.build_trainer(
         model, processor, tmp_path, Clock(60), Schedule(1, 1e-3, 1e-3, 0.0), sizes=sizes, workers=0, seed=0, bf16=False
     )
     images = [row["image"] for row in rows("train", 3)]
     expected = processor.image_processor(images, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(trainer.normalised(pixels(images)), expected, atol=1e-5)
+    assert torch.allclose(built.normalised(pixels(images)), expected, atol=1e-5)
 
 
 def test_a_batch_depends_on_its_number_alone(processor: Any) -> None:
@@ -127,7 +132,8 @@ def test_a_batch_depends_on_its_number_alone(processor: Any) -> None:
     for number in (0, 4, 7):
         for name, value in early.batch(number).items():
             assert torch.equal(value, late.batch(number)[name])
-    assert not torch.equal(early.batch(7)["input_ids"], early.batch(8)["input_ids"])
+    assert not torch.equal(early.batch(7)["input_ids"], early.batch(9)["input_ids"])
+    assert "told" in early.batch(8)  # of scenes again
 
 
 def test_tokens_tell_what_their_cell_shows() -> None:
@@ -146,13 +152,13 @@ def test_the_tower_learns_what_cells_show(processor: Any, small: None, tmp_path:
     """From nothing, in a few steps: colors far above the fifth that a guess gets."""
     model, _ = train.prepare(0, bf16=False)
     sizes = {"scenes": 4, "conversations": 1, "tokens": 256}
-    clock = Clock(600)
-    trainer = train.build_trainer(
+    clock = Clock(6000)
+    built = train.build_trainer(
         model, processor, tmp_path, clock, Schedule(100, 1e-2, 1e-3, 0.0), sizes=sizes, workers=0, seed=0, bf16=False
     )
-    trainer.args.max_steps = 12
-    trainer.train()
-    assert train.probed(trainer, 4)["color"] > 0.5
+    built.args.max_steps = 12
+    built.train()
+    assert train.probed(built, 4)["color"] > 0.5
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
