@@ -43,11 +43,12 @@ def test_what_is_copied_is_a_package_that_runs(file: Path, tmp_path: Path) -> No
             else:
                 shutil.copy(ROOT / name, context / words[-1])
     home = tmp_path / "venv"
-    venv.create(home, with_pip=True)
+    venv.create(home)
     own = home / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     paths = [path for path in sys.path if path.endswith("site-packages")]
     (own / "dependencies.pth").write_text("".join(f"{path}\n" for path in paths))
-    run(home / "bin" / "pip", "install", "--no-cache-dir", "--no-deps", "--no-build-isolation", context)
+    pip = [sys.executable, "-m", "pip", "--python", home / "bin" / "python"]
+    run(*pip, "install", "--no-cache-dir", "--no-deps", "--no-build-isolation", context)
     assert "opt/avar-eval" in text
     entry = json.loads(re.findall(r"^ENTRYPOINT (.*)", text, re.MULTILINE)[0])
     asked = ["--model", "avar-tiny", "--tasks", "shapes", "--limit", "2"]
