@@ -50,7 +50,7 @@ KNOWN = f"{', '.join(IMPLEMENTATIONS)}, or a kernel of the hub such as kernels-c
 class AttentionError(AvarError):
     """This model's attention cannot be observed or steered.
 
-    What to do: See the two kinds below; an evaluation goes on with `--attention off`.
+    What to do: See ObserveError and SteerError; an evaluation goes on with `--attention off`.
     """
 
 
