@@ -103,8 +103,16 @@ def power_line(difference: Estimate, standard_error: float, degrees: float = inf
     """What a comparison could have found, in one line: `difference` (0..1, of n rows), its error (0..1) and degrees.
 
     "80 % power from 4.0 points on; 1.5 points would need some 7,000 rows": the second part where the
-    difference is too small to be found, with the rows that would find it if it were true.
+    difference is too small to be found, with the rows that would find it if it were true. Without an error, where no
+    row or every row changed, the power at DISCORDANT.
     """
+    if standard_error == 0:
+        assumed = detectable_difference(difference.n)
+        found = "no difference at all" if assumed is None else f"differences from {100 * assumed:.1f} points on"
+        return (
+            f"every row changed alike, which says nothing of its power; of models that disagree on "
+            f"{100 * DISCORDANT:.0f} % of the rows it finds {found} with {100 * POWER:.0f} %"
+        )
     detectable = detectable_by_error(standard_error, degrees)
     line = f"{100 * POWER:.0f} % power from {100 * detectable:.1f} points on"
     if not difference.value or abs(difference.value) >= detectable:

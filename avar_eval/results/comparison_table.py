@@ -82,7 +82,7 @@ def _reservations(comparisons: Sequence[Comparison]) -> list[str]:
     for task, (only_a, only_b) in left_out.items():
         lines.append(f"{task}: {only_a} rows of the first run alone and {only_b} of the other alone are left out")
     for one in comparisons:
-        if one.metric == "accuracy" and one.error and not one.too_few:
+        if one.metric == "accuracy" and one.error is not None and not one.too_few:
             lines.append(f"{one.task}: {power_line(one.difference, one.error, one.dof)}")
     if significant := [one for one in comparisons if one.p is not None and one.p < _LEVEL <= (one.p_holm or 1.0)]:
         names = ", ".join(f"{one.task} {one.metric}" for one in significant)

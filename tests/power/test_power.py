@@ -10,6 +10,7 @@ from avar_eval.errors import UsageError
 from avar_eval.leaderboard.paper import paper
 from avar_eval.power.plan import plan, rows_of
 from avar_eval.power.published import published_differences
+from avar_eval.tasks.catalog import catalog
 
 
 def run(*arguments: str) -> str:
@@ -72,7 +73,6 @@ def test_the_printed_table_is_printed() -> None:
     [
         ([], "give --task, --n, or --paper"),
         (["--task", "mathvsta"], "did you mean mathvista"),
-        (["--task", "shapes_prior_english"], "give --n"),
         (["--task", "mathvista", "--difference", "0"], "above 0 and below 100"),
         (["--task", "mathvista", "--difference", "nan"], "above 0 and below 100"),
         (["--task", "mathvista", "--difference", "30", "--discordant", "0.2"], "cannot differ by 30 points"),
@@ -87,3 +87,11 @@ def test_wrong_input_gets_one_message(arguments: list[str], message: str) -> Non
     done = CliRunner().invoke(app, ["power", *arguments])
     assert isinstance(done.exception, UsageError)
     assert message in str(done.exception)
+
+
+def test_rows_are_asked_for_where_a_task_does_not_say_how_many_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rows_of("shapes") == 500
+    silent = catalog()["shapes"].model_copy(update={"rows": None})
+    monkeypatch.setattr("avar_eval.power.plan.catalog", lambda: {"shapes": silent})
+    with pytest.raises(UsageError, match="give --n"):
+        rows_of("shapes")

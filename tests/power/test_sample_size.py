@@ -99,6 +99,9 @@ def test_a_line_under_a_comparison() -> None:
     said = power_line(Estimate(0.015, (-0.013, 0.043), 1000), error, 999)
     assert said == "80 % power from 4.0 points on; 1.5 points would need some 7,000 rows"
     assert power_line(Estimate(0.065, (0.037, 0.093), 1000), error, 999) == "80 % power from 4.0 points on"
+    of_equals = power_line(Estimate(0.0, (-0.01, 0.01), 1000), 0.0, 999)
+    assert of_equals.endswith("disagree on 20 % of the rows it finds differences from 4.0 points on with 80 %")
+    assert "no difference at all" in power_line(Estimate(0.0, (-0.4, 0.4), 6), 0.0, 5)
     assert power_line(Estimate(0.0, None, 1000), error, 999) == "80 % power from 4.0 points on"
     assert (
         power_line(Estimate(0.2, None, 10), 0.13, 9)
