@@ -239,7 +239,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, sight.safetensors and training.json.")],
     minutes: Annotated[float, typer.Option(min=0.1, help="What all of it may take, but for imports.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the tower's weights and of the lessons.")] = 0,
-    first_steps: Annotated[int, typer.Option(min=0, help="Steps of the tower alone.")] = 300,
+    first_steps: Annotated[int, typer.Option(min=0, help="Steps of the tower alone.")] = 200,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes a step of the tower alone.")] = 256,
     conversations: Annotated[int, typer.Option(min=1, help="Conversations a step.")] = 128,
     tokens: Annotated[int, typer.Option(min=128, help="Tokens of a conversation.")] = LENGTH,
