@@ -306,14 +306,14 @@ def cross_attention_layers(config: Any) -> frozenset[int]:
     return frozenset(getattr(config, "cross_attention_layers", None) or ())
 
 
-def before_each_pass(model: Any, begin: Callable[[Any, int], None]) -> RemovableHandle:
+def before_each_pass(modules: Sequence[Any], begin: Callable[[Any, int], None]) -> RemovableHandle:
     """Call `begin(cache, seen)` before each pass through the decoder; remove the handle to end it.
 
-    cache: what the pass appends to, None if nothing. seen: how many tokens are in it. Raises AttentionError where there
-    are no decoder layers.
+    modules: `attention_modules` of a model. cache: what the pass appends to, None if nothing. seen: how many tokens are
+    in it.
     """
-    cross = cross_attention_layers(model.config.get_text_config())
-    own = (module for module in attention_modules(model) if module.layer_idx not in cross)
+    cross = cross_attention_layers(modules[0].config)
+    own = (module for module in modules if module.layer_idx not in cross)
     first = min(own, key=lambda module: int(module.layer_idx))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator] # Python state is set

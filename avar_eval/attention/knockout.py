@@ -108,7 +108,7 @@ def knock_out_images(
         steered.start(roles)
     modules, implementation = attention_modules(model), config._attn_implementation
     interface.add_intervention(implementation, modules, _Knockout(config, roles, layers, since, steered))
-    passes = None if steered is None else interface.before_each_pass(model, steered.begin_pass)
+    passes = None if steered is None else interface.before_each_pass(modules, steered.begin_pass)
     try:
         yield
     finally:

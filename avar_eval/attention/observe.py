@@ -324,7 +324,7 @@ class _Watch:
             if isinstance(earlier, _Watch) and not earlier._open:  # it waited for a backward() that never came
                 interface.remove_listener(earlier._implementation, earlier._modules)
         interface.add_listener(self._implementation, self._modules, self)
-        self._passes = interface.before_each_pass(self._model, self._observation.begin_pass)
+        self._passes = interface.before_each_pass(self._modules, self._observation.begin_pass)
 
     def end(self) -> None:
         """Stop listening, or wait in the background for the recomputations that backward() will need."""

@@ -303,7 +303,7 @@ def steer(model: Any, steering: Steering, roles: TokenRoles | None = None) -> It
     modules = attention_modules(inner)
     implementation: str = config._attn_implementation
     interface.add_intervention(implementation, modules, steered)
-    passes = interface.before_each_pass(inner, steered.begin_pass)
+    passes = interface.before_each_pass(modules, steered.begin_pass)
     try:
         yield steered
     finally:

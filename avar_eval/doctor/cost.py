@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from avar_eval.attention.observe import RECORDED, ROLES_OF, QuerySet, observe
 from avar_eval.attention.steer import steer
@@ -197,23 +198,33 @@ def _check_decoding(checks: Checks, setting: Setting, model: Any) -> None:
     for way in list(seconds)[1:]:
         bar = bars.decoding_bar(way.partition(".")[0], setting.kind, setting.shape)
         checks.add(f"decode.{way}.ratio", ratio(seconds, way), "× plain", bar, what)
-    same = all(torch.equal(text, texts["plain"][0]) for text in texts["plain"])
+    same = _repeats(texts["plain"])
     checks.add("decode.plain.same_text", same, why="plain generations among themselves: whether the kernels repeat")
-    if "observed" in texts:
-        _add_same(checks, "decode.same_text", texts, ["observed"], "observed against plain, greedy")
+    if "observed" not in texts:
+        return
+    what = "observed against plain, greedy"
+    if not same:  # what does not repeat itself shows nothing: again without the kernel that may be the reason
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            texts = {"plain": [generate(), generate()], "observed": [observed()]}
+        what += ", without cuDNN's attention, under which plain text differs from itself"
+    _add_same(checks, "decode.same_text", texts, ["observed"], what)
 
 
 def _add_same(checks: Checks, name: str, outputs: dict[str, list[Tensor]], others: Sequence[str], what: str) -> None:
     """Whether others gave what the plain runs gave, if these repeat themselves."""
-    first, *again = outputs["plain"]
+    first = outputs["plain"][0]
     if not others:
         checks.unavailable("there is nothing to compare a plain run with", [name])
-    elif all(torch.equal(first, output) for output in again):
+    elif _repeats(outputs["plain"]):
         checks.add(
             name, all(torch.equal(first, output) for way in others for output in outputs[way]), bar=True, why=what
         )
     else:
         checks.unavailable("two plain runs differ here already", [name])
+
+
+def _repeats(outputs: Sequence[Tensor]) -> bool:
+    return all(torch.equal(output, outputs[0]) for output in outputs)
 
 
 def _taking_turns(

@@ -4,10 +4,18 @@ Two layers with the shape's heads (of Qwen2, which every implementation runs) ru
 implementation, once without padding and once with one sequence of the batch left-padded. `observe` measures them; the
 queries and keys that the attention function is given are kept, and the reference makes whole maps of these in float64,
 so that what it finds is the error of measuring alone.
+
+On a GPU each dtype has a process of its own, all at a time: most of what they take is compiling kernels.
 """
 
+import contextlib
+import json
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,9 +30,10 @@ from avar_eval.attention.kernel_probe import normaliser_source
 from avar_eval.attention.observe import RECORDED, observe
 from avar_eval.attention.roles import Role, TokenRoles
 from avar_eval.doctor import bars
-from avar_eval.doctor.checks import Checks
+from avar_eval.doctor.checks import Check, Checks
 from avar_eval.doctor.shapes import Shape
 from avar_eval.doctor.workload import VOCABULARY, make_ids, make_roles
+from avar_eval.terminal import say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LAYERS, _MLP, _PADDING = 2, 256, 37
@@ -36,47 +45,76 @@ _SPREAD = 1.5
 
 def check_exactness(checks: Checks, shape: Shape, device: str, asked: str = "sdpa") -> None:
     """`normaliser.…`, `masses.…` and `gradients.…` of every implementation, the one asked for too, and dtype."""
-    place = torch.device(device)
+    if torch.device(device).type == "cpu":
+        for dtype in DTYPES:
+            _check_dtype(checks, shape, device, asked, dtype)
+    else:
+        check_in_processes(checks, shape, device, asked)
+
+
+def check_in_processes(checks: Checks, shape: Shape, device: str, asked: str) -> None:
+    """The same, each dtype in a process of its own, all at a time."""
+    processes = {}
+    for dtype in DTYPES:
+        arguments = json.dumps([asdict(shape), device, asked, dtype])
+        command = [sys.executable, "-m", "avar_eval.doctor.exactness", arguments]
+        processes[dtype] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for dtype, process in processes.items():
+        with checks.attempt(f"masses.{asked}.{dtype}.error"):
+            printed, complaint = process.communicate()
+            if process.returncode:
+                raise RuntimeError(f"its process ended with code {process.returncode}: {complaint[-200:]}")
+            checks.made += [Check(**check) for check in json.loads(printed)]
+
+
+def _check_dtype(checks: Checks, shape: Shape, device: str, asked: str, dtype: str) -> None:
+    place, torch_dtype = torch.device(device), DTYPES[dtype]
     plain = make_roles(_TOKENS[place.type], batch=2)
-    for dtype, torch_dtype in DTYPES.items():
-        model = _two_layers(shape, device, torch_dtype)
-        known = implementations(place, torch_dtype)
-        for implementation, reason in (known | {asked: unavailable_reason(asked, place, torch_dtype)}).items():
-            kind = f"{implementation}.{dtype}"
-            names = f"normaliser.{kind}", f"masses.{kind}.error", f"gradients.{kind}.error"
-            if reason is not None:
-                checks.unavailable(reason, names)
-                continue
-            with checks.attempt(*names), _uncompiled(implementation, device) as how:
-                model.set_attn_implementation(implementation)
-                if (kernel := resolve_kernel_name(implementation)) != implementation:
-                    how += f", by {kernel}"
-                source = normaliser_source(resolve_kernel_name(implementation), place, torch_dtype)
-                checks.add(
-                    names[0],
-                    source,
-                    why=f"where the softmax normaliser comes from{how}",
-                )
-                # FlexAttention is compiled for each kind of mask, and without padding its mask hides no more
-                sequences = [_padded(plain)] if implementation == "flex_attention" else [plain, _padded(plain)]
-                found = [errors(model, roles) for roles in sequences]
-                of = f"all {len(RECORDED)} key groups, user and response queries{how}"
-                checks.add(names[1], max(masses for masses, _ in found), "greatest difference", bars.MASSES, of)
-                gradients = [error for _, error in found if error is not None]
-                if gradients:
-                    checks.add(names[2], max(gradients), "relative", bars.GRADIENTS[dtype], of)
-                else:
-                    checks.unavailable(f"{implementation} gives no gradient on this device", names[2:])
+    model = _two_layers(shape, device, torch_dtype)
+    known = implementations(place, torch_dtype)
+    for implementation, reason in (known | {asked: unavailable_reason(asked, place, torch_dtype)}).items():
+        kind = f"{implementation}.{dtype}"
+        names = f"normaliser.{kind}", f"masses.{kind}.error", f"gradients.{kind}.error"
+        if reason is not None:
+            checks.unavailable(reason, names)
+            continue
+        with checks.attempt(*names), _as_doctor(implementation, device) as how:
+            model.set_attn_implementation(implementation)
+            if (kernel := resolve_kernel_name(implementation)) != implementation:
+                how += f", by {kernel}"
+            source = normaliser_source(resolve_kernel_name(implementation), place, torch_dtype)
+            checks.add(
+                names[0],
+                source,
+                why=f"where the softmax normaliser comes from{how}",
+            )
+            # FlexAttention is compiled for each kind of mask, and without padding its mask hides no more
+            sequences = [_padded(plain)] if implementation == "flex_attention" else [plain, _padded(plain)]
+            found = [errors(model, roles) for roles in sequences]
+            of = f"all {len(RECORDED)} key groups, user and response queries{how}"
+            checks.add(names[1], max(masses for masses, _ in found), "greatest difference", bars.MASSES, of)
+            gradients = [error for _, error in found if error is not None]
+            if gradients:
+                checks.add(names[2], max(gradients), "relative", bars.GRADIENTS[dtype], of)
+            else:
+                checks.unavailable(f"{implementation} gives no gradient on this device", names[2:])
 
 
 @contextmanager
-def _uncompiled(implementation: str, device: str) -> Iterator[str]:
-    """On a CPU FlexAttention runs as it is written: compiling it takes a minute, and nobody uses it there."""
-    if implementation != "flex_attention" or torch.device(device).type != "cpu":
+def _as_doctor(implementation: str, device: str) -> Iterator[str]:
+    """What FlexAttention needs to be examined.
+
+    On a CPU it runs as it is written: compiling it takes a minute, and nobody uses it there. On a GPU its backward pass
+    would throw away what the next layer's gradient is taken from again.
+    """
+    if implementation != "flex_attention":
         yield ""
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield ", not compiled"
+    elif torch.device(device).type == "cpu":
+        with torch.compiler.set_stance("force_eager"):
+            yield ", not compiled"
+    else:
+        with torch._functorch.config.patch(donated_buffer=False):
+            yield ""
 
 
 def errors(model: Any, roles: TokenRoles) -> tuple[float, float | None]:
@@ -186,3 +224,15 @@ def _padded(roles: TokenRoles) -> TokenRoles:
     codes[0] = codes[0].roll(_PADDING)
     codes[0, :_PADDING] = int(Role.PADDING)
     return TokenRoles(codes)
+
+
+def _main(shape: dict[str, Any], device: str, asked: str, dtype: str) -> None:
+    checks = Checks()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        _check_dtype(checks, Shape(**shape), device, asked, dtype)
+    say(json.dumps([check.model_dump() for check in checks.made]))
+
+
+if __name__ == "__main__":
+    _main(*json.loads(sys.argv[1]))

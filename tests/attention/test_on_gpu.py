@@ -231,7 +231,7 @@ def test_flash_attention_that_is_installed_measures_what_sdpa_does(gpu: torch.de
 
 
 def test_pytorchs_kernels_give_their_normaliser(gpu: torch.device) -> None:
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+    for dtype in (torch.bfloat16, torch.float16):  # for float32 with grouped heads PyTorch has none but products
         assert normaliser_source("sdpa", gpu, dtype) == "kernel"
 
 

@@ -282,3 +282,34 @@ def test_a_process_that_measures_memory_says_why_it_ended() -> None:
     shape = replace(find_shape("small"), key_heads=3)
     with pytest.raises(RuntimeError, match="ended with code 1"):
         list(memory.peaks_in_a_process(shape, "sdpa", "float32", [64]))
+
+
+def test_exactness_in_processes_is_that_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU is examined: the same checks, and a process that breaks fails its own."""
+    monkeypatch.setattr(exactness, "DTYPES", {"float32": torch.float32})
+    here, there, broken = Checks(), Checks(), Checks()
+    exactness.check_exactness(here, find_shape("small"), "cpu")
+    exactness.check_in_processes(there, find_shape("small"), "cpu", "sdpa")
+    exactness.check_in_processes(broken, replace(find_shape("small"), heads=0), "cpu", "sdpa")
+    assert [(check.name, check.status) for check in there.made] == [(check.name, check.status) for check in here.made]
+    assert "masses.sdpa.float32.error" in {check.name for check in there.made if check.status == "measured"}
+    assert [(check.name, check.status) for check in broken.made] == [("masses.sdpa.float32.error", "failed")]
+    assert "ended with code 1" in (broken.made[0].why or "")
+
+
+def test_text_that_does_not_repeat_is_compared_without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain text that differs from itself shows nothing of measuring."""
+    checks, asked = Checks(), cost.Setting(find_shape("small"), "cpu", "float32", "sdpa", (), (), 64, 3, 0.0)
+    real = cost._taking_turns
+
+    def differing(*arguments: Any) -> Any:
+        seconds, texts = real(*arguments)
+        texts["plain"][-1] = texts["plain"][-1] + 1
+        return seconds, texts
+
+    monkeypatch.setattr(cost, "_taking_turns", differing)
+    cost._check_decoding(checks, asked, make_model(find_shape("small")).eval())
+    found = {check.name: check for check in checks.made}
+    assert found["decode.plain.same_text"].value is False
+    assert found["decode.same_text"].value is True
+    assert "without cuDNN" in (found["decode.same_text"].why or "")
