@@ -290,3 +290,8 @@ def test_every_error_says_what_to_do() -> None:
     kinds = runpy.run_path(str(ROOT / "docs" / "generate.py"))["error_classes"]()
     assert len(kinds) > 30
     assert not [kind.__qualname__ for kind in kinds if "What to do: " not in (kind.__doc__ or "")]
+
+
+def test_shell_commands_stand_where_they_are_run() -> None:
+    # README's and Start's first ones make an environment: .ci/run and tests/benchmarks/new_user.py run these
+    assert {page.name for page in PAGES if blocks(page, "(?:bash|sh|shell)")} == {"README.md", "index.md"}
