@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -83,6 +84,10 @@ class RayCluster:
         # Read when Ray is imported and by the processes that it starts.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = ray_address(cluster)
+        if address is not None and _has_token():
+            # `ray start --head` asks for the token where there is one, and `ray.init` does not give it by itself
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             import ray
         except ImportError as error:
@@ -91,7 +96,6 @@ class RayCluster:
             ) from error
         if ray.is_initialized():
             return
-        address = ray_address(cluster)
         _check_reached(cluster, address)
         own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
         try:
@@ -145,6 +149,12 @@ def join_cluster(cluster: str, backend: BackendName, device: str | None, ranks: 
     if device not in (None, "cuda", "cpu"):
         raise UsageError(f"--device {device}: Ray says which GPU a worker has; give cuda or cpu, or leave it out")
     return RayCluster(cluster)
+
+
+def _has_token() -> bool:
+    """Whether this user has a token for Ray, as any cluster of one's own leaves one."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _check_reached(cluster: str, address: str | None) -> None:

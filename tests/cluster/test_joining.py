@@ -1,8 +1,13 @@
 """Which cluster is meant, and what is said where there is none, or nothing that it could do."""
 
+import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from runs import MODEL, Finished
@@ -11,6 +16,14 @@ from avar_eval.cluster.address import check_cluster, ray_address
 from avar_eval.command_line import command_text
 from avar_eval.errors import UsageError
 from avar_eval.run.asking import Asking
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose name leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
 
 RUN = ("--model", MODEL, "--tasks", "shapes", "--limit", "2")
 
@@ -77,3 +90,32 @@ def test_without_the_extra_the_message_says_what_to_install() -> None:
     assert done.returncode == 2, done.stderr
     assert "pip install 'avar-eval[ray]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_that_asks_for_a_token_is_joined(tmp_path: Path, short_folder: Path) -> None:
+    """Once a user has a token, which Ray's own local clusters write, `ray start` asks for it."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0123456789abcdef" * 2)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+    environment["RAY_TMPDIR"] = str(short_folder)  # where other tests' `ray://auto` does not look
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    options = (f"--port={port}", "--num-cpus=1", "--include-dashboard=false", "--object-store-memory=80000000")
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options]
+    head = subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert head.stdout is not None
+        own = next(line for line in head.stdout if "Local node IP" in line).split()[-1]
+        for line in head.stdout:
+            if "runtime started" in line:
+                break
+        join = f"from avar_eval.cluster.ray_workplace import RayCluster as C; C('ray://{own}:{port}')"
+        command = [sys.executable, "-c", f"{join}; import ray; print(len(ray.nodes()))"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.stdout.split() == ["1"], done.stderr[-2000:]
+    finally:
+        os.killpg(head.pid, signal.SIGKILL)  # asked to end, it would wait half a minute for work to leave it
+        head.wait()
