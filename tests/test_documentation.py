@@ -48,10 +48,6 @@ GIVEN = [
 ELSEWHERE = {  # lines that other tests run
     "lmms-eval --model avar --model_args pretrained=avar-tiny --tasks shapes --include_path tasks",  # test_lmms_eval
 }
-README_NEEDS = {  # network and GPU; a browser: README has no room for marks
-    "avar-eval --model avar-thinker --tasks mathvista,hallusion",
-    "avar-eval view RUN_A RUN_B",
-}
 PLACEHOLDERS = {"RUN_A": "avar-runs/avar-tiny", "RUN_B": "avar-runs/steered", "DIR": "written"}
 
 
@@ -62,8 +58,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def runnable(page: Path) -> Iterator[Documented]:
     """Commands of a page that need no more than this machine has."""
     for command in documented(page):
-        unmarked = page.name == "README.md" and command.line in README_NEEDS
-        if command.words[0] in ("python", *PROGRAMS) and not command.needs and not unmarked:
+        if command.words[0] in ("python", *PROGRAMS) and not command.needs:
             yield command
 
 
