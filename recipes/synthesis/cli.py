@@ -2,13 +2,17 @@
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from avar_eval.cluster.address import check_cluster
 from avar_eval.command_line import check_choice, interruptible
+from avar_eval.errors import UsageError
 from avar_eval.help_text import examples
+from avar_eval.run.options import asking_options
 from avar_eval.terminal import say
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ _STAGES = ("describe", "reason", "anchor", "finish")
     "avar-train synthesize vard_coldstart --output vard --dry-run",
     "avar-train synthesize my_recipe.yaml --output vard --stage reason --limit 20",
 )
+@asking_options("cluster", "cluster_workers")
 def synthesize(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or vard_coldstart.")],
     output: Annotated[Path, typer.Option(help="Folder for replies, finished rows and report.")],
@@ -32,9 +37,12 @@ def synthesize(
     inspect: Annotated[
         int | None, typer.Option(min=1, help="Ask nothing: N finished rows with their pictures, as a page.")
     ] = None,
+    *,
+    asked: Mapping[str, Any],
 ) -> None:
     """Visual-anchored reflection data (VARD): describe, reason, anchor, with checks. Run again to resume."""
     check_choice("--stage", stage, _STAGES)
+    where = asked["cluster"] if asked["cluster"] is None else _cluster(asked["cluster"])
     from avar_eval.recipes.synthesis.recipe import read_recipe
 
     read, upto = read_recipe(recipe), cast("Stage", stage)
@@ -48,9 +56,11 @@ def synthesize(
 
             shown = table(*estimate(read, output, stage=upto, limit=limit))
         else:
+            from avar_eval.recipes.synthesis.engine import Cluster
             from avar_eval.recipes.synthesis.pipeline import synthesize
 
-            report = synthesize(read, output, stage=upto, limit=limit)
+            cluster = None if where is None else Cluster(where, asked["cluster_workers"])
+            report = synthesize(read, output, stage=upto, limit=limit, cluster=cluster)
             kept = sum(counts["kept"] for counts in report["sources"].values())
             made = f"{kept} rows finished in {output}" if stage == "finish" else f"{output / 'report.md'}"
     if dry_run and inspect is None:
@@ -59,3 +69,11 @@ def synthesize(
         wide_console().print(shown)
     else:
         say(made)
+
+
+def _cluster(given: str) -> str:
+    """Which cluster is meant. Raises UsageError."""
+    try:
+        return str(check_cluster(given))
+    except ValueError as error:
+        raise UsageError(f"--cluster {given}: {error}") from error

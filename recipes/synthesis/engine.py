@@ -5,9 +5,10 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from PIL.Image import Image
 
@@ -15,8 +16,9 @@ from avar_eval.folder_lock import FolderLock
 from avar_eval.models.api_backend import ApiBackend, ServedModel
 from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal, StreamingBackend
 from avar_eval.models.backend_options import ApiOptions, VllmOptions
-from avar_eval.models.checkpoint import find_source
+from avar_eval.models.checkpoint import Checkpoint, find_source, weights_sha256
 from avar_eval.models.decoding import Decoding
+from avar_eval.models.open_backend import open_backend
 from avar_eval.models.spending import CostLimitError
 from avar_eval.pictures import read_rgb
 from avar_eval.recipes.synthesis.recipe import StageModel, StageName
@@ -102,6 +104,17 @@ class Request:
         return [read_rgb(path) for path in self.pictures]
 
 
+_Answered = tuple[Request, Generation | Refusal, float]
+"""A request, what came of it, and after how many seconds."""
+
+
+class Cluster(NamedTuple):
+    """A Ray cluster: `ray`, `auto` or ray://HOST:PORT, and how many copies of a model (None: as many as have room)."""
+
+    address: str
+    workers: int | None = None
+
+
 class Asker:
     """One stage's model, with its journal.
 
@@ -122,35 +135,36 @@ class Asker:
         parts = [self._identity, prompt_digest, text, *pictures, str(sample)]
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def ask(self, requests: Iterable[Request], most: int, limit: float | None, said: Callable[[], None]) -> None:
+    def ask(
+        self,
+        requests: Iterable[Request],
+        most: int,
+        limit: float | None,
+        said: Callable[[], None],
+        cluster: Cluster | None = None,
+    ) -> None:
         """Ask all requests (`most` of them, at most), `concurrency` at a time, and keep each reply as it arrives.
 
-        limit: dollars that this stage may have cost in all. said: called after each reply. Raises BackendError where
-        the endpoint cannot be used, or more than a few requests get no reply, and CostLimitError.
+        limit: dollars that this stage may have cost in all. said: called after each reply. cluster: where a stage runs
+        that has no endpoint (None: here). Raises BackendError where the endpoint cannot be used, or more than a few
+        requests get no reply, CostLimitError, and what a cluster raises.
         """
         requests = iter(requests)
         first = next(requests, None)
         if first is None:
             return
-        backend = self._backend(limit)
-        if isinstance(backend, ApiBackend):
-            backend.recall(usage for reply in self.journal if (usage := _usage(reply)) is not None)
-        under_way: dict[int, tuple[Request, float]] = {}
-
-        def begun() -> Iterator[Prompt]:
-            for number, request in enumerate(chain([first], requests)):
-                under_way[number] = request, time.monotonic()
-                yield _Rendered(request.key, backend.render(request.messages), request.images)
-
         may_fail = _MAY_FAIL + int(_MAY_FAIL_SHARE * most)
+        everything = chain([first], requests)
+        if cluster is not None and self.model.backend == "vllm":
+            answers = self._on_cluster(everything, may_fail, cluster)
+        else:
+            answers = self._here(everything, may_fail, limit)
         try:
-            backend.load()
-            for number, answer in backend.answer(begun(), self.decoding, may_fail):
-                request, start = under_way.pop(number)
+            for request, answer, seconds in answers:
                 if isinstance(answer, Refusal):
                     self.failed[request.key] = answer.reason
                 else:
-                    self.journal.append([self._reply(request, answer, time.monotonic() - start)])
+                    self.journal.append([self._reply(request, answer, seconds)])
                 said()
         except CostLimitError as error:
             raise CostLimitError(
@@ -158,8 +172,60 @@ class Asker:
             ) from error
         except BackendError as error:
             raise BackendError(f"the stage {self.stage} stops: {error}") from error
+
+    def _here(self, requests: Iterable[Request], may_fail: int, limit: float | None) -> Iterator[_Answered]:
+        """By an endpoint, or by an engine in this process."""
+        backend = self._backend(limit)
+        if isinstance(backend, ApiBackend):
+            backend.recall(usage for reply in self.journal if (usage := _usage(reply)) is not None)
+        under_way: dict[int, tuple[Request, float]] = {}
+
+        def begun() -> Iterator[Prompt]:
+            for number, request in enumerate(requests):
+                under_way[number] = request, time.monotonic()
+                yield _Rendered(request.key, backend.render(request.messages), request.images)
+
+        try:
+            backend.load()
+            for number, answer in backend.answer(begun(), self.decoding, may_fail):
+                request, start = under_way.pop(number)
+                yield request, answer, time.monotonic() - start
         finally:
             backend.release()
+
+    def _on_cluster(self, requests: Iterable[Request], may_fail: int, cluster: Cluster) -> Iterator[_Answered]:
+        """By engines on a Ray cluster, each request by whichever is free."""
+        from avar_eval.cluster.driver import Driver
+        from avar_eval.cluster.jobs import Ask, JobLostError, Plan, Steps
+        from avar_eval.cluster.ray_workplace import Opening, join_cluster
+
+        source, options = find_source(self.model.model), VllmOptions(in_flight=self.model.concurrency)
+        joined = join_cluster(cluster.address, "vllm", None, None)
+        checkpoint, _, observer = open_backend(source, options, device="cpu", dtype=joined.dtype(None))
+        assert isinstance(checkpoint, Checkpoint)
+        assert observer is not None
+        opening = Opening.of(source, options, None, observer, weights_sha256(checkpoint))
+
+        def asked(request: Request) -> Steps[_Answered]:
+            start = time.monotonic()
+            prompt = _Rendered(request.key, observer.render(request.messages), request.images)
+            try:
+                answer: Generation | Refusal = yield Ask(prompt, self.decoding)
+            except JobLostError as error:
+                answer = Refusal(str(error))
+            return request, answer, time.monotonic() - start
+
+        driver = Driver[_Answered](joined.workplace(opening, cluster.workers))
+        failed = 0
+        try:
+            for ended in driver.run([Plan(partial(asked, request), (self.stage,)) for request in requests]):
+                for answered in ended:
+                    yield answered
+                    failed += isinstance(answered[1], Refusal)
+                    if failed > may_fail:
+                        raise BackendError(f"{failed} requests got no reply; the last one: {answered[1]}")
+        finally:
+            driver.close()
 
     def spent(self) -> float:
         """Dollars that all of this stage's replies have cost."""
@@ -168,8 +234,6 @@ class Asker:
     def _backend(self, limit: float | None) -> StreamingBackend:
         model = self.model
         if model.backend == "vllm":
-            from avar_eval.models.open_backend import open_backend
-
             _, backend, _ = open_backend(find_source(model.model), VllmOptions(in_flight=model.concurrency))
             return cast("StreamingBackend", backend)
         assert model.url is not None

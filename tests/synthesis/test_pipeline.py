@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,15 @@ import pytest
 from actors import Actors, playing, recipe
 from typer.testing import CliRunner
 
+from avar_eval.cluster.driver import Done, Event, Ready
+from avar_eval.cluster.jobs import Ask, Job
 from avar_eval.errors import UsageError
-from avar_eval.models.backend import BackendError
+from avar_eval.models.backend import BackendError, Generation, Refusal
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.spending import CostLimitError
 from avar_eval.recipes.cli import app
 from avar_eval.recipes.data import load
+from avar_eval.recipes.synthesis.engine import Cluster
 from avar_eval.recipes.synthesis.estimate import estimate
 from avar_eval.recipes.synthesis.page import write_page
 from avar_eval.recipes.synthesis.pipeline import NothingFinishedError, synthesize
@@ -273,6 +276,8 @@ def test_the_command_line_does_all_of_it(tmp_path: Path) -> None:
         )
         with pytest.raises(UsageError, match="--stage takes"):
             CliRunner().invoke(app, [*out, "--stage", "all"], catch_exceptions=False)
+        with pytest.raises(UsageError, match="--cluster slurm: give ray"):
+            CliRunner().invoke(app, [*out, "--cluster", "slurm"], catch_exceptions=False)
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is there, and would be started")
@@ -285,6 +290,84 @@ def test_a_stage_may_run_in_this_process_if_vllm_is_there(tmp_path: Path) -> Non
         content["stages"]["describe"] |= {"url": actors.url}
         with pytest.raises(UsageError, match="it takes neither url nor price"):
             parse_recipe(content, "x")
+
+
+class Engine:
+    """A worker that answers with the text of its prompt's key, and cannot read one of them."""
+
+    slots, where = 2, "here"
+
+    def __init__(self, report: Callable[[Event], None], refused: int) -> None:
+        self.report, self.refused, self.asked = report, refused, 0
+
+    def submit(self, jobs: Sequence[tuple[int, Job]]) -> None:
+        for number, job in jobs:
+            assert isinstance(job, Ask)
+            self.asked += 1
+            answer = (
+                Refusal("too long") if self.asked == self.refused else Generation([1, 2], [3], job.prompt.key, "stop")
+            )
+            self.report(Done(self, [(number, answer)]))
+
+    def dismiss(self) -> None:
+        """It holds nothing."""
+
+
+class Engines:
+    """In the place of a Ray cluster and its workplace."""
+
+    def __init__(self, refused: int = 0) -> None:
+        self.refused, self.workers, self.closed = refused, list[Engine](), False
+
+    def dtype(self, device: str | None) -> str:
+        return "float32"
+
+    def workplace(self, opening: Any, number: int | None) -> "Engines":
+        assert (opening.options.in_flight, number) == (8, 2)
+        return self
+
+    def room(self) -> int:
+        return 2
+
+    def hire(self, report: Callable[[Event], None]) -> Engine:
+        self.workers.append(Engine(report, self.refused))
+        report(Ready(self.workers[-1]))
+        return self.workers[-1]
+
+    def lacking(self) -> str:
+        return "nothing"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_stage_without_an_endpoint_runs_on_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """Its replies are kept as they come; what was answered is not asked again, what was refused is."""
+    engines = Engines(refused)
+    monkeypatch.setattr("avar_eval.cluster.ray_workplace.join_cluster", lambda *_: engines)
+    with playing(Actors(count=8)) as actors:
+        content = recipe(actors.url, 8)
+        content["stages"]["describe"] = {"model": "avar-tiny", "backend": "vllm", "concurrency": 8}
+        read = parse_recipe(content, "x")
+        synthesize(read, tmp_path, stage="describe", shown=False, cluster=Cluster("ray", 2))
+        replies = [json.loads(line) for line in (tmp_path / "describe.jsonl").read_text().splitlines()]
+        refusals = sum(worker.asked >= refused > 0 for worker in engines.workers)
+        assert len(replies) == 8 - refusals
+        assert all(reply["response"] == reply["key"] for reply in replies)
+        assert len(engines.workers) == 2, "both were used"
+        assert engines.closed
+        engines.refused = 0
+        again = len(engines.workers)
+        synthesize(read, tmp_path, stage="describe", shown=False, cluster=Cluster("ray", 2))
+        assert sum(worker.asked for worker in engines.workers[again:]) == refusals
+
+
+def test_a_cluster_that_no_stage_would_use_is_refused(tmp_path: Path) -> None:
+    with playing(Actors(count=2)) as actors, pytest.raises(UsageError, match="every stage has an endpoint"):
+        synthesize(parse_recipe(recipe(actors.url, 2), "x"), tmp_path, shown=False, cluster=Cluster("ray"))
 
 
 def test_a_shipped_recipe_is_trained_on_synthesised_rows(finished: Finished, tmp_path: Path) -> None:
