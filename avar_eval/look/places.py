@@ -79,16 +79,17 @@ def _idefics3(processor: Any, inputs: Mapping[str, Any], sizes: Sequence[tuple[i
 
 
 def _internvl(processor: Any, inputs: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> list[Boxes]:
-    """The picture is stretched to a canvas of tiles, read row by row; two or more are followed by the whole as one."""
+    """The picture is stretched to a canvas of tiles, read row by row; two or more are followed by the whole as one.
+
+    The processor cuts whatever its image processor's `crop_to_patches` says (transformers' InternVLProcessor).
+    """
     from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
     images, side = processor.image_processor, isqrt(processor.image_seq_length)
     places = []
     for width, height in sizes:
-        columns, rows = 1, 1
-        if images.crop_to_patches:
-            tile = (images.size["height"], images.size["width"])
-            columns, rows = get_optimal_tiled_canvas((height, width), tile, images.min_patches, images.max_patches)
+        tile = (images.size["height"], images.size["width"])
+        columns, rows = get_optimal_tiled_canvas((height, width), tile, images.min_patches, images.max_patches)
         tiles = _grid(rows, columns) if rows * columns > 1 else np.empty((0, 4))
         places.append(np.concatenate([_grid(side, side, tuple(box)) for box in [*tiles, _WHOLE]]))
     return places

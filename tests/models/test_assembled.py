@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from avar_eval.models import assembled
 from avar_eval.models.registry import find_by_weights, get_model
@@ -25,12 +25,13 @@ class Saved:
         (folder / self._name).write_text("{}")
 
 
-def test_another_sight_is_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["SIGHT", "_RECIPE"])
+def test_another_part_is_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     folders = set()
     for number, content in enumerate((b"one", b"two")):
-        sight = tmp_path / f"{number}.safetensors"
-        sight.write_bytes(content)
-        monkeypatch.setattr(assembled, "SIGHT", sight)
+        file = tmp_path / str(number)
+        file.write_bytes(content)
+        monkeypatch.setattr(assembled, part, file)
         folders.add(assembled.assembled_folder("avar-smol"))
     assert len(folders) == 2
 
@@ -48,6 +49,18 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(assembled.NotAssembledError, match="cannot be written"):
         assembled.save_assembled(Saved("a"), Saved("b"), tmp_path / "file" / "avar-smol-0")
+
+
+def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
+    class Full(Saved):
+        def save_pretrained(self, folder: Path) -> None:
+            super().save_pretrained(folder)
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    folder = tmp_path / "cache" / "avar-smol-0"
+    with pytest.raises(assembled.NotAssembledError, match=r"No space left.*make room"):
+        assembled.save_assembled(Full("a"), Saved("b"), folder)
+    assert not list(folder.parent.iterdir())
 
 
 def test_the_folder_is_known_for_the_registered_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

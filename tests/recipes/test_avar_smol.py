@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import math
 import random
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from avar_eval.attention.roles import Role
@@ -172,3 +176,59 @@ def test_the_processor_survives_the_disk(processor: Any, tmp_path: Path) -> None
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert type(loaded) is type(processor)
     assert loaded.tokenizer.encode("<img> a red circle") == processor.tokenizer.encode("<img> a red circle")
+
+
+@pytest.mark.parametrize("size", [(224, 224), (300, 200), (64, 400)])
+def test_a_picture_of_any_shape_is_one_tile(processor: Any, size: tuple[int, int]) -> None:
+    inputs = processor(text=[avar_smol.IMAGE_TOKEN], images=[Image.new("RGB", size)])
+    assert len(inputs["pixel_values"]) == 1
+    assert list(inputs["input_ids"][0]).count(processor.image_token_id) == avar_smol.IMAGE_TOKENS
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def without_lora(path: Path) -> None:
+    save_file({name: value for name, value in load_file(path).items() if ".lora_" not in name}, path)
+
+
+def narrow(path: Path) -> None:
+    save_file({name: value[:1].clone() for name, value in load_file(path).items()}, path)
+
+
+def no_number(path: Path) -> None:
+    save_file({name: value * math.nan for name, value in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_short, "cannot be read"),
+        (without_lora, "differs in .*lora_A"),
+        (narrow, "differs in"),
+        (no_number, "no number"),
+    ],
+)
+def test_a_damaged_sight_is_said(processor: Any, tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "sight.safetensors"
+    adapted = small_model(processor)
+    avar_smol.add_lora(adapted)
+    avar_smol.save_sight(adapted, path, {})
+    avar_smol.load_sight(small_model(processor), path)
+    damage(path)
+    with pytest.raises(avar_smol.SmolError, match=message):
+        avar_smol.load_sight(small_model(processor), path)
+
+
+def test_a_damaged_package_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = (avar_smol.gguf_folder() / avar_smol.GGUF_FILE).read_bytes()
+    (tmp_path / avar_smol.GGUF_FILE).write_bytes(whole[:3_000_000])
+    monkeypatch.setattr(avar_smol, "gguf_folder", lambda: tmp_path)
+    with pytest.raises(avar_smol.SmolError, match=r"cannot be read .* install its package again"):
+        avar_smol.load_tokenizer()
+
+
+def test_reading_smollm2_draws_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    avar_smol.load_tokenizer()
+    assert capfd.readouterr().err == ""
