@@ -90,7 +90,8 @@ def decoding_for(entry: "ModelEntry | None", **chosen: Any) -> Decoding:
     limit = entry.max_new_tokens if entry else DEFAULT_MAX_NEW_TOKENS
     given = {name: value for name, value in chosen.items() if value is not None}
     temperature = given.get("temperature")
-    if temperature and not 1e-6 <= temperature <= 1e6:  # beyond, float32 logits overflow
+    # Beyond, float32 logits overflow.
+    if temperature and not (isinstance(temperature, int | float) and 1e-6 <= temperature <= 1e6):
         raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
     try:
         decoding = Decoding(**{"max_new_tokens": limit} | (entry.decoding if entry else {}) | given)

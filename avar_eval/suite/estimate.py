@@ -18,12 +18,14 @@ from avar_eval.errors import AvarError
 from avar_eval.models.backend_options import VllmOptions
 from avar_eval.names import first_few
 from avar_eval.number_format import UNKNOWN, count, gigabytes
-from avar_eval.records.book import RECORDS_NAME
+from avar_eval.records.book import PROTOCOLS, PROTOCOLS_NAME, RECORDS_NAME, RecordBookError
+from avar_eval.records.journal import read_lines
 from avar_eval.run.folder import run_folder
 from avar_eval.run.model import ResolvedModel
 from avar_eval.suite.read import PlannedRun, Suite
 from avar_eval.suite.state import SuiteState
 from avar_eval.suite.timings import seconds_a_response
+from avar_eval.suite.weights import FolderWeights
 from avar_eval.tables import Column, FittedTable
 from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.user_files import open_file, parse_json
@@ -61,11 +63,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Lengths:
-    """Of the responses in a folder: tokens of one, bytes that one takes on the disk, and which there are."""
+    """Of the responses in a folder: tokens and bytes on the disk of one, and which there are, with their weights."""
 
     tokens: float
     bytes_: float
-    asked: frozenset[tuple[str, str, int]]
+    asked: frozenset[tuple[tuple[str, str, int], str | None]]
+
+    def of_weights(self, sha256: str | None) -> set[tuple[str, str, int]]:
+        """Those of these weights; all where they or a response's are not known."""
+        return {key for key, own in self.asked if None in (own, sha256) or own == sha256}
 
 
 def estimate(suite: Suite, output: Path) -> list[Estimate]:
@@ -73,9 +79,9 @@ def estimate(suite: Suite, output: Path) -> list[Estimate]:
     state = SuiteState.of(suite.runs, output)
     timed = seconds_a_response(output)
     known = {run.name: _lengths(output / run.name) for run in suite.runs}
-    rows = _Rows()
+    rows, weights = _Rows(), FolderWeights()
     return [
-        _estimate(run, of.status, output, known, timed, suite.runs, rows)
+        _estimate(run, of.status, output, known, timed, suite.runs, rows, weights)
         for run, of in zip(suite.runs, state.runs, strict=True)
     ]
 
@@ -88,6 +94,7 @@ def _estimate(
     timed: Mapping[str, float],
     runs: Sequence[PlannedRun],
     rows: "_Rows",
+    weights: FolderWeights,
 ) -> Estimate:
     own = known[run.name]
     problem, wanted = None, None
@@ -100,7 +107,8 @@ def _estimate(
         }
     except AvarError as error:
         problem = str(error)
-    done = len(own.asked & wanted) if own and wanted is not None else len(own.asked) if own else 0
+    there = own.of_weights(weights.sha256(run.model)) if own else set()
+    done = len(there if wanted is None else there & wanted)
     left = 0 if status == "finished" else None if wanted is None else len(wanted) - done
     alike = [run.name, *(other.name for other in runs if other.model.source == run.model.source)]
     lengths, source = _nearest([output / name for name in alike], known, run_folder(run.model))
@@ -166,19 +174,32 @@ class _Rows:
 def _lengths(folder: Path) -> _Lengths | None:
     """Of the responses in a run's folder; None where there is none. A line that cannot be read is passed over."""
     tokens: dict[tuple[str, str, int], int] = {}
+    asked: set[tuple[tuple[str, str, int], str | None]] = set()
     try:
+        weights = _weights_by_protocol(folder / PROTOCOLS_NAME)
         with open_file(folder / RECORDS_NAME) as file:
             for line in file:
                 try:
                     record = parse_json(line)
                     key = (str(record["task"]), str(record["row_id"]), int(record["sample"]))
                     tokens[key] = len(record["response_token_ids"]) or int((record["usage"] or {})["completion_tokens"])
+                    asked.add((key, weights.get(record["protocol_id"])))
                 except (ValueError, TypeError, KeyError):  # the run itself will say what is wrong with it
                     continue
         size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix == ".jsonl")
     except OSError:
         return None
-    return _Lengths(fmean(tokens.values()), size / len(tokens), frozenset(tokens)) if tokens else None
+    return _Lengths(fmean(tokens.values()), size / len(tokens), frozenset(asked)) if tokens else None
+
+
+def _weights_by_protocol(path: Path) -> dict[str, str | None]:
+    """By `protocol_id` the SHA-256 of the weights that answered. Raises OSError."""
+    if not path.exists():
+        return {}
+    try:
+        return {line.protocol_id: line.protocol.get("weights_sha256") for line in read_lines(path, PROTOCOLS).values()}
+    except RecordBookError:  # the run itself will say what is wrong with it
+        return {}
 
 
 def estimates_json(found: Sequence[Estimate]) -> str:

@@ -15,6 +15,7 @@ OF_SUITE: Final = ("models", "tasks", "steerings", "seeds", "slurm")
 OF_MODEL: Final = ("model", "name", "tasks", "steerings", "seeds")
 OF_RUN: Final = ("attention", "judge", "judge-url", "judge-key-env", "judge-rate", "include-path")
 """Options of `avar-eval run` that do not say how a model is asked."""
+_TEXTS: Final = ("judge", "judge-url", "judge-key-env")
 
 
 @cache
@@ -33,16 +34,33 @@ def option_key(key: Any) -> str:
 def option_value(key: str, value: Any) -> Any:
     """A value as the command line would give it, where YAML reads it otherwise: `off` is a text and not False.
 
-    A mapping, as `vllm` takes one, is a list of KEY=VALUE. Raises UsageError for what can be no value of an option.
+    So is 1e-6, which YAML 1.1 takes for a text, a number. A mapping, as `vllm` takes one, is a list of KEY=VALUE.
+    Raises UsageError for what can be no value of an option.
     """
     field = _field(key)
+    if isinstance(value, str) and (key == "judge-rate" or (field and field.declared.type in (int, float))):
+        return _number(key, value, float if field is None else field.declared.type)
     if isinstance(value, bool) and (field is None or field.declared.type is not bool):
         return "on" if value else "off"
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and key not in OF_RUN:
         return [f"{name}={_text(inner)}" for name, inner in value.items()]
     if value is None:
         raise UsageError(f"{key} has no value")
+    if key in _TEXTS and not isinstance(value, str):
+        raise UsageError(f"{key} is a text, not {value!r}")
+    if key == "judge-rate" and not isinstance(value, int | float):
+        raise UsageError(f"{key} is a number, not {value!r}")
+    folders = value if isinstance(value, list) else [value]
+    if key == "include-path" and not all(isinstance(folder, str) for folder in folders):
+        raise UsageError(f"{key} is a folder or a list of folders, not {value!r}")
     return value
+
+
+def _number(key: str, text: str, kind: type[int] | type[float]) -> int | float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{key}: a {'whole ' if kind is int else ''}number is wanted, not {text!r}") from None
 
 
 def words(key: str, value: Any) -> list[str]:

@@ -29,10 +29,15 @@ from avar_eval.run.folder import run_folder
 from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.suite.keys import OF_MODEL, OF_RUN, OF_SUITE, Options, asking_keys, option_key, option_value
 from avar_eval.suite.located import LocatedYaml, Place
+from avar_eval.suite.timings import TIMINGS_NAME
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
 from avar_eval.tasks.folders import include_folders
 
+SUITE_NAME: Final = "suite.json"
+SLURM_NAME: Final = "suite.sbatch"
 _FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_NAME: Final = 255
+"""What file systems take."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,10 @@ def read_suite(path: Path, output: Path, given: Mapping[str, Any]) -> Suite:
     for number in range(len(models)):
         place: Place = ("models", number)
         for run in _runs_of(file, place, common, over, output):
+            if run.name in (SUITE_NAME, SLURM_NAME, TIMINGS_NAME):
+                raise file.error(place, f"{run.name} is a file of the suite: give the model another `name`")
+            if len(run.name) > _LONGEST_NAME:
+                raise file.error(place, f"{run.name[:40]}… is too long a name of a folder: give the model a `name`")
             if run.name in lines:
                 raise file.error(
                     place,
@@ -145,6 +154,8 @@ def _options(file: LocatedYaml, place: Place, own: Sequence[str]) -> Options:
             misplaced = " (it stands at the top, for all models)" if name in OF_SUITE else ""
             known = [*own, *asking_keys(), *OF_RUN]
             raise file.error((*place, name), f"{unknown_name('key', str(name), known)}{misplaced}")
+        if key in found:
+            raise file.error((*place, name), f"{key} is given twice")
         try:
             found[key] = option_value(key, value)
         except UsageError as error:

@@ -8,7 +8,8 @@ from avar_eval.leaderboard.row import ListedRun, Row, run_rows
 from avar_eval.leaderboard.wide import wide_table
 from avar_eval.leaderboard.wide_text import line_name, wide_cells
 from avar_eval.results.schema import parse_results, results_bytes
-from avar_eval.suite.state import SUITE_NAME, SuiteState
+from avar_eval.suite.read import SUITE_NAME
+from avar_eval.suite.state import SuiteState
 from avar_eval.tables import Column, FittedTable
 
 

@@ -17,9 +17,8 @@ from jinja2 import Environment, StrictUndefined
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import UsageError
 from avar_eval.suite.keys import asking_keys, words
-from avar_eval.suite.read import Suite
+from avar_eval.suite.read import SLURM_NAME, Suite
 
-SLURM_NAME: Final = "suite.sbatch"
 _TEMPLATE: Final = Path(__file__).with_name("suite.sbatch.j2")
 _DEFAULT: Final[Mapping[str, Any]] = {"nodes": 1, "gpus-per-node": 8, "cpus-per-task": 64, "time": "24:00:00"}
 _OURS: Final[Mapping[str, Any]] = {

@@ -6,16 +6,16 @@ It holds nothing of when or where: a suite that was killed and goes on ends with
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.atomic import write_atomically
 from avar_eval.results.schema import RESULTS_NAME, ResultsError, read_results
-from avar_eval.suite.read import PlannedRun
+from avar_eval.suite.read import SUITE_NAME, PlannedRun
+from avar_eval.suite.weights import FolderWeights
 from avar_eval.user_files import read_bytes
 
-SUITE_NAME: Final = "suite.json"
 Status = Literal["waiting", "running", "finished", "failed"]
 
 
@@ -45,7 +45,8 @@ class SuiteState(BaseModel):
     def of(cls, runs: Sequence[PlannedRun], folder: Path) -> "SuiteState":
         """All runs, those finished that an earlier command of the suite has finished as they are planned now."""
         before = _finished_before(folder)
-        done = {run.name for run in runs if run.name in before and is_finished(run, folder)}
+        weights = FolderWeights()
+        done = {run.name for run in runs if run.name in before and is_finished(run, folder, weights)}
         return cls(
             runs=[
                 SuiteRun(
@@ -87,12 +88,13 @@ def _finished_before(folder: Path) -> set[str]:
     return {run.name for run in state.runs if run.status == "finished"}
 
 
-def is_finished(run: PlannedRun, folder: Path) -> bool:
-    """Whether a run's results are there, of the command that is planned, and without rows that may be asked again."""
+def is_finished(run: PlannedRun, folder: Path, weights: FolderWeights) -> bool:
+    """Whether a run's results are there, of the planned command and weights, without rows that may be asked again."""
     try:
         results = read_results(folder / run.name)
     except ResultsError:
         return False
-    return results.protocol.get("command") == run.command and not any(
-        task.left_out.n for task in results.tasks.values()
-    )
+    if results.protocol.get("command") != run.command or any(task.left_out.n for task in results.tasks.values()):
+        return False
+    sha256 = weights.sha256(run.model)
+    return sha256 is None or results.protocol.get("weights_sha256") == sha256

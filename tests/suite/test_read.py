@@ -159,6 +159,17 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         TOP + "models:\n- {model: avar-tiny, name: ../up}\n": "line 3: a name is made of letters",
         TOP + "models:\n- {model: avar-tiny, limit: many}\n": "line 3: limit: .*not 'many'",
         TOP + "models:\n- {model: avar-tiny, limit: 0}\n": "line 3: limit: .*greater than or equal to 1",
+        TOP + "temperature: hot\nmodels: [avar-tiny]\n": "line 2: temperature: a number is wanted, not 'hot'",
+        TOP + "temperature: [1]\nmodels:\n- avar-tiny\n": "line 4: --temperature takes 0",
+        TOP + "judge-rate: fast\nmodels: [avar-tiny]\n": "line 2: judge-rate: a number is wanted, not 'fast'",
+        TOP + "judge-rate: [1]\nmodels: [avar-tiny]\n": "line 2: judge-rate is a number",
+        TOP + "judge-url: 7\nmodels: [avar-tiny]\n": "line 2: judge-url is a text, not 7",
+        TOP + "include-path: [5]\nmodels: [avar-tiny]\n": "line 2: include-path is a folder or a list of folders",
+        TOP + "include-path: {a: b}\nmodels: [avar-tiny]\n": "line 2: include-path is a folder or a list of folders",
+        TOP + "batch-size: 1\nbatch_size: 2\nmodels: [avar-tiny]\n": "line 3: batch-size is given twice",
+        TOP + "models:\n- {model: avar-tiny, name: suite.json}\n": "line 3: suite.json is a file of the suite",
+        TOP + "models:\n- {model: avar-tiny, name: timings.jsonl}\n": "line 3: timings.jsonl is a file of the suite",
+        TOP + f"models:\n- {{model: avar-tiny, name: {'n' * 256}}}\n": "line 3: n+… is too long a name",
         TOP + "limit:\nmodels: [avar-tiny]\n": "line 2: limit has no value",
         TOP + "limit: 3\nlimit: 4\nmodels: [avar-tiny]\n": "line 3: limit is given twice",
         TOP + "steerings: [avr]\nmodels:\n- avar-tiny\n": "line 4: .*avr",
@@ -177,6 +188,12 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, problem: st
     with pytest.raises(UsageError, match=f"suite.yaml.*{problem}") as found:
         read(tmp_path, text)
     assert "\n" not in str(found.value)
+
+
+def test_numbers_that_yaml_takes_for_texts_are_numbers(tmp_path: Path) -> None:
+    (planned,) = read(tmp_path, TOP + "temperature: 1e-3\nlimit: '3'\nmodels: [avar-tiny]\n")
+    assert (planned.model.decoding.temperature, planned.model.asking.limit) == (0.001, 3)
+    assert options_of(planned.command)["temperature"] == 0.001
 
 
 def test_there_is_no_such_file(tmp_path: Path) -> None:

@@ -18,12 +18,15 @@ from typing import Any
 import psutil
 import pytest
 from runs import Finished, Running, Server, records_of
+from safetensors.torch import load_file, save_file
 
+from avar_eval.atomic import WriteError
 from avar_eval.folder_lock import FolderLock
 from avar_eval.leaderboard.store import Store
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.records.record import Record
 from avar_eval.suite.run import LOCK_NAME
+from avar_eval.suite.timings import add_timing, seconds_a_response
 
 TASKS = ("shapes", "shapes_prior")
 LIMIT, BATCH, MODELS = 5, 2, 3
@@ -338,3 +341,43 @@ def test_runs_are_processes_of_their_own_that_start_afresh(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     (run,) = json.loads(done.stdout)["runs"]
     assert (tmp_path / "runs" / run["results"]).is_file()
+
+
+def test_a_finished_run_whose_weights_changed_is_asked_again(suites: Suites, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(resolve_checkpoint("avar-tiny").path, tmp_path / "model"))
+    suites.file.write_text(
+        f"tasks: [shapes]\nlimit: 2\nmax-new-tokens: 8\nmodels: [{{model: {model}, name: own}}]\n", encoding="utf-8"
+    )
+    output = tmp_path / "runs"
+    assert suites.run(output).code == 0
+    (before,) = output.glob("own*/results.json")
+    first = json.loads(before.read_text())["protocol"]["weights_sha256"]
+    tensors = load_file(model / "model.safetensors")
+    next(iter(tensors.values())).mul_(1.5)
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+
+    def planned() -> tuple[str, int]:
+        (run,) = json.loads(suites.run(output, "--dry-run", "--json").stdout)["runs"]
+        return run["status"], run["done"]
+
+    assert planned() == ("waiting", 0)
+    asked = suites.asked.read_text()
+    assert suites.run(output).code == 0
+    assert json.loads(before.read_text())["protocol"]["weights_sha256"] != first
+    assert len(suites.asked.read_text().split()) == len(asked.split()) + 2
+    assert planned() == ("finished", 2)
+
+
+def test_timings_that_cannot_be_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "timings.jsonl").write_bytes(
+        b'garbage\n[1]\n\xff\n{"run": "a", "seconds": NaN, "responses": 3}\n'
+        b'{"run": "a", "seconds": 1e999, "responses": 3}\n'
+        b'{"run": "a", "seconds": -5, "responses": 1}\n{"run": "a", "seconds": 6, "responses": 3}\n{"run": "a", "sec'
+    )
+    assert seconds_a_response(tmp_path) == {"a": 2.0}
+
+
+def test_timings_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "timings.jsonl").mkdir()
+    with pytest.raises(WriteError, match=r"timings\.jsonl: Is a directory"):
+        add_timing(tmp_path, "a", 1.0, 1)
