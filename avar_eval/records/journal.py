@@ -27,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from avar_eval.atomic import sync_folder, write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
+from avar_eval.records.in_words import in_words
 from avar_eval.records.key_numbers import KeyNumbers
 from avar_eval.user_files import open_file
 
@@ -76,9 +77,7 @@ def typed_lines(
         try:
             return adapter.validate_json(line)
         except ValidationError as error:
-            problem = error.errors()[0]
-            place = ".".join(str(part) for part in problem["loc"])
-            raise ValueError(f"{place}: {problem['msg']}" if place else problem["msg"]) from error
+            raise ValueError(in_words(error)) from error
 
     return LineForm(adapter.dump_json, decode, key, one, many, remedy, error)
 

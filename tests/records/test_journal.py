@@ -125,9 +125,9 @@ def test_a_torn_last_line_is_cut_at_every_byte(tmp_path: Path) -> None:
     [
         (b"", "EOF"),
         (b"{", "EOF"),
-        (b"null", "Input should be an object"),
-        (b"{}", "key: Field required"),
-        (b'{"key": 1}', "key: Input should be a valid string"),
+        (b"null", "it is not an object"),
+        (b"{}", "it has no key"),
+        (b'{"key": 1}', "key is not a text"),
         (b"\xff\xfe", "expected value"),
         (b"\0" * 40, "expected value"),
         (b"[" * 100_000, "recursion limit"),

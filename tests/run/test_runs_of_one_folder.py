@@ -120,6 +120,6 @@ def test_a_damaged_line_of_protocols_is_named(tmp_path: Path) -> None:
     (tmp_path / "protocols.jsonl").write_text('{"protocol_id": "a"}\n')
     with (
         RecordBook(tmp_path) as book,
-        pytest.raises(RecordBookError, match=r"protocols\.jsonl, line 1 is not a protocol \(protocol: Field required"),
+        pytest.raises(RecordBookError, match=r"protocols\.jsonl, line 1 is not a protocol \(it has no protocol"),
     ):
         book.keep_protocol({"model": "m"})
