@@ -39,6 +39,12 @@ def assembled_folder(name: str) -> Path:
     return platformdirs.user_cache_path("avar-eval") / f"{name}-{digest[:12]}"
 
 
+def how_to_mend(folder: Path) -> str:
+    """What a message about weights in this folder adds, if they were put together on this disk."""
+    ours = folder.parent == platformdirs.user_cache_path("avar-eval")
+    return f"; delete {folder}, and the next run puts it together anew" if ours else ""
+
+
 @cache
 def _file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -27,6 +27,7 @@ from avar_eval.attention.steer import check_steering, steer
 from avar_eval.attention.steering import UNSTEERED, Steering
 from avar_eval.errors import UsageError
 from avar_eval.models.adapter import with_adapter
+from avar_eval.models.assembled import how_to_mend
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.bars import without_bars
 from avar_eval.models.checkpoint import INTERNVL_CHAT, Checkpoint, read_architecture
@@ -138,7 +139,10 @@ class TransformersBackend:
             under = (
                 "" if self.attn_implementation == "sdpa" else f" with --attn-implementation {self.attn_implementation}"
             )
-            raise BackendError(f"the weights of {self.checkpoint.name} cannot be loaded{under}: {error}") from error
+            mend = how_to_mend(self.checkpoint.path)
+            raise BackendError(
+                f"the weights of {self.checkpoint.name} cannot be loaded{under}: {error}{mend}"
+            ) from error
         missing = sorted(info["missing_keys"])
         if missing:  # transformers would go on with random numbers in their place
             raise BackendError(

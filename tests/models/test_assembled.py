@@ -69,6 +69,8 @@ def test_the_folder_is_known_for_the_registered_model(tmp_path: Path, monkeypatc
     assert folder is not None
     folder.mkdir(parents=True)
     assert find_by_weights(str(folder)) is get_model("avar-smol")
+    assert f"delete {folder}" in assembled.how_to_mend(folder)
+    assert assembled.how_to_mend(tmp_path / "checkpoint") == ""
 
 
 @pytest.mark.skipif(not assembled.SIGHT.is_file(), reason="this checkout has no weights of avar-smol")
