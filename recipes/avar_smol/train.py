@@ -37,6 +37,7 @@ from avar_eval.tasks.prompts import Style
 from avar_eval.tasks.shapes.dataset import prompt, rows
 from avar_eval.tasks.shapes.task import judge
 from avar_eval.tasks.shapes_prior.dataset import rows as prior_rows
+from avar_eval.terminal import say
 from avar_eval.watch.complete import complete_checkpoints
 
 SIGHT: Final = "sight.safetensors"
@@ -204,7 +205,7 @@ def look(trainer: SmolTrainer, processor: Any, log: Log, asked: Sequence[Any], s
     if step > trainer.schedule.first_steps:
         found["validation"] = accuracy(asked, answers(trainer, processor, asked, "direct"))
     found["took"] = round(trainer.clock.elapsed - seconds, 1)
-    print(json.dumps(found), flush=True)
+    say(json.dumps(found))
     log.looks.append(found)
     log.write()
     save_shipped(trainer, log.path.with_name(SIGHT), log)
@@ -228,10 +229,10 @@ def final(trainer: SmolTrainer, processor: Any, log: Log, count: int) -> None:
     }
     for name, measure in measures.items():
         if trainer.clock.over:
-            print(f"no time is left for {name}", flush=True)
+            say(f"no time is left for {name}")
             return
         log.end[name] = measure()
-        print(f"{name} {json.dumps(log.end[name])}", flush=True)
+        say(f"{name} {json.dumps(log.end[name])}")
         log.write()
 
 
@@ -261,7 +262,7 @@ def main(
     first = max(checkpoints, default=0)
     if first:
         clock.spent = json.loads((checkpoints[first] / CLOCK).read_text())["spent"]
-        print(f"going on from step {first}, after {clock.spent:.0f} s", flush=True)
+        say(f"going on from step {first}, after {clock.spent:.0f} s")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     bf16 = device == "cuda"
     model, processor = prepare(seed, bf16=bf16)
@@ -271,7 +272,7 @@ def main(
         model, processor, output, clock, schedule, sizes=sizes, workers=workers, seed=seed, bf16=bf16, first=first
     )
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    print(f"{trained / 1e6:.2f} M parameters are trained on {device}; loaded at {clock.elapsed:.0f} s", flush=True)
+    say(f"{trained / 1e6:.2f} M parameters are trained on {device}; loaded at {clock.elapsed:.0f} s")
     log = Log(output / LOG, settings | {"device": torch.cuda.get_device_name() if device == "cuda" else device})
     asked = list(rows("validation", questions))
     trainer.add_callback(
@@ -287,7 +288,7 @@ def main(
     steps = trainer.state.global_step
     log.end |= {"steps": steps, "training_seconds": round(time.monotonic() - began), "probe": probed(trainer)}
     size = save_shipped(trainer, output / SIGHT, log)
-    print(f"{steps} steps; {SIGHT} has {size / 1e6:.2f} MB at {clock.elapsed:.0f} s", flush=True)
+    say(f"{steps} steps; {SIGHT} has {size / 1e6:.2f} MB at {clock.elapsed:.0f} s")
     final(trainer, processor, log, 2 * questions)
     log.end["seconds"] = round(clock.elapsed)
     log.write()

@@ -183,6 +183,7 @@ class _SeededOrder:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder, self._seed = folder, seed
+        folder.mkdir(parents=True, exist_ok=True)
         self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - it is closed with this
         self._order, self._ends = array("Q"), array("q", [0])
 

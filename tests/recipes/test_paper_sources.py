@@ -151,7 +151,8 @@ def test_pins_are_commits_or_their_beginnings() -> None:
         ("geo4k=/tmp", "unknown source 'geo4k': did you mean geo3k"),
         (
             "geo4k",
-            "give shapes, shapes_prior, geo3k, r1_sharevl, ai2d, m3cot, .* super_clevr, .*, vard_coldstart, .* a .json",
+            "give shapes, shapes_prior, .* language_priors, .* geo3k, r1_sharevl, ai2d, m3cot, .* super_clevr, .*, "
+            "vard_coldstart, .* a .json",
         ),
     ],
 )
