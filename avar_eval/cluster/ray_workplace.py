@@ -85,9 +85,6 @@ class RayCluster:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = ray_address(cluster)
-        if address is not None and _has_token():
-            # `ray start --head` asks for the token where there is one, and `ray.init` does not give it by itself
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             import ray
         except ImportError as error:
@@ -108,9 +105,11 @@ class RayCluster:
             )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             reason = " ".join(str(error).split())[:300]
+            # `ray start` asks for the user's token where there is one, `ray.init` gives it only if it is told to
+            token = "; if it was started with a token, set RAY_AUTH_MODE=token" if _has_token() else ""
             raise ClusterError(
                 f"--cluster {cluster}: {reason}. Start Ray (`ray start --head`), run this command on one of its nodes, "
-                "and give the address that it says"
+                f"and give the address that it says{token}"
             ) from error
         at = context.address_info
         dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else "off"

@@ -92,8 +92,8 @@ def test_without_the_extra_the_message_says_what_to_install() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_cluster_that_asks_for_a_token_is_joined(tmp_path: Path, short_folder: Path) -> None:
-    """Once a user has a token, which Ray's own local clusters write, `ray start` asks for it."""
+def test_a_cluster_that_asks_for_a_token_is_joined_with_it(tmp_path: Path, short_folder: Path) -> None:
+    """Once a user has a token, which Ray's own local clusters write, `ray start` asks for it; the message says so."""
     pytest.importorskip("ray", reason="needs the extra ray")
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0123456789abcdef" * 2)
@@ -114,8 +114,11 @@ def test_a_cluster_that_asks_for_a_token_is_joined(tmp_path: Path, short_folder:
                 break
         join = f"from avar_eval.cluster.ray_workplace import RayCluster as C; C('ray://{own}:{port}')"
         command = [sys.executable, "-c", f"{join}; import ray; print(len(ray.nodes()))"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        told = environment | {"RAY_AUTH_MODE": "token"}
+        done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=120)
         assert done.stdout.split() == ["1"], done.stderr[-2000:]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert "set RAY_AUTH_MODE=token" in done.stderr
     finally:
         os.killpg(head.pid, signal.SIGKILL)  # asked to end, it would wait half a minute for work to leave it
         head.wait()
