@@ -161,7 +161,7 @@ def test_a_run_whose_engine_died_says_so(tmp_path: Path, monkeypatch: pytest.Mon
         causal="off", attention_samples=0, dtype="float32", engine_args=["enable_prefix_caching=false"],
     )  # fmt: skip
     undisturbed = evaluate(RunConfig(resolve(asking), ["shapes"], tmp_path / "undisturbed"))
-    ask = VllmBackend._ask
+    ask = VllmBackend.ask
     asked = 0
 
     async def ask_and_kill(self: VllmBackend, *of: object) -> object:
@@ -171,7 +171,7 @@ def test_a_run_whose_engine_died_says_so(tmp_path: Path, monkeypatch: pytest.Mon
             kill_the_engine()
         return await ask(self, *of)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(VllmBackend, "_ask", ask_and_kill)
+    monkeypatch.setattr(VllmBackend, "ask", ask_and_kill)
     disturbed = evaluate(RunConfig(resolve(asking), ["shapes"], tmp_path / "disturbed"))
     (note,) = disturbed.notes
     assert "was started again" in note
@@ -179,6 +179,6 @@ def test_a_run_whose_engine_died_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     assert written[1].pop("notes") == [note]
     assert written[0] == written[1], "but for the note they are the same"
     assert undisturbed.run_id == disturbed.run_id
-    monkeypatch.setattr(VllmBackend, "_ask", ask)
+    monkeypatch.setattr(VllmBackend, "ask", ask)
     again = evaluate(RunConfig(resolve(asking), ["shapes"], tmp_path / "disturbed"))
     assert again.notes == [note], "a later look at a run forgets nothing"
