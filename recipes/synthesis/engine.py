@@ -18,7 +18,6 @@ from avar_eval.models.backend import BackendError, Generation, Prompt, Refusal, 
 from avar_eval.models.backend_options import ApiOptions, VllmOptions
 from avar_eval.models.checkpoint import Checkpoint, find_source, weights_sha256
 from avar_eval.models.decoding import Decoding
-from avar_eval.models.open_backend import open_backend
 from avar_eval.models.spending import CostLimitError
 from avar_eval.pictures import read_rgb
 from avar_eval.recipes.synthesis.recipe import StageModel, StageName
@@ -198,6 +197,7 @@ class Asker:
         from avar_eval.cluster.driver import Driver
         from avar_eval.cluster.jobs import Ask, JobLostError, Plan, Steps
         from avar_eval.cluster.ray_workplace import Opening, join_cluster
+        from avar_eval.models.open_backend import open_backend
 
         source, options = find_source(self.model.model), VllmOptions(in_flight=self.model.concurrency)
         joined = join_cluster(cluster.address, "vllm", None, None)
@@ -234,6 +234,8 @@ class Asker:
     def _backend(self, limit: float | None) -> StreamingBackend:
         model = self.model
         if model.backend == "vllm":
+            from avar_eval.models.open_backend import open_backend  # torch, which endpoints do not need
+
             _, backend, _ = open_backend(find_source(model.model), VllmOptions(in_flight=model.concurrency))
             return cast("StreamingBackend", backend)
         assert model.url is not None
