@@ -86,35 +86,41 @@ class History:
 
 def read_history(store: Path) -> History:
     """The history of a store; none is an empty one. Raises HistoryError for a file that cannot be read."""
-    path, found, unreadable = store / HISTORY_NAME, dict[str, HistoryLine](), []
-    for number, line in enumerate(_file_lines(path), start=1):
-        try:
-            decoded = _LINES.decode(line)
-        except ValueError as error:
-            unreadable.append(f"{path}, line {number} is not {_LINES.one} ({error}); its run can be added again")
+    found, unreadable = dict[str, HistoryLine](), []
+    for _, line in _read(store / HISTORY_NAME):
+        if isinstance(line, HistoryLine):
+            found[_LINES.key(line)] = line
         else:
-            found[_LINES.key(decoded)] = decoded
+            unreadable.append(line)
     return History(list(found.values()), unreadable)
 
 
 def put_aside_unreadable(store: Path) -> None:
     """Move lines that cannot be read to a file of their own, and say so; whoever calls this has the store's lock."""
-    problems = read_history(store).unreadable
-    if not problems:
-        return
-    path, good, bad = store / HISTORY_NAME, list[bytes](), list[bytes]()
-    for line in _file_lines(path):
-        try:
-            _LINES.decode(line)
-        except ValueError:
-            bad.append(line)
+    path = store / HISTORY_NAME
+    good, bad, problems = list[bytes](), list[bytes](), list[str]()
+    for raw, line in _read(path):
+        if isinstance(line, HistoryLine):
+            good.append(raw)
         else:
-            good.append(line)
+            bad.append(raw)
+            problems.append(line)
+    if not bad:
+        return
     with (store / UNREADABLE_NAME).open("ab") as aside:
         aside.writelines(bad)
     write_atomically(path, good)
     for problem in problems:
         note(f"warning: {problem}; the line is in {UNREADABLE_NAME} now")
+
+
+def _read(path: Path) -> Iterator[tuple[bytes, HistoryLine | str]]:
+    """Each whole line, and what it says, or why it says nothing."""
+    for number, raw in enumerate(_file_lines(path), start=1):
+        try:
+            yield raw, _LINES.decode(raw)
+        except ValueError as error:
+            yield raw, f"{path}, line {number} is not {_LINES.one} ({error}); its run can be added again"
 
 
 def _file_lines(path: Path) -> list[bytes]:

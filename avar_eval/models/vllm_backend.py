@@ -61,7 +61,10 @@ class VllmBackend:
         self.dtype: str = observer.dtype
         self.on_restart: Callable[[str], None] | None = None
         self._restarted = False
-        self._engine_args = parsed(options.engine_args) if options.engine_args and _import_vllm() else {}
+        self._engine_args: dict[str, Any] = {}
+        if options.engine_args:
+            _import_vllm()
+            self._engine_args = parsed(options.engine_args)
         self._engine: Any = None
         self._runner: asyncio.Runner | None = None
         self._ends = end_tokens(observer.terminators(published_defaults(observer.checkpoint)))
@@ -220,8 +223,8 @@ def _taken(waiting: Iterator[tuple[int, Prompt]], lost: dict[int, Prompt], order
         yield prompt
 
 
-def _import_vllm() -> bool:
-    """Import vLLM, as quiet as it can be: always True. Raises BackendError where it is missing or broken."""
+def _import_vllm() -> None:
+    """Import vLLM, as quiet as it can be. Raises BackendError where it is missing or broken."""
     # Read when vLLM is imported: its processes' messages belong to standard error, and nobody is told of this run.
     # A process forked from one that has used torch may hang in its first computation: they are started afresh.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
@@ -235,7 +238,6 @@ def _import_vllm() -> bool:
         raise BackendError(
             f"--backend vllm needs vLLM, and it cannot be imported ({error}): pip install 'avar-eval[vllm]'"
         ) from error
-    return True
 
 
 def _request_errors() -> tuple[type[Exception], ...]:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from PIL import Image
+from rendered import Question, rendered
 from runs import MODEL, records_of, wait_for_records
 from safetensors.torch import load_file, save_file
 
@@ -31,23 +31,11 @@ from avar_eval.models.registry import get_model
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_backend import VllmBackend
 from avar_eval.records.record import record_key
-from avar_eval.tasks.shapes.dataset import prompt, rows
+from avar_eval.tasks.shapes.dataset import rows
 
 N = 20
 GREEDY = Decoding(max_new_tokens=64)
 STEERING = parse_steering("image=0.3,system=0.9,rows=all")
-
-
-@dataclass(frozen=True)
-class Question:
-    """A rendered question of `shapes`."""
-
-    key: str
-    prompt: str
-    picture: Image.Image
-
-    def images(self) -> list[Image.Image]:
-        return [self.picture]
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +60,9 @@ def vllm(transformers: TransformersBackend) -> Iterator[VllmBackend]:
 @pytest.fixture(scope="module")
 def questions(transformers: TransformersBackend) -> list[Question]:
     """The first questions of the test split, of all kinds."""
-    chosen = list(rows("test"))[:: 500 // N][:N]
-    rendered = []
-    for row in chosen:
-        content = [{"type": "image"}, {"type": "text", "text": prompt(row)}]
-        text = transformers.render([{"role": "user", "content": content}])
-        rendered.append(Question(record_key(question=text, row=row["id"]), text, row["image"].convert("RGB")))
-    assert len({question.prompt for question in rendered}) > 5
-    return rendered
+    asked = rendered(transformers, list(rows("test"))[:: 500 // N][:N])
+    assert len({question.prompt for question in asked}) > 5
+    return asked
 
 
 def engines() -> list[psutil.Process]:

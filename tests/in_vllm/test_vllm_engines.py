@@ -4,12 +4,11 @@ import importlib.util
 import json
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
+from rendered import Question, rendered
 from runs import MODEL
 
 if importlib.util.find_spec("vllm") is None:
@@ -23,26 +22,13 @@ from avar_eval.models.decoding import Decoding
 from avar_eval.models.engine_args import parsed
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_backend import VllmBackend
-from avar_eval.records.record import record_key
 from avar_eval.run.asking import Asking
 from avar_eval.run.evaluate import RunConfig, evaluate
 from avar_eval.run.model import resolve
-from avar_eval.tasks.shapes.dataset import prompt, rows
+from avar_eval.tasks.shapes.dataset import rows
 
 N = 8
 GREEDY = Decoding(max_new_tokens=48)
-
-
-@dataclass(frozen=True)
-class Question:
-    """A rendered question of `shapes`."""
-
-    key: str
-    prompt: str
-    picture: Image.Image
-
-    def images(self) -> list[Image.Image]:
-        return [self.picture]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,12 +45,7 @@ def transformers() -> TransformersBackend:
 
 @pytest.fixture(scope="module")
 def questions(transformers: TransformersBackend) -> list[Question]:
-    rendered = []
-    for row in list(rows("test"))[:N]:
-        content = [{"type": "image"}, {"type": "text", "text": prompt(row)}]
-        text = transformers.render([{"role": "user", "content": content}])
-        rendered.append(Question(record_key(question=text, row=row["id"]), text, row["image"].convert("RGB")))
-    return rendered
+    return rendered(transformers, list(rows("test"))[:N])
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from row_digest import row_digest
 from scipy.ndimage import label
 
 from avar_eval import evaluate
@@ -40,16 +41,6 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows in a hundredth of the time, all with the same picture."""
     blank = np.zeros((2, 2, 3), dtype=np.uint8)
     monkeypatch.setattr(Picture, "draw", lambda _: blank)
-
-
-def digest(questions: list[Row]) -> str:
-    """SHA-256 over everything that a row holds, pixels included."""
-    total = hashlib.sha256()
-    for row in questions:
-        fields = {name: value for name, value in row.items() if name != "image"}
-        total.update(json.dumps(fields, sort_keys=True).encode())
-        total.update(row["image"].tobytes())
-    return total.hexdigest()
 
 
 def pixels(row: Row) -> Pixels:
@@ -201,7 +192,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_rows() -> None:
 
 
 def test_the_published_questions_are_pinned() -> None:
-    assert digest(TEST_ROWS) == TEST_DIGEST
+    assert row_digest(TEST_ROWS) == TEST_DIGEST
 
 
 def test_every_number_of_parts_can_be_counted() -> None:
