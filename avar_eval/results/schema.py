@@ -348,7 +348,8 @@ class TaskRecords(BaseModel):
     strata: the group of rows, all of which are always asked, that each one's row is in, where the benchmark has such;
     guess_chances: how probably the published rule is right where it guesses, of each one's row (None: no guess there);
     measured, causal: whether each one's attention, and its causal measures, are the run's, which may have asked for
-    fewer than a run before it. All four are None in files of before that was written.
+    fewer than a run before it. task_sha256: of the task's files and of the rows asked, with their pictures, as they
+    were when the run began. All five are None in files of before that was written.
     """
 
     keys: list[str]
@@ -357,6 +358,7 @@ class TaskRecords(BaseModel):
     guess_chances: list[float | None] | None = None
     measured: list[bool] | None = None
     causal: list[bool] | None = None
+    task_sha256: str | None = None
 
 
 def write_task_records(folder: Path, asked: Mapping[str, TaskRecords]) -> None:

@@ -62,10 +62,15 @@ def evaluate(config: RunConfig) -> Results:
     """
     entries = check_config(config)
     with open_session(config.model, config.output) as session:
-        found = ask(session, load_tasks(entries, config.model), config)
+        tasks = load_tasks(entries, config.model)
+        limit = config.model.asking.limit
+        # Now, and not at the end: what changes while they are asked is to be seen as changed.
+        made_from = {task.entry.name: task.sha256(limit) for task in tasks if session.ranks.first}
+        found = ask(session, tasks, config)
     if session.ranks.first:
         note_other_run(config.output, found.results)
-        write_task_records(config.output, found.asked)
+        asked = {name: of.model_copy(update={"task_sha256": made_from[name]}) for name, of in found.asked.items()}
+        write_task_records(config.output, asked)
         publish(found.results.write(config.output), list(found.results.tasks))
     return found.results
 

@@ -19,6 +19,7 @@ from avar_eval.results.summary import VasQueries, attention_means, left_out_rows
 from avar_eval.run.model import ResolvedModel
 from avar_eval.statistics import clustered_proportion
 from avar_eval.tasks.catalog import TaskEntry, gold_answer, task_config
+from avar_eval.tasks.fingerprint import task_sha256
 from avar_eval.tasks.lmms_eval_tasks import build_requests, load_lmms_eval_task, task_metrics
 from avar_eval.tasks.rows import RowsTask
 
@@ -67,6 +68,10 @@ class LoadedTask:
         except Exception:  # a function of the task's, which may fail in any way; its metrics may do without
             return None
         return target if isinstance(target, str) else json.dumps(target, default=str, ensure_ascii=False)
+
+    def sha256(self, limit: int | None) -> str:
+        """Of all that its questions and verdicts are made from, in its first `limit` rows: see `task_sha256`."""
+        return task_sha256(self.entry, self.task.eval_docs, limit)
 
     def task_records(self, records: Sequence[Record]) -> TaskRecords:
         """Which records are the task's, and what compares them with another run's."""

@@ -11,6 +11,7 @@ from avar_eval.keys import masked
 from avar_eval.models.backend_options import BackendName
 from avar_eval.records.record import Record
 from avar_eval.results.schema import prompt_sha256
+from avar_eval.run.cards import task_cards
 from avar_eval.run.measuring import causal_sampling
 from avar_eval.run.session import Session
 from avar_eval.tasks.catalog import TaskEntry
@@ -59,22 +60,7 @@ def protocol(
 
 def protocol_before(session: Session, tasks: Sequence[TaskEntry]) -> dict[str, Any]:
     """All of the protocol that is known before anything is asked, but for what changes no response."""
-    model = session.model
-    return session.protocol() | {
-        "tasks": {
-            task.name: {
-                "version": task.version,
-                "dataset": task.dataset,
-                "revision": task.revision,
-                "split": task.split,
-            }
-            | ({"form": task.form} if task.form == "lmms-eval" else {})
-            | ({"decoding": of.protocol()} if (of := model.task_decoding(task)) != model.decoding else {})
-            for task in tasks
-        },
-        **({"uniform_prompts": True} if model.asking.uniform_prompts else {}),
-        **({"protocol": model.protocol.card(list(tasks))} if model.protocol else {}),
-    }
+    return session.protocol() | task_cards(session.model, tasks)
 
 
 def causal_card(session: Session) -> dict[str, Any]:

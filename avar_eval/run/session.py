@@ -31,6 +31,7 @@ from avar_eval.results.causal import BLIND, PASSES, SWAPPED
 from avar_eval.run.answering import answer_batch, answer_question, answer_streaming
 from avar_eval.run.asking import Asking
 from avar_eval.run.batches import Batch, Batching
+from avar_eval.run.cards import asking_card
 from avar_eval.run.causal import Altered, add_passes, altered_questions
 from avar_eval.run.measuring import measure_recorded
 from avar_eval.run.model import ResolvedModel, resolve
@@ -149,10 +150,7 @@ class Session:
             "dtype": self.backend.dtype,
             "attn_implementation": self.observer.attn_implementation if self.observer else None,
             "backend": {"backend": self.backend.name, **self.backend.identity()},
-            "system_prompt": self.model.system_prompt,
-            "prompt_style": self.model.prompt_style,
-            "instruction": self.model.instruction,
-            "decoding": self.model.decoding.protocol(),
+            **asking_card(self.model),
             "steering": self.steering_identity(),
         } | ({"image_limits": asdict(self.model.image_limits)} if self.model.image_limits else {})
 

@@ -22,12 +22,12 @@ from avar_eval.records.book import PROTOCOLS, PROTOCOLS_NAME, RECORDS_NAME, Reco
 from avar_eval.records.journal import read_lines
 from avar_eval.run.folder import run_folder
 from avar_eval.run.model import ResolvedModel
+from avar_eval.suite.loaded_tasks import LoadedTasks
 from avar_eval.suite.read import PlannedRun, Suite
 from avar_eval.suite.state import SuiteState
 from avar_eval.suite.timings import seconds_a_response
 from avar_eval.suite.weights import FolderWeights
 from avar_eval.tables import Column, FittedTable
-from avar_eval.tasks.catalog import TaskEntry
 from avar_eval.user_files import open_file, parse_json
 
 _SECONDS_AN_HOUR: Final = 3600
@@ -76,12 +76,13 @@ class _Lengths:
 
 def estimate(suite: Suite, output: Path) -> list[Estimate]:
     """What is left of each run of a suite. Nothing is written; data sets are loaded, and fetched if need be."""
-    state = SuiteState.of(suite.runs, output)
+    tasks = LoadedTasks()
+    state = SuiteState.of(suite.runs, output, tasks)
     timed = seconds_a_response(output)
     known = {run.name: _lengths(output / run.name) for run in suite.runs}
-    rows, weights = _Rows(), FolderWeights()
+    weights = FolderWeights()
     return [
-        _estimate(run, of.status, output, known, timed, suite.runs, rows, weights)
+        _estimate(run, of.status, output, known, timed, suite.runs, tasks, weights)
         for run, of in zip(suite.runs, state.runs, strict=True)
     ]
 
@@ -93,7 +94,7 @@ def _estimate(
     known: Mapping[str, _Lengths | None],
     timed: Mapping[str, float],
     runs: Sequence[PlannedRun],
-    rows: "_Rows",
+    tasks: LoadedTasks,
     weights: FolderWeights,
 ) -> Estimate:
     own = known[run.name]
@@ -102,7 +103,7 @@ def _estimate(
         wanted = {
             (task.name, row, sample)
             for task in run.tasks
-            for row in rows.ids(task, run.model)
+            for row in tasks.ids(task, run.model)
             for sample in range(run.model.task_decoding(task).samples)
         }
     except AvarError as error:
@@ -147,28 +148,6 @@ def _gpus(model: ResolvedModel) -> int:
         return 0
     options = model.options
     return options.tensor_parallel * options.data_parallel if isinstance(options, VllmOptions) else 1
-
-
-class _Rows:
-    """The ids of tasks' rows, each task loaded once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, Path | None, bool], list[str] | AvarError] = {}
-
-    def ids(self, task: TaskEntry, model: ResolvedModel) -> list[str]:
-        """Those that a model is asked. Raises AvarError where the rows cannot be had."""
-        key = (task.name, model.asking.data_dir, model.asking.allow_outside)
-        if key not in self._known:
-            from avar_eval.run.loaded_task import LoadedTask
-
-            try:
-                self._known[key] = list(LoadedTask.of(task, model).benchmark.rows)
-            except AvarError as error:
-                self._known[key] = error
-        found = self._known[key]
-        if isinstance(found, AvarError):
-            raise found
-        return found[: model.asking.limit]
 
 
 def _lengths(folder: Path) -> _Lengths | None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
+from avar_eval.suite.loaded_tasks import LoadedTasks
 from avar_eval.suite.process import Job, run_apart
 from avar_eval.suite.read import PlannedRun, Suite
 from avar_eval.suite.state import SuiteState
@@ -23,7 +24,7 @@ def run_suite(suite: Suite, output: Path) -> SuiteState:
     Raises AvarError if another command is at work on the same folder, or if it cannot be written.
     """
     with lock_suite(output):
-        state = SuiteState.of(suite.runs, output)
+        state = SuiteState.of(suite.runs, output, LoadedTasks())
         state.write(output)
         left = [number for number, run in enumerate(state.runs) if run.status != "finished"]
         for place, number in enumerate(left, 1):

@@ -11,9 +11,11 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.atomic import write_atomically
-from avar_eval.results.schema import RESULTS_NAME, ResultsError, read_results
+from avar_eval.results.schema import RESULTS_NAME
+from avar_eval.suite.finished import FinishedRuns
+from avar_eval.suite.loaded_tasks import LoadedTasks
 from avar_eval.suite.read import SUITE_NAME, PlannedRun
-from avar_eval.suite.weights import FolderWeights
+from avar_eval.terminal import note
 from avar_eval.user_files import read_bytes
 
 Status = Literal["waiting", "running", "finished", "failed"]
@@ -42,11 +44,19 @@ class SuiteState(BaseModel):
     runs: list[SuiteRun]
 
     @classmethod
-    def of(cls, runs: Sequence[PlannedRun], folder: Path) -> "SuiteState":
-        """All runs, those finished that an earlier command of the suite has finished as they are planned now."""
-        before = _finished_before(folder)
-        weights = FolderWeights()
-        done = {run.name for run in runs if run.name in before and is_finished(run, folder, weights)}
+    def of(cls, runs: Sequence[PlannedRun], folder: Path, tasks: LoadedTasks) -> "SuiteState":
+        """All runs, those finished that an earlier command of the suite has finished as they are planned now.
+
+        Of others that it has finished standard error says why they are done again.
+        """
+        before, finished = _finished_before(folder), FinishedRuns(tasks)
+        done = set()
+        for run in runs:
+            if run.name in before:
+                if (difference := finished.difference(run, folder / run.name)) is None:
+                    done.add(run.name)
+                else:
+                    note(f"again: {run.name}: {difference}")
         return cls(
             runs=[
                 SuiteRun(
@@ -86,15 +96,3 @@ def _finished_before(folder: Path) -> set[str]:
     except (OSError, ValidationError):  # its runs ask nothing twice
         return set()
     return {run.name for run in state.runs if run.status == "finished"}
-
-
-def is_finished(run: PlannedRun, folder: Path, weights: FolderWeights) -> bool:
-    """Whether a run's results are there, of the planned command and weights, without rows that may be asked again."""
-    try:
-        results = read_results(folder / run.name)
-    except ResultsError:
-        return False
-    if results.protocol.get("command") != run.command or any(task.left_out.n for task in results.tasks.values()):
-        return False
-    sha256 = weights.sha256(run.model)
-    return sha256 is None or results.protocol.get("weights_sha256") == sha256

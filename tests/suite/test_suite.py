@@ -10,15 +10,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from runs import Finished, Running, Server, records_of
+from runs import Running, Server
 from safetensors.torch import load_file, save_file
+from suites import Suites, books, state
 
 from avar_eval.atomic import WriteError
 from avar_eval.folder_lock import FolderLock
@@ -46,33 +44,6 @@ models:
 KILLS = 10
 
 
-@dataclass(frozen=True)
-class Suites:
-    """Starts suites whose runs are forked; asked: the keys of the questions that they have asked, one a line."""
-
-    server: Server
-    file: Path
-    asked: Path
-
-    def start(self, output: Path, *options: str) -> Running:
-        return self.server.start(
-            "suite", str(self.file), "--output", str(output), *options, ASKED=str(self.asked), OMP_NUM_THREADS="1"
-        )
-
-    def run(self, output: Path, *options: str) -> Finished:
-        return self.start(output, *options).wait()
-
-
-@pytest.fixture(scope="module")
-def forking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as patch:
-        here = str(Path(__file__).parent)
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")])))
-        server = Server(tmp_path_factory.mktemp("suites"), ("fork_runs",))
-        yield server
-    server.stop()
-
-
 @pytest.fixture
 def suites(forking_server: Server, tmp_path: Path) -> Suites:
     (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")
@@ -87,17 +58,6 @@ def undisturbed(forking_server: Server, tmp_path_factory: pytest.TempPathFactory
     done = Suites(forking_server, folder / "suite.yaml", folder / "asked").run(folder / "runs")
     assert done.code == 0, done.stderr
     return folder / "runs"
-
-
-def state(output: Path) -> list[dict[str, Any]]:
-    found: dict[str, list[dict[str, Any]]] = json.loads((output / "suite.json").read_text(encoding="utf-8"))
-    assert list(found) == ["runs"]
-    return found["runs"]
-
-
-def books(output: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of each run."""
-    return {path.parent.name: records_of(path.parent) for path in sorted(output.glob("*/records.jsonl"))}
 
 
 def count(output: Path) -> int:
