@@ -228,7 +228,7 @@ def evaluate(model: str | Path, tasks: str | Sequence[str], **asking: Any) -> Re
     values = [f"{name}={getattr(asked, name, value)!r}" for name, value in (asking | own).items()]
     own.pop("include_path", None)
     command = f"avar_eval.evaluate({', '.join([repr(asked.model), repr(names), *values])})"
-    more: dict[str, Any] = {"command": command} | own
+    more: dict[str, Any] = {"command": command, "resume": command} | own
     config = RunConfig(resolved, names, output, **more)
     with contextlib.redirect_stdout(sys.stderr):  # libraries print
         return _in_folder(run(config), config.output)

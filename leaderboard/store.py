@@ -43,6 +43,7 @@ from avar_eval.results.schema import (
     parse_results,
     results_bytes,
 )
+from avar_eval.results.unfinished import RESUME_NAME, no_results
 from avar_eval.terminal import note
 from avar_eval.user_files import open_file
 
@@ -112,6 +113,8 @@ def runs_in(path: Path) -> list[Path]:
             found.append(Path(folder))
             inner.clear()
     if not found:
+        if begun := sorted(path.rglob(RESUME_NAME)):
+            raise ResultsError(no_results(begun[0].parent, RESULTS_NAME))
         raise ResultsError(f"{path} holds no finished run: no folder in it has a {RESULTS_NAME}")
     return sorted(found)
 

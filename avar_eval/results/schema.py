@@ -27,6 +27,7 @@ from avar_eval.attention.bands import Band
 from avar_eval.errors import AvarError
 from avar_eval.outcomes import Verdict
 from avar_eval.records.record import Record
+from avar_eval.results.unfinished import no_results
 from avar_eval.statistics import Estimate
 from avar_eval.terminal import note
 from avar_eval.user_files import parse_json, read_bytes, read_text
@@ -256,7 +257,7 @@ def read_results(folder: Path) -> Results:
     try:
         return parse_results(Results, read_bytes(path), path)
     except FileNotFoundError:
-        raise ResultsError(f"{folder} holds no finished run: it has no {RESULTS_NAME}") from None
+        raise ResultsError(no_results(folder, RESULTS_NAME)) from None
     except NotADirectoryError:
         raise ResultsError(f"{folder} is a file: give the folder of a finished run") from None
     except OSError as error:
@@ -268,6 +269,8 @@ def results_bytes(path: Path) -> bytes:
     try:
         return read_bytes(path)
     except FileNotFoundError:
+        if path.name == RESULTS_NAME and path.parent.is_dir():
+            raise ResultsError(no_results(path.parent, RESULTS_NAME)) from None
         raise ResultsError(f"there is no file {path}; give the results.json of a finished run") from None
     except IsADirectoryError:
         raise ResultsError(f"{path} is a folder; give the results.json in it") from None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avar_eval.command_line import own_command
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
@@ -13,6 +14,7 @@ from avar_eval.outcomes import JudgeOutcome
 from avar_eval.ranks import init_ranks
 from avar_eval.results.schema import Results, TaskRecords, note_other_run, run_id, write_task_records
 from avar_eval.results.summary import group_results
+from avar_eval.results.unfinished import remove_resume, write_resume
 from avar_eval.run.model import ResolvedModel
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
 from avar_eval.terminal import note
@@ -42,7 +44,8 @@ class RunConfig:
     """What to evaluate: a model, with how it is asked, and what a run adds.
 
     judge: a model that judges beside the rules. training: which run and step the model comes from, if it is a
-    checkpoint of one that is watched. command: how the run was started, for the protocol.
+    checkpoint of one that is watched. command: how the run was started, for the protocol. resume: what goes on with it,
+    where it is not the command line of this process.
     """
 
     model: ResolvedModel
@@ -51,6 +54,7 @@ class RunConfig:
     judge: JudgeModel | None = None
     training: TrainingStep | None = None
     command: str = ""
+    resume: str | None = None
 
 
 def evaluate(config: RunConfig) -> Results:
@@ -62,6 +66,8 @@ def evaluate(config: RunConfig) -> Results:
     """
     entries = check_config(config)
     with open_session(config.model, config.output) as session:
+        if session.ranks.first:
+            write_resume(config.output, config.resume or own_command())
         tasks = load_tasks(entries, config.model)
         limit = config.model.asking.limit
         # Now, and not at the end: what changes while they are asked is to be seen as changed.
@@ -71,7 +77,9 @@ def evaluate(config: RunConfig) -> Results:
         note_other_run(config.output, found.results)
         asked = {name: of.model_copy(update={"task_sha256": made_from[name]}) for name, of in found.asked.items()}
         write_task_records(config.output, asked)
-        publish(found.results.write(config.output), list(found.results.tasks))
+        path = found.results.write(config.output)
+        remove_resume(config.output)
+        publish(path, list(found.results.tasks))
     return found.results
 
 

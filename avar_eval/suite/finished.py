@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from avar_eval.errors import AvarError
-from avar_eval.results.schema import Results, ResultsError, read_results, read_task_records
+from avar_eval.results.schema import RESULTS_NAME, Results, ResultsError, read_results, read_task_records
 from avar_eval.run.cards import planned_protocol
 from avar_eval.suite.loaded_tasks import LoadedTasks
 from avar_eval.suite.read import PlannedRun
@@ -31,6 +31,8 @@ class FinishedRuns:
         What `avar-eval run` would find in the same folder by asking again: other options or settings, weights, rows,
         rules or versions, and rows that were left out, which may be had now.
         """
+        if not (folder / RESULTS_NAME).exists():
+            return f"its {RESULTS_NAME} is gone"
         try:
             results = read_results(folder)
         except ResultsError as error:

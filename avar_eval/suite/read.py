@@ -24,6 +24,7 @@ from avar_eval.judge.model import JudgeModel
 from avar_eval.models.checkpoint import find_source
 from avar_eval.models.registry import choose_backend
 from avar_eval.names import listed_names
+from avar_eval.results.unfinished import RESUME_NAME
 from avar_eval.run.asking import Asking
 from avar_eval.run.folder import run_folder
 from avar_eval.run.model import ResolvedModel, resolve
@@ -83,7 +84,7 @@ def read_suite(path: Path, output: Path, given: Mapping[str, Any]) -> Suite:
     for number in range(len(models)):
         place: Place = ("models", number)
         for run in _runs_of(file, place, common, over, output):
-            if run.name in (SUITE_NAME, SLURM_NAME, TIMINGS_NAME):
+            if run.name in (SUITE_NAME, SLURM_NAME, TIMINGS_NAME, RESUME_NAME):
                 raise file.error(place, f"{run.name} is a file of the suite: give the model another `name`")
             if len(run.name) > _LONGEST_NAME:
                 raise file.error(place, f"{run.name[:40]}… is too long a name of a folder: give the model a `name`")

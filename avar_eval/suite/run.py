@@ -4,8 +4,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+from avar_eval.command_line import own_command
 from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
+from avar_eval.results.unfinished import remove_resume, write_resume
 from avar_eval.suite.loaded_tasks import LoadedTasks
 from avar_eval.suite.process import Job, run_apart
 from avar_eval.suite.read import PlannedRun, Suite
@@ -26,6 +28,7 @@ def run_suite(suite: Suite, output: Path) -> SuiteState:
     with lock_suite(output):
         state = SuiteState.of(suite.runs, output, LoadedTasks())
         state.write(output)
+        write_resume(output, own_command())
         left = [number for number, run in enumerate(state.runs) if run.status != "finished"]
         for place, number in enumerate(left, 1):
             run = suite.runs[number]
@@ -35,6 +38,8 @@ def run_suite(suite: Suite, output: Path) -> SuiteState:
             state.set(number, "finished" if reason is None else "failed", output, reason)
             if reason is not None:
                 note(f"failed: {run.name}: {reason}")
+        if all(run.status == "finished" for run in state.runs):
+            remove_resume(output)
     return state
 
 
