@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 _Command = TypeVar("_Command")
@@ -44,6 +45,20 @@ def examples(*lines: str) -> Callable[[_Command], _Command]:
 
 
 class _GroupedHelp:
+    def make_context(self: Any, *positional: Any, **settings: Any) -> Any:
+        """The command's context. Raises BadParameter for a value that no option takes, in words of ours."""
+        try:
+            return super().make_context(*positional, **settings)  # type: ignore[misc]
+        except typer.BadParameter as error:
+            if error.__cause__ is not None:  # pydantic's, where typer reads values with it
+                from pydantic import ValidationError
+
+                from avar_eval.in_words import in_words
+
+                if isinstance(error.__cause__, ValidationError):
+                    error.message = in_words(error.__cause__)
+            raise
+
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
         """Commands, arguments, the command's own options, then the groups that commands share."""
         if isinstance(self, TyperGroup):

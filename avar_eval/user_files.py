@@ -16,6 +16,8 @@ _MOST_YAML: Final = 1_000_000
 """Characters of YAML: PyYAML reads about as many in two seconds."""
 _MOST_NODES: Final = 100_000
 """Values of a YAML file with its aliases written out: nine lines of aliases make a thousand million."""
+_SHOWN: Final = 20
+"""Letters that are shown of what stands where something else should."""
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -36,16 +38,60 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file in UTF-8, line ends as Python has them. Raises OSError, UnicodeDecodeError."""
-    return read_bytes(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    """The text of a regular file in UTF-8, line ends as Python has them. Raises OSError, ValueError."""
+    return _decoded(read_bytes(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON as Python values. Raises ValueError, also for what is nested too deeply."""
+    """JSON as Python values. Raises ValueError, which says where it is none; also for what is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
+    except UnicodeDecodeError:  # Python takes NUL bytes for UTF-16 or UTF-32
+        assert isinstance(text, bytes)
+        return parse_json(_decoded(text))
+    except json.JSONDecodeError as error:
+        raise ValueError(_not_json(error)) from error
+    except ValueError as error:
+        raise ValueError("it holds a number of thousands of digits") from error
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = error.object[error.start]
+        raise ValueError(f"it is no text in UTF-8: byte {error.start + 1:,} is {found:#04x}") from error
+
+
+_STANDS_WHERE: Final = {
+    "Expecting value": "a value should",
+    "Expecting property name": "a name in double quotes should",
+    "Expecting ':'": "a colon should",
+    "Expecting ','": "a comma or a closing bracket should",
+    "Extra data": "it should end",
+    "Invalid control character": r"an escape such as \n or \t should",
+    "Invalid \\escape": r"another escape should, such as \\ or \n",
+    "Invalid \\uXXXX": r"an escape of four digits should, such as \u00e9",
+    "Unexpected UTF-8 BOM": "a bracket should",
+    "Illegal trailing comma": "a closing bracket should",
+}
+"""The beginnings of Python's messages on JSON -> what should stand there."""
+
+
+def _not_json(error: json.JSONDecodeError) -> str:
+    """Where a text stops being JSON, what stands there, and what should."""
+    if not error.doc.strip():
+        return "it is empty"
+    several = "\n" in error.doc.strip()
+    rest = error.doc[error.pos :]
+    if not rest.strip() or error.msg.startswith("Unterminated string"):
+        return f"it is no JSON: it breaks off{f' in line {error.lineno}' if several else ''}"
+    stands = rest.split("\n")[0][:_SHOWN] if rest[0].isprintable() else json.dumps(rest[0])
+    where = next(words for begin, words in _STANDS_WHERE.items() if error.msg.startswith(begin))
+    place = f"{f'line {error.lineno}, ' if several else ''}column {error.colno}"
+    return f"it is no JSON: in {place} stands {stands} where {where}"
 
 
 def parse_yaml(text: str) -> Any:
@@ -57,13 +103,29 @@ def parse_yaml(text: str) -> Any:
         try:
             node = loader.get_single_node()
             _size(node, {})
-            return None if node is None else loader.construct_document(node)
+            return None if node is None else _constructed(loader, node)
         finally:
             loader.dispose()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except (yaml.YAMLError, TypeError) as error:  # TypeError: of keys that are lists
-        raise ValueError(" ".join(str(error).split())) from error
+    except yaml.YAMLError as error:
+        raise ValueError(yaml_in_words(error)) from error
+
+
+def _constructed(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    try:
+        return loader.construct_document(node)
+    except (ValueError, TypeError) as error:  # such as 2026-13-01
+        raise ValueError("it holds a date or a number that is none: write it in quotes, or correct it") from error
+
+
+def yaml_in_words(error: yaml.YAMLError) -> str:
+    """What PyYAML found, and its line."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark) is not None:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"letter {error.position + 1:,} is a control character"
+    return " ".join(str(error).split())
 
 
 def read_yaml(path: Path, named: str = "") -> Any:

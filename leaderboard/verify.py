@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from avar_eval.answers import Judgement
 from avar_eval.attention.sampling import AttentionSampling
+from avar_eval.in_words import in_words
 from avar_eval.leaderboard.consistency import CLOSE, ContradictionError
 from avar_eval.models.decoding import Decoding
 from avar_eval.outcomes import JudgeOutcome, Outcome
@@ -147,8 +148,12 @@ class _Check:
         card = of_task or self.protocol.get("decoding") or {}
         try:
             return Decoding(**card | {"stop": tuple(card.get("stop", ()))})
-        except (TypeError, ValidationError) as error:
-            raise self.refuse(f"its protocol's decoding cannot be read ({error})") from error
+        except ValidationError as error:
+            raise self.refuse(f"its protocol's decoding cannot be read ({in_words(error)})") from error
+        except TypeError as error:  # a field that Decoding has not
+            raise self.refuse(
+                f"its protocol's decoding is none that this avar-eval knows: {', '.join(card)}"
+            ) from error
 
     def keys(self) -> None:
         """Each record is of the prompt, picture, weights and decoding that the protocol names."""

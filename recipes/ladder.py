@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.in_words import in_words
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.models.training_run import read_training_run
 from avar_eval.number_format import UNKNOWN, percent, score
@@ -95,8 +96,7 @@ def read_ladder(name: str, model: str | None = None) -> Ladder:
     try:
         ladder = Ladder.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{path}, {'.'.join(map(str, first['loc'])) or 'ladder'}: {first['msg'].lower()}") from error
+        raise UsageError(f"{path}: {in_words(error)}") from error
     find_tasks(ladder.tasks)
     below: set[str] = set()
     for rung in ladder.rungs:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from avar_eval.errors import UsageError
+from avar_eval.in_words import in_words
 from avar_eval.names import listed_names
 from avar_eval.recipes.sources import (
     EMBEDDED,
@@ -68,9 +69,7 @@ def read_mixture(path: Path) -> Mixture:
     try:
         return Mixture.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{path}, {'.'.join(map(str, first['loc'])) or 'mixture'}: {said}") from None
+        raise UsageError(f"{path}: {in_words(error)}") from None
 
 
 def parts_of(sources: str) -> list[RowSource]:

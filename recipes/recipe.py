@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.errors import UsageError, unknown_name
+from avar_eval.in_words import problems_in_words
 from avar_eval.models.checkpoint import find_source
 from avar_eval.recipes.memory import Architecture
 from avar_eval.recipes.sources import MIXTURES, check_source
@@ -89,8 +90,7 @@ def read_recipe(name: str, arguments: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe(name=path.stem, card=Card.model_validate(card), options=options)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
-        raise UsageError(f"{path}, `recipe`: {problems}") from error
+        raise UsageError(f"{path}, `recipe`: {'; '.join(problems_in_words(error))}") from error
 
 
 def _content(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.in_words import fault_in_words
 from avar_eval.names import listed_names
 from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource
 from avar_eval.terminal import note
@@ -156,7 +157,7 @@ def _adapted(name: str, source: PaperSource, found: Found) -> Found:
             yield source.adapter(row), folder
         except (AttributeError, KeyError, ValueError, IndexError, TypeError) as error:
             raise TrainingDataError(
-                f"row {number} of {name} has not the published form ({type(error).__name__}: {error}): {_fields(row)}"
+                f"row {number} of {name} has not the published form ({fault_in_words(error)}): {_fields(row)}"
             ) from error
 
 
@@ -184,7 +185,7 @@ def _read_folder(source: PaperSource, folder: Path, split: str) -> Found:
             yield row, folder
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingDataError(
-            f"{file} cannot be read as questions of {source.repository} ({type(error).__name__}: {error})"
+            f"{file} cannot be read as questions of {source.repository} ({fault_in_words(error)})"
         ) from error
 
 
@@ -211,7 +212,7 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
                 return
             rows = parse_json(lines.read())
     except (OSError, ValueError) as error:
-        raise TrainingDataError(f"{path} cannot be read: {error}") from error
+        raise TrainingDataError(f"{path} cannot be read: {fault_in_words(error)}") from error
     if not isinstance(rows, list):
         raise TrainingDataError(f"{path} holds no list of rows")
     yield from rows
@@ -223,7 +224,7 @@ def _each_line(path: Path, lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]
             try:
                 yield parse_json(line)
             except ValueError as error:
-                raise TrainingDataError(f"line {number} of {path} is no JSON: {error}") from error
+                raise TrainingDataError(f"line {number} of {path} cannot be read: {error}") from error
 
 
 def _table(folder: Path, split: str) -> Any:

@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.answers import GRADER, FinishReason, Judgement
 from avar_eval.errors import UsageError, unknown_name
+from avar_eval.in_words import fault_in_words, in_words, shown
 from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_task_module, included_folders, task_files
 from avar_eval.tasks.groups import groups
 from avar_eval.tasks.lmms_eval_names import lmms_eval_files
+from avar_eval.user_files import read_text, yaml_in_words
 
 TASKS_FOLDER = OWN_FOLDER
 
@@ -153,12 +155,11 @@ def _check_names(entry: TaskEntry, known: Iterable[TaskEntry]) -> None:
 def _config(path: Path) -> dict[str, Any]:
     """A task's YAML over the one that it includes, if any. Raises TaskFolderError."""
     try:
-        with path.open(encoding="utf-8") as file:
-            config: dict[str, Any] = yaml.load(file, _TaskLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskFolderError(f"{path} cannot be read: {error}") from error
+        config: dict[str, Any] = yaml.load(read_text(path), _TaskLoader)
     except yaml.YAMLError as error:
-        raise TaskFolderError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise TaskFolderError(f"{path} is no YAML: {yaml_in_words(error)}") from error
+    except (OSError, ValueError) as error:
+        raise TaskFolderError(f"{path} cannot be read: {fault_in_words(error)}") from error
     if not isinstance(config, dict):
         raise TaskFolderError(f"{path} is no task: its YAML holds no fields")
     included = config.pop("include", None) or []
@@ -181,6 +182,9 @@ def _read_included(path: Path) -> TaskEntry | None:
     try:
         if not _has_our_form(config):
             return _read_lmms_eval(path, config)
+        for name in ("dataset_kwargs", "metadata"):
+            if not isinstance(config.get(name) or {}, dict):
+                raise TaskFolderError(f"{path}: {name} is {shown(config[name])}, not an object")
         kwargs = config.get("dataset_kwargs") or {}
         if unknown := kwargs.keys() - {"revision", "configs", "embedded"}:
             raise TaskFolderError(f"{path}: dataset_kwargs takes revision, configs or embedded, not {min(unknown)}")
@@ -188,10 +192,12 @@ def _read_included(path: Path) -> TaskEntry | None:
     except KeyError as error:
         raise TaskFolderError(f"{path}: the field {error.args[0]} is missing") from error
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise TaskFolderError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-    except (AttributeError, TypeError) as error:
-        raise TaskFolderError(f"{path}: dataset_kwargs and metadata hold fields: {error}") from error
+        raise TaskFolderError(f"{path}: {in_words(error)}") from error
+    except (AttributeError, IndexError, TypeError) as error:
+        raise TaskFolderError(
+            f"{path}: dataset_kwargs and metadata hold fields by their names, each field once, and metric_list is a "
+            "list of metrics"
+        ) from error
 
 
 def _has_our_form(config: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from avar_eval.atomic import write_atomically
 from avar_eval.folder_lock import FolderInUseError, FolderLock
+from avar_eval.in_words import in_words
 from avar_eval.pictures import allowed_outside, open_picture
 from avar_eval.progress import Bar
 from avar_eval.tasks.catalog import TaskEntry, catalog
@@ -206,8 +207,10 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise DataError(f"{path} is missing or damaged: fetch the benchmark again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): fetch the benchmark again") from error
+    except ValidationError as error:
+        raise DataError(f"{path} is damaged ({in_words(error)}): fetch the benchmark again") from error
 
 
 def _manifest_problems(entry: TaskEntry, folder: Path, count: int) -> list[str]:

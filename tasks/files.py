@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from avar_eval.errors import AvarError
+from avar_eval.in_words import fault_in_words, shown
 from avar_eval.pictures import OutsideError, open_picture, picture_path, whole_pictures_only
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import TaskEntry, get_judge, load_function, question_and_target, task_hooks
@@ -69,8 +70,11 @@ def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
         get_judge(entry.name)(plain, "", None)
     except KeyError as error:
         raise DataError(f"{where} is no row of {entry.name}: {error} is missing or unknown") from error
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"{where} is no row of {entry.name}: {error}") from error
+    except (AttributeError, IndexError, TypeError) as error:
+        fields = ", ".join(f"{name} is {shown(value)}" for name, value in plain.items())
+        raise DataError(f"{where} is no row of {entry.name}, whose fields are of other kinds: {fields}") from error
     if target in ("", str(None)):
         raise DataError(f"{where}: the row has no answer to judge by: take a split whose answers are published")
 
@@ -128,10 +132,8 @@ def _read_lines(path: Path, entry: TaskEntry) -> Iterator[tuple[int, Row]]:
         text = read_text(path)
     except FileNotFoundError:
         raise DataError(f"there is no {path}: --data-dir takes a folder with one sub-folder a benchmark") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {fault_in_words(error)}") from error
     if not text.strip():
         raise DataError(f"{path} is empty: fetch the file again")
     needed = {*entry.id_columns, *entry.images, *entry.where}

@@ -192,3 +192,19 @@ def test_every_command_that_asks_tasks_draws_and_shows_pictures_as_it_is_asked_t
         assert {"limit", "batch_size", "system_prompt", "prompt_style", "image_max_pixels", "device", "dtype"} <= names
         assert "attn_implementation" in names
     assert "api_url" not in inspect.signature(COMMANDS["avar-eval sweep"]).parameters
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "said"),
+    [
+        (avar_eval_app, ["--tasks", "shapes", "--limit", "x"], "'--limit': it is \"x\", not a whole number"),
+        (avar_eval_app, ["--tasks", "shapes", "--limit", "0"], "'--limit': it is 0, not 1 or more"),
+        (avar_eval_app, ["--tasks", "shapes", "--temperature", "hot"], "'--temperature': it is \"hot\", not a number"),
+        (avar_eval_app, ["--tasks", "shapes", "--top-p", "7"], "'--top-p': it is 7, not 1 or less"),
+        (avar_eval_app, ["power", "shapes", "--difference", "much"], "'--difference': it is \"much\", not a number"),
+    ],
+)
+def test_a_value_that_no_option_takes_is_told_in_words(app: typer.Typer, arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())

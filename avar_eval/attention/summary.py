@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
-def _none_unless_finite(ratio: float | None) -> float | None:
-    return ratio if ratio is None or math.isfinite(ratio) else None
+def _none_unless_finite(ratio: object) -> object:
+    return None if isinstance(ratio, float) and not math.isfinite(ratio) else ratio
 
 
 _Ratio = Annotated[float | None, BeforeValidator(_none_unless_finite)]

@@ -14,6 +14,7 @@ from avar_eval.attention.record import Queries
 from avar_eval.attention.steering import Steering
 from avar_eval.attention.summary import QueryAttention
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.in_words import fault_in_words
 from avar_eval.records.attention import ATTENTION_LINES
 from avar_eval.records.book import ATTENTION_NAME, RECORDS_NAME, RecordBookError, stream_records
 from avar_eval.records.journal import JournalError, stream_lines
@@ -25,8 +26,8 @@ from avar_eval.statistics import mean_of_ratios
 
 QUERY_SETS: tuple[Queries, ...] = ("user", "response")
 PARTS = 20
-_ANEW = "run the evaluation into a new --output, which measures attention anew"
 """Equal parts of a response along which its scores are averaged, so that short and long ones can be."""
+_ANEW = "run the evaluation into a new --output, which measures attention anew"
 LARGEST_FLOAT16 = 65504.0
 """Scores along the response are kept in float16; a greater one is counted as this."""
 
@@ -222,7 +223,7 @@ def _response_scores(folder: Path, keys: Sequence[str]) -> list[Float[np.ndarray
     except JournalError as error:
         raise ProfileError(f"{error}; the run's attention is damaged or missing: {_ANEW}") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise ProfileError(f"{path} is damaged ({error}): {_ANEW}") from error
+        raise ProfileError(f"{path} is damaged ({fault_in_words(error)}): {_ANEW}") from error
     known = [scores for scores in found.values() if scores is not None]
     if len(known) < len(found):
         raise ProfileError(f"{path} lacks responses of this run: {_ANEW}")
@@ -247,7 +248,7 @@ def in_parts(scores: Float[np.ndarray, " tokens"]) -> Float[np.ndarray, " parts"
 
 def _label(results: Results) -> str:
     """The model, and what it was steered by."""
-    steering = results.protocol["steering"]
+    steering = results.protocol.get("steering")
     return str(results.protocol["model"]) + ("" if steering is None else f", steered: {Steering(**steering)}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.in_words import fault_in_words
 from avar_eval.models.registry import ModelEntry, find_by_weights, find_model, get_model
 from avar_eval.models.training_run import read_training_run
 from avar_eval.user_files import open_file, parse_json, read_text
@@ -295,7 +296,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {fault_in_words(error)}") from error
     return content if isinstance(content, dict) else {}
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 
 from avar_eval.endpoint.url import check_url
 from avar_eval.errors import AvarError, UsageError, unknown_name
+from avar_eval.in_words import in_words, shown
 from avar_eval.models.assembled import assembled_folder
 from avar_eval.models.backend_options import BackendName
 from avar_eval.models.decoding import Decoding, recommendable
@@ -197,12 +198,12 @@ def _user_models(path: Path) -> dict[str, Any]:
         data = parse_yaml(read_text(path))
     except FileNotFoundError:
         raise RegistryError(f"AVAR_MODELS names {path}, and there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RegistryError(f"the models in {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise RegistryError(f"the models in {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RegistryError(f"{path} is not YAML: {error}") from error
     if not isinstance(data, dict | None):
-        raise RegistryError(f"{path} must map names of models to their fields")
+        raise RegistryError(f"{path} must map names of models to their fields, and is {shown(data)}")
     return data or {}
 
 
@@ -220,11 +221,10 @@ def _user_entry(path: Path, name: object, fields: object) -> ModelEntry:
         raise RegistryError(f"{where}: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
+            field = ".".join(map(str, problem["loc"]))
             raise RegistryError(f"{where}: {unknown_name('field', field, _fields())}") from error
-        message = problem["msg"].removeprefix("Value error, ")
-        raise RegistryError(f"{where}: {f'{field}: ' if field else ''}{message}") from error
+        raise RegistryError(f"{where}: {in_words(error)}") from error
 
 
 def _fields() -> list[str]:

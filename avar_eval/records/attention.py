@@ -71,10 +71,7 @@ def _decode(text: bytes) -> AttentionLine:
     line = parse_json(text)
     if not isinstance(line, dict) or not isinstance(line.get("key"), str):
         raise ValueError("it has no key")
-    try:
-        return {name: _array(value) if isinstance(value, dict) else value for name, value in line.items()}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"an array is damaged: {error}") from error
+    return {name: _array(name, value) if isinstance(value, dict) else value for name, value in line.items()}
 
 
 def array_lines(what: str) -> LineForm[AttentionLine]:
@@ -101,8 +98,11 @@ def _written(array: np.ndarray) -> dict[str, Any]:
     return {"shape": list(array.shape), "float16": base64.b64encode(array.tobytes()).decode()}
 
 
-def _array(written: dict[str, Any]) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(written["float16"]), "<f2").reshape(written["shape"])
+def _array(name: str, written: dict[str, Any]) -> np.ndarray:
+    try:
+        return np.frombuffer(base64.b64decode(written["float16"]), "<f2").reshape(written["shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the array {name} is damaged") from error
 
 
 def _runs(positions: Sequence[int]) -> list[list[int]]:

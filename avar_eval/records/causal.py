@@ -19,7 +19,7 @@ ALTERED_NAME: Final = "altered.jsonl"
 Images = Literal["grey", "removed", "swapped"]
 """What an altered question has in the place of its images."""
 
-_Nats = Annotated[float, BeforeValidator(lambda value: float(f"{value:.6g}"))]
+_Nats = Annotated[float, BeforeValidator(lambda value: float(f"{value:.6g}") if isinstance(value, float) else value)]
 
 
 class KnockoutRecord(BaseModel):

@@ -27,7 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 from avar_eval.atomic import sync_folder, write_atomically
 from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
-from avar_eval.records.in_words import in_words
+from avar_eval.in_words import in_words
 from avar_eval.records.key_numbers import KeyNumbers
 from avar_eval.user_files import open_file
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -17,14 +17,18 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails
 
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.bands import Band
+from avar_eval.attention.steering import Steering
 from avar_eval.errors import AvarError
+from avar_eval.in_words import in_words, shown
 from avar_eval.outcomes import Verdict
 from avar_eval.records.record import Record
 from avar_eval.results.unfinished import no_results
@@ -225,6 +229,33 @@ class RunResults(BaseModel, Generic[Task, Card]):
     protocol: Card
 
 
+class _Card(BaseModel):
+    """What readers of a protocol card take for granted, of any version."""
+
+    model: str
+    revision: str | None = None
+    prompt_sha256: dict[str, str] = {}
+    steering: Steering | None = None
+    backend: dict[str, Any] = {}
+    decoding: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+    grader: dict[str, list[str] | str] = {}
+    trained_on: list[str] = []
+    judge: dict[str, Any] | None = None
+    attention: dict[str, Any] | None = None
+    causal: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    protocol: dict[str, Any] | None = None
+    command: str = ""
+
+
+class _Complete(BaseModel):
+    """What readers of a file take for granted beside what `Results` says."""
+
+    tasks: Annotated[dict[str, Any], Field(min_length=1)]
+    protocol: _Card
+
+
 class Results(RunResults[TaskResult, dict[str, Any]]):
     """The content of results.json. notes: what happened while it was asked that a reader has to know; rarely any."""
 
@@ -282,6 +313,8 @@ def parse_results(kind: type[AnyResults], data: bytes, path: Path) -> AnyResults
     """Results as all of `Results` or as a part of it, from the bytes of a file. Raises ResultsError, naming `path`."""
     try:
         results = kind.model_validate_json(data, strict=True)
+        if isinstance(results, Results):
+            _Complete.model_validate({"tasks": results.tasks, "protocol": results.protocol})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["loc"] == ("schema",) and isinstance(first["input"], int):
@@ -289,15 +322,15 @@ def parse_results(kind: type[AnyResults], data: bytes, path: Path) -> AnyResults
                 f"{path} has results schema {first['input']}, and this avar-eval reads schema {SCHEMA_VERSION}: use "
                 "the version of avar-eval that wrote it"
             ) from error
-        raise _unreadable(path, ".".join(map(str, first["loc"])) or "the file", first["msg"]) from error
+        raise _unreadable(path, in_words(error)) from error
     if "schema_version" not in results.model_fields_set:
-        raise _unreadable(path, "schema", "Field required")
+        raise _unreadable(path, "it has no schema")
     return results
 
 
-def _unreadable(path: Path, field: str, problem: str) -> ResultsError:
+def _unreadable(path: Path, problem: str) -> ResultsError:
     return ResultsError(
-        f"{path} is not a results.json of this version of avar-eval ({field}: {problem}): give that of a finished run, "
+        f"{path} is not a results.json of this version of avar-eval ({problem}): give that of a finished run, "
         "or run the evaluation again"
     )
 
@@ -338,9 +371,10 @@ def note_other_run(folder: Path, results: Results) -> None:
     except ResultsError:  # none, or one of another version
         return
     if earlier.run_id != results.run_id:
+        command = earlier.protocol.get("command")
         note(
-            f"note: {folder / RESULTS_NAME} held the results of another run ({earlier.protocol['command']}), and this "
-            "one's take their place. Its records stay, so that the same command brings it back; --output keeps runs "
+            f"note: {folder / RESULTS_NAME} held the results of another run ({command}), and this one's take their "
+            "place. Its records stay, so that the same command brings it back; --output keeps runs "
             "apart"
         )
 
@@ -363,6 +397,14 @@ class TaskRecords(BaseModel):
     causal: list[bool] | None = None
     task_sha256: str | None = None
 
+    @model_validator(mode="after")
+    def _are_of_the_same_records(self) -> Self:
+        for name in ("clusters", "strata", "guess_chances", "measured", "causal"):
+            of = getattr(self, name)
+            if of is not None and len(of) != len(self.keys):
+                raise ValueError(f"{name} has {len(of)} entries, and keys {len(self.keys)}")
+        return self
+
 
 def write_task_records(folder: Path, asked: Mapping[str, TaskRecords]) -> None:
     """Write which records belong to each task of the run, atomically."""
@@ -372,12 +414,21 @@ def write_task_records(folder: Path, asked: Mapping[str, TaskRecords]) -> None:
 
 def read_task_records(folder: Path, tasks: Iterable[str]) -> dict[str, TaskRecords]:
     """Which records belong to each of the tasks. Raises ResultsError, also for a run of before that was written."""
-    path = folder / TASK_RECORDS_NAME
+    path, wanted = folder / TASK_RECORDS_NAME, list(tasks)
     try:
         data = parse_json(read_text(path))
-        return {task: TaskRecords.model_validate(data[task]) for task in tasks}
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise ResultsError(
-            f"{path}, which says what the run asked, cannot be read ({type(error).__name__}): run the evaluation "
-            "again, it asks nothing twice"
-        ) from error
+        if not isinstance(data, dict):
+            raise ValueError(f"it is {shown(data)}, not an object")
+        if missing := [task for task in wanted if task not in data]:
+            raise ValueError(f"it has no {missing[0]}")
+        return TypeAdapter(dict[str, TaskRecords]).validate_python({task: data[task] for task in wanted})
+    except ValidationError as error:
+        problem = in_words(error)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except ValueError as error:
+        problem = str(error)
+    raise ResultsError(
+        f"{path}, which says what the run asked, cannot be read ({problem}): run the evaluation again, it asks nothing "
+        "twice"
+    )

@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from avar_eval.answers import FinishReason, Judgement
+from avar_eval.attention.summary import AttentionSummary
+from avar_eval.in_words import in_words, shown
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
+from avar_eval.records.causal import CausalRecord
 from avar_eval.results.schema import read_task_records
 from avar_eval.user_files import open_file, parse_json
 
@@ -37,7 +42,7 @@ class StoredResponse:
 
 TEXTS: Final = ("key", "task", "row_id", "response")
 """What a line of any version has."""
-_OBJECTS: Final = ("judgement", "judge", "attention", "causal")
+_OBJECTS: Final = ("judgement", "judge")
 """What it may have."""
 
 
@@ -48,11 +53,12 @@ def record_of(path: Path, number: int, line: bytes, texts: Sequence[str] = TEXTS
     """
     try:
         record = parse_json(line)
-    except (ValueError, RecursionError):
-        record = None
-    problem = "it is no JSON object" if not isinstance(record, dict) else _problem(record, texts)
-    if problem is None:
-        return dict(record)
+    except ValueError as error:
+        problem: str | None = str(error)
+    else:
+        problem = _problem(record, texts) if isinstance(record, dict) else f"it is {shown(record)}, not an object"
+        if problem is None:
+            return dict(record)
     raise RecordBookError(
         f"{path}, line {number} is not a record ({problem}); nothing was changed: delete that line, then run the "
         "evaluation again"
@@ -63,29 +69,30 @@ def _problem(record: Mapping[str, Any], texts: Sequence[str]) -> str | None:
     """What of a line is not as a record has it, in words; None if nothing is."""
     for name in texts:
         if not isinstance(record.get(name), str):
-            return f"{name} is not a text" if name in record else f"it has no {name}"
+            return f"{name} is {shown(record[name])}, not a text" if name in record else f"it has no {name}"
     if not isinstance(record.get("sample"), int):
-        return "sample is not a whole number"
+        return f"sample is {shown(record.get('sample'))}, not a whole number"
     if record.get("finish_reason") not in ("stop", "length"):
-        return "finish_reason is neither stop nor length"
+        return f"finish_reason is {shown(record.get('finish_reason'))}, neither stop nor length"
     for name in _OBJECTS:
         if not isinstance(record.get(name), dict | None):
-            return f"{name} is no object"
+            return f"{name} is {shown(record[name])}, not an object"
     for name in ("judgement", "judge"):
         found = record.get(name)
         if found and not (isinstance(found.get("state"), str) and isinstance(found.get("correct"), bool | None)):
             return f"{name} has no state, or correct is neither true nor false"
-    for part in ("user", "text", "response"):
-        if not _are_numbers((record.get("attention") or {}).get(part)):
-            return f"attention.{part} has no numbers"
-    return None if _are_numbers(record.get("causal")) else "causal has no numbers"
+    try:
+        _Measured.model_validate(record)
+    except ValidationError as error:
+        return in_words(error)
+    return None
 
 
-def _are_numbers(found: Any) -> bool:
-    """Whether it is nothing, or an object whose values are numbers, or hold several."""
-    if found is None:
-        return True
-    return isinstance(found, dict) and not any(isinstance(value, str) for value in found.values())
+class _Measured(BaseModel):
+    """What was measured of a response."""
+
+    attention: AttentionSummary | None = None
+    causal: CausalRecord | None = None
 
 
 def read_stored(path: Path) -> dict[str, StoredResponse]:

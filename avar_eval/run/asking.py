@@ -133,11 +133,12 @@ class Asking(Checked):
     def __post_init__(self) -> None:
         from pydantic import ValidationError
 
+        from avar_eval.in_words import in_words
+
         try:
             super().__post_init__()
         except ValidationError as error:
-            problem = error.errors()[0]
-            raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, not {problem['input']!r}") from None
+            raise UsageError(in_words(error)) from None
         if not self.model:  # as a path it would be the current folder
             raise UsageError("name a model; `avar-eval models` lists those that are registered")
         for name in self.decoding:

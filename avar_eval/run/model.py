@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from avar_eval.errors import UsageError
 from avar_eval.fields import declared
+from avar_eval.in_words import in_words
 from avar_eval.models.answer_format import Replacement, instruction_for
 from avar_eval.models.backend_options import OPTIONS, BackendName, BackendOptions
 from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, locate
@@ -160,8 +161,7 @@ def _options(asking: Asking, source: ModelSource, backend: BackendName) -> Backe
     try:
         return OPTIONS[backend](**{**registered, **asking.backend_options})
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise UsageError(f"option {problem['loc'][0]}: {problem['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"option {in_words(error)}") from error
     except ValueError as error:  # of several options together
         raise UsageError(str(error)) from error
 

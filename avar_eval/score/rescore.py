@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.summary import AttentionSummary
@@ -73,7 +71,9 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             of_task = [one.outcome(new[one.key], outcomes.get(one.key)) for one in responses]
             judged[entry.name] = benchmark, of_task
             before = results.tasks[entry.name]
-            kept = _still_true(before, {of.grader for of in new.values()}, results.protocol["grader"][entry.name])
+            kept = _still_true(
+                before, {of.grader for of in new.values()}, results.protocol.get("grader", {}).get(entry.name, ())
+            )
             tasks[entry.name] = task_result(
                 benchmark,
                 of_task,
@@ -92,7 +92,7 @@ def score_run(folder: Path, data_dir: Path | None, judge: JudgeModel | None = No
             "judge": judge.identity(changed) if judge else results.protocol.get("judge"),
             "grader": {
                 name: sorted({judgements[one.key].grader for one in stored[name] if one.key in judgements}) or before
-                for name, before in results.protocol["grader"].items()
+                for name, before in results.protocol.get("grader", {}).items()
             },
         }
         rescored = results.model_copy(
@@ -122,23 +122,11 @@ def _attention(
         one for one, own in zip(responses, in_run or [True] * len(responses), strict=True) if own and one.attention
     ]
     found = attention_means(
-        [_summary(one) for one in known],
+        [AttentionSummary.model_validate(one.attention) for one in known],
         [benchmark.cluster(one.row_id) for one in known],
         vas_queries(results.protocol),
     )
     return found if all(found[name].n == of.n for name, of in told.items()) else told
-
-
-def _summary(response: StoredResponse) -> AttentionSummary:
-    """Raises RecordBookError."""
-    try:
-        return AttentionSummary.model_validate(response.attention)
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise RecordBookError(
-            f"the attention of row {response.row_id} of {response.task} is damaged at {place}: delete the line of that "
-            "record, then run the evaluation again"
-        ) from error
 
 
 def _still_true(before: TaskResult, graders: Set[str], recorded: Sequence[str]) -> dict[str, Metric]:

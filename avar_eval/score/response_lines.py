@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from avar_eval.user_files import open_file, read_text
+from avar_eval.user_files import open_file, parse_json, read_text
 
 
 class UnreadableLineError(ValueError):
@@ -37,13 +36,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _json(number: int, data: bytes) -> Any:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return parse_json(data)
+    except ValueError as error:
         if not data.endswith(b"\n"):
             raise UnreadableLineError(
                 f"line {number} breaks off: the file is not complete, make or copy it again"
             ) from error
-        raise UnreadableLineError(f"line {number} is not JSON ({error}): one JSON object a line is needed") from error
+        raise UnreadableLineError(
+            f"line {number} cannot be read ({error}): one JSON object a line is needed"
+        ) from error
 
 
 def _of_lmms_eval(line: Any) -> Any:
@@ -84,4 +85,4 @@ def _sheet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, row in enumerate(rows, start=2):
                 yield number, dict(zip(names, row, strict=False))
         except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
-            raise UnreadableLineError(f"line 1: it is no workbook ({error})") from error
+            raise UnreadableLineError("line 1: it is no workbook of Excel, or a broken one: save it anew") from error

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from huggingface_hub import DatasetCardData, HfApi, SpaceCardData, eval_result_e
 
 from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import UsageError, unknown_name
+from avar_eval.in_words import fault_in_words
 from avar_eval.leaderboard.page.build import build_page
 from avar_eval.leaderboard.publishing.benchmarks import TaggedBenchmarks, eval_results
 from avar_eval.leaderboard.publishing.card import model_card
@@ -22,10 +23,10 @@ from avar_eval.leaderboard.significance import run_folders
 from avar_eval.leaderboard.store import Store
 from avar_eval.leaderboard.table import markdown
 from avar_eval.names import run_name
-from avar_eval.records.book import ATTENTION_NAME, PROTOCOLS_NAME, RECORDS_NAME
+from avar_eval.records.book import ATTENTION_NAME, PROTOCOLS_NAME, RECORDS_NAME, RecordBookError
 from avar_eval.records.causal import ALTERED_NAME, CAUSAL_NAME
 from avar_eval.results.schema import RESULTS_NAME, TASK_RECORDS_NAME, read_results, read_task_records
-from avar_eval.results.stored import record_lines
+from avar_eval.results.stored import record_lines, record_of
 from avar_eval.user_files import parse_json
 from avar_eval.view.page import build_viewer
 
@@ -148,14 +149,14 @@ def _write_runs(bundle: Bundle, chosen: _Chosen, rows: Sequence[Row], repository
             if (folder / name).is_file():
                 _copy(folder / name, to / name)
         keys = {key for of in read_task_records(folder, read_results(folder).tasks).values() for key in of.keys}
-        told = (parse_json(line) for _, line in record_lines(folder / RECORDS_NAME))
+        book = folder / RECORDS_NAME
+        told = (record_of(book, number, line) for number, line in record_lines(book))
         causal = [of.get("causal") or {} for of in told if of["key"] in keys]
         altered = {of[part]["key"] for of in causal for part in ("blind", "swap") if of.get(part)}
         for name in _LINES:
             if (folder / name).is_file():
                 wanted = altered if name == ALTERED_NAME else keys
-                own = (line.decode() for _, line in record_lines(folder / name) if parse_json(line)["key"] in wanted)
-                write_atomically(to / name, own)
+                write_atomically(to / name, _lines_of(folder / name, wanted))
         bundle.counts["responses"] = bundle.counts.get("responses", 0) + len(keys)
     data = DatasetCardData(pretty_name="Runs of avar-eval", tags=["avar-eval", "evaluation-results"])
     text = (
@@ -164,6 +165,19 @@ def _write_runs(bundle: Bundle, chosen: _Chosen, rows: Sequence[Row], repository
     )
     _write(target / "README.md", f"---\n{data.to_yaml()}\n---\n\n# Runs\n\n{text}{markdown(rows)}")
     bundle.repositories["dataset"] = "dataset", repository
+
+
+def _lines_of(path: Path, wanted: Collection[str]) -> Iterator[str]:
+    """The lines of these keys. Raises RecordBookError for a line that has none."""
+    for number, line in record_lines(path):
+        try:
+            key = parse_json(line)["key"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordBookError(
+                f"{path}, line {number} cannot be read ({fault_in_words(error)}): delete that line, and push again"
+            ) from error
+        if key in wanted:
+            yield line.decode()
 
 
 def _write_space(bundle: Bundle, chosen: _Chosen, short: str, repository: str, data_dir: Path | None) -> None:

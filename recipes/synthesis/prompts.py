@@ -11,6 +11,7 @@ from typing import Final
 from jinja2 import Environment, StrictUndefined, Template, TemplateError
 
 from avar_eval.errors import UsageError
+from avar_eval.in_words import fault_in_words
 from avar_eval.recipes.synthesis.recipe import STAGES, Domain, Recipe, StageName
 from avar_eval.user_files import read_text
 
@@ -55,8 +56,8 @@ def read_prompt(path: Path, stage: StageName) -> PromptText:
     """A prompt's file: `version: N`, a line of dashes, the text with {{ question }} and others of `FIELDS`."""
     try:
         content = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the prompt {path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the prompt {path} cannot be read: {fault_in_words(error)}") from error
     head = _HEAD.match(content)
     if head is None:
         raise UsageError(f"the prompt {path} must begin with `version: 1` and a line `---`")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from avar_eval.endpoint.url import check_url
 from avar_eval.errors import UsageError, unknown_name
+from avar_eval.in_words import in_words
 from avar_eval.models.backend_options import DEAREST
 from avar_eval.recipes.mixture import RowSource
 from avar_eval.recipes.sources import MIXTURES
@@ -174,9 +175,7 @@ def parse_recipe(content: Any, name: str) -> Recipe:
         if first["type"] == "extra_forbidden" and place[:-1] in _PARTS:
             known = _PARTS[place[:-1]].model_fields
             raise unknown_name("key", ".".join(place), [".".join((*place[:-1], key)) for key in known], name) from None
-        said = first["msg"].removeprefix("Value error, ")
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{name}{f', {where}' if where else ''}: {said[:1].lower()}{said[1:]}") from None
+        raise UsageError(f"{name}: {in_words(error)}") from None
 
 
 def read_recipe(name: str) -> Recipe:

@@ -223,7 +223,7 @@ def test_without_a_file_there_are_the_shipped_models(tmp_path: Path, monkeypatch
             "model my-model: give one of `folder` and `repository`",
         ),
         ("my-model: {repository: a/b, description: x, max_new_tokens: 5}", "give the `architecture`"),
-        ("my-model: {folder: c, architecture: d, description: x}", "model my-model: max_new_tokens: Field required"),
+        ("my-model: {folder: c, architecture: d, description: x}", "model my-model: it has no max_new_tokens"),
         (
             "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, temprature: 1}",
             "model my-model: unknown field 'temprature': did you mean decoding.temperature",
@@ -234,7 +234,7 @@ def test_without_a_file_there_are_the_shipped_models(tmp_path: Path, monkeypatch
         ),
         (
             "my-model: {folder: c, architecture: d, description: x, max_new_tokens: 5, answer_format: loud}",
-            "model my-model: answer_format: Input should be 'thinking', 'boxed', 'direct' or 'none'",
+            "model my-model: answer_format is \"loud\", not 'thinking', 'boxed', 'direct' or 'none'",
         ),
         ("my-model: {bundled: avar_tiny, architecture: d, description: x, max_new_tokens: 5}", "give its fields"),
         (

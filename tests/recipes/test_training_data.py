@@ -164,7 +164,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match=r"holds none of rows.jsonl"):
         load(str(tmp_path), "sft", system_prompt=None)
     (tmp_path / "train.jsonl").write_text(json.dumps(SHAREGPT | {"images": []}).replace("<image>", "") + '\n{"a": ')
-    with pytest.raises(TrainingDataError, match=r"line 2 of .*train\.jsonl is no JSON: Expecting value"):
+    with pytest.raises(
+        TrainingDataError, match=r"line 2 of .*train\.jsonl cannot be read: it is no JSON: it breaks off"
+    ):
         load(str(tmp_path), "sft", system_prompt=None)
     (tmp_path / "train.jsonl").write_text("")
     with pytest.raises(TrainingDataError, match="holds no rows"):

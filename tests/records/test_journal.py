@@ -123,16 +123,16 @@ def test_a_torn_last_line_is_cut_at_every_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damaged", "reason"),
     [
-        (b"", "EOF"),
-        (b"{", "EOF"),
-        (b"null", "it is not an object"),
+        (b"", "it is empty"),
+        (b"{", "it is no JSON: it breaks off"),
+        (b"null", "it is null, not an object"),
         (b"{}", "it has no key"),
-        (b'{"key": 1}', "key is not a text"),
-        (b"\xff\xfe", "expected value"),
-        (b"\0" * 40, "expected value"),
-        (b"[" * 100_000, "recursion limit"),
-        (NOTES.encode(Note("2"))[:-1], "EOF"),
-        (NOTES.encode(Note("2")) * 2, "trailing characters"),
+        (b'{"key": 1}', "key is 1, not a text"),
+        (b"\xff\xfe", "it is no text in UTF-8: byte 1 is 0xff"),
+        (b"\0" * 40, 'in column 1 stands "\\u0000" where a value should'),
+        (b"[" * 100_000, "its brackets are nested too deeply"),
+        (NOTES.encode(Note("2"))[:-1], "it is no JSON: it breaks off"),
+        (NOTES.encode(Note("2")) * 2, 'stands {"key":"2","text":"a where it should end'),
     ],
 )
 def test_a_damaged_line_is_named_and_nothing_is_changed(

@@ -9,23 +9,24 @@ from typer.testing import CliRunner
 
 from avar_eval.cli import app
 from avar_eval.records.book import RecordBookError
+from avar_eval.results.schema import ResultsError, read_task_records
 
 EARLIER = Path(__file__).with_name("run_of_an_earlier_version")
 DAMAGES: list[tuple[dict[str, Any] | str, str]] = [
-    ('{"key": ', "it is no JSON object"),
-    ("[1]", "it is no JSON object"),
-    ("null", "it is no JSON object"),
-    ("[" * 100_000, "it is no JSON object"),
-    ({"key": 5}, "key is not a text"),
-    ({"row_id": [1]}, "row_id is not a text"),
-    ({"response": None}, "response is not a text"),
-    ({"sample": "0"}, "sample is not a whole number"),
-    ({"finish_reason": "bored"}, "finish_reason is neither stop nor length"),
-    ({"judgement": "right"}, "judgement is no object"),
+    ('{"key": ', "it is no JSON: it breaks off"),
+    ("[1]", "it is a list of 1, not an object"),
+    ("null", "it is null, not an object"),
+    ("[" * 100_000, "its brackets are nested too deeply"),
+    ({"key": 5}, "key is 5, not a text"),
+    ({"row_id": [1]}, "row_id is a list of 1, not a text"),
+    ({"response": None}, "response is null, not a text"),
+    ({"sample": "0"}, 'sample is "0", not a whole number'),
+    ({"finish_reason": "bored"}, 'finish_reason is "bored", neither stop nor length'),
+    ({"judgement": "right"}, 'judgement is "right", not an object'),
     ({"judgement": {"correct": True}}, "judgement has no state"),
-    ({"causal": [1]}, "causal is no object"),
-    ({"causal": {"dependence": "much"}}, "causal has no numbers"),
-    ({"attention": {"user": {"vas": "wide"}}}, "attention.user has no numbers"),
+    ({"causal": [1]}, "causal is a list of 1, not an object"),
+    ({"causal": {"dependence": "much"}}, 'causal.dependence is "much", not a number'),
+    ({"attention": {"user": {"vas": "wide"}}}, "attention.user has no tokens"),
 ]
 
 
@@ -42,3 +43,24 @@ def test_it_is_named_in_words(damage: dict[str, Any] | str, said: str, tmp_path:
         done = CliRunner().invoke(app, [str(word) for word in command])
         assert isinstance(done.exception, RecordBookError), command
         assert f"records.jsonl, line 2 is not a record ({said}" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "it is empty"),
+        ('{"shapes": {', "it is no JSON: it breaks off"),
+        ("[]", "it is an empty list, not an object"),
+        ("{}", "it has no shapes"),
+        ('{"shapes": []}', "shapes is an empty list, not an object"),
+        ('{"shapes": {"keys": [3], "clusters": []}}', "shapes.keys.0 is 3, not a text"),
+        ('{"shapes": {"keys": ["a"], "clusters": []}}', "shapes: clusters has 0 entries, and keys 1"),
+    ],
+)
+def test_what_the_run_asked_is_named_in_words_too(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "asked.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ResultsError) as raised:
+        read_task_records(tmp_path, ["shapes"])
+    assert f"asked.json, which says what the run asked, cannot be read ({said}): run the evaluation again" in str(
+        raised.value
+    )

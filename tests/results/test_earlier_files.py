@@ -115,15 +115,33 @@ def changed(value: object, *keys: str) -> dict[str, Any]:
     ("content", "field"),
     [
         (changed(2, "schema"), "has results schema 2, and this avar-eval reads schema 1"),
-        (changed(None, "run_id"), "(run_id: "),
-        (changed([], "tasks"), "(tasks: "),
-        (changed("many", "tasks", "shapes", "metrics", "accuracy", "n"), "(tasks.shapes.metrics.accuracy.n: "),
-        (changed(1.5, "tasks", "shapes", "metrics", "accuracy", "value"), "(tasks.shapes.metrics.accuracy.value: "),
-        (changed(-1.0, "tasks", "shapes", "metrics", "vas", "value"), "(tasks.shapes.metrics.vas.value: "),
-        (changed({}, "tasks", "shapes", "metrics"), "(tasks.shapes.metrics.accuracy: Field required)"),
-        (changed({"name": "accuracy"}, "tasks", "shapes", "headline"), "(tasks.shapes.headline.values: "),
-        (changed({"strict": {"a": 0.5}}, "tasks", "shapes", "benchmark"), "(tasks.shapes.benchmark.strict.a: "),
-        (changed("x", "protocol"), "(protocol: "),
+        (changed(None, "run_id"), "(run_id is null, not a text)"),
+        (changed([], "tasks"), "(tasks is an empty list, not an object)"),
+        (
+            changed("many", "tasks", "shapes", "metrics", "accuracy", "n"),
+            '(tasks.shapes.metrics.accuracy.n is "many", not a whole number)',
+        ),
+        (
+            changed(1.5, "tasks", "shapes", "metrics", "accuracy", "value"),
+            "(tasks.shapes.metrics.accuracy.value is 1.5, not 1 or less)",
+        ),
+        (
+            changed(-1.0, "tasks", "shapes", "metrics", "vas", "value"),
+            "(tasks.shapes.metrics.vas.value is -1.0, not 0 or more)",
+        ),
+        (changed({}, "tasks", "shapes", "metrics"), "(tasks.shapes.metrics has no accuracy)"),
+        (changed({"name": "accuracy"}, "tasks", "shapes", "headline"), "(tasks.shapes.headline has no values)"),
+        (
+            changed({"strict": {"a": 0.5}}, "tasks", "shapes", "benchmark"),
+            "(tasks.shapes.benchmark.strict.a is 0.5, not an object)",
+        ),
+        (changed("x", "protocol"), '(protocol is "x", not an object)'),
+        (changed({}, "protocol"), "(protocol has no model)"),
+        (changed({"image": "much"}, "protocol", "steering"), '(protocol.steering.image is "much", not a number)'),
+        (changed(3, "protocol", "decoding"), "(protocol.decoding is 3, not an object)"),
+        (changed({"shapes": 5}, "protocol", "grader"), "(protocol.grader.shapes is 5, not a list or a text)"),
+        (changed("gpt", "protocol", "judge"), '(protocol.judge is "gpt", not an object)'),
+        (changed([3], "protocol", "tasks"), "(protocol.tasks is a list of 1, not an object)"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, content: dict[str, Any], field: str) -> None:

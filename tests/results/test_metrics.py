@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from invented_results import invented_results
 
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.results import metrics as module
@@ -171,12 +172,16 @@ def test_rows_left_out_are_named_with_their_reasons() -> None:
 def test_a_run_of_other_settings_is_named_before_its_results_make_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = Results(run_id="a", tasks={}, protocol={"command": "avar-eval --seed 1"})
+    one = Results.model_validate(invented_results())
+    here, there = (
+        one.model_copy(update={"run_id": name, "protocol": one.protocol | {"command": f"avar-eval --seed {seed}"}})
+        for name, seed in (("a", 1), ("b", 2))
+    )
     note_other_run(tmp_path, here)
     here.write(tmp_path)
     note_other_run(tmp_path, here)
     assert capsys.readouterr().err == ""
-    note_other_run(tmp_path, Results(run_id="b", tasks={}, protocol={"command": "avar-eval --seed 2"}))
+    note_other_run(tmp_path, there)
     assert "held the results of another run (avar-eval --seed 1)" in capsys.readouterr().err
 
 

@@ -47,7 +47,7 @@ def test_fields_side_by_side_go_where_they_belong() -> None:
         backend_options={"url": "http://x/v1"},
     )
     assert replace(asking, limit="4").limit == 4  # type: ignore[arg-type] # as lmms-eval's --model_args come
-    with pytest.raises(UsageError, match=r"limit: .*greater than or equal to 1, not 0"):
+    with pytest.raises(UsageError, match=r"limit is 0, not 1 or more"):
         replace(asking, limit=0)
 
 
@@ -57,17 +57,17 @@ def test_fields_side_by_side_go_where_they_belong() -> None:
         ({"temprature": 1}, "unknown argument 'temprature': did you mean temperature"),
         ({"tensor_paralel": 2}, "unknown argument 'tensor_paralel': did you mean tensor_parallel"),
         ({"decoding": {"topp": 1}}, "unknown decoding option 'topp': did you mean top_p"),
-        ({"presence_penalty": 3}, "--presence-penalty: .*less than or equal to 2, not 3"),
-        ({"min_p": -0.1}, "--min-p: .*greater than or equal to 0, not -0.1"),
-        ({"top_p": 0}, "--top-p must be above 0"),
-        ({"seed": 2**32}, "--seed: .*less than or equal to 4294967295"),
+        ({"presence_penalty": 3}, "--presence-penalty is 3, not 2 or less"),
+        ({"min_p": -0.1}, "--min-p is -0.1, not 0 or more"),
+        ({"top_p": 0}, "--top-p is 0, not above 0"),
+        ({"seed": 2**32}, "--seed is 4294967296, not 4294967295 or less"),
         ({"dtype": "int4"}, "--dtype takes float32, bfloat16, float16, not 'int4'"),
         (
             {"tensor_parallel": 2},
             "--tensor-parallel is an option of --backend vllm, and avar-tiny is run by transformers",
         ),
         ({"backend": "vllm", "steering": "pai"}, "vLLM cannot steer mode=abs exactly"),
-        ({"backend": "vllm", "tensor_parallel": 0}, "option tensor_parallel: .*greater than or equal to 1"),
+        ({"backend": "vllm", "tensor_parallel": 0}, "option tensor_parallel is 0, not 1 or more"),
         ({"backend": "api"}, "--backend api needs --api-url"),
         ({"system_prompt": "\udcff"}, "--system-prompt is not valid UTF-8"),
         ({"model": "avar-tinny"}, "unknown model 'avar-tinny': did you mean avar-tiny"),

@@ -158,9 +158,9 @@ def test_the_order_of_the_lines_changes_no_interval(data: Path, tmp_path: Path) 
     [
         (b"", "is empty"),
         (b'{"id": "1", "response": "7"}\n{"id": "2", "resp', "line 2 breaks off"),
-        (b'{"id": "1", "response": }\n', "line 1 is not JSON"),
-        (b"[" * 100_000 + b"\n", "line 1 is not JSON"),
-        (b"\xff\xfe\n", "line 1 is not JSON"),
+        (b'{"id": "1", "response": }\n', "line 1 cannot be read"),
+        (b"[" * 100_000 + b"\n", "line 1 cannot be read"),
+        (b"\xff\xfe\n", "line 1 cannot be read"),
         (b"[1]\n", "line 1 has no `id`"),
         (b'{"response": "7"}\n', "line 1 has no `id`"),
         (b'{"id": true, "response": "7"}\n', "line 1 has no `id`"),

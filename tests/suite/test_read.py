@@ -158,7 +158,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         + "models:\n- avar-tiny\n- {model: avar-tiny, limit: 3}\n": "line 4: .*line 3, too.*give one of them a `name`",
         TOP + "models:\n- {model: avar-tiny, name: ../up}\n": "line 3: a name is made of letters",
         TOP + "models:\n- {model: avar-tiny, limit: many}\n": "line 3: limit: .*not 'many'",
-        TOP + "models:\n- {model: avar-tiny, limit: 0}\n": "line 3: limit: .*greater than or equal to 1",
+        TOP + "models:\n- {model: avar-tiny, limit: 0}\n": "line 3: limit is 0, not 1 or more",
         TOP + "temperature: hot\nmodels: [avar-tiny]\n": "line 2: temperature: a number is wanted, not 'hot'",
         TOP + "temperature: [1]\nmodels:\n- avar-tiny\n": "line 4: --temperature takes 0",
         TOP + "judge-rate: fast\nmodels: [avar-tiny]\n": "line 2: judge-rate: a number is wanted, not 'fast'",

@@ -258,7 +258,10 @@ def test_the_command_line_fetches_and_verifies(hub: dict[str, TaskEntry], tmp_pa
         (lambda image, rows: rows.write_text(rows.read_text().replace('"7"', '"8"')), "is not the file that"),
         (lambda image, rows: rows.write_text(rows.read_text()[:-9]), "line 6 is damaged"),
         (lambda image, rows: (rows.parent / "manifest.json").unlink(), "no manifest.json"),
-        (lambda image, rows: (rows.parent / "manifest.json").write_text("{}"), "manifest.json is missing or damaged"),
+        (
+            lambda image, rows: (rows.parent / "manifest.json").write_text("{}"),
+            "manifest.json is damaged (it has no dataset)",
+        ),
     ],
 )
 def test_damage_is_named_and_ends_with_code_1(
