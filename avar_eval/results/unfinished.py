@@ -33,7 +33,7 @@ def no_results(folder: Path, results: str) -> str:
     nothing = f"{folder} holds no finished run"
     try:
         command = read_text(folder / RESUME_NAME).strip()[:_LONGEST_COMMAND]
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         command = ""
     if command:
         return f"{nothing}: one was begun and has not ended; to go on: {command}"
