@@ -292,8 +292,9 @@ def wrong_ones_left_out(folder: Path) -> None:
     path = folder / "asked.json"
     asked = json.loads(path.read_text())
     place = asked[wrong["task"]]["keys"].index(wrong["key"])
-    for column in filter(None, asked[wrong["task"]].values()):
-        del column[place]
+    for column in asked[wrong["task"]].values():
+        if isinstance(column, list):
+            del column[place]
     path.write_text(json.dumps(asked))
 
 
@@ -418,8 +419,9 @@ def blind_edited_in_the_records(folder: Path) -> None:
 def counted_twice(folder: Path) -> None:
     path = folder / "asked.json"
     asked = json.loads(path.read_text())
-    for column in filter(None, asked["shapes"].values()):
-        column[0] = column[1]
+    for column in asked["shapes"].values():
+        if isinstance(column, list):
+            column[0] = column[1]
     path.write_text(json.dumps(asked))
 
 
