@@ -87,35 +87,40 @@ class History:
 def read_history(store: Path) -> History:
     """The history of a store; none is an empty one. Raises HistoryError for a file that cannot be read."""
     found, unreadable = dict[str, HistoryLine](), []
-    for _, line in _read(store / HISTORY_NAME):
+    for raw, line in _read(store / HISTORY_NAME):
         if isinstance(line, HistoryLine):
             found[_LINES.key(line)] = line
-        else:
+        elif raw.endswith(b"\n"):  # another process may be writing a last line without an end
             unreadable.append(line)
     return History(list(found.values()), unreadable)
 
 
 def put_aside_unreadable(store: Path) -> None:
-    """Move lines that cannot be read to a file of their own, and say so; whoever calls this has the store's lock."""
+    """Move lines that cannot be read to a file of their own, and say so; whoever calls this has the store's lock.
+
+    Among them is the last line, if it breaks off: whoever wrote it was killed. One that only lacks its end gets it.
+    """
     path = store / HISTORY_NAME
-    good, bad, problems = list[bytes](), list[bytes](), list[str]()
+    good, bad, problems, whole = list[bytes](), list[bytes](), list[str](), True
     for raw, line in _read(path):
+        whole = raw.endswith(b"\n")
+        ended = raw if whole else raw + b"\n"
         if isinstance(line, HistoryLine):
-            good.append(raw)
+            good.append(ended)
         else:
-            bad.append(raw)
+            bad.append(ended)
             problems.append(line)
-    if not bad:
-        return
-    with (store / UNREADABLE_NAME).open("ab") as aside:
-        aside.writelines(bad)
-    write_atomically(path, good)
+    if bad:
+        with (store / UNREADABLE_NAME).open("ab") as aside:
+            aside.writelines(bad)
+    if bad or not whole:
+        write_atomically(path, good)
     for problem in problems:
-        note(f"warning: {problem}; the line is in {UNREADABLE_NAME} now")
+        note(f"warning: {problem}; the line is in {store / UNREADABLE_NAME} now")
 
 
 def _read(path: Path) -> Iterator[tuple[bytes, HistoryLine | str]]:
-    """Each whole line, and what it says, or why it says nothing."""
+    """Each line, and what it says, or why it says nothing; the last one may have no end."""
     for number, raw in enumerate(_file_lines(path), start=1):
         try:
             yield raw, _LINES.decode(raw)
@@ -124,10 +129,10 @@ def _read(path: Path) -> Iterator[tuple[bytes, HistoryLine | str]]:
 
 
 def _file_lines(path: Path) -> list[bytes]:
-    """Whole lines; none of a file that is not there."""
+    """All lines; none of a file that is not there."""
     try:
         with open_file(path) as file:
-            return [line for line in file if line.endswith(b"\n")]
+            return list(file)
     except FileNotFoundError:
         return []
     except OSError as error:

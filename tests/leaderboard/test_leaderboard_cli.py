@@ -234,15 +234,31 @@ def test_a_line_of_the_history_that_cannot_be_read_stops_nothing(filled: Path, w
     path.write_bytes(b"".join([first, b'{"time": 1}\n', *others, b'{"torn']))
     told = CliRunner().invoke(app, ["history"])
     assert "history.jsonl, line 2 is not a line of a leaderboard's history" in told.stderr
+    assert "line 4" not in told.stderr, "a last line without an end may be one that another process is writing"
     assert told.stdout.count(" added ") == 1 + len(others)
     assert CliRunner().invoke(app, ["check"]).stderr.count("history.jsonl, line 2") == 1
     added = CliRunner().invoke(app, ["add", str(write_run(model="another"))])
     assert added.exit_code == 0, added.stderr
     assert added.stdout.startswith("added: another")
-    assert "the line is in history.unreadable.jsonl now" in added.stderr
-    assert (filled / "history.unreadable.jsonl").read_bytes() == b'{"time": 1}\n'
+    assert "history.jsonl, line 2 is not a line of a leaderboard's history (time is 1, not a text)" in added.stderr
+    assert (
+        "history.jsonl, line 4 is not a line of a leaderboard's history (it is no JSON: it breaks off)" in added.stderr
+    )
+    assert added.stderr.count("history.unreadable.jsonl now") == 2
+    assert (filled / "history.unreadable.jsonl").read_bytes() == b'{"time": 1}\n{"torn\n'
     assert "line 2" not in CliRunner().invoke(app, ["history"]).stderr
     assert path.read_bytes().startswith(first + b"".join(others))
+
+
+def test_a_last_line_that_only_lacks_its_end_is_kept(filled: Path, write_run: WriteRun) -> None:
+    path = filled / "history.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole.removesuffix(b"\n"))  # as an editor may leave it
+    added = CliRunner().invoke(app, ["add", str(write_run(model="another"))])
+    assert (added.exit_code, added.stderr) == (0, "")
+    assert path.read_bytes().startswith(whole)
+    assert len(path.read_bytes().splitlines()) == len(whole.splitlines()) + 1
+    assert not (filled / "history.unreadable.jsonl").exists()
 
 
 def test_store_option_names_another_leaderboard(board: Path, write_run: WriteRun, tmp_path: Path) -> None:

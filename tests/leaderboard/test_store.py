@@ -244,10 +244,11 @@ def test_bytes_that_are_no_json_are_named(data: bytes, store: Store, tmp_path: P
 
 
 def test_missing_files_and_folders_say_what_to_give(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="there is no file"):
-        store.add(tmp_path / "results.json")
-    with pytest.raises(ResultsError, match=r"there is no file .*results\.json"):
-        store.add(tmp_path)
+    with pytest.raises(ResultsError, match=r"there is no file .*other\.json"):
+        store.add(tmp_path / "other.json")
+    for path in (tmp_path, tmp_path / "results.json"):
+        with pytest.raises(ResultsError, match=r"holds no finished run: it has no results\.json"):
+            store.add(path)
 
 
 def test_fields_of_later_versions_are_left_alone(store: Store, run: dict[str, Any], tmp_path: Path) -> None:
