@@ -64,13 +64,12 @@ class Opening:
         threads = torch.get_num_threads()
         return cls(source, options, device, observer.dtype, observer.steering, observer.image_limits, weights, threads)
 
-    @property
-    def gpus(self) -> int:
-        """That one copy of the model takes, where it is not on CPUs."""
-        if not isinstance(self.options, VllmOptions):
-            return 1
-        stages = int(self.options.engine_args.get("pipeline_parallel_size", 1))
-        return self.options.tensor_parallel * self.options.data_parallel * stages
+
+def _gpus_of(options: BackendOptions) -> int:
+    if not isinstance(options, VllmOptions):
+        return 1
+    stages = int(options.engine_args.get("pipeline_parallel_size", 1))
+    return options.tensor_parallel * options.data_parallel * stages
 
 
 class RayCluster:
@@ -85,15 +84,12 @@ class RayCluster:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = ray_address(cluster)
-        try:
-            import ray
-        except ImportError as error:
-            raise UsageError(
-                f"--cluster needs Ray, and it cannot be imported ({error}): pip install 'avar-eval[ray]'"
-            ) from error
+        import_ray()
+        import ray
+
+        _check_reached(cluster, address)
         if ray.is_initialized():
             return
-        _check_reached(cluster, address)
         own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
         try:
             context = ray.init(
@@ -139,6 +135,31 @@ class RayCluster:
         return RayWorkplace(self, opening, number)
 
 
+def import_ray() -> None:
+    """Raise UsageError where Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--cluster needs Ray, and it cannot be imported ({error}): pip install 'avar-eval[ray]'"
+        ) from error
+
+
+def check_room(cluster: RayCluster, options: BackendOptions, device: str | None) -> int:
+    """The GPUs that one copy of a model takes there, 0 on CPUs. Raises UsageError where no node could ever hold one."""
+    gpus = 0 if device == "cpu" or not cluster.has_gpus() else _gpus_of(options)
+    if gpus and not _spans_nodes(options) and not any(node.get("GPU", 0) >= gpus for node in cluster.nodes()):
+        raise UsageError(
+            f"a copy of the model takes {gpus} GPUs, and no node of the cluster has so many: take fewer, or spread a "
+            "copy over nodes with --distributed ray"
+        )
+    return gpus
+
+
+def _spans_nodes(options: BackendOptions) -> bool:
+    return isinstance(options, VllmOptions) and options.distributed == "ray"
+
+
 def join_cluster(cluster: str, backend: BackendName, device: str | None, ranks: Ranks | None) -> RayCluster:
     """The cluster of a session. Raises UsageError for what a cluster cannot do, ClusterError where there is none."""
     if backend == "api":
@@ -180,14 +201,9 @@ class RayWorkplace:
         self, cluster: RayCluster, opening: Opening, number: int | None, worker: type[RayWorker] = RayWorker
     ) -> None:
         self._cluster, self._opening, self._number, self._worker = cluster, opening, number, worker
-        self._gpus = 0 if opening.device == "cpu" or not cluster.has_gpus() else opening.gpus
-        self._across = isinstance(opening.options, VllmOptions) and opening.options.distributed == "ray"
+        self._gpus = check_room(cluster, opening.options, opening.device)
+        self._across = _spans_nodes(opening.options)
         self._groups: list[Any] = []
-        if self._gpus and not self._across and not any(node.get("GPU", 0) >= self._gpus for node in cluster.nodes()):
-            raise UsageError(
-                f"a copy of the model takes {self._gpus} GPUs, and no node of the cluster has so many: take fewer, or "
-                "spread a copy over nodes with --distributed ray"
-            )
 
     def room(self) -> int:
         """How many actors there are to be."""

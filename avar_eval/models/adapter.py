@@ -13,6 +13,14 @@ _PREFIX = "base_model.model."
 """What peft puts before the name of a tensor in the base model."""
 
 
+def import_peft(name: str) -> None:
+    """Raise BackendError where peft is missing, which the adapter of this name needs."""
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise BackendError(f"{name} is an adapter, which needs peft: pip install 'avar-eval[peft]'") from error
+
+
 def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     """The model with an adapter in its layers, not merged: merging would round its weights once more.
 
@@ -21,13 +29,10 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     is. Raises BackendError, with names, where the adapter's other tensors are not those that its configuration
     asks for: peft would leave those layers as they are, and the base would be scored for the adapter.
     """
-    try:
-        from peft import PeftConfig, PeftModel
-        from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
-    except ImportError as error:
-        raise BackendError(
-            f"{checkpoint.name} is an adapter, which needs peft: pip install 'avar-eval[peft]'"
-        ) from error
+    import_peft(checkpoint.name)
+    from peft import PeftConfig, PeftModel
+    from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+
     config = PeftConfig.from_pretrained(str(checkpoint.path))
     if config.is_prompt_learning:
         raise BackendError(

@@ -44,8 +44,7 @@ def open_backend(
         return served, ApiBackend(served, options, steering, at_hand.markup.placeholders, image_limits), at_hand
     checkpoint = locate(source)
     if isinstance(options, VllmOptions):
-        if checkpoint.base is not None:
-            raise UsageError(f"--backend vllm runs no adapters: merge {source.name} into its base, or use transformers")
+        check_in_vllm(checkpoint)
         from avar_eval.models.vllm_backend import VllmBackend
 
         observer = TransformersBackend(checkpoint, device, dtype, steering, image_limits=image_limits)
@@ -53,3 +52,9 @@ def open_backend(
         return checkpoint, VllmBackend(observer, options, steered), observer
     observer = TransformersBackend(checkpoint, device, dtype, steering, options.attn_implementation, image_limits)
     return checkpoint, observer, observer
+
+
+def check_in_vllm(checkpoint: Checkpoint) -> None:
+    """Raise UsageError for a checkpoint that is an adapter."""
+    if checkpoint.base is not None:
+        raise UsageError(f"--backend vllm runs no adapters: merge {checkpoint.name} into its base, or use transformers")

@@ -223,6 +223,15 @@ def _taken(waiting: Iterator[tuple[int, Prompt]], lost: dict[int, Prompt], order
         yield prompt
 
 
+def check_engine_args(given: Sequence[tuple[str, str]]) -> None:
+    """Raise BackendError where vLLM is missing, UsageError for an engine argument that it does not take.
+
+    given: names and values.
+    """
+    _import_vllm()
+    parsed(dict(given))
+
+
 def _import_vllm() -> None:
     """Import vLLM, as quiet as it can be. Raises BackendError where it is missing or broken."""
     # Read when vLLM is imported: its processes' messages belong to standard error, and nobody is told of this run.

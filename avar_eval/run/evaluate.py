@@ -84,22 +84,27 @@ def evaluate(config: RunConfig) -> Results:
 
 
 def check_config(config: RunConfig) -> list[TaskEntry]:
-    """The tasks of a run. Raises UsageError for unknown ones, and for those that a judge cannot judge."""
+    """The tasks of a run. Raises UsageError for unknown ones, and as `check_tasks` does."""
     tasks = find_tasks(config.tasks)
-    if config.judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
-        raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
+    check_tasks(config.model, tasks, config.judge)
     options = config.model.options
     if isinstance(options, ApiOptions) and config.model.asking.causal == "full":
         rest = "; the others need the weights (--api-weights)" if options.weights is None else ""
         note(f"note: an endpoint is asked without the images: blind, visual_gain and mirage{rest}")
-    if config.model.protocol is not None:
+    if config.model.protocol is not None and config.judge is None:
         named = config.model.protocol.protocol
-        judged = [
-            task.name for task in tasks if named.published_verdict(task) == "judge"
-        ]  # names one that is not covered
-        if judged and config.judge is None:
+        if judged := [task.name for task in tasks if named.published_verdict(task) == "judge"]:
             note(f"note: scores of {named.name} on {', '.join(judged)} are a judge model's: give --judge to have them")
     return tasks
+
+
+def check_tasks(model: ResolvedModel, tasks: Sequence[TaskEntry], judge: JudgeModel | None) -> None:
+    """Raise UsageError for tasks that a judge cannot judge, and for those of which a named protocol says nothing."""
+    if judge is not None and (others := [task.name for task in tasks if task.form == "lmms-eval"]):
+        raise UsageError(f"--judge is for tasks in avar-eval's form, and {others[0]} is in lmms-eval's: ask it without")
+    if model.protocol is not None:
+        for task in tasks:
+            model.protocol.protocol.published_verdict(task)
 
 
 def open_session(model: ResolvedModel, output: Path) -> "Session":

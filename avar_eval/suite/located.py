@@ -1,5 +1,7 @@
 """A YAML file whose every value knows its line, so that a message can say where something is wrong."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,31 @@ import yaml
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.user_files import read_text, read_yaml
+
+
+class Faults:
+    """What is wrong in several places of a file, to be said at once."""
+
+    def __init__(self) -> None:
+        self._messages: dict[str, None] = {}
+
+    def add(self, error: UsageError) -> None:
+        """One more; what is said already, as of several models, is not said again."""
+        self._messages[str(error)] = None
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """What this context raises is noted, and ends it."""
+        try:
+            yield
+        except UsageError as error:
+            self.add(error)
+
+    def raise_any(self) -> None:
+        """Raise UsageError with a line for each, if there are any."""
+        if self._messages:
+            raise UsageError("\n".join(self._messages))
+
 
 Place = tuple[str | int, ...]
 """Keys and positions from the top: ("models", 1, "limit")."""

@@ -1,6 +1,6 @@
-"""One run of a suite in a process of its own: what kills it, such as a GPU out of memory, leaves the others running.
+"""Work of a suite in processes of its own: what kills one, such as a GPU out of memory, leaves the others running.
 
-The process ends when the one that started it does, however that ends: nothing goes on that nobody waits for.
+A process ends when the one that started it does, however that ends: nothing goes on that nobody waits for.
 """
 
 import contextlib
@@ -9,100 +9,131 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from avar_eval.errors import AvarError
-from avar_eval.folder_lock import FolderLock
-from avar_eval.judge.model import JudgeModel
-from avar_eval.run.asking import Asking
 from avar_eval.terminal import note, tame_libraries
+
+T = TypeVar("T")
 
 CONTEXT: multiprocessing.context.BaseContext = multiprocessing.get_context("spawn")
 """How processes are started: afresh, as a forked one could not use a GPU that this one has looked at."""
 _LONGEST_REASON: Final = 2000
-_SECONDS_TO_END: Final = 20.0
-"""For a process that was interrupted, and for one that an earlier suite has left behind."""
+SECONDS_TO_END: Final = 20.0
+"""For processes that were interrupted, and for one that an earlier suite has left behind."""
+_LOOK: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a process needs to know of its run."""
+class Failed:
+    """Why work has not come to its end."""
 
-    asked: Mapping[str, Any]
-    tasks: list[str]
-    folder: Path
-    judge: JudgeModel | None
-    command: str
+    reason: str
 
 
-def run_apart(job: Job) -> str | None:
-    """Do a run to its end; returns why it failed, None if it did not. Raises KeyboardInterrupt when all has ended."""
-    receiver, sender = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_evaluate, args=(job, sender))  # type: ignore[attr-defined]
-    process.start()
-    sender.close()
+@dataclass(frozen=True)
+class _Returned:
+    value: Any
+
+
+class Apart(Generic[T]):
+    """Work under way in a process of its own. work: can be pickled. log: gets its messages (None: standard error)."""
+
+    def __init__(self, work: Callable[[], T], log: Path | None = None) -> None:
+        self._receiver, sender = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(target=_do, args=(work, sender, log))  # type: ignore[attr-defined]
+        self._process.start()
+        sender.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a result, or the process is gone."""
+        return self._receiver.poll() or not self._process.is_alive()
+
+    def result(self) -> T | Failed:
+        """What the work returned, or why it failed, when it has ended."""
+        first_ended([self])
+        with self._receiver:
+            try:
+                told = self._receiver.recv() if self._receiver.poll() else None
+            except EOFError:
+                told = None
+        self._process.join()
+        if isinstance(told, _Returned):
+            returned: T = told.value
+            return returned
+        return told if isinstance(told, Failed) else Failed(_ending(self._process.exitcode))
+
+    def end(self, seconds: float) -> None:
+        """Wait so long for the end of it, which has been interrupted as well, and then kill it."""
+        self._process.join(seconds)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def run_apart(work: Callable[[], T]) -> T | Failed:
+    """Do work to its end; returns what it does, or why it failed. Raises KeyboardInterrupt when all has ended."""
+    with ending_together([running := Apart(work)]):
+        return running.result()
+
+
+def first_ended(running: Collection[Apart[T]]) -> list[Apart[T]]:
+    """Wait until any work ends; returns all that has ended."""
+    while not (ended := [one for one in running if one.ended]):
+        # Not for its end of file alone: a process that this one's has forked may hold the pipe open.
+        wait([one._receiver for one in running], _LOOK)
+    return ended
+
+
+@contextlib.contextmanager
+def ending_together(running: Iterable[Apart[Any]]) -> Iterator[None]:
+    """On Ctrl-C within this context, which a terminal sends to all, wait for the end of all."""
     try:
-        process.join()
+        yield
     except KeyboardInterrupt:
-        process.join(_SECONDS_TO_END)  # a terminal interrupts both
-        if process.is_alive():
-            process.kill()
-            process.join()
+        end = time.monotonic() + SECONDS_TO_END
+        for one in running:
+            one.end(max(0.0, end - time.monotonic()))
         raise
-    with receiver:
-        told = _told(receiver)
-    if told is not None:
-        return told
-    return None if process.exitcode == 0 else _ending(process.exitcode)
-
-
-def _told(receiver: Connection) -> str | None:
-    try:
-        return str(receiver.recv()) if receiver.poll() else None
-    except EOFError:
-        return None
 
 
 def _ending(code: int) -> str:
     """What an exit code says of a process that could not say it itself."""
-    if code > 0:
-        return f"its process ended with exit code {code}; see its messages above"
+    if code >= 0:
+        return f"its process ended with exit code {code}; see its messages"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     memory = ", which is what a machine does that has no memory left" if -code == signal.SIGKILL else ""
     return f"its process was ended by {name}{memory}"
 
 
-def _evaluate(job: Job, sender: Connection) -> None:
-    """In the process: the run, as `avar-eval run` does it."""
+def _do(work: Callable[[], Any], sender: Connection, log: Path | None) -> None:
+    """In the process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if log is not None:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), sys.stderr.fileno())
     tame_libraries()
     try:
         # Libraries print, and standard output is for the suite's table.
         with contextlib.redirect_stdout(sys.stderr):
-            from avar_eval.run.evaluate import RunConfig, evaluate
-            from avar_eval.run.model import resolve
-
-            FolderLock(job.folder, wait=_SECONDS_TO_END).release()
-            model = resolve(Asking.of(**job.asked))
-            evaluate(RunConfig(model, job.tasks, job.folder, judge=job.judge, command=job.command))
+            told: _Returned | Failed = _Returned(work())
     except AvarError as error:
-        _tell(sender, str(error))
+        told = Failed(str(error)[:_LONGEST_REASON])
     except KeyboardInterrupt:
-        _tell(sender, "it was interrupted")
+        told = Failed("it was interrupted")
     except Exception as error:
         note("".join(traceback.format_exception(error)).rstrip("\n"))
-        _tell(sender, f"{type(error).__name__}: {error}")
-
-
-def _tell(sender: Connection, reason: str) -> None:
-    sender.send(reason[:_LONGEST_REASON])
+        told = Failed(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+    sender.send(told)
     sender.close()
-    sys.exit(1)
+    sys.exit(isinstance(told, Failed))
 
 
 def _end_with_parent() -> None:

@@ -29,7 +29,7 @@ from avar_eval.run.asking import Asking
 from avar_eval.run.folder import run_folder
 from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.suite.keys import OF_MODEL, OF_RUN, OF_SUITE, Options, asking_keys, option_key, option_value
-from avar_eval.suite.located import LocatedYaml, Place
+from avar_eval.suite.located import Faults, LocatedYaml, Place
 from avar_eval.suite.timings import TIMINGS_NAME
 from avar_eval.tasks.catalog import TaskEntry, find_tasks
 from avar_eval.tasks.folders import include_folders
@@ -68,39 +68,54 @@ class Suite:
 def read_suite(path: Path, output: Path, given: Mapping[str, Any]) -> Suite:
     """Read a suite whose results go to `output`. given: options of the command line, which go before the file's.
 
-    Raises UsageError for what cannot be read, for an unknown key, model or task, for a value out of range, and for two
-    runs that would write into one folder.
+    Raises UsageError for what cannot be read, and, all of it in one message, for unknown keys, models and tasks, for
+    values out of range, and for runs that would write into one folder.
     """
     file = LocatedYaml.read(path, "the suite")
     if not isinstance(file.content, dict):
         raise file.error((), "a suite has `models`, a list, and `tasks`; avar-eval suite --help names its guide")
-    common = _options(file, (), OF_SUITE)
+    faults = Faults()
+    common = _options(file, (), OF_SUITE, faults)
     over = Options({key: given[name] for key, name in asking_keys().items() if given.get(name) is not None})
-    runs: list[PlannedRun] = []
-    lines: dict[str, Place] = {}
     models = file.content.get("models")
     if not isinstance(models, list) or not models:
         raise file.error(("models",), "`models` is a list of names, or of mappings with `model` and what is its own")
+    runs: list[tuple[Place, PlannedRun]] = []
     for number in range(len(models)):
         place: Place = ("models", number)
-        for run in _runs_of(file, place, common, over, output):
-            if run.name in (SUITE_NAME, SLURM_NAME, TIMINGS_NAME, RESUME_NAME):
-                raise file.error(place, f"{run.name} is a file of the suite: give the model another `name`")
-            if len(run.name) > _LONGEST_NAME:
-                raise file.error(place, f"{run.name[:40]}… is too long a name of a folder: give the model a `name`")
-            if run.name in lines:
-                raise file.error(
-                    place,
-                    f"{run.name} is the folder of the model in line {file.line(lines[run.name])}, too, which is asked "
-                    "alike: give one of them a `name`, or leave it out",
-                )
-            lines[run.name] = place
-            runs.append(run)
-    return Suite(path, runs, _mapping(file, ("slurm",)))
+        with faults.noted():
+            runs += [(place, run) for run in _runs_of(file, place, common, over, output, faults)]
+    slurm: Mapping[str, Any] = {}
+    with faults.noted():
+        slurm = _mapping(file, ("slurm",))
+    faults.raise_any()
+    _check_names(file, runs, faults)
+    faults.raise_any()
+    return Suite(path, [run for _, run in runs], slurm)
 
 
-def _runs_of(file: LocatedYaml, place: Place, common: Options, over: Options, output: Path) -> Iterator[PlannedRun]:
-    """A model's runs: each steering with each seed. Seeds of greedy decoding draw alike, so only the first is run."""
+def _check_names(file: LocatedYaml, runs: Sequence[tuple[Place, PlannedRun]], faults: Faults) -> None:
+    """Add to `faults` runs whose folder is another's, or can be none. runs: with the places of their models."""
+    places: dict[str, Place] = {}
+    for place, run in runs:
+        if run.name in (SUITE_NAME, SLURM_NAME, TIMINGS_NAME, RESUME_NAME):
+            faults.add(file.error(place, f"{run.name} is a file of the suite: give the model another `name`"))
+        elif len(run.name) > _LONGEST_NAME:
+            faults.add(file.error(place, f"{run.name[:40]}… is too long a name of a folder: give the model a `name`"))
+        elif run.name in places:
+            line = file.line(places[run.name])
+            problem = f"{run.name} is the folder of the model in line {line}, too, which is asked alike"
+            faults.add(file.error(place, f"{problem}: give one of them a `name`, or leave it out"))
+        places[run.name] = place
+
+
+def _runs_of(
+    file: LocatedYaml, place: Place, common: Options, over: Options, output: Path, faults: Faults
+) -> Iterator[PlannedRun]:
+    """A model's runs: each steering with each seed. Seeds of greedy decoding draw alike, so only the first is run.
+
+    Raises UsageError for what leaves nothing else to look at; all else that is wrong is added to `faults`.
+    """
     entry = file.at(place)
     if not isinstance(entry, str | dict):
         raise file.error(place, f"a model is a name, or a mapping with `model`, not {entry!r}")
@@ -109,15 +124,15 @@ def _runs_of(file: LocatedYaml, place: Place, common: Options, over: Options, ou
     own = {} if isinstance(entry, str) else entry
     if (name := own.get("name")) is not None and not (isinstance(name, str) and _FOLDER_NAME.fullmatch(name)):
         raise file.error((*place, "name"), f"a name is made of letters, digits, '.', '_' and '-', not {name!r}")
-    mine = {} if isinstance(entry, str) else _options(file, place, OF_MODEL).values
+    mine = {} if isinstance(entry, str) else _options(file, place, OF_MODEL, faults).values
     model_name = entry if isinstance(entry, str) else entry["model"]
+    tasks, entries = _tasks(file, place, common.over(mine), faults)
     try:
         chosen_backend = common.over(mine).values.get("backend")
         backend = choose_backend(find_source(model_name, served=chosen_backend == "api").entry, chosen_backend)
     except AvarError as error:
         raise file.error(place, error) from error
     options = common.of_backend(backend).over(mine).over(over.of_backend(backend).values)
-    tasks, entries = _tasks(file, place, options)
     steerings, seeds = (
         _axis(file, place, axis, key, options) for axis, key in (("steerings", "steer"), ("seeds", "seed"))
     )
@@ -144,8 +159,8 @@ def _runs_of(file: LocatedYaml, place: Place, common: Options, over: Options, ou
             )
 
 
-def _options(file: LocatedYaml, place: Place, own: Sequence[str]) -> Options:
-    """The options that a mapping of the file gives. Raises UsageError for a key that is neither one nor in `own`."""
+def _options(file: LocatedYaml, place: Place, own: Sequence[str], faults: Faults) -> Options:
+    """The options that a mapping of the file gives, but for faulty ones and for keys that are none nor in `own`."""
     found: dict[str, Any] = {}
     for name, value in file.at(place).items():
         key = option_key(name)
@@ -154,18 +169,22 @@ def _options(file: LocatedYaml, place: Place, own: Sequence[str]) -> Options:
         if key not in asking_keys() and key not in OF_RUN:
             misplaced = " (it stands at the top, for all models)" if name in OF_SUITE else ""
             known = [*own, *asking_keys(), *OF_RUN]
-            raise file.error((*place, name), f"{unknown_name('key', str(name), known)}{misplaced}")
-        if key in found:
-            raise file.error((*place, name), f"{key} is given twice")
-        try:
-            found[key] = option_value(key, value)
-        except UsageError as error:
-            raise file.error((*place, name), error) from error
+            faults.add(file.error((*place, name), f"{unknown_name('key', str(name), known)}{misplaced}"))
+        elif key in found:
+            faults.add(file.error((*place, name), f"{key} is given twice"))
+        else:
+            try:
+                found[key] = option_value(key, value)
+            except UsageError as error:
+                faults.add(file.error((*place, name), error))
     return Options(found)
 
 
-def _tasks(file: LocatedYaml, place: Place, options: Options) -> tuple[list[str], list[TaskEntry]]:
-    """The names of a model's tasks as they are written, its own or the suite's, and what they are."""
+def _tasks(file: LocatedYaml, place: Place, options: Options, faults: Faults) -> tuple[list[str], list[TaskEntry]]:
+    """The names of a model's tasks as they are written, its own or the suite's, and what they are.
+
+    Those that are unknown are left out, and added to `faults`.
+    """
     inner = (*place, "tasks") if file.has((*place, "tasks")) else ("tasks",)
     given = file.at(inner) if file.has(inner) else None
     names = listed_names(given) if isinstance(given, str) else given
@@ -176,12 +195,15 @@ def _tasks(file: LocatedYaml, place: Place, options: Options) -> tuple[list[str]
         include_folders([Path(one).expanduser() for one in ([included] if isinstance(included, str) else included)])
     except AvarError as error:
         raise file.error(place, error) from error
+    known: list[str] = []
     for number, name in enumerate(names):
         try:
             find_tasks([name])
         except AvarError as error:
-            raise file.error((*inner, number), error) from error
-    return names, find_tasks(names)
+            faults.add(file.error((*inner, number), error))
+        else:
+            known.append(name)
+    return known, find_tasks(known) if known else []
 
 
 def _axis(file: LocatedYaml, place: Place, axis: str, key: str, options: Options) -> list[Any]:

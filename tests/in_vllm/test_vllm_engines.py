@@ -25,6 +25,8 @@ from avar_eval.models.vllm_backend import VllmBackend
 from avar_eval.run.asking import Asking
 from avar_eval.run.evaluate import RunConfig, evaluate
 from avar_eval.run.model import resolve
+from avar_eval.suite.checks import SuiteError, check_runs
+from avar_eval.suite.read import read_suite
 from avar_eval.tasks.shapes.dataset import rows
 
 N = 8
@@ -85,6 +87,15 @@ def test_a_wrong_argument_is_named_before_anything_starts(
     with pytest.raises(UsageError, match=problem):
         VllmBackend(transformers, VllmOptions(engine_args={name: value}))
     assert not cores()
+
+
+def test_a_suite_names_a_wrong_argument_once_before_its_first_run(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        f"tasks: [shapes]\nbackend: vllm\nvllm: {{max_num_seq: 3}}\nmodels: [{MODEL}, {{model: {MODEL}, name: b}}]\n"
+    )
+    suite = read_suite(tmp_path / "suite.yaml", tmp_path / "runs", {})
+    with pytest.raises(SuiteError, match=r"avar-tiny.*, b.*: unknown engine argument of vLLM 'max_num_seq': did you"):
+        check_runs(suite.runs, tmp_path / "runs")
 
 
 def test_two_engines_answer_as_one(

@@ -169,6 +169,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         TOP + "batch-size: 1\nbatch_size: 2\nmodels: [avar-tiny]\n": "line 3: batch-size is given twice",
         TOP + "models:\n- {model: avar-tiny, name: suite.json}\n": "line 3: suite.json is a file of the suite",
         TOP + "models:\n- {model: avar-tiny, name: timings.jsonl}\n": "line 3: timings.jsonl is a file of the suite",
+        TOP + "models:\n- {model: avar-tiny, name: resume.txt}\n": "line 3: resume.txt is a file of the suite",
         TOP + f"models:\n- {{model: avar-tiny, name: {'n' * 256}}}\n": "line 3: n+… is too long a name",
         TOP + "limit:\nmodels: [avar-tiny]\n": "line 2: limit has no value",
         TOP + "limit: 3\nlimit: 4\nmodels: [avar-tiny]\n": "line 3: limit is given twice",
@@ -188,6 +189,22 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, problem: st
     with pytest.raises(UsageError, match=f"suite.yaml.*{problem}") as found:
         read(tmp_path, text)
     assert "\n" not in str(found.value)
+
+
+def test_all_mistakes_are_said_at_once_each_once(tmp_path: Path) -> None:
+    text = (
+        "tasks: [shapes, shapess]\nlimt: 3\ntemperature: hot\nmodels:\n- avar-tiny\n"
+        "- {model: avar-tiny, batch-sise: 1}\n"
+        "- avar-tinny\n- {model: avar-tiny, limit: 0, tasks: [shaped]}\n- {name: x}\nslurm: 3\n"
+    )
+    with pytest.raises(UsageError) as found:
+        read(tmp_path, text)
+    lines = [line.removeprefix(f"{tmp_path / 'suite.yaml'}, line ") for line in str(found.value).splitlines()]
+    said = {line.partition(":")[0]: line for line in lines}
+    assert list(said) == ["2", "3", "1", "6", "7", "8", "9", "10"]
+    assert len(lines) == len(said) + 1, "both of line 8"
+    for line, problem in {"1": "'shapess'", "6": "'batch-sise'", "7": "'avar-tinny'", "9": "which model it is"}.items():
+        assert problem in said[line]
 
 
 def test_numbers_that_yaml_takes_for_texts_are_numbers(tmp_path: Path) -> None:
