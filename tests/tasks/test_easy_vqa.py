@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from avar_eval import evaluate
+from avar_eval.extras import MissingPackagesError
 from avar_eval.tasks.catalog import catalog, find_tasks
 from avar_eval.tasks.easy_vqa.dataset import ANSWERS, KINDS, Row, load_split, prior_accuracy, question_kind, rows
 from avar_eval.tasks.easy_vqa.task import cluster, doc_to_text, judge, parts
-from avar_eval.tasks.files import DataError
 from avar_eval.tasks.shares import share_values
 
 with_package = pytest.mark.skipif(
@@ -123,5 +123,5 @@ def test_a_run(tmp_path: Path) -> None:
 
 def test_without_the_package_one_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "easy_vqa", None)
-    with pytest.raises(DataError, match=r'pip install "avar-eval\[easy-vqa\]"'):
+    with pytest.raises(MissingPackagesError, match=r"easy_vqa needs easy-vqa: pip install 'avar-eval\[easy-vqa\]'"):
         list(load_split("test"))
