@@ -41,9 +41,9 @@ class TaskEntry(BaseModel):
     publish. headline: the metric that is the benchmark's score. missing_is_wrong: the benchmark counts a row without a
     response as not right, where others leave it out. embedded, target: the functions (`module.name` in the folder) that
     make the rows and read a row's answer; target may be a column instead. extra: of avar-eval, whose package holds the
-    rows. form: lmms-eval for a task in lmms-eval's own
-    form, whose rows, prompts and metrics are lmms-eval's: a row's id is its number, and it is judged strictly only if
-    its folder has a `task.py` with a `judge`.
+    rows. main: the own metrics that stand below a run's table, where results.json has all ([]: all but parts of parts).
+    form: lmms-eval for a task in lmms-eval's own form, whose rows, prompts and metrics are lmms-eval's: a row's id is
+    its number, and it is judged strictly only if its folder has a `task.py` with a `judge`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,6 +69,7 @@ class TaskEntry(BaseModel):
     target: str
     aliases: list[str] = []
     extra: str | None = None
+    main: list[str] = []
     form: Literal["avar-eval", "lmms-eval"] = "avar-eval"
 
     @property

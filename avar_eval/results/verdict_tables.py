@@ -15,15 +15,16 @@ from avar_eval.results.cells import percent_cell
 from avar_eval.results.metrics import VERDICTS
 from avar_eval.results.schema import Metric, TaskResult
 from avar_eval.tables import Column, FittedTable
+from avar_eval.tasks.catalog import catalog
 
 _COLUMNS = 3
 _MOST_ROWS = 12
-"""Own metrics that a table holds in full."""
+"""Own metrics that a table holds in full, of a task that declares no main ones."""
 
 
 def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
     """What a run's table has no column for, if anything: own metrics, several samples, a judge, time-outs."""
-    detailed = {name: rows for name, task in tasks.items() if (rows := _detail_rows(task))}
+    detailed = {name: rows for name, task in tasks.items() if (rows := _detail_rows(name, task))}
     if detailed:
         table = _table("task", "metric", *_headings(tasks.values()))
         for name, rows in detailed.items():
@@ -31,7 +32,9 @@ def print_details(console: Console, tasks: Mapping[str, TaskResult]) -> None:
                 table.add_row(name, *row[: len(table.columns) - 1])
         console.print(table)
     for name, task in tasks.items():
-        _print_finer(console, name, task)
+        if finer := _finer(name, task):
+            said = f"{name}: {len(finer)} finer metrics are in results.json: {first_few(finer)}"
+            console.print(said, soft_wrap=True, markup=False)
 
 
 def print_scores(task: str, scored: Iterable[tuple[str, TaskResult]], output: Path | None) -> None:
@@ -41,10 +44,10 @@ def print_scores(task: str, scored: Iterable[tuple[str, TaskResult]], output: Pa
         metrics = result.metrics
         table = _table("metric", *_headings([result]))
         table.title = f"{model}, {task}: {count(metrics['truncated'].n)} responses"
-        for row in [_accuracy_row(result), *_benchmark_rows(result)]:
+        for row in [_accuracy_row(result), *_benchmark_rows(task, result)]:
             table.add_row(*row[: len(table.columns)])
         console.print(table)
-        _print_finer(console, model, result)
+        _print_finer(console, model, task, result)
         shares = (name for name in ("truncated", "unparsed", "timeout", "judge_error") if name in metrics)
         console.print(", ".join(f"{name} {percent(metrics[name].value)} %" for name in shares))
         if line := guessed_line(model, result):
@@ -66,13 +69,13 @@ def _headings(tasks: Iterable[TaskResult]) -> list[str]:
     return [f"{verdict} %" for verdict in VERDICTS if verdict != "judge" or judged]
 
 
-def _detail_rows(task: TaskResult) -> list[tuple[str, ...]]:
-    rows = _benchmark_rows(task)
+def _detail_rows(name: str, task: TaskResult) -> list[tuple[str, ...]]:
+    rows = _benchmark_rows(name, task)
     if "judge" in task.metrics:
         rows.insert(0, _accuracy_row(task))
-    for name in ("timeout", "judge_error"):
-        if name in task.metrics and task.metrics[name].value:
-            rows.append((name, *_cells({"strict" if name == "timeout" else "judge": task.metrics[name]})))
+    for share in ("timeout", "judge_error"):
+        if share in task.metrics and task.metrics[share].value:
+            rows.append((share, *_cells({"strict" if share == "timeout" else "judge": task.metrics[share]})))
     return rows
 
 
@@ -81,22 +84,25 @@ def _accuracy_row(task: TaskResult) -> tuple[str, ...]:
     return "accuracy", *_cells({verdict: task.metrics[of] for verdict, of in names.items() if of in task.metrics})
 
 
-def _benchmark_rows(task: TaskResult) -> list[tuple[str, ...]]:
-    """pass@k and majority, then the benchmark's own metrics, each under every verdict."""
+def _benchmark_rows(name: str, task: TaskResult) -> list[tuple[str, ...]]:
+    """pass@k and majority, then the benchmark's own metrics but for the finer ones, each under every verdict."""
     rows = [
-        (name, *_cells({"strict": metric}))
-        for name, metric in task.metrics.items()
-        if name.startswith("pass@") or name == "majority"
+        (one, *_cells({"strict": metric}))
+        for one, metric in task.metrics.items()
+        if one.startswith("pass@") or one == "majority"
     ]
-    finer = _finer(task)
-    for name in _benchmark_names(task):
-        if name in finer:
-            continue
-        score = " (score)" if task.headline and task.headline.name == name else ""
-        rows.append(
-            (name + score, *_cells({verdict: of[name] for verdict, of in task.benchmark.items() if name in of}))
-        )
+    finer = _finer(name, task)
+    for one in _benchmark_names(task):
+        if one not in finer:
+            score = " (score)" if _is_headline(one, task) else ""
+            rows.append(
+                (one + score, *_cells({verdict: of[one] for verdict, of in task.benchmark.items() if one in of}))
+            )
     return rows
+
+
+def _is_headline(metric: str, task: TaskResult) -> bool:
+    return task.headline is not None and task.headline.name == metric
 
 
 def guessed_line(name: str, task: TaskResult) -> str:
@@ -114,23 +120,29 @@ def _benchmark_names(task: TaskResult) -> list[str]:
     return list(dict.fromkeys(name for of in task.benchmark.values() for name in of))
 
 
-def _finer(task: TaskResult) -> list[str]:
-    """Own metrics that would drown the others in a table with intervals: parts of parts, where there are many."""
+def _finer(name: str, task: TaskResult) -> list[str]:
+    """Own metrics that would drown the others in a table with intervals: those that the task does not declare as main.
+
+    Of a task that declares none, where there are many: parts of parts, by their names.
+    """
     names = _benchmark_names(task)
-    return [name for name in names if "/" in name or ", " in name] if len(names) > _MOST_ROWS else []
+    entry = catalog().get(name)
+    if entry is not None and entry.main:
+        return [one for one in names if one not in entry.main and not _is_headline(one, task)]
+    return [one for one in names if "/" in one or ", " in one] if len(names) > _MOST_ROWS else []
 
 
-def _print_finer(console: Console, name: str, task: TaskResult) -> None:
-    """The finer metrics side by side, each verdict's share with the number of responses; intervals: results.json."""
+def _print_finer(console: Console, model: str, name: str, task: TaskResult) -> None:
+    """The finer metrics side by side, each verdict's share with the number of responses."""
     verdicts = [verdict for verdict in VERDICTS if verdict in task.benchmark]
     cells = []
-    for one in _finer(task):
+    for one in _finer(name, task):
         metrics = [task.benchmark[verdict][one] for verdict in verdicts if one in task.benchmark[verdict]]
         if any(metric.value is not None for metric in metrics):
             shares = " | ".join(percent(metric.value) for metric in metrics)
             cells.append(Text(f"{one} {shares} ({max(metric.n for metric in metrics)})", overflow="fold"))
     if cells:
-        console.print(f"{name}: {' | '.join(verdicts)} % (responses)", markup=False)
+        console.print(f"{model}: {' | '.join(verdicts)} % (responses)", markup=False)
         columns = max(1, min(_COLUMNS, console.width // (3 + max(cell.cell_len for cell in cells))))
         lines = -(-len(cells) // columns)
         grid = Table.grid(padding=(0, 3, 0, 0))
