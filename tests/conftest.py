@@ -5,6 +5,7 @@ there would be another run. Those marked `gpu` alone see a GPU; they take the fi
 """
 
 import json
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def avar_eval(server: Server) -> Callable[..., Finished]:
     """Runs `avar-eval` with the given arguments to its end."""
     return lambda *arguments, **settings: server.start(*arguments, **settings).wait()
+
+
+@pytest.fixture(scope="session")
+def forking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Forks runs of `avar-eval suite`, which fork theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        here = str(Path(__file__).parent)
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")])))
+        server = Server(tmp_path_factory.mktemp("suites"), ("fork_runs",))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from avar_eval.terminal import say
     "avar-eval suite suite.yaml --output avar-runs/suite",
     "avar-eval suite suite.yaml --output avar-runs/suite --limit 20",
     "avar-eval suite suite.yaml --output avar-runs/suite --cluster ray",
+    "avar-eval suite suite.yaml --output avar-runs/suite --cluster ray://auto --cluster-workers 2 --parallel 4",
     "avar-eval suite suite.yaml --output avar-runs/suite --dry-run",
     "avar-eval suite suite.yaml --output avar-runs/suite --slurm",
 )
@@ -36,6 +37,9 @@ def suite(
     slurm: Annotated[
         bool, typer.Option("--slurm", help="Write OUTPUT/suite.sbatch, which runs it on Slurm, and nothing else.")
     ] = False,
+    parallel: Annotated[
+        int, typer.Option(min=1, help="Runs at a time, of those on a cluster (with --cluster-workers) or at endpoints.")
+    ] = 1,
     asked: Mapping[str, Any],
     as_json: Annotated[bool, typer.Option("--json", help="Print suite.json and nothing else.")] = False,
 ) -> None:
@@ -59,13 +63,13 @@ def suite(
         if slurm:
             from avar_eval.suite.slurm import write_slurm
 
-            script = write_slurm(planned, output, asked)
+            script = write_slurm(planned, output, asked, parallel)
         elif dry_run:
             from avar_eval.suite.estimate import estimate, estimates_json, print_estimates
 
             found = estimate(planned, output)
         else:
-            state = run_suite(planned, output)
+            state = run_suite(planned, output, parallel)
     if slurm:
         say(f"written: {script}; look at it, then: sbatch {shlex.quote(str(script))}")
         return

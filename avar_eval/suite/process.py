@@ -117,6 +117,7 @@ def _do(work: Callable[[], Any], sender: Connection, log: Path | None) -> None:
     """In the process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log is not None:
+        log.parent.mkdir(exist_ok=True)
         with log.open("ab") as file:
             os.dup2(file.fileno(), sys.stderr.fileno())
     tame_libraries()

@@ -36,6 +36,8 @@ from avar_eval.tasks.folders import include_folders
 
 SUITE_NAME: Final = "suite.json"
 SLURM_NAME: Final = "suite.sbatch"
+LOGS_NAME: Final = "logs"
+"""Folder for the messages of runs that go side by side."""
 _FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LONGEST_NAME: Final = 255
 """What file systems take."""
@@ -98,8 +100,8 @@ def _check_names(file: LocatedYaml, runs: Sequence[tuple[Place, PlannedRun]], fa
     """Add to `faults` runs whose folder is another's, or can be none. runs: with the places of their models."""
     places: dict[str, Place] = {}
     for place, run in runs:
-        if run.name in (SUITE_NAME, SLURM_NAME, TIMINGS_NAME, RESUME_NAME):
-            faults.add(file.error(place, f"{run.name} is a file of the suite: give the model another `name`"))
+        if run.name in (SUITE_NAME, SLURM_NAME, LOGS_NAME, TIMINGS_NAME, RESUME_NAME):
+            faults.add(file.error(place, f"{run.name} is a name of the suite's own: give the model another `name`"))
         elif len(run.name) > _LONGEST_NAME:
             faults.add(file.error(place, f"{run.name[:40]}… is too long a name of a folder: give the model a `name`"))
         elif run.name in places:

@@ -1,22 +1,28 @@
-"""A suite: its runs one after another, each in a process of its own; one that fails leaves the others running."""
+"""A suite: its runs, each in a process of its own, one at a time or several; one that fails leaves the others running.
+
+Side by side go runs that compute elsewhere: on a cluster, where Ray has a worker wait until there is room for it, or
+behind an endpoint. Of those that compute on this machine itself one is under way at a time.
+"""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from avar_eval.cluster.address import ray_address
 from avar_eval.command_line import own_command
-from avar_eval.errors import AvarError
+from avar_eval.errors import AvarError, UsageError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.judge.model import JudgeModel
+from avar_eval.models.backend_options import ApiOptions
 from avar_eval.results.unfinished import remove_resume, write_resume
 from avar_eval.run.asking import Asking
 from avar_eval.suite.checks import check_runs
 from avar_eval.suite.loaded_tasks import LoadedTasks
-from avar_eval.suite.process import SECONDS_TO_END, run_apart
-from avar_eval.suite.read import PlannedRun, Suite
+from avar_eval.suite.process import SECONDS_TO_END, Apart, Failed, ending_together, first_ended
+from avar_eval.suite.read import LOGS_NAME, PlannedRun, Suite
 from avar_eval.suite.state import SuiteState
 from avar_eval.suite.timings import add_timing, lines_of_book
 from avar_eval.terminal import note
@@ -26,29 +32,87 @@ _WAIT: Final = 3.0
 """Seconds for a suite that was just killed to be gone."""
 
 
-def run_suite(suite: Suite, output: Path) -> SuiteState:
-    """Do what is left of a suite; suite.json in `output` says at any time how far it is.
+def run_suite(suite: Suite, output: Path, parallel: int = 1) -> SuiteState:
+    """Do what is left of a suite; suite.json in `output` says at any time how far it is. parallel: runs at a time.
 
-    Raises SuiteError before any run begins for all that would keep runs from working, AvarError if another command is
-    at work on the same folder, or if it cannot be written.
+    Raises UsageError where no two runs could go side by side, SuiteError for all that would keep runs from working,
+    both before any begins; AvarError if another command is at work on the same folder, or if it cannot be written.
     """
+    check_parallel(suite, parallel)
     with lock_suite(output):
         state = SuiteState.of(suite.runs, output, LoadedTasks())
         state.write(output)
         left = [number for number, run in enumerate(state.runs) if run.status != "finished"]
         check_runs([suite.runs[number] for number in left], output)
         write_resume(output, own_command())
-        for place, number in enumerate(left, 1):
-            run = suite.runs[number]
-            note(f"[{place} of {len(left)}] {run.name}: {', '.join(task.name for task in run.tasks)}")
-            state.set(number, "running", output)
-            reason = _run(run, output)
-            state.set(number, "finished" if reason is None else "failed", output, reason)
-            if reason is not None:
-                note(f"failed: {run.name}: {reason}")
+        _do(suite, left, state, output, parallel)
         if all(run.status == "finished" for run in state.runs):
             remove_resume(output)
     return state
+
+
+def check_parallel(suite: Suite, parallel: int, cluster: bool = False) -> None:
+    """Raise UsageError where so many runs cannot share what there is. cluster: all are to be on one, as in Slurm."""
+    if parallel == 1:
+        return
+    elsewhere = [run for run in suite.runs if cluster or not _computes_here(run)]
+    if not elsewhere:
+        raise UsageError(
+            f"--parallel {parallel}: all runs compute on this machine itself, where one goes after the other; give "
+            "--cluster ray://auto and --cluster-workers, after `ray start --head` has made a cluster of it"
+        )
+    if any(run.model.backend != "api" and run.model.asking.cluster_workers is None for run in elsewhere):
+        raise UsageError(
+            f"--parallel {parallel} needs --cluster-workers, how many each run has: without it the first takes them all"
+        )
+
+
+def _computes_here(run: PlannedRun) -> bool:
+    """Whether a run takes the memory and the GPUs of this machine, be it by a cluster of its own."""
+    options, cluster = run.model.options, run.model.asking.cluster
+    if isinstance(options, ApiOptions):
+        return options.weights is not None
+    return cluster is None or ray_address(cluster) is None
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A run under way: its place in the suite, when it was begun (s), and how many responses it had then."""
+
+    number: int
+    at: float
+    responses: int
+
+
+def _do(suite: Suite, left: Sequence[int], state: SuiteState, output: Path, parallel: int) -> None:
+    """Do these runs, in their order as far as they may begin. How long each took is kept for estimates."""
+    waiting, running = list(left), dict[Apart[None], _Begun]()
+    with ending_together(running):
+        while waiting or running:
+            here = any(_computes_here(suite.runs[begun.number]) for begun in running.values())
+            fitting = (number for number in waiting if not (here and _computes_here(suite.runs[number])))
+            number = next(fitting, None) if len(running) < parallel else None
+            if number is not None:
+                waiting.remove(number)
+                run, place = suite.runs[number], len(left) - len(waiting)
+                log = None if parallel == 1 else output / LOGS_NAME / f"{run.name}.log"
+                told = "" if log is None else f"; its messages: {log}"
+                note(f"[{place} of {len(left)}] {run.name}: {', '.join(task.name for task in run.tasks)}{told}")
+                state.set(number, "running", output)
+                begun = _Begun(number, time.monotonic(), lines_of_book(output / run.name))
+                running[Apart(partial(_evaluate, _Job.of(run, output)), log)] = begun
+                continue
+            for ended in first_ended(running):
+                begun, result = running.pop(ended), ended.result()
+                name = suite.runs[begun.number].name
+                new = lines_of_book(output / name) - begun.responses
+                add_timing(output, name, time.monotonic() - begun.at, new)
+                reason = result.reason if isinstance(result, Failed) else None
+                state.set(begun.number, "finished" if reason is None else "failed", output, reason)
+                if reason is not None:
+                    note(f"failed: {name}: {reason}")
+                elif parallel > 1:
+                    note(f"finished: {name}")
 
 
 def lock_suite(output: Path) -> FolderLock:
@@ -73,15 +137,10 @@ class _Job:
     judge: JudgeModel | None
     command: str
 
-
-def _run(run: PlannedRun, output: Path) -> str | None:
-    """Do a run; returns why it failed, None if it did not. How long it took is kept for estimates."""
-    folder, started = output / run.name, time.monotonic()
-    before = lines_of_book(folder)
-    job = _Job(run.asked, [task.name for task in run.tasks], folder, run.judge, run.command)
-    failed = run_apart(partial(_evaluate, job))
-    add_timing(output, run.name, time.monotonic() - started, lines_of_book(folder) - before)
-    return failed.reason if failed else None
+    @classmethod
+    def of(cls, run: PlannedRun, output: Path) -> "_Job":
+        """Of a run of the suite in `output`."""
+        return cls(run.asked, [task.name for task in run.tasks], output / run.name, run.judge, run.command)
 
 
 def _evaluate(job: _Job) -> None:

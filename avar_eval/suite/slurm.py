@@ -18,6 +18,7 @@ from avar_eval.atomic import write_atomically
 from avar_eval.errors import UsageError
 from avar_eval.suite.keys import asking_keys, words
 from avar_eval.suite.read import SLURM_NAME, Suite
+from avar_eval.suite.run import check_parallel
 
 _TEMPLATE: Final = Path(__file__).with_name("suite.sbatch.j2")
 _DEFAULT: Final[Mapping[str, Any]] = {"nodes": 1, "gpus-per-node": 8, "cpus-per-task": 64, "time": "24:00:00"}
@@ -32,16 +33,22 @@ _VALUE: Final = re.compile(r"[\w./:=,@%+\[\]*-]+", re.ASCII)
 """What sbatch reads as one word, whatever shell it is."""
 
 
-def write_slurm(suite: Suite, output: Path, given: Mapping[str, Any]) -> Path:
-    """Write the file into the suite's folder. given: options of the command line. Raises UsageError, WriteError."""
-    text = sbatch_text(suite, output.absolute(), given, Path.cwd(), Path(sys.executable).parent)
+def write_slurm(suite: Suite, output: Path, given: Mapping[str, Any], parallel: int = 1) -> Path:
+    """Write the file into the suite's folder. given: options of the command line. parallel: runs at a time.
+
+    Raises UsageError, WriteError.
+    """
+    check_parallel(suite, parallel, cluster=True)
+    text = sbatch_text(suite, output.absolute(), given, Path.cwd(), Path(sys.executable).parent, parallel)
     output.mkdir(parents=True, exist_ok=True)
     path = output / SLURM_NAME
     write_atomically(path, [text])
     return path
 
 
-def sbatch_text(suite: Suite, output: Path, given: Mapping[str, Any], folder: Path, programs: Path) -> str:
+def sbatch_text(
+    suite: Suite, output: Path, given: Mapping[str, Any], folder: Path, programs: Path, parallel: int = 1
+) -> str:
     """The file. folder: from which paths of the suite are. programs: where its Python and Ray are."""
     asked = dict(suite.slurm)
     setup = asked.pop("setup", [])
@@ -64,7 +71,7 @@ def sbatch_text(suite: Suite, output: Path, given: Mapping[str, Any], folder: Pa
         setup=[line for text in lines for line in text.splitlines()],
         suite=Path(os.path.abspath(suite.path)),
         output=output,
-        words=_words(flags),
+        words=[*_words(flags), *([] if parallel == 1 else ["--parallel", parallel])],
     )
 
 
