@@ -66,10 +66,11 @@ class Benchmark:
             return None if outcome.official is None else float(outcome.official)
         return self.guess_chance(outcome.row_id)
 
-    def guess_chance(self, row_id: str) -> float | None:
-        """How probably the published rule is right on a row where it guesses; None where it does not."""
+    @cached_property
+    def guess_chance(self) -> Callable[[str], float | None]:
+        """How probably the published rule is right on a row where it guesses, by its id; None where it does not."""
         hook = getattr(task_hooks(self.entry.name), "guess_chance", None)
-        return None if hook is None else hook(self.rows[row_id])
+        return cache(lambda row_id: None if hook is None else hook(self.rows[row_id]))
 
 
 def response_metrics(benchmark: Benchmark, outcomes: Sequence[Outcome]) -> dict[str, Estimate]:

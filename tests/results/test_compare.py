@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from invented_rows import hallusion_row, mmmu_pro_row, mmmu_row, vision_row
+from large_runs import mathvision_rows, write_large_run
 from typer.testing import CliRunner
 
 from avar_eval.attention.summary import AttentionSummary, QueryAttention
 from avar_eval.cli import app
-from avar_eval.outcomes import Outcome
 from avar_eval.records.causal import AlteredRecord, CausalRecord
 from avar_eval.records.record import JudgementRecord, Record
 from avar_eval.results.compare import Comparison, compare
@@ -262,27 +262,14 @@ def test_causal_columns_are_compared_on_the_rows_that_have_them(tmp_path: Path) 
 
 
 def test_twenty_thousand_rows_take_a_moment(tmp_path: Path) -> None:
-    """Intervals of a benchmark of 96 sub-scores, and two runs of it compared, files read: 100,000 take some 4 s."""
-    rows = {f"{n}": {"subject": f"s{n % 16}", "level": n % 5 + 1, "id": str(n)} for n in range(20_000)}
-    benchmark = Benchmark(catalog()["mathvision"], rows)
-    runs = []
-    for name, more in (("a", 0), ("b", 50)):
-        right = [number % 3 == 0 or (more and number % more == 0) for number in range(len(rows))]
-        outcomes = [Outcome(row, 0, "scored", "", bool(one)) for row, one in zip(rows, right, strict=True)]
-        before = time.process_time()
-        result = task_result(benchmark, outcomes, {}, left_out_rows({}))
-        assert time.process_time() - before < 3
-        lines = [
-            {"key": row, "task": "mathvision", "row_id": row, "sample": 0, "response": "", "finish_reason": "stop",
-             "judgement": {"state": "scored", "extracted": "", "correct": bool(one)}}
-            for row, one in zip(rows, right, strict=True)
-        ]  # fmt: skip
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        Results(run_id="0", tasks={"mathvision": result}, protocol={"model": name}).write(folder)
-        write_task_records(folder, {"mathvision": TaskRecords(keys=list(rows), clusters=list(rows))})
-        runs.append(folder)
+    """Intervals of a benchmark of 96 sub-scores, and two runs of it compared, files read.
+
+    `python tests/benchmarks/statistics_speed.py` does it with 100,000.
+    """
+    benchmark = Benchmark(catalog()["mathvision"], mathvision_rows(20_000))
+    runs = tmp_path / "a", tmp_path / "b"
+    for folder, more in zip(runs, (0, 50), strict=True):
+        assert write_large_run(folder, benchmark, more) < 3
     before = time.process_time()
     found = compare(*runs)
     assert time.process_time() - before < 3
