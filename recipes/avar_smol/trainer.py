@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from avar_eval.models.avar_smol import sight_of
 from avar_eval.recipes.avar_smol.first_steps import Probe
-from avar_eval.recipes.avar_smol.lessons import Batches
+from avar_eval.recipes.avar_smol.lessons import IGNORED, Batches
 from avar_eval.recipes.sft import AvarSFTConfig, AvarSFTTrainer
 
 TRAINED: Final = "trained.safetensors"
@@ -162,14 +162,23 @@ class SmolTrainer(AvarSFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The probe's loss of a batch of scenes, else AvarSFTTrainer's."""
-        inputs = dict(inputs)
-        values = self.normalised(inputs.pop("pixels"))
+        """The probe's loss of a batch of scenes, else what TRL's would be: a scalar.
+
+        The vocabulary's logits of pictures and questions, three quarters of all tokens, are not made; on a CPU that
+        saves a third of a step. With `return_outputs` None stands beside it.
+        """
+        values = self.normalised(inputs["pixels"])
         with self.lower_precision():
             if "told" in inputs:
-                return self.probe(self.seen(values), inputs["told"].flatten(0, 1))
-            inputs["pixel_values"] = values
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                loss = self.probe(self.seen(values), inputs["told"].flatten(0, 1))
+            else:
+                tokens, mask = inputs["input_ids"], inputs["attention_mask"]
+                hidden = self.model.model(pixel_values=values, input_ids=tokens, attention_mask=mask).last_hidden_state
+                following = inputs["labels"][:, 1:]
+                learnt = following != IGNORED
+                logits = self.model.lm_head(hidden[:, :-1][learnt]).float()
+                loss = torch.nn.functional.cross_entropy(logits, following[learnt])
+        return (loss, None) if return_outputs else loss
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Bytes as the image processor rescales and normalises them."""

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
+from trl import SFTTrainer
 
 from avar_eval.attention.roles import Role
 from avar_eval.extras import MissingPackagesError
@@ -164,6 +165,24 @@ def test_the_tower_learns_what_cells_show(processor: Any, small: None, tmp_path:
     built.args.max_steps = 12
     built.train()
     assert train.probed(built, 4)["color"] > 0.5
+
+
+def test_the_loss_of_conversations_is_trls(processor: Any, small: None, tmp_path: Path) -> None:
+    model, _ = train.prepare(0, bf16=False)
+    sizes = {"scenes": 1, "conversations": 2, "tokens": 256}
+    built = train.build_trainer(
+        model, processor, tmp_path, Clock(60), Schedule(0, 1e-3, 1e-3, 0.0), sizes=sizes, workers=0, seed=0, bf16=False
+    )
+    batch = Batches(processor, 0, sizes, first_steps=0).batch(1)
+    loss = built.compute_loss(model, batch)
+    ours = torch.autograd.grad(loss, [parameter for parameter in model.parameters() if parameter.requires_grad])
+    given = {name: value for name, value in batch.items() if name != "pixels"}
+    given["pixel_values"] = built.normalised(batch["pixels"])
+    expected = SFTTrainer.compute_loss(built, model, given)
+    theirs = torch.autograd.grad(expected, [parameter for parameter in model.parameters() if parameter.requires_grad])
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
