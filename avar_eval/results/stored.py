@@ -8,11 +8,9 @@ from typing import Any, Final, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.answers import FinishReason, Judgement
-from avar_eval.attention.summary import AttentionSummary
 from avar_eval.in_words import in_words, shown
 from avar_eval.outcomes import JudgeOutcome, Outcome
 from avar_eval.records.book import RECORDS_NAME, RecordBookError
-from avar_eval.records.causal import CausalRecord
 from avar_eval.results.schema import read_task_records
 from avar_eval.user_files import open_file, parse_json
 
@@ -88,11 +86,43 @@ def _problem(record: Mapping[str, Any], texts: Sequence[str]) -> str | None:
     return None
 
 
-class _Measured(BaseModel):
-    """What was measured of a response."""
+class _Queries(BaseModel):
+    """Of `QueryAttention` what readers take for granted."""
 
-    attention: AttentionSummary | None = None
-    causal: CausalRecord | None = None
+    tokens: int
+    vas: float | None
+    share_by_layer: dict[str, list[float]]
+
+
+class _Attention(BaseModel):
+    user: _Queries | None = None
+    text: _Queries | None = None
+    response: _Queries | None = None
+
+
+class _Window(BaseModel):
+    layers: tuple[int, int]
+    answer: float | None = None
+    response: float | None = None
+
+
+class _Causal(BaseModel):
+    """Of `CausalRecord` the same."""
+
+    dependence: float | None = None
+    dependence_top: float | None = None
+    information: float | None = None
+    information_after_thought: float | None = None
+    knockout_answer: float | None = None
+    knockout_response: float | None = None
+    knockout_windows: list[_Window] = []
+
+
+class _Measured(BaseModel):
+    """What was measured of a response, of any version: what this one does not know is left alone."""
+
+    attention: _Attention | None = None
+    causal: _Causal | None = None
 
 
 def read_stored(path: Path) -> dict[str, StoredResponse]:

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from avar_eval.answers import Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.attention.summary import AttentionSummary
 from avar_eval.errors import AvarError
 from avar_eval.folder_lock import FolderInUseError, FolderLock
+from avar_eval.in_words import in_words
 from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
 from avar_eval.leaderboard.verify import JustJudged, verified_tasks
@@ -122,11 +125,22 @@ def _attention(
         one for one, own in zip(responses, in_run or [True] * len(responses), strict=True) if own and one.attention
     ]
     found = attention_means(
-        [AttentionSummary.model_validate(one.attention) for one in known],
+        [_summary(one) for one in known],
         [benchmark.cluster(one.row_id) for one in known],
         vas_queries(results.protocol),
     )
     return found if all(found[name].n == of.n for name, of in told.items()) else told
+
+
+def _summary(response: StoredResponse) -> AttentionSummary:
+    """Raises RecordBookError."""
+    try:
+        return AttentionSummary.model_validate(response.attention)
+    except ValidationError as error:
+        raise RecordBookError(
+            f"the attention of row {response.row_id} of {response.task} cannot be read ({in_words(error)}): delete the "
+            "line of that record, then run the evaluation again"
+        ) from error
 
 
 def _still_true(before: TaskResult, graders: Set[str], recorded: Sequence[str]) -> dict[str, Metric]:

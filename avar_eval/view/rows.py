@@ -29,7 +29,7 @@ MEASURES: Final = {
     "visual_dependence": "visual dependence (KL, nats)",
     "visual_dependence_top": "visual dependence, top tenth (nats)",
     "information": "information of the picture (nats)",
-    "information_after_thought": "the same after the thought (nats)",
+    "information_after_thought": "information after the thought (nats)",
     "knockout_answer": "knockout, answer (nats)",
     "knockout_response": "knockout, response (nats)",
     "blind": "right without the picture",

@@ -11,6 +11,7 @@ const list = new List(byId("list"));
 let state = {};
 let shown = { key: null, rows: [], order: [] };
 let thoughtsOpen = false;
+let moreOpen = false;
 let turn = 0;
 
 function readAddress() {
@@ -76,19 +77,26 @@ function options(select, values, chosen) {
 function summary() {
   const runs = runsOf(state);
   const known = [...new Set(runs.flatMap((run) => Object.keys(taskOf(run, state.task)?.metrics ?? {})))];
-  const names = [...FIRST.filter((name) => known.includes(name)), ...known.filter((name) => !FIRST.includes(name))];
-  const share = (value) => `${(100 * value).toFixed(1)} %`;
+  const share = (value) => (100 * value).toFixed(1);
   const isShare = (name) => !/^(vas|ratio_of_sums|information|visual_dependence|knockout)/.test(name);
-  const cell = (run, name) => {
+  const letter = (index) => (runs.length > 1 ? element("b", {}, "AB"[index]) : null);
+  const value = (run, index, name) => {
     const metric = taskOf(run, state.task)?.metrics[name];
-    if (!metric || metric.value === null) return element("td", {}, "–");
     const form = isShare(name) ? share : number;
-    return element("td", {}, form(metric.value), metric.ci95 ? element("small", {}, `${form(metric.ci95[0])} – ${form(metric.ci95[1])}`) : null);
+    if (!metric || metric.value === null) return element("dd", {}, letter(index), "–");
+    const unit = isShare(name) ? " %" : "";
+    return element("dd", {}, letter(index), form(metric.value) + unit,
+      metric.ci95 ? element("small", {}, `${form(metric.ci95[0])} to ${form(metric.ci95[1])}`) : null);
   };
-  byId("summary").replaceChildren(element("table", {},
-    element("tr", {}, element("th", { scope: "col" }, "95 % intervals"), element("th", { scope: "col" }, "n"), ...names.map((name) => element("th", { scope: "col", title: measureName(name) }, plain(name)))),
-    ...runs.map((run) => element("tr", {}, element("td", { title: plain(run.label) }, plain(run.label)),
-      element("td", {}, number(taskOf(run, state.task)?.rows)), ...names.map((name) => cell(run, name))))),
+  const metrics = (names) => element("dl", { class: "metrics" }, ...names.map((name) =>
+    element("div", {}, element("dt", { title: measureName(name) }, plain(name)), ...runs.map((run, index) => value(run, index, name)))));
+  const rest = known.filter((name) => !FIRST.includes(name));
+  byId("summary").replaceChildren(
+    element("p", { class: "of" }, ...runs.map((run, index) =>
+      element("span", {}, letter(index), `${plain(run.label)}, n = ${number(taskOf(run, state.task)?.rows)}`)), "95 % intervals"),
+    metrics(FIRST.filter((name) => known.includes(name))),
+    rest.length ? element("details", { open: moreOpen, ontoggle: (event) => { moreOpen = event.target.open; } },
+      element("summary", {}, `${rest.length} more measures`), metrics(rest)) : null,
     ...runs.map((run) => [run, taskOf(run, state.task)?.left_out]).filter(([, left]) => left?.n).map(([run, left]) =>
       element("p", { class: "notice" }, plain(`${run.label}: ${number(left.n)} rows are not here: ${left.reason} [${left.ids.slice(0, 5).join(", ")}${left.ids.length > 5 ? ", …" : ""}]`))),
     element("details", {}, element("summary", {}, "How they were asked"), ...runs.flatMap((run) => [

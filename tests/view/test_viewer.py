@@ -190,6 +190,27 @@ def test_on_a_phone_list_and_row_take_turns(viewer: Path, dark: bool) -> None:
 
 
 @needs_chromium
+@pytest.mark.parametrize("width", [1280, 1024, 390])
+def test_all_measures_and_all_orders_fit_the_width(viewer: Path, width: int) -> None:
+    with opened(viewer / "index.html", width=width) as browser:
+        browser.seconds_until("#list li a")
+        page = browser.page
+        page.get_by_text("more measures").click()
+        assert {"accuracy", "vas", "vas_median", "information_after_thought"} <= set(texts(page, "#summary dt"))
+        assert page.evaluate("[...document.querySelectorAll('#summary *')].map(of => of.scrollWidth - of.clientWidth)"
+                             ".filter(beyond => beyond > 1)") == []  # fmt: skip
+        beyond = """() => {
+            const select = document.getElementById("sort"), style = getComputedStyle(select);
+            const pen = document.createElement("canvas").getContext("2d");
+            pen.font = `${style.fontSize} ${style.fontFamily}`;
+            const widest = Math.max(...[...select.options].map((option) => pen.measureText(option.text).width));
+            return widest + 2 * parseFloat(style.paddingLeft) + 20 - select.clientWidth;  // 20 for the arrow
+        }"""
+        assert page.evaluate(beyond) < 0
+        assert browser.widest() == 0
+
+
+@needs_chromium
 def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
     judged = {"state": "scored", "extracted": "7", "correct": True, "grader": "g", "official": True}
     changes = {
@@ -215,7 +236,8 @@ def test_each_kind_of_verdict_has_its_filter(tmp_path: Path) -> None:
         browser.seconds_until("#list li a")
         page = browser.page
         assert "invented: 2 rows are not here: its picture is missing [7, <b>8]" in texts(page, "#summary .notice")
-        assert "knockout_answer, layers 0 to 3" in texts(page, "#summary th")
+        page.get_by_text("more measures").click()
+        assert "knockout_answer, layers 0 to 3" in texts(page, "#summary dt")
         found = {}
         for name in ("wrong", "truncated", "unparsed", "official ≠ strict", "right without", "judge ≠ strict"):
             page.get_by_role("button", name=name).click()
