@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
-from rendered import Question, rendered
 from runs import MODEL, records_of, wait_for_records
 from safetensors.torch import load_file, save_file
+from shapes_questions import Question, rendered
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rendered import Question, rendered
 from runs import MODEL
+from shapes_questions import Question, rendered
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed: .ci/vllm makes an environment with it", allow_module_level=True)
