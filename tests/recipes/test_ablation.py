@@ -154,7 +154,7 @@ def test_another_launcher_and_a_training_that_fails(tmp_path: Path, monkeypatch:
         ([RUNGS[0]], {"model": None}, "the rung base has no recipe"),
         ([RUNGS[0]], {"tasks": ["shape"]}, "unknown task 'shape'"),
         ([RUNGS[0] | {"recipe": "tiny_agto"}], {}, "unknown recipe 'tiny_agto'"),
-        ([RUNGS[0] | {"receipt": "x"}], {}, "rungs.0.receipt: extra inputs"),
+        ([RUNGS[0] | {"receipt": "x"}], {}, "rungs.0.receipt is not a field of it"),
     ],
 )
 def test_a_wrong_ladder_is_one_message(tmp_path: Path, rungs: Any, changes: dict[str, Any], message: str) -> None:
