@@ -69,9 +69,9 @@ def _at_least(known: Mapping[str, Any], asking: Mapping[str, Any]) -> dict[str, 
         return {}
     modes = ("off", "fast", "full")
     return {
-        "causal": max(known["mode"], asking.get("causal", "off"), key=modes.index),
-        "causal_samples": max(known["samples"], asking.get("causal_samples", 0)),
-        "knockout_windows": asking.get("knockout_windows") or known["knockout_windows"],
+        "causal": max(known.get("mode", "off"), asking.get("causal", "off"), key=modes.index),
+        "causal_samples": max(known.get("samples", 0), asking.get("causal_samples", 0)),
+        "knockout_windows": asking.get("knockout_windows") or known.get("knockout_windows", 0),
     }
 
 

@@ -75,8 +75,8 @@ def _protocol_line(named: Mapping[str, Any] | None) -> str:
     if named is None:
         return ""
     changed = ", ".join(f"{name} {of['chosen']} for {of['protocol']}" for name, of in named.get("changed", {}).items())
-    name = f"custom, {named['based_on']} with {changed}" if changed else named["name"]
-    verdicts = ", ".join(dict.fromkeys(named["verdict"].values()))
+    name = f"custom, {named.get('based_on')} with {changed}" if changed else named["name"]
+    verdicts = ", ".join(dict.fromkeys(named.get("verdict", {}).values()))
     return f"protocol: {name}; published scores under it are by verdict {verdicts}"
 
 

@@ -229,6 +229,24 @@ class RunResults(BaseModel, Generic[Task, Card]):
     protocol: Card
 
 
+class _CausalCard(BaseModel):
+    mode: Literal["off", "fast", "full"] = "off"
+    samples: Count = 0
+    knockout_windows: Count = 0
+
+
+class _NamedCard(BaseModel):
+    name: str
+    based_on: str | None = None
+    verdict: dict[str, str] = {}
+    changed: dict[str, dict[str, Any]] = {}
+
+
+class _LimitsCard(BaseModel):
+    min_pixels: Count | None = None
+    max_pixels: Count | None = None
+
+
 class _Card(BaseModel):
     """What readers of a protocol card take for granted, of any version."""
 
@@ -243,9 +261,14 @@ class _Card(BaseModel):
     trained_on: list[str] = []
     judge: dict[str, Any] | None = None
     attention: dict[str, Any] | None = None
-    causal: dict[str, Any] | None = None
+    causal: _CausalCard | None = None
     training: dict[str, Any] | None = None
-    protocol: dict[str, Any] | None = None
+    protocol: _NamedCard | None = None
+    image_limits: _LimitsCard | None = None
+    limit: Count | None = None
+    system_prompt: str | None = None
+    prompt_style: str | None = None
+    dtype: str | None = None
     command: str = ""
 
 

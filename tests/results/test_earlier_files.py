@@ -141,6 +141,12 @@ def changed(value: object, *keys: str) -> dict[str, Any]:
         (changed(3, "protocol", "decoding"), "(protocol.decoding is 3, not an object)"),
         (changed({"shapes": 5}, "protocol", "grader"), "(protocol.grader.shapes is 5, not a list or a text)"),
         (changed("gpt", "protocol", "judge"), '(protocol.judge is "gpt", not an object)'),
+        (
+            changed({"mode": "much"}, "protocol", "causal"),
+            "(protocol.causal.mode is \"much\", not 'off', 'fast' or 'full')",
+        ),
+        (changed({"name": 3}, "protocol", "protocol"), "(protocol.protocol.name is 3, not a text)"),
+        (changed("x", "protocol", "limit"), '(protocol.limit is "x", not a whole number)'),
         (changed([3], "protocol", "tasks"), "(protocol.tasks is a list of 1, not an object)"),
     ],
 )
