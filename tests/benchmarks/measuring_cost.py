@@ -1,19 +1,21 @@
 """What measuring attention adds to a whole run of `shapes`, from the command to its table.
 
-    python tests/benchmarks/measuring_cost.py [--pairs 4]
+    python tests/benchmarks/measuring_cost.py [--pairs 4] [--busy 1]
 
 Runs the command with `--attention on` and `off`, the one and the other first in turn; the last line is the median of
 the pairs' ratios. Beside the wall time stands the CPU time, which other work on the machine disturbs less. Everything
-goes into a temporary folder, the leaderboard, too.
+goes into a temporary folder, the leaderboard, too. With --busy so many processes do nothing but keep a core each.
 """
 
 import argparse
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -52,7 +54,22 @@ def table(pairs: int, option: str, on: str, command: Sequence[str], bar: float) 
     print(f"\nmedian {wall:.3f} × (must be ≤ {bar:.2f}), of CPU time {cpu:.3f} ×")
 
 
+@contextmanager
+def kept_busy(cores: int) -> Iterator[None]:
+    """So many processes that never rest."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=4)
-    table(parser.parse_args().pairs, "--attention", "on", (*COMMAND, "--causal", "off"), BAR)
+    parser.add_argument("--busy", type=int, default=0)
+    asked = parser.parse_args()
+    with kept_busy(asked.busy):
+        table(asked.pairs, "--attention", "on", (*COMMAND, "--causal", "off"), BAR)
