@@ -238,11 +238,11 @@ def command_text(arguments: list[str]) -> str:
     return shlex.join(["avar-eval", *kept])
 
 
-def own_command() -> str:
-    """The command line of this process, whole, for whoever is to give it again."""
+def own_command() -> list[str]:
+    """The words of this process's command line, for whoever is to give it again."""
     path = Path(sys.argv[0])
     program = ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
-    return shlex.join([*program, *sys.argv[1:]])
+    return [*program, *sys.argv[1:]]
 
 
 def run_app(app: typer.Typer, name: str) -> None:

@@ -1,5 +1,6 @@
 """A folder without results.json: what holds it is named, and what goes on with it is a command that does."""
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,8 @@ def test_every_reader_says_the_command_that_goes_on_and_it_does(avar_eval: Run, 
             str(killed),
         ]
     )
-    said = f"{killed} holds no finished run: one was begun and has not ended; to go on: {command}\n"
+    where = json.loads((killed / RESUME_NAME).read_text())["folder"]
+    said = f"{killed} holds no finished run: one was begun and has not ended; to go on, in {where}: {command}\n"
     for program, *words in (
         ("avar-eval", "view", str(killed), "--output", str(tmp_path / "page")),
         ("avar-eval", "score", str(killed)),
@@ -71,7 +73,7 @@ def test_every_reader_says_the_command_that_goes_on_and_it_does(avar_eval: Run, 
         refused = avar_eval(*words, program=program)
         assert (refused.code, refused.stdout) == (1, ""), words
         assert refused.stderr.endswith(said), words
-    _, *words = shlex.split(said.rpartition("to go on: ")[2])
+    _, *words = shlex.split(said.rpartition(f"to go on, in {where}: ")[2])
     done = avar_eval(*words)
     assert done.code == 0, done.stderr
     assert read_results(killed).tasks["shapes"].metrics["accuracy"].n == 8
@@ -83,7 +85,7 @@ def test_a_call_of_python_goes_on_as_one(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(AvarError, match=r"there is no .*rows\.jsonl"):
         evaluate(MODEL, "mathvista", limit=2, data_dir=tmp_path / "data", output=tmp_path / "run")
-    with pytest.raises(ResultsError, match=r"to go on: avar_eval\.evaluate\('avar-tiny', \['mathvista'\], limit=2, "):
+    with pytest.raises(ResultsError, match=r"on, in .*: avar_eval\.evaluate\('avar-tiny', \['mathvista'\], limit=2, "):
         read_results(tmp_path / "run")
 
 
@@ -105,23 +107,56 @@ def _runs(folder: Path) -> None:
 def _key(folder: Path) -> None:
     folder.mkdir()
     keep_secret("sk-very-secret")
-    write_resume(folder, "avar-eval --api-url http://x?key=sk-very-secret")
+    write_resume(folder, ["avar-eval", "--api-url", "http://x?key=sk-very-secret"])
 
 
-def _damaged(folder: Path) -> None:
-    folder.mkdir()
-    (folder / RESUME_NAME).write_bytes(b"\xff")
+def _holding(content: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        (folder / RESUME_NAME).write_bytes(content.encode())
+
+    return make
+
+
+def _of_words(*words: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        write_resume(folder, words)
+
+    return make
+
+
+def _suite(folder: Path) -> None:
+    _runs(folder)
+    write_resume(folder, ["avar-eval", "suite", "s.yaml"])
+
+
+ONGOING = ": one was begun and has not ended"
+NOTHING = ": it has no results.json"
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda folder: None, ": there is no such folder"),
-        (_nothing, ": it has no results.json"),
-        (_damaged, ": it has no results.json"),
+        (_nothing, NOTHING),
+        (_holding("{"), NOTHING),
+        (_holding("[]"), NOTHING),
+        (_holding('{"words": ["avar-eval"]}'), NOTHING),
+        (_holding('{"folder": "/", "words": [["avar-eval"]]}'), NOTHING),
+        (_holding('{"folder": "/", "words": []}'), NOTHING),
+        (_of_words("rm", "-rf", "/"), NOTHING),
+        (_of_words("python", "-m", "http.server"), NOTHING),
+        (_holding('{"folder": "/", "call": "rm -rf /"}'), NOTHING),
+        (_holding('{"folder": "/", "call": "avar_eval.evaluate()\\nrm -rf /"}'), NOTHING),
+        (_of_words("avar-eval", "x;rm y"), f"{ONGOING}; to go on, in {Path.cwd()}: avar-eval 'x;rm y'"),
+        (_of_words("avar-eval", "--output", "o\udcff"), f"{ONGOING}; to go on: what stands in "),
+        (_of_words("avar-eval", "--system-prompt", "\x1b[31m"), f"{ONGOING}; to go on: what stands in "),
+        (_of_words("avar-eval", "--system-prompt", "word " * 1000), f"{ONGOING}; to go on: what stands in "),
         (_responses, ": it has responses and no results.json; `avar-eval` with the options that they were asked with "),
         (_runs, " itself: give a folder in it, such as 'a', 'b'"),
-        (_key, ": one was begun and has not ended; to go on: avar-eval --api-url http://x?key=***"),
+        (_suite, f"{ONGOING} (finished in it: 'a', 'b'); to go on, in {Path.cwd()}: avar-eval suite s.yaml"),
+        (_key, f"{ONGOING}; to go on, in {Path.cwd()}: avar-eval --api-url 'http://x?key=***'"),
     ],
 )
 def test_a_folder_says_what_it_is(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:

@@ -171,7 +171,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         TOP
         + "models:\n- {model: avar-tiny, name: timings.jsonl}\n": "line 3: timings.jsonl is a name of the suite's own",
         TOP + "models:\n- {model: avar-tiny, name: logs}\n": "line 3: logs is a name of the suite's own",
-        TOP + "models:\n- {model: avar-tiny, name: resume.txt}\n": "line 3: resume.txt is a name of the suite's own",
+        TOP + "models:\n- {model: avar-tiny, name: resume.json}\n": "line 3: resume.json is a name of the suite's own",
         TOP + f"models:\n- {{model: avar-tiny, name: {'n' * 256}}}\n": "line 3: n+… is too long a name",
         TOP + "limit:\nmodels: [avar-tiny]\n": "line 2: limit has no value",
         TOP + "limit: 3\nlimit: 4\nmodels: [avar-tiny]\n": "line 3: limit is given twice",
