@@ -24,6 +24,7 @@ from avar_eval.run.evaluate import check_tasks
 from avar_eval.run.model import ResolvedModel, resolve
 from avar_eval.suite.process import Failed, run_apart
 from avar_eval.suite.read import PlannedRun
+from avar_eval.suite.timings import TIMINGS_NAME
 from avar_eval.tasks.catalog import find_tasks
 from avar_eval.tasks.files import read_rows
 
@@ -67,11 +68,14 @@ class _Faults:
         known += [run for run in runs if run not in known]
 
 
-def check_runs(runs: Sequence[PlannedRun], output: Path) -> None:
-    """Raise SuiteError, which lists all that is wrong with these runs of a suite in `output`."""
+def check_runs(runs: Sequence[PlannedRun], output: Path, parallel: int = 1) -> None:
+    """Raise SuiteError, which lists all that is wrong with these runs of a suite in `output`, `parallel` at a time."""
     faults = _Faults()
     for run in runs:
-        faults.look(run.name, _check_folder, output / run.name)
+        faults.look(run.name, _check_folder, output / run.name, "move it away, or give the model another `name`")
+        faults.look(run.name, _check_file, output / TIMINGS_NAME)
+        if parallel > 1 and faults.look(run.name, _check_folder, run.log(output).parent, "move it away"):
+            faults.look(run.name, _check_file, run.log(output))
         faults.look(run.name, partial(check_tasks, run.model, run.tasks, run.judge))
         for task in run.tasks:
             faults.look(run.name, _check_rows, task.name, run.model.asking.data_dir)
@@ -95,12 +99,22 @@ def check_runs(runs: Sequence[PlannedRun], output: Path) -> None:
         raise SuiteError("\n".join(["no run has begun, as these cannot work:", *lines]))
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, remedy: str) -> None:
     """Raise SuiteError for a folder that a run could not write."""
-    if folder.exists() and not folder.is_dir():
-        raise SuiteError(f"{folder} is a file: move it away, or give the model another `name`")
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "is a file" if folder.exists() else "is a link to nothing"
+        raise SuiteError(f"{folder} {what}, no folder: {remedy}")
     if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
         raise SuiteError(f"cannot write to the output folder {folder}")
+
+
+def _check_file(path: Path) -> None:
+    """Raise SuiteError for a file to which a run could add no lines; on a pipe it would wait for a reader."""
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise SuiteError(f"{path} is {what}, no file: move it away")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise SuiteError(f"cannot write to {path}: make it writable, or move it away")
 
 
 def _check_rows(task: str, data_dir: Path | None) -> None:

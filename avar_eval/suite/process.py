@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from avar_eval.atomic import WriteError
 from avar_eval.errors import AvarError
 from avar_eval.terminal import note, tame_libraries
 
@@ -116,12 +117,10 @@ def _ending(code: int) -> str:
 def _do(work: Callable[[], Any], sender: Connection, log: Path | None) -> None:
     """In the process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if log is not None:
-        log.parent.mkdir(exist_ok=True)
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), sys.stderr.fileno())
-    tame_libraries()
     try:
+        if log is not None:
+            _write_messages_to(log)
+        tame_libraries()
         # Libraries print, and standard output is for the suite's table.
         with contextlib.redirect_stdout(sys.stderr):
             told: _Returned | Failed = _Returned(work())
@@ -135,6 +134,16 @@ def _do(work: Callable[[], Any], sender: Connection, log: Path | None) -> None:
     sender.send(told)
     sender.close()
     sys.exit(isinstance(told, Failed))
+
+
+def _write_messages_to(log: Path) -> None:
+    """In the process: its standard error goes to the end of a file from here on. Raises WriteError."""
+    try:
+        log.parent.mkdir(exist_ok=True)
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), sys.stderr.fileno())
+    except OSError as error:
+        raise WriteError(log, error.strerror) from error
 
 
 def _end_with_parent() -> None:

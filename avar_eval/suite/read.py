@@ -39,7 +39,7 @@ SLURM_NAME: Final = "suite.sbatch"
 LOGS_NAME: Final = "logs"
 """Folder for the messages of runs that go side by side."""
 _FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LONGEST_NAME: Final = 255
+_LONGEST_NAME: Final = 255 - len(".log")
 """What file systems take."""
 
 
@@ -56,6 +56,10 @@ class PlannedRun:
     tasks: Sequence[TaskEntry]
     judge: JudgeModel | None
     command: str
+
+    def log(self, output: Path) -> Path:
+        """Where its messages are, in the suite's folder, while others go beside it."""
+        return output / LOGS_NAME / f"{self.name}.log"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from avar_eval.run.asking import Asking
 from avar_eval.suite.checks import check_runs
 from avar_eval.suite.loaded_tasks import LoadedTasks
 from avar_eval.suite.process import SECONDS_TO_END, Apart, Failed, ending_together, first_ended
-from avar_eval.suite.read import LOGS_NAME, PlannedRun, Suite
+from avar_eval.suite.read import PlannedRun, Suite
 from avar_eval.suite.state import SuiteState
 from avar_eval.suite.timings import add_timing, lines_of_book
 from avar_eval.terminal import note
@@ -43,7 +43,7 @@ def run_suite(suite: Suite, output: Path, parallel: int = 1) -> SuiteState:
         state = SuiteState.of(suite.runs, output, LoadedTasks())
         state.write(output)
         left = [number for number, run in enumerate(state.runs) if run.status != "finished"]
-        check_runs([suite.runs[number] for number in left], output)
+        check_runs([suite.runs[number] for number in left], output, parallel)
         write_resume(output, own_command())
         _do(suite, left, state, output, parallel)
         if all(run.status == "finished" for run in state.runs):
@@ -95,7 +95,7 @@ def _do(suite: Suite, left: Sequence[int], state: SuiteState, output: Path, para
             if number is not None:
                 waiting.remove(number)
                 run, place = suite.runs[number], len(left) - len(waiting)
-                log = None if parallel == 1 else output / LOGS_NAME / f"{run.name}.log"
+                log = None if parallel == 1 else run.log(output)
                 told = "" if log is None else f"; its messages: {log}"
                 note(f"[{place} of {len(left)}] {run.name}: {', '.join(task.name for task in run.tasks)}{told}")
                 state.set(number, "running", output)

@@ -1,10 +1,12 @@
 """What would keep runs of a suite from working is said once, together, before the first of them begins."""
 
 import json
+import os
 import shutil
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,50 @@ def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
         return lines
 
     return found
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    {
+        "a file for the logs' folder": (
+            lambda output: (output / "logs").touch(),
+            "avar-tiny, b: {}/logs is a file, no folder: move it away",
+        ),
+        "a link to nothing": (
+            lambda output: (output / "logs").symlink_to("gone"),
+            "avar-tiny, b: {}/logs is a link to nothing, no folder: move it away",
+        ),
+        "a folder for one log": (
+            lambda output: (output / "logs" / "b.log").mkdir(parents=True),
+            "b: {}/logs/b.log is a folder, no file: move it away",
+        ),
+        "a pipe for one log": (
+            lambda output: ((output / "logs").mkdir(), os.mkfifo(output / "logs" / "b.log")),
+            "b: {}/logs/b.log is a pipe or a device, no file: move it away",
+        ),
+        "a folder for the timings": (
+            lambda output: (output / "timings.jsonl").mkdir(),
+            "avar-tiny, b: {}/timings.jsonl is a folder, no file: move it away",
+        ),
+    }.values(),
+)
+def test_what_runs_side_by_side_could_not_write_is_found_before_they_begin(
+    tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    path, output = tmp_path / "suite.yaml", tmp_path / "runs"
+    path.write_text("tasks: [shapes]\nmodels: [avar-tiny, {model: avar-tiny, name: b}]\n")
+    runs = read_suite(path, output, {}).runs
+    output.mkdir()
+    spoil(output)
+    with pytest.raises(SuiteError) as error:
+        check_runs(runs, output, parallel=2)
+    assert str(error.value).splitlines()[1:] == [said.format(output)]
+
+
+def test_messages_that_cannot_be_written_fail_a_run_in_words(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    log = tmp_path / "logs" / "x.log"
+    assert process.Apart(partial(print, "hi"), log).result() == process.Failed(f"cannot write {log}: File exists")
 
 
 def suite_on(forking_server: Server, folder: Path, text: str) -> Suites:
@@ -95,7 +141,7 @@ models:
         "served": f"nothing answers at http://{closed}/v1 ",
         "bare": f"{bare} is not a model folder: it has no config.json",
         "rows": f"there is no {bare}/mathvista/rows.jsonl: --data-dir takes a folder with one sub-folder a benchmark",
-        "taken": f"{output / 'taken'} is a file: move it away, or give the model another `name`",
+        "taken": f"{output / 'taken'} is a file, no folder: move it away, or give the model another `name`",
         "kernel": names["kernel"].split("(")[0],
     }
     assert "--attn-implementation 'flash_attention_2' cannot be used here: " in names["kernel"]
