@@ -213,6 +213,8 @@ def test_numbers_that_yaml_takes_for_texts_are_numbers(tmp_path: Path) -> None:
     (planned,) = read(tmp_path, TOP + "temperature: 1e-3\nlimit: '3'\nmodels: [avar-tiny]\n")
     assert (planned.model.decoding.temperature, planned.model.asking.limit) == (0.001, 3)
     assert options_of(planned.command)["temperature"] == 0.001
+    (planned,) = read(tmp_path, TOP + "temperature: 0.12345678\nmodels: [avar-tiny]\n")
+    assert options_of(planned.command)["temperature"] == 0.12345678
 
 
 def test_there_is_no_such_file(tmp_path: Path) -> None:
