@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.atomic import write_atomically
+from avar_eval.in_words import in_words
 from avar_eval.results.schema import RESULTS_NAME
 from avar_eval.suite.finished import FinishedRuns
 from avar_eval.suite.loaded_tasks import LoadedTasks
@@ -90,9 +91,20 @@ class SuiteState(BaseModel):
 
 
 def _finished_before(folder: Path) -> set[str]:
-    """The runs that suite.json says are finished; none where there is no such file yet, or none that can be read."""
+    """The runs that suite.json says are finished; none where there is no such file yet.
+
+    None either, which standard error says, where it cannot be read: the runs themselves still know what they asked.
+    """
+    path = folder / SUITE_NAME
     try:
-        state = SuiteState.model_validate_json(read_bytes(folder / SUITE_NAME))
-    except (OSError, ValidationError):  # its runs ask nothing twice
+        state = SuiteState.model_validate_json(read_bytes(path))
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValidationError) as error:
+        problem = in_words(error) if isinstance(error, ValidationError) else error.strerror
+        note(
+            f"note: {path} cannot be read: {problem}; it does not say which runs are finished, so each is done again, "
+            "and asks only what its own record book lacks"
+        )
         return set()
     return {run.name for run in state.runs if run.status == "finished"}
