@@ -61,6 +61,12 @@ class Checked:
             object.__setattr__(self, name, value)
 
 
+def check_value(kind: type[Checked], name: str, value: object) -> None:
+    """Raise pydantic's ValidationError for a value that this field of the class never takes, whatever others hold."""
+    checker = _checker(kind)
+    checker.__pydantic_validator__.validate_assignment(checker.model_construct(), name, value)
+
+
 _declared: dict[type[Any], dict[str, Declared]] = {}
 _checkers: dict[type[Any], Any] = {}
 

@@ -79,6 +79,12 @@ def recommendable() -> dict[str, Any]:
     }
 
 
+def check_temperature(value: object) -> None:
+    """Raise UsageError for a temperature at which float32 logits overflow, or which is no number."""
+    if value and not (isinstance(value, int | float) and 1e-6 <= value <= 1e6):
+        raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
+
+
 def decoding_for(entry: "ModelEntry | None", **chosen: Any) -> Decoding:
     """What was chosen (None is not), over what the model's entry recommends.
 
@@ -91,10 +97,7 @@ def decoding_for(entry: "ModelEntry | None", **chosen: Any) -> Decoding:
 
     limit = entry.max_new_tokens if entry else DEFAULT_MAX_NEW_TOKENS
     given = {name: value for name, value in chosen.items() if value is not None}
-    temperature = given.get("temperature")
-    # Beyond, float32 logits overflow.
-    if temperature and not (isinstance(temperature, int | float) and 1e-6 <= temperature <= 1e6):
-        raise UsageError("--temperature takes 0 (greedy) or a number from 0.000001 to 1000000")
+    check_temperature(given.get("temperature"))
     try:
         decoding = Decoding(**{"max_new_tokens": limit} | (entry.decoding if entry else {}) | given)
     except ValidationError as error:

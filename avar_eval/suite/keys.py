@@ -1,15 +1,23 @@
 """What a suite's file may say: the options of `avar-eval run`, by the names that the command line has for them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from avar_eval.endpoint.url import check_url
 from avar_eval.errors import UsageError
-from avar_eval.fields import declared
+from avar_eval.fields import check_value, declared
+from avar_eval.in_words import in_words
 from avar_eval.judge.model import JudgeModel, judge_from_options
 from avar_eval.models.backend_options import OPTIONS, BackendName
-from avar_eval.run.asking import AskingField, asking_fields
+from avar_eval.models.decoding import Decoding, check_temperature
+from avar_eval.protocols.protocol import find_protocol
+from avar_eval.run.asking import Asking, AskingField, asking_fields, check_data_dir, check_field_choice
 
 OF_SUITE: Final = ("models", "tasks", "steerings", "seeds", "slurm")
 OF_MODEL: Final = ("model", "name", "tasks", "steerings", "seeds")
@@ -35,8 +43,14 @@ def option_value(key: str, value: Any) -> Any:
     """A value as the command line would give it, where YAML reads it otherwise: `off` is a text and not False.
 
     So is 1e-6, which YAML 1.1 takes for a text, a number. A mapping, as `vllm` takes one, is a list of KEY=VALUE.
-    Raises UsageError for what can be no value of an option.
+    Raises UsageError for what the option never takes, whatever the others are.
     """
+    read = _as_given(key, value)
+    _check(key, read)
+    return read
+
+
+def _as_given(key: str, value: Any) -> Any:
     field = _field(key)
     if isinstance(value, str) and (key == "judge-rate" or (field and field.declared.type in (int, float))):
         return _number(key, value, float if field is None else field.declared.type)
@@ -54,6 +68,35 @@ def option_value(key: str, value: Any) -> Any:
     if key == "include-path" and not all(isinstance(folder, str) for folder in folders):
         raise UsageError(f"{key} is a folder or a list of folders, not {value!r}")
     return value
+
+
+def _check(key: str, value: Any) -> None:
+    """Raise UsageError for what the option never takes."""
+    if (field := _field(key)) is not None:
+        kinds = (Asking, Decoding, *OPTIONS.values())
+        kind = next(of for of in kinds if field.declared in declared(of).values())
+        try:
+            check_value(kind, field.declared.name, value)
+        except ValidationError as error:
+            raise UsageError(f"{key}{in_words(error).removeprefix(field.declared.name)}") from None
+        if field.option.choices:
+            check_field_choice(field.declared, value)
+    match key:
+        case "temperature":
+            check_temperature(value)
+        case "data-dir":
+            check_data_dir(Path(value).expanduser())
+        case "protocol":
+            find_protocol(value)
+        case "api-url" | "judge-url":
+            try:
+                check_url(value)
+            except ValueError as error:
+                raise UsageError(f"{key}: {error}") from error
+        case "judge-rate" if not 0 < value < math.inf:
+            raise UsageError(f"judge-rate takes requests a second, above 0, not {value}")
+        case "attention" if value not in ("on", "off"):
+            raise UsageError(f"attention takes on, off, not {value!r}")
 
 
 def _number(key: str, text: str, kind: type[int] | type[float]) -> int | float:
@@ -111,10 +154,7 @@ class Options:
     def asked(self) -> dict[str, Any]:
         """For `Asking.of`."""
         given = {asking_keys()[key]: value for key, value in self.values.items() if key in asking_keys()}
-        attention = self.values.get("attention", "on")
-        if attention not in ("on", "off"):
-            raise UsageError(f"attention takes on, off, not {attention!r}")
-        return given | ({"attention_samples": 0} if attention == "off" else {})
+        return given | ({"attention_samples": 0} if self.values.get("attention") == "off" else {})
 
     def judge(self) -> JudgeModel | None:
         """The judge model that is named."""

@@ -12,8 +12,9 @@ Options of a backend that stand at the top are those of the models that run on i
 Everything that can be known to be wrong is said at once, with its line, before anything is asked.
 """
 
+import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ SLURM_NAME: Final = "suite.sbatch"
 LOGS_NAME: Final = "logs"
 """Folder for the messages of runs that go side by side."""
 _FOLDER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FLAG: Final = re.compile(r"--([a-z][a-z-]*[a-z])")
 _LONGEST_NAME: Final = 255 - len(".log")
 """What file systems take."""
 
@@ -81,8 +83,8 @@ def read_suite(path: Path, output: Path, given: Mapping[str, Any]) -> Suite:
     if not isinstance(file.content, dict):
         raise file.error((), "a suite has `models`, a list, and `tasks`; avar-eval suite --help names its guide")
     faults = Faults()
-    common = _options(file, (), OF_SUITE, faults)
     over = Options({key: given[name] for key, name in asking_keys().items() if given.get(name) is not None})
+    common = _options(file, (), OF_SUITE, over, faults)
     models = file.content.get("models")
     if not isinstance(models, list) or not models:
         raise file.error(("models",), "`models` is a list of names, or of mappings with `model` and what is its own")
@@ -125,57 +127,89 @@ def _runs_of(
     entry = file.at(place)
     if not isinstance(entry, str | dict):
         raise file.error(place, f"a model is a name, or a mapping with `model`, not {entry!r}")
-    if isinstance(entry, dict) and not isinstance(entry.get("model"), str):
-        raise file.error((*place, "model"), "say which model it is: `model: NAME`")
-    own = {} if isinstance(entry, str) else entry
+    own = {"model": entry} if isinstance(entry, str) else entry
     if (name := own.get("name")) is not None and not (isinstance(name, str) and _FOLDER_NAME.fullmatch(name)):
-        raise file.error((*place, "name"), f"a name is made of letters, digits, '.', '_' and '-', not {name!r}")
-    mine = {} if isinstance(entry, str) else _options(file, place, OF_MODEL, faults).values
-    model_name = entry if isinstance(entry, str) else entry["model"]
-    tasks, entries = _tasks(file, place, common.over(mine), faults)
+        faults.add(file.error((*place, "name"), f"a name is made of letters, digits, '.', '_' and '-', not {name!r}"))
+        name = None
+    mine = {} if isinstance(entry, str) else _options(file, place, OF_MODEL, over, faults).values
+    tasks, entries, steerings, seeds = list[str](), list[TaskEntry](), [None], [None]
+    with faults.noted():
+        tasks, entries = _tasks(file, place, common.over(mine), faults)
+    with faults.noted():
+        steerings = _axis(file, place, "steerings", "steer", common.over(mine), faults)
+    with faults.noted():
+        seeds = _axis(file, place, "seeds", "seed", common.over(mine), faults)
+    if not isinstance(model_name := own.get("model"), str):
+        raise file.error((*place, "model"), "say which model it is: `model: NAME`")
     try:
         chosen_backend = common.over(mine).values.get("backend")
         backend = choose_backend(find_source(model_name, served=chosen_backend == "api").entry, chosen_backend)
     except AvarError as error:
         raise file.error(place, error) from error
     options = common.of_backend(backend).over(mine).over(over.of_backend(backend).values)
-    steerings, seeds = (
-        _axis(file, place, axis, key, options) for axis, key in (("steerings", "steer"), ("seeds", "seed"))
-    )
+    left_out = {option_key(key) for key in (*file.content, *own)} - options.values.keys()
+    judge: JudgeModel | None = None
+    with _said_unless_it_follows(file, (place, ()), left_out, faults):
+        judge = options.judge()
     for steering in steerings:
         for count, seed in enumerate(seeds):
             chosen = {"steer": steering, "seed": seed}
             with_axes = options.over({key: value for key, value in chosen.items() if value is not None})
-            try:
-                asked = {"model": model_name, **with_axes.asked()}
+            asked = {"model": model_name, **with_axes.asked()}
+            with _said_unless_it_follows(file, (place,), left_out, faults):
                 model = resolve(Asking.of(**asked, name=name))
-                judge = with_axes.judge()
-            except AvarError as error:
-                raise file.error(place, error) from error
-            if count and model.decoding.greedy:
-                break
-            words = ["--model", model_name, "--tasks", ",".join(tasks), *with_axes.command_words()]
-            yield PlannedRun(
-                name=run_folder(model, output, name).name,
-                asked=asked | ({} if name is None else {"name": name}),
-                model=model,
-                tasks=entries,
-                judge=judge,
-                command=command_text(words),
-            )
+                if count and model.decoding.greedy:
+                    break
+                words = ["--model", model_name, "--tasks", ",".join(tasks), *with_axes.command_words()]
+                yield PlannedRun(
+                    name=run_folder(model, output, name).name,
+                    asked=asked | ({} if name is None else {"name": name}),
+                    model=model,
+                    tasks=entries,
+                    judge=judge,
+                    command=command_text(words),
+                )
 
 
-def _options(file: LocatedYaml, place: Place, own: Sequence[str], faults: Faults) -> Options:
-    """The options that a mapping of the file gives, but for faulty ones and for keys that are none nor in `own`."""
+@contextlib.contextmanager
+def _said_unless_it_follows(
+    file: LocatedYaml, places: Sequence[Place], left_out: Set[str], faults: Faults
+) -> Iterator[None]:
+    """What this context raises of several options together is noted, and ends it.
+
+    It is said of the first option that it names and that stands at one of these places, else of the first place; and
+    not at all where it names an option that was left out as faulty: it would be that fault, told again.
+    """
+    try:
+        yield
+    except AvarError as error:
+        named = _FLAG.findall(str(error))
+        if not left_out & set(named):
+            faults.add(file.error(_standing(file, places, named), error))
+
+
+def _standing(file: LocatedYaml, places: Sequence[Place], keys: Sequence[str]) -> Place:
+    """Where the first of these options that is at one of these places stands, else the first place."""
+    mappings = [(place, of) for place in places if isinstance(of := file.at(place), dict)]
+    stand = [(*place, name) for key in keys for place, of in mappings for name in of if option_key(name) == key]
+    return stand[0] if stand else places[0]
+
+
+def _options(file: LocatedYaml, place: Place, own: Sequence[str], over: Options, faults: Faults) -> Options:
+    """The options that a mapping of the file gives, but for faulty ones and for keys that are none nor in `own`.
+
+    Those that the command line has given (`over`) are not looked at.
+    """
     found: dict[str, Any] = {}
     for name, value in file.at(place).items():
         key = option_key(name)
-        if name in own:
+        if name in own or key in over.values:
             continue
         if key not in asking_keys() and key not in OF_RUN:
-            misplaced = " (it stands at the top, for all models)" if name in OF_SUITE else ""
             known = [*own, *asking_keys(), *OF_RUN]
-            faults.add(file.error((*place, name), f"{unknown_name('key', str(name), known)}{misplaced}"))
+            elsewhere = "at the top, for all models" if name in OF_SUITE else "with a model, under `models`"
+            misplaced = f"{name} stands {elsewhere}" if name in (*OF_SUITE, *OF_MODEL) else None
+            faults.add(file.error((*place, name), misplaced or unknown_name("key", str(name), known)))
         elif key in found:
             faults.add(file.error((*place, name), f"{key} is given twice"))
         else:
@@ -200,7 +234,7 @@ def _tasks(file: LocatedYaml, place: Place, options: Options, faults: Faults) ->
     try:
         include_folders([Path(one).expanduser() for one in ([included] if isinstance(included, str) else included)])
     except AvarError as error:
-        raise file.error(place, error) from error
+        raise file.error(_standing(file, (place, ()), ["include-path"]), error) from error
     known: list[str] = []
     for number, name in enumerate(names):
         try:
@@ -212,8 +246,11 @@ def _tasks(file: LocatedYaml, place: Place, options: Options, faults: Faults) ->
     return known, find_tasks(known) if known else []
 
 
-def _axis(file: LocatedYaml, place: Place, axis: str, key: str, options: Options) -> list[Any]:
-    """The values of `steerings` or `seeds`, the model's own or the suite's; one None where there are none."""
+def _axis(file: LocatedYaml, place: Place, axis: str, key: str, options: Options, faults: Faults) -> list[Any]:
+    """The values of `steerings` or `seeds`, the model's own or the suite's; one None where there are none.
+
+    Those that are none of the option `key` are left out, and added to `faults`.
+    """
     inner = (*place, axis) if file.has((*place, axis)) else (axis,)
     if not file.has(inner):
         return [None]
@@ -232,7 +269,13 @@ def _axis(file: LocatedYaml, place: Place, axis: str, key: str, options: Options
             raise file.error((*inner, number), f"`{axis}` are {said}, not {value!r}")
     if len(set(values)) < len(values):
         raise file.error(inner, f"`{axis}` has a value twice")
-    return values
+    known = []
+    for number, value in enumerate(values):
+        try:
+            known.append(None if value is None else option_value(key, value))
+        except UsageError as error:
+            faults.add(file.error((*inner, number), error))
+    return known or [None]
 
 
 def _mapping(file: LocatedYaml, place: Place) -> Mapping[str, Any]:

@@ -150,7 +150,22 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         TOP + "models:\n- avar-tiny\n- avar-tinny\n": "line 4: .*did you mean avar-tiny",
         TOP + "models:\n- avar-tiny\n- model: avar-tiny\n  limt: 3\n": "line 5: unknown key 'limt': did you mean limit",
         TOP + "max-new-token: 3\nmodels: [avar-tiny]\n": "line 2: unknown key 'max-new-token': did you mean max-new-t",
-        TOP + "models:\n- model: avar-tiny\n  models: [x]\n": "line 4: .*stands at the top",
+        TOP + "models:\n- model: avar-tiny\n  models: [x]\n": "line 4: models stands at the top, for all models$",
+        TOP + "models:\n- model: avar-tiny\n  slurm: {}\n": "line 4: slurm stands at the top, for all models$",
+        TOP + "name: x\nmodels: [avar-tiny]\n": "line 2: name stands with a model",
+        TOP + "top_p: 3\nmodels:\n- avar-tiny\n- {model: avar-tiny, name: b}\n": "line 2: top-p is 3, not 1 or less$",
+        TOP + "temperature: 1e-9\nsamples: 2\nmodels: [avar-tiny]\n": "line 2: --temperature takes 0",
+        TOP + "samples: 2\nmodels:\n- model: avar-tiny\n  temperature: 0\n": "line 5: --samples above 1 needs",
+        TOP + "backend: vlm\nmodels: [{model: avar-tiny, tensor-parallel: 2}]\n": "line 2: backend is .vlm., not",
+        TOP + "dtype: int4\nmodels:\n- avar-tiny\n- {model: avar-tiny, name: b}\n": "line 2: --dtype takes float32",
+        TOP + "data_dir: none\nmodels:\n- avar-tiny\n- {model: avar-tiny, name: b}\n": "line 2: --data-dir 'none'",
+        TOP + "include_path: none\nmodels:\n- avar-tiny\n- {model: avar-tiny, name: b}\n": "line 2: .*none",
+        TOP + "protocol: none\nmodels:\n- avar-tiny\n- {model: avar-tiny, name: b}\n": "line 2: unknown protocol",
+        TOP + "judge-url: x\njudge: y\nmodels: [avar-tiny]\n": "line 2: judge-url: the URL must begin with",
+        TOP + "judge-rate: 0\nmodels: [avar-tiny]\n": "line 2: judge-rate takes requests a second, above 0",
+        TOP + "models:\n- {model: m, backend: api, api-url: x}\n": "line 3: api-url: the URL must begin with",
+        TOP + "vllm: [x]\nmodels: [avar-tiny]\n": "line 2: vllm: ",
+        TOP + "steer: avar=1\nmodels:\n- avar-tiny\n": "line 2: .*--steer",
         "tasks:\n- shapes\n- shapess\nmodels: [avar-tiny]\n": "line 3: unknown task 'shapess': did you mean shapes",
         "models: [avar-tiny]\n": "line 1: `tasks` is a list",
         "tasks: [3]\nmodels: [avar-tiny]\n": "line 1: `tasks` is a list",
@@ -160,7 +175,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         TOP + "models:\n- {model: avar-tiny, limit: many}\n": "line 3: limit: .*not 'many'",
         TOP + "models:\n- {model: avar-tiny, limit: 0}\n": "line 3: limit is 0, not 1 or more",
         TOP + "temperature: hot\nmodels: [avar-tiny]\n": "line 2: temperature: a number is wanted, not 'hot'",
-        TOP + "temperature: [1]\nmodels:\n- avar-tiny\n": "line 4: --temperature takes 0",
+        TOP + "temperature: [1]\nmodels:\n- avar-tiny\n": "line 2: temperature is a list of 1, not a number",
         TOP + "judge-rate: fast\nmodels: [avar-tiny]\n": "line 2: judge-rate: a number is wanted, not 'fast'",
         TOP + "judge-rate: [1]\nmodels: [avar-tiny]\n": "line 2: judge-rate is a number",
         TOP + "judge-url: 7\nmodels: [avar-tiny]\n": "line 2: judge-url is a text, not 7",
@@ -175,13 +190,13 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         TOP + f"models:\n- {{model: avar-tiny, name: {'n' * 256}}}\n": "line 3: n+… is too long a name",
         TOP + "limit:\nmodels: [avar-tiny]\n": "line 2: limit has no value",
         TOP + "limit: 3\nlimit: 4\nmodels: [avar-tiny]\n": "line 3: limit is given twice",
-        TOP + "steerings: [avr]\nmodels:\n- avar-tiny\n": "line 4: .*avr",
+        TOP + "steerings: [avr]\nmodels:\n- avar-tiny\n": "line 2: .*avr",
         TOP + "steerings: [3]\nmodels: [avar-tiny]\n": "line 2: `steerings` are texts of --steer",
         TOP + "steer: avar\nsteerings: [none]\nmodels: [avar-tiny]\n": "line 3: give either `steer` or `steerings`",
         TOP + "seeds: [a]\nmodels: [avar-tiny]\n": "line 2: `seeds` are whole numbers",
         TOP + "seeds: [1, 1]\nmodels: [avar-tiny]\n": "line 2: `seeds` has a value twice",
-        TOP + "attention: 1\nmodels:\n- avar-tiny\n": "line 4: attention takes on, off, not 1",
-        TOP + "judge: x\nmodels:\n- avar-tiny\n": "line 4: a judge needs both",
+        TOP + "attention: 1\nmodels:\n- avar-tiny\n": "line 2: attention takes on, off, not 1",
+        TOP + "judge: x\nmodels:\n- avar-tiny\n": "line 2: a judge needs both",
         TOP + "slurm: 3\nmodels: [avar-tiny]\n": "line 2: `slurm` is a mapping",
         "tasks: [shapes\n": "cannot be read as YAML",
     }.items(),
@@ -207,6 +222,25 @@ def test_all_mistakes_are_said_at_once_each_once(tmp_path: Path) -> None:
     assert len(lines) == len(said) + 1, "both of line 8"
     for line, problem in {"1": "'shapess'", "6": "'batch-sise'", "7": "'avar-tinny'", "9": "which model it is"}.items():
         assert problem in said[line]
+
+
+def test_a_faulty_option_hides_no_other_and_is_said_once_at_its_line(tmp_path: Path) -> None:
+    text = (
+        "tasks: [shapes]\nlimit: -3\nsteerings:\n- none\n- avar=xx\nmodels:\n- avar-tiny\n"
+        "- model: avar-tiny\n  name: /b\n  max-new-tokens: 0\n  seeds: [1, -1]\n"
+        "- {model: avar-tiny, name: c, samples: 3}\n- {tasks: [x], top-k: -1}\n"
+    )
+    with pytest.raises(UsageError) as found:
+        read(tmp_path, text)
+    lines = [line.removeprefix(f"{tmp_path / 'suite.yaml'}, line ") for line in str(found.value).splitlines()]
+    assert sorted(int(line.partition(":")[0]) for line in lines) == [2, 5, 9, 10, 11, 12, 13, 13, 13]
+    for said in ("2: limit is -3, not 1 or more", "10: max-new-tokens is 0, not 1 or more", "11: seed is -1, not 0 or"):
+        assert [line for line in lines if line.startswith(said)], lines
+
+
+def test_what_the_command_line_gives_need_not_be_right_in_the_file(tmp_path: Path) -> None:
+    (planned,) = read(tmp_path, TOP + "limit: -3\nmodels: [avar-tiny]\n", limit=2)
+    assert planned.model.asking.limit == 2
 
 
 def test_numbers_that_yaml_takes_for_texts_are_numbers(tmp_path: Path) -> None:
