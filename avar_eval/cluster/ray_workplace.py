@@ -100,7 +100,16 @@ class RayCluster:
                 **own,
             )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = " ".join(str(error).split())[:300]
+            if address == "auto" and isinstance(error, ConnectionError):
+                named = os.environ.get("RAY_ADDRESS")
+                where = f"answers at {named}, which RAY_ADDRESS names" if named else "is running on this machine"
+                raise ClusterError(
+                    f"--cluster {cluster}: no Ray cluster {where}: start one with `ray start --head`, or give "
+                    "ray://HOST:PORT, the address that it says"
+                ) from error
+            reason = " ".join(str(error).split())[:300].rstrip(".")
+            if address is None:
+                raise ClusterError(f"--cluster {cluster}: Ray does not start on this machine: {reason}") from error
             # `ray start` asks for the user's token where there is one, `ray.init` gives it only if it is told to
             token = "; if it was started with a token, set RAY_AUTH_MODE=token" if _has_token() else ""
             raise ClusterError(

@@ -1,6 +1,7 @@
 """Which cluster is meant, and what is said where there is none, or nothing that it could do."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from runs import MODEL, Finished
 
 from avar_eval.cluster.address import check_cluster, ray_address
+from avar_eval.cluster.driver import ClusterError
 from avar_eval.command_line import command_text
 from avar_eval.errors import UsageError
 from avar_eval.run.asking import Asking
@@ -75,6 +77,51 @@ def test_what_cannot_be_is_one_message(avar_eval: Callable[..., Finished], optio
     assert done.code in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cluster", "environment", "raised", "said"),
+    [
+        (
+            "ray://auto",
+            {},
+            ConnectionError("Could not find any running Ray instance. Please set the `--address` flag."),
+            "--cluster ray://auto: no Ray cluster is running on this machine: start one with `ray start --head`, or "
+            "give ray://HOST:PORT, the address that it says",
+        ),
+        (
+            "ray://auto",
+            {"RAY_ADDRESS": "head:6379"},
+            ConnectionError("Ray is not there."),
+            "--cluster ray://auto: no Ray cluster answers at head:6379, which RAY_ADDRESS names: start one with "
+            "`ray start --head`, or give ray://HOST:PORT, the address that it says",
+        ),
+        (
+            "ray",
+            {},
+            RuntimeError("Version mismatch:\n  2.1 is not 2.2."),
+            "--cluster ray: Ray does not start on this machine: Version mismatch: 2.1 is not 2.2",
+        ),
+    ],
+)
+def test_without_a_cluster_the_message_says_how_to_have_one(
+    monkeypatch: pytest.MonkeyPatch, cluster: str, environment: dict[str, str], raised: Exception, said: str
+) -> None:
+    """In the place of Ray's own words, of flags that are not ours."""
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    from avar_eval.cluster import ray_workplace
+
+    def init(**_: object) -> None:
+        raise raised
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_workplace, "_has_token", lambda: False)
+    with pytest.raises(ClusterError, match=f"^{re.escape(said)}$"):
+        ray_workplace.RayCluster(cluster)
 
 
 @pytest.mark.parametrize("command", ["ablate avar-runs/x", "look x", "score x"])
