@@ -25,6 +25,13 @@ def read(folder: Path, text: str, **given: Any) -> list[PlannedRun]:
     return list(read_suite(path, folder / "runs", given).runs)
 
 
+def faults_of(folder: Path, text: str) -> list[str]:
+    """What is found wrong with a suite, from the lines' numbers on."""
+    with pytest.raises(UsageError) as found:
+        read(folder, text)
+    return [line.removeprefix(f"{folder / 'suite.yaml'}, line ") for line in str(found.value).splitlines()]
+
+
 def options_of(command: str) -> Mapping[str, Any]:
     """What `avar-eval run` would be given by a command line."""
     program, *words = shlex.split(command)
@@ -214,9 +221,7 @@ def test_all_mistakes_are_said_at_once_each_once(tmp_path: Path) -> None:
         "- {model: avar-tiny, batch-sise: 1}\n"
         "- avar-tinny\n- {model: avar-tiny, limit: 0, tasks: [shaped]}\n- {name: x}\nslurm: 3\n"
     )
-    with pytest.raises(UsageError) as found:
-        read(tmp_path, text)
-    lines = [line.removeprefix(f"{tmp_path / 'suite.yaml'}, line ") for line in str(found.value).splitlines()]
+    lines = faults_of(tmp_path, text)
     said = {line.partition(":")[0]: line for line in lines}
     assert list(said) == ["2", "3", "1", "6", "7", "8", "9", "10"]
     assert len(lines) == len(said) + 1, "both of line 8"
@@ -230,9 +235,7 @@ def test_a_faulty_option_hides_no_other_and_is_said_once_at_its_line(tmp_path: P
         "- model: avar-tiny\n  name: /b\n  max-new-tokens: 0\n  seeds: [1, -1]\n"
         "- {model: avar-tiny, name: c, samples: 3}\n- {tasks: [x], top-k: -1}\n"
     )
-    with pytest.raises(UsageError) as found:
-        read(tmp_path, text)
-    lines = [line.removeprefix(f"{tmp_path / 'suite.yaml'}, line ") for line in str(found.value).splitlines()]
+    lines = faults_of(tmp_path, text)
     assert sorted(int(line.partition(":")[0]) for line in lines) == [2, 5, 9, 10, 11, 12, 13, 13, 13]
     for said in ("2: limit is -3, not 1 or more", "10: max-new-tokens is 0, not 1 or more", "11: seed is -1, not 0 or"):
         assert [line for line in lines if line.startswith(said)], lines
