@@ -147,7 +147,8 @@ def _runs_of(
     except AvarError as error:
         raise file.error(place, error) from error
     options = common.of_backend(backend).over(mine).over(over.of_backend(backend).values)
-    left_out = {option_key(key) for key in (*file.content, *own)} - options.values.keys()
+    given = {option_key(key) for key in (*file.content, *own)} & {*asking_keys(), *OF_RUN}
+    left_out = given - common.over(mine).over(over.values).values.keys()
     judge: JudgeModel | None = None
     with _said_unless_it_follows(file, (place, ()), left_out, faults):
         judge = options.judge()

@@ -171,6 +171,11 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         TOP + "judge-url: x\njudge: y\nmodels: [avar-tiny]\n": "line 2: judge-url: the URL must begin with",
         TOP + "judge-rate: 0\nmodels: [avar-tiny]\n": "line 2: judge-rate takes requests a second, above 0",
         TOP + "models:\n- {model: m, backend: api, api-url: x}\n": "line 3: api-url: the URL must begin with",
+        TOP
+        + "api-cost-limit: 1\nmodels: [{model: m, backend: api, api-url: 'http://h/v1'}]\n": "line 3: .*--api-price",
+        TOP + "backend: api\nmodels:\n- m\n": "line 4: --backend api needs --api-url",
+        TOP + "models:\n- {model: m, backend: api}\n": "line 3: --backend api needs --api-url",
+        TOP + "models:\n- {model: ''}\n": "line 3: .*`avar-eval models`",
         TOP + "vllm: [x]\nmodels: [avar-tiny]\n": "line 2: vllm: ",
         TOP + "steer: avar=1\nmodels:\n- avar-tiny\n": "line 2: .*--steer",
         "tasks:\n- shapes\n- shapess\nmodels: [avar-tiny]\n": "line 3: unknown task 'shapess': did you mean shapes",
