@@ -184,8 +184,9 @@ def _read_folder(source: PaperSource, folder: Path, split: str) -> Found:
         for row in source.reader(file):
             yield row, folder
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        read = getattr(error, "filename", None) or file
         raise TrainingDataError(
-            f"{file} cannot be read as questions of {source.repository} ({fault_in_words(error)})"
+            f"{read} cannot be read as questions of {source.repository} ({fault_in_words(error)})"
         ) from error
 
 

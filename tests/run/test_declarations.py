@@ -37,6 +37,7 @@ OTHERS = {
     "leaderboard/row.py:ListedProtocol": "a results.json of anybody, as it is read",
     "leaderboard/row.py:ListedDecoding": "a results.json of anybody, as it is read",
     "leaderboard/row.py:Row": "a row of the leaderboard",
+    "avar_eval/results/schema.py:_Card": "a results.json of anybody, as it is read",
     "avar_eval/look/recorded.py:open_recorded": "in the place of what a recorded run had",
 }
 """Places that declare three or more names of options, and mean something else by them."""
