@@ -16,24 +16,13 @@ from avar_eval.results.unfinished import RESUME_NAME, write_resume
 
 Run = Callable[..., Finished]
 
+OPTIONS = ("--model", MODEL, "--tasks", "shapes", "--limit", "8", "--batch-size", "1", "--causal", "off")
+
 
 @pytest.fixture
 def killed(server: Server, tmp_path: Path) -> Path:
     folder = tmp_path / "a run"
-    running = server.start(
-        "--model",
-        MODEL,
-        "--tasks",
-        "shapes",
-        "--limit",
-        "8",
-        "--batch-size",
-        "1",
-        "--causal",
-        "off",
-        "--output",
-        str(folder),
-    )
+    running = server.start(*OPTIONS, "--output", str(folder))
     wait_for_records(folder, 1)
     running.kill()
     assert not (folder / "results.json").exists()
@@ -41,23 +30,7 @@ def killed(server: Server, tmp_path: Path) -> Path:
 
 
 def test_every_reader_says_the_command_that_goes_on_and_it_does(avar_eval: Run, killed: Path, tmp_path: Path) -> None:
-    command = shlex.join(
-        [
-            "avar-eval",
-            "--model",
-            MODEL,
-            "--tasks",
-            "shapes",
-            "--limit",
-            "8",
-            "--batch-size",
-            "1",
-            "--causal",
-            "off",
-            "--output",
-            str(killed),
-        ]
-    )
+    command = shlex.join(["avar-eval", *OPTIONS, "--output", str(killed)])
     where = json.loads((killed / RESUME_NAME).read_text())["folder"]
     said = f"{killed} holds no finished run: one was begun and has not ended; to go on, in {where}: {command}\n"
     for program, *words in (
