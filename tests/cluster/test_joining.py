@@ -134,7 +134,7 @@ def test_commands_that_take_no_cluster_say_so(avar_eval: Callable[..., Finished]
 def test_without_the_extra_the_message_says_what_to_install() -> None:
     hidden = "import sys; sys.modules['ray'] = None; from avar_eval.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", hidden, *RUN, "--cluster", "ray"], capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 1, done.stderr  # the command is right, the machine lacks a package
     assert "pip install 'avar-eval[ray]'" in done.stderr
     assert "Traceback" not in done.stderr
 
