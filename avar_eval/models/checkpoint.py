@@ -97,6 +97,11 @@ class ModelSource:
     repository: str | None = None
     revision: str | None = None
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether its folder holds an adapter of peft."""
+        return self.folder is not None and (self.folder / ADAPTER_CONFIG).is_file()
+
 
 def find_source(model: str, *, served: bool = False) -> ModelSource:
     """Find a registered name, a local folder or a hub repository `owner/name[@revision]`.

@@ -12,7 +12,6 @@ from avar_eval.judge.model import JUDGE_CACHE_NAME, JudgeModel
 from avar_eval.leaderboard.store import publish
 from avar_eval.models.assembled import SMOL_EXTRA, assembled_folder
 from avar_eval.models.backend_options import ApiOptions, VllmOptions
-from avar_eval.models.checkpoint import ADAPTER_CONFIG, ModelSource, find_source
 from avar_eval.outcomes import JudgeOutcome
 from avar_eval.ranks import init_ranks
 from avar_eval.results.schema import Results, TaskRecords, note_other_run, run_id, write_task_records
@@ -107,15 +106,13 @@ def _needed_extras(model: ResolvedModel, tasks: Sequence[TaskEntry]) -> dict[str
     needed = {task.extra: task.name for task in tasks if task.extra is not None}
     if model.asking.cluster is not None:
         needed["ray"] = "--cluster"
-    source: ModelSource | None = model.source
     if isinstance(model.options, VllmOptions):
         needed["vllm"] = "--backend vllm"
-    if isinstance(model.options, ApiOptions):
-        source = None if model.options.weights is None else find_source(model.options.weights)
+    source = model.weights
     if source is not None and source.entry is not None and source.entry.assembled:
         if not assembled_folder(source.entry.name).is_dir():
             needed[SMOL_EXTRA] = source.entry.name
-    elif source is not None and source.folder is not None and (source.folder / ADAPTER_CONFIG).is_file():
+    elif source is not None and source.is_adapter:
         needed["peft"] = f"the adapter {source.name}"
     return needed
 

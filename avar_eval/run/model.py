@@ -11,7 +11,7 @@ from avar_eval.errors import UsageError
 from avar_eval.fields import declared
 from avar_eval.in_words import in_words
 from avar_eval.models.answer_format import Replacement, instruction_for
-from avar_eval.models.backend_options import OPTIONS, BackendName, BackendOptions
+from avar_eval.models.backend_options import OPTIONS, ApiOptions, BackendName, BackendOptions
 from avar_eval.models.checkpoint import Checkpoint, ModelSource, find_source, locate
 from avar_eval.models.decoding import Decoding, decoding_for
 from avar_eval.models.image_limits import ImageLimits
@@ -51,6 +51,13 @@ class ResolvedModel:
     def entry(self) -> ModelEntry | None:
         """The registered model that it is."""
         return self.source.entry
+
+    @property
+    def weights(self) -> ModelSource | None:
+        """What is loaded to answer or to measure; None where only a server has the weights."""
+        if not isinstance(self.options, ApiOptions):
+            return self.source
+        return None if self.options.weights is None else find_source(self.options.weights)
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ from avar_eval.endpoint.url import key_for
 from avar_eval.errors import AvarError
 from avar_eval.extras import check_extras
 from avar_eval.models.backend_options import ApiOptions, TransformersOptions, VllmOptions
-from avar_eval.models.checkpoint import ADAPTER_CONFIG, ModelSource, find_source, locate
+from avar_eval.models.checkpoint import ModelSource, locate
 from avar_eval.run.asking import Asking, asking_fields
 from avar_eval.run.evaluate import check_tasks
 from avar_eval.run.model import ResolvedModel, resolve
@@ -81,7 +81,7 @@ def check_runs(runs: Sequence[PlannedRun], output: Path, parallel: int = 1) -> N
             faults.look(run.name, _check_rows, task.name, run.model.asking.data_dir)
             if task.extra is not None:
                 faults.look(run.name, partial(check_extras, {task.extra: task.name}))
-        for source in _in_folders(run.model):
+        if (source := run.model.weights) is not None and _is_in_folder(source):
             faults.look(run.name, partial(locate, source))
         for url, flag in _endpoints(run):
             faults.look(run.name, _check_endpoint, url, flag)
@@ -125,13 +125,9 @@ def _check_rows(task: str, data_dir: Path | None) -> None:
         read_rows(entry, Path(folder))
 
 
-def _in_folders(model: ResolvedModel) -> list[ModelSource]:
-    """The weights of a run that lie in folders of this disk, and are not put together first."""
-    if not isinstance(model.options, ApiOptions):
-        sources = [model.source]
-    else:
-        sources = [] if model.options.weights is None else [find_source(model.options.weights)]
-    return [of for of in sources if of.folder is not None and not (of.entry and of.entry.assembled)]
+def _is_in_folder(weights: ModelSource) -> bool:
+    """Whether weights lie in a folder of this disk, and are not put together first."""
+    return weights.folder is not None and not (weights.entry and weights.entry.assembled)
 
 
 def _endpoints(run: PlannedRun) -> Iterator[tuple[str, str]]:
@@ -163,11 +159,7 @@ def _has_needs(model: ResolvedModel) -> bool:
     kernel = isinstance(options, TransformersOptions) and options.attn_implementation is not None
     assembled = model.entry is not None and model.entry.assembled
     chosen = model.asking.cluster or model.asking.device
-    return bool(chosen or kernel or assembled or _is_adapter(model) or isinstance(options, VllmOptions))
-
-
-def _is_adapter(model: ResolvedModel) -> bool:
-    return model.source.folder is not None and (model.source.folder / ADAPTER_CONFIG).is_file()
+    return bool(chosen or kernel or assembled or model.source.is_adapter or isinstance(options, VllmOptions))
 
 
 def _machine_faults(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Mapping[str, Sequence[str]]:
@@ -193,10 +185,10 @@ def _machine_faults(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Mapping[st
             faults.look(name, check_engine_args, tuple(options.engine_args.items()))
         if model.entry is not None and model.entry.assembled:
             faults.look(name, partial(locate, model.source))
-        if _is_adapter(model) and isinstance(options, VllmOptions):
+        if model.source.is_adapter and isinstance(options, VllmOptions):
             if faults.look(name, partial(locate, model.source)):
                 faults.look(name, check_in_vllm, locate(model.source))
-        elif _is_adapter(model):
+        elif model.source.is_adapter:
             faults.look(name, import_peft, model.source.name)
     return faults.runs
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from avar_eval.errors import AvarError
-from avar_eval.models.backend_options import ApiOptions
-from avar_eval.models.checkpoint import find_source, locate, weights_sha256
+from avar_eval.models.checkpoint import locate, weights_sha256
 from avar_eval.run.model import ResolvedModel
 
 
@@ -20,12 +19,8 @@ class FolderWeights:
         A repository of the hub keeps what a revision has. Where a folder has no whole weights it is "", which no
         results have: the run itself says what is wrong.
         """
-        source = model.source
-        if isinstance(model.options, ApiOptions):
-            if model.options.weights is None:
-                return None
-            source = find_source(model.options.weights)
-        if source.folder is None:
+        source = model.weights
+        if source is None or source.folder is None:
             return None
         if source.folder not in self._known:
             try:
