@@ -125,7 +125,11 @@ def shown(value: object) -> str:
 
 
 def fault_in_words(error: Exception) -> str:
-    """What reading a file or a row failed at, of which no form was declared."""
+    """What reading a file or a row failed at, whether its form was declared or not."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return in_words(error)
     if isinstance(error, KeyError):
         return f"it has no {_clipped(str(error.args[0]))}"
     if isinstance(error, AttributeError | IndexError | TypeError):

@@ -28,7 +28,7 @@ from avar_eval.atomic import write_atomically
 from avar_eval.attention.bands import Band
 from avar_eval.attention.steering import Steering
 from avar_eval.errors import AvarError
-from avar_eval.in_words import in_words, shown
+from avar_eval.in_words import fault_in_words, in_words, shown
 from avar_eval.outcomes import Verdict
 from avar_eval.records.record import Record
 from avar_eval.results.unfinished import no_results
@@ -445,13 +445,8 @@ def read_task_records(folder: Path, tasks: Iterable[str]) -> dict[str, TaskRecor
         if missing := [task for task in wanted if task not in data]:
             raise ValueError(f"it has no {missing[0]}")
         return TypeAdapter(dict[str, TaskRecords]).validate_python({task: data[task] for task in wanted})
-    except ValidationError as error:
-        problem = in_words(error)
-    except OSError as error:
-        problem = error.strerror or str(error)
-    except ValueError as error:
-        problem = str(error)
-    raise ResultsError(
-        f"{path}, which says what the run asked, cannot be read ({problem}): run the evaluation again, it asks nothing "
-        "twice"
-    )
+    except (OSError, ValueError) as error:
+        raise ResultsError(
+            f"{path}, which says what the run asked, cannot be read ({fault_in_words(error)}): run the evaluation "
+            "again, it asks nothing twice"
+        ) from error

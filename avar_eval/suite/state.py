@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from avar_eval.atomic import write_atomically
-from avar_eval.in_words import in_words
+from avar_eval.in_words import fault_in_words
 from avar_eval.results.schema import RESULTS_NAME
 from avar_eval.suite.finished import FinishedRuns
 from avar_eval.suite.loaded_tasks import LoadedTasks
@@ -101,10 +101,9 @@ def _finished_before(folder: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     except (OSError, ValidationError) as error:
-        problem = in_words(error) if isinstance(error, ValidationError) else error.strerror
         note(
-            f"note: {path} cannot be read: {problem}; it does not say which runs are finished, so each is done again, "
-            "and asks only what its own record book lacks"
+            f"note: {path} cannot be read: {fault_in_words(error)}; it does not say which runs are finished, so each "
+            "is done again, and asks only what its own record book lacks"
         )
         return set()
     return {run.name for run in state.runs if run.status == "finished"}

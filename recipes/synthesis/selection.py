@@ -23,7 +23,7 @@ from pydantic import ValidationError as InvalidError
 from avar_eval.answers import Kind
 from avar_eval.atomic import WriteError, write_atomically
 from avar_eval.errors import AvarError
-from avar_eval.in_words import in_words
+from avar_eval.in_words import fault_in_words
 from avar_eval.pictures import OutsideError, allowed_outside, read_rgb
 from avar_eval.recipes.mixture import RowSource, drawn_rows
 from avar_eval.recipes.sources import TrainingDataError
@@ -159,9 +159,8 @@ def questions(folder: Path, limit: int | None = None) -> Iterator[Question]:
                     return
                 yield _questions.validate_json(line)
     except (OSError, InvalidError) as error:
-        problem = in_words(error) if isinstance(error, InvalidError) else error.strerror
         raise SelectionError(
-            f"{path} cannot be read ({problem}): delete {SELECTION_NAME} beside it to make it anew"
+            f"{path} cannot be read ({fault_in_words(error)}): delete {SELECTION_NAME} beside it to make it anew"
         ) from error
 
 
