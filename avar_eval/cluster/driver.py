@@ -276,6 +276,7 @@ class Driver(Generic[T]):
             raise event.fatal
         self.counts.lost += 1
         self._lost_last = event.reason
+        self._looked = float("-inf")  # its place is free now: another one need not wait for the next look
         asked = sum(running.job.questions for running in had.values())
         note(f"note: lost {event.worker.where} ({event.reason}); questions given back: {count(asked)}")
         for running in had.values():

@@ -182,6 +182,18 @@ def test_room_for_more_is_used_while_others_work(monkeypatch: pytest.MonkeyPatch
     assert len(place.hired) == 3
 
 
+def test_in_the_place_of_a_lost_worker_another_is_started_at_once() -> None:
+    def act(hand: Hand, number: int, name: str) -> None:
+        if hand is place.hired[0]:
+            hand.report(Lost(hand, "killed"))
+        else:
+            hand.report(Done(hand, [(number, name)]))
+
+    place = Hands(number=3, act=act)
+    assert len(results(Driver(place), plans("abcdefghi"))) == 9
+    assert len(place.hired) == 4, "though others are there and the next look at the cluster is seconds away"
+
+
 def test_an_error_lets_no_more_begin_and_what_is_under_way_ends() -> None:
     def act(hand: Hand, number: int, name: str) -> None:
         result: Any = BackendError("not a number") if name == "b1" else name
