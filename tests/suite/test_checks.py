@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from local_server import nobody
 from runs import Server
 from suites import Suites, state
 
@@ -20,11 +20,10 @@ from avar_eval.suite.read import read_suite
 
 
 @pytest.fixture
-def closed() -> str:
+def closed() -> Iterator[str]:
     """An address of this machine at which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    with nobody() as address:
+        yield address
 
 
 @pytest.fixture
