@@ -11,14 +11,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 MODEL = "avar-tiny"
 
 _SERVER = """
-import gc, importlib, json, os, resource, signal, sys
+import gc, importlib, json, os, resource, signal, sys, time
 import avar_eval.recipes.cli
 import avar_eval.cli, avar_eval.leaderboard.cli, avar_eval.leaderboard.store
 import avar_eval.run.lmms_model, avar_eval.run.evaluate
@@ -33,6 +35,20 @@ programs["avar-leaderboard"] = avar_eval.leaderboard.cli.main
 gc.collect()
 gc.freeze()  # collections in the children pass over what is imported
 
+def stand_still(stands_at, go_on):
+    from avar_eval.records.journal import Journal
+
+    append = Journal.append
+
+    def append_and_stand(journal, new):
+        append(journal, new)
+        for name, lines in stands_at.items():
+            if str(journal.path).endswith("/" + name) and journal.path.read_bytes().count(b"\\n") >= lines:
+                while not os.path.exists(go_on):
+                    time.sleep(0.01)
+
+    Journal.append = append_and_stand
+
 def become(run):
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
@@ -42,6 +58,8 @@ def become(run):
     os.environ.update(run["environment"])
     if run["largest_file"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (run["largest_file"],) * 2)
+    if run["stands_at"]:
+        stand_still(run["stands_at"], run["go_on"])
     sys.argv = [run["program"], *run["arguments"]]
     try:
         programs[run["program"]]()
@@ -100,14 +118,26 @@ class Running:
         os.killpg(self.pid, how)
         return self.wait()
 
+    def go_on(self) -> None:
+        """Let it go on from where it stands still."""
+        (self.folder / "go_on").touch()
+
+    def wait_for_message(self, text: str) -> None:
+        """Wait until it has said so on standard error."""
+        wait_until(lambda: text in (self.folder / "stderr").read_text(), text)
+
 
 @dataclass
 class Server:
-    """Forks runs. folder: where their outputs and leaderboards lie. modules: more to import, such as for training."""
+    """Forks runs. folder: where their outputs and leaderboards lie. modules: more to import, such as for training.
+
+    ports: of this machine that its runs were given.
+    """
 
     folder: Path
     modules: tuple[str, ...] = ()
     _process: "subprocess.Popen[str]" = field(init=False)
+    ports: list[socket.socket] = field(default_factory=list)
     _runs: int = 0
 
     def __post_init__(self) -> None:
@@ -135,11 +165,15 @@ class Server:
         largest_file: int | None = None,
         within: Path | None = None,
         terminal: Path | None = None,
+        stands_at: Mapping[str, int] = MappingProxyType({}),
         **environment: str,
     ) -> Running:
         """Start `PROGRAM ARGUMENTS`. largest_file: bytes after which its writes fail, as on a full disk.
 
         within: its working folder, else one of its own. terminal: gets its standard output instead of a file.
+        stands_at: by the end of a journal's path, so many lines after which a process of the run stands still until
+        `go_on`. A test that kills a run in its midst needs it: on a fast machine, or where the test itself is kept
+        waiting for a core, the run would have ended before.
         """
         self._runs += 1
         folder = self.folder / f"run-{self._runs}"
@@ -153,6 +187,8 @@ class Server:
             "stderr": str(folder / "stderr"),
             "environment": {"AVAR_LEADERBOARD": str(folder / "leaderboard")} | environment,
             "largest_file": largest_file,
+            "stands_at": dict(stands_at),
+            "go_on": str(folder / "go_on"),
         }
         return Running(int(self.ask(request)), folder, self)
 
@@ -161,15 +197,20 @@ class Server:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+        for port in self.ports:
+            port.close()
 
 
-def start_two(server: Server, *arguments: str, **environment: str) -> list[Running]:
+def start_two(
+    server: Server, *arguments: str, stands_at: Mapping[str, int] = MappingProxyType({}), **environment: str
+) -> list[Running]:
     """Start the same run as two processes, as a launcher starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} | environment
-    return [server.start(*arguments, RANK=rank, LOCAL_RANK=rank, **variables) for rank in "01"]
+    port = socket.socket()
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that the first of them may listen there
+    port.bind(("127.0.0.1", 0))
+    server.ports.append(port)  # held, or another process gets it before that
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port.getsockname()[1])} | environment
+    return [server.start(*arguments, stands_at=stands_at, RANK=rank, LOCAL_RANK=rank, **variables) for rank in "01"]
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
@@ -177,15 +218,19 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "records.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def wait_for_records(folder: Path, n: int, seconds: float = 120) -> None:
-    """Wait until a run's record book holds n whole lines."""
+def wait_until(there: Callable[[], bool], what: str, seconds: float = 600) -> None:
+    """Wait until something is so. what: said where it is not, after longer than any busy machine takes."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        path = folder / "records.jsonl"
-        if path.exists() and path.read_bytes().count(b"\n") >= n:
-            return
+    while not there():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.005)
-    raise TimeoutError(f"{folder} did not come to {n} records")
+
+
+def wait_for_records(folder: Path, n: int) -> None:
+    """Wait until a run's record book holds n whole lines."""
+    path = folder / "records.jsonl"
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= n, f"{n} records of {folder}")
 
 
 def mathvista_row(pid: str) -> dict[str, Any]:

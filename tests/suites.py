@@ -1,8 +1,10 @@
 """Suites as processes, and what is in their folders."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from runs import Finished, Running, Server, records_of
@@ -16,9 +18,13 @@ class Suites:
     file: Path
     asked: Path
 
-    def start(self, output: Path, *options: str) -> Running:
+    def start(self, output: Path, *options: str, stands_at: Mapping[str, int] = MappingProxyType({})) -> Running:
+        """stands_at: where its runs stand still, as `Server.start` has it."""
         return self.server.start(
-            "suite", str(self.file), "--output", str(output), *options, ASKED=str(self.asked), OMP_NUM_THREADS="1"
+            *("suite", str(self.file), "--output", str(output), *options),
+            stands_at=stands_at,
+            ASKED=str(self.asked),
+            OMP_NUM_THREADS="1",
         )
 
     def run(self, output: Path, *options: str) -> Finished:

@@ -4,11 +4,14 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from judge_server import JudgeServer, Reply, sensible, serving
+from local_server import nobody
+from runs import wait_until
 
 from avar_eval.errors import UsageError
 from avar_eval.judge.model import JudgeModel, judge_from_options
@@ -115,11 +118,11 @@ def test_a_wrong_key_is_not_tried_again(replies: Path, capsys: pytest.CaptureFix
 
 
 def test_a_dead_server_is_given_up(replies: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with serving() as server:
-        pass
     questions = [Question("How many?", "7", f"There are {n}", cut=False) for n in range(300)]
-    start = time.monotonic()
-    outcomes = judge_responses(questions, model(server, attempts=2), replies)
+    with nobody() as address:
+        judge = JudgeModel("judge", f"http://{address}/v1", rate=1000.0, wait=0.01, attempts=2)
+        start = time.monotonic()
+        outcomes = judge_responses(questions, judge, replies)
     assert {outcome.state for outcome in outcomes} == {"judge_error"}
     assert time.monotonic() - start < 30
     assert "300 of 300" in capsys.readouterr().err
@@ -154,19 +157,21 @@ judge_responses(questions, JudgeModel("judge", sys.argv[1], rate=1000.0, workers
 
 
 def test_killed_and_resumed_asks_nothing_twice(replies: Path) -> None:
-    def slow(prompt: str, count: int) -> Reply:
-        time.sleep(0.02)
+    killed = threading.Event()
+
+    def silent_after_twelve(prompt: str, count: int) -> Reply:
+        if len(server.asked) > 12:
+            killed.wait()
         return sensible(prompt, count)
 
-    with serving(slow) as server:
+    with serving(silent_after_twelve) as server:
         running = subprocess.Popen([sys.executable, "-c", PROGRAM, server.url, str(replies)], cwd=replies.parent)
-        end = time.monotonic() + 60
-        while time.monotonic() < end and not (replies.exists() and replies.read_bytes().count(b"\n") >= 10):
-            time.sleep(0.005)
+        wait_until(lambda: replies.exists() and replies.read_bytes().count(b"\n") >= 12, "twelve replies are kept")
         running.send_signal(signal.SIGKILL)
         running.wait()
+        killed.set()
         kept = replies.read_bytes()
-        assert 10 <= kept.count(b"\n") < 40
+        assert kept.count(b"\n") == 12
         replies.write_bytes(kept + b'{"key": "torn')
         questions = [Question("How many?", str(n), f"There are {n}", cut=False) for n in range(40)]
         outcomes = judge_responses(questions, model(server, workers=2), replies)

@@ -1,13 +1,12 @@
 """Two processes that answer one run together end like one process, also after a kill; their files merge once."""
 
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from runs import MODEL, Finished, Running, Server, start_two
+from runs import MODEL, Finished, Running, Server, start_two, wait_until
 
 from avar_eval.attention.record import AttentionRecord
 from avar_eval.attention.roles import Role
@@ -30,8 +29,19 @@ def alone(avar_eval: Callable[..., Finished], tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def start(server: Server, output: Path) -> list[Running]:
-    return start_two(server, *OPTIONS, "--output", str(output))
+FILES = ("records.jsonl", "records.rank1.jsonl")
+"""What each of the two processes appends to."""
+
+
+def start(server: Server, output: Path, standing: Sequence[int] = ()) -> list[Running]:
+    """standing: those of them that stand still after their first records."""
+    stands_at = {FILES[rank]: 1 for rank in standing}
+    return start_two(server, *OPTIONS, "--output", str(output), stands_at=stands_at)
+
+
+def wait_for_records_of(output: Path, *ranks: int) -> None:
+    files = [output / FILES[rank] for rank in ranks]
+    wait_until(lambda: all(file.exists() and file.stat().st_size for file in files), f"records in {files}")
 
 
 def ended_alike(output: Path, alone: Path) -> None:
@@ -47,15 +57,11 @@ def ended_alike(output: Path, alone: Path) -> None:
 
 
 def test_two_processes_write_the_results_of_one_also_when_killed(server: Server, alone: Path, tmp_path: Path) -> None:
-    running = start(server, tmp_path)
-    files = [tmp_path / "records.jsonl", tmp_path / "records.rank1.jsonl"]
-    end = time.monotonic() + 300
-    while not all(file.exists() and file.stat().st_size for file in files):
-        assert time.monotonic() < end, [(one.folder / "stderr").read_text() for one in running]
-        time.sleep(0.01)
+    running = start(server, tmp_path, standing=(0, 1))
+    wait_for_records_of(tmp_path, 0, 1)
     for one in running:
         one.kill()
-    before = {key: record for file in files for key, record in read_records(file).items()}
+    before = {key: record for name in FILES for key, record in read_records(tmp_path / name).items()}
     assert len(before) >= 2
     done = [one.wait() for one in start(server, tmp_path)]
     assert [one.code for one in done] == [0, 0], [one.stderr for one in done]
@@ -70,10 +76,8 @@ def test_two_processes_write_the_results_of_one_also_when_killed(server: Server,
 def test_when_one_process_dies_the_other_says_so_and_the_same_command_goes_on(
     server: Server, alone: Path, tmp_path: Path, dying: int
 ) -> None:
-    running = start(server, tmp_path)
-    files = [tmp_path / "records.jsonl", tmp_path / "records.rank1.jsonl"]
-    while not (files[dying].exists() and files[dying].stat().st_size):
-        time.sleep(0.01)
+    running = start(server, tmp_path, standing=[dying])
+    wait_for_records_of(tmp_path, dying)
     running[dying].kill()
     done = running[1 - dying].wait()
     assert done.code == 1

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def nodes() -> "Iterator[Nodes]":
     """Three nodes; skipped where Ray is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
+    # Or Ray kills a worker where other processes, such as other tests, have nearly all of the machine's memory.
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112
     pytest.importorskip("ray", reason="the extra ray is not installed")
     from ray_nodes import Nodes
 

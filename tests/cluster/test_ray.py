@@ -3,13 +3,13 @@
 import os
 import re
 import signal
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from runs import MODEL, Finished, Running, Server, records_of, wait_for_records
+from runs import MODEL, Finished, Running, Server, records_of, wait_for_records, wait_until
 
 if TYPE_CHECKING:
     from ray_nodes import Nodes
@@ -30,8 +30,10 @@ def alone(avar_eval: Callable[..., Finished], tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def start(server: Server, nodes: "Nodes", folder: Path) -> Running:
-    return server.start(*RUN, "--cluster", nodes.address, "--output", str(folder))
+def start(server: Server, nodes: "Nodes", folder: Path, stands_at: int | None = None) -> Running:
+    """stands_at: so many records after which the driver stands still, while its workers compute what they have."""
+    command = (*RUN, "--cluster", nodes.address, "--output", str(folder))
+    return server.start(*command, stands_at={} if stands_at is None else {"records.jsonl": stands_at})
 
 
 def ended_alike(done: Finished, folder: Path, alone: Path) -> None:
@@ -41,6 +43,18 @@ def ended_alike(done: Finished, folder: Path, alone: Path) -> None:
         lines = [sorted((of / name).read_bytes().splitlines()) for of in (folder, alone)]
         assert lines[0] == lines[1], name
     assert not list(folder.glob("waiting*.jsonl"))
+
+
+@contextmanager
+def standing_still(workers: list[int]) -> Iterator[None]:
+    """These processes do nothing within this context."""
+    try:
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        yield
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
 
 
 def counted(done: Finished) -> dict[str, int]:
@@ -61,9 +75,14 @@ def test_three_nodes_end_like_one_process(server: Server, nodes: "Nodes", alone:
 
 
 def test_an_actor_is_killed(server: Server, nodes: "Nodes", alone: Path, tmp_path: Path) -> None:
-    run = start(server, nodes, tmp_path)
+    run = start(server, nodes, tmp_path, stands_at=BATCH)
     wait_for_records(tmp_path, BATCH)
-    os.kill(nodes.workers()[0], signal.SIGKILL)
+    wait_until(lambda: len(nodes.workers()) == 3, "three workers")
+    killed, *others = nodes.workers()
+    with standing_still(others):  # they would have ended the run before its driver hears of the loss
+        os.kill(killed, signal.SIGKILL)
+        run.go_on()
+        run.wait_for_message("note: lost ")
     done = run.wait()
     ended_alike(done, tmp_path, alone)
     counts = counted(done)
@@ -76,23 +95,20 @@ def test_an_actor_is_killed(server: Server, nodes: "Nodes", alone: Path, tmp_pat
 def test_the_driver_is_killed_and_started_again_on_the_same_cluster(
     server: Server, nodes: "Nodes", alone: Path, tmp_path: Path
 ) -> None:
-    run = start(server, nodes, tmp_path)
+    run = start(server, nodes, tmp_path, stands_at=BATCH)
     wait_for_records(tmp_path, BATCH)
     run.kill()
     recorded = {record["key"] for record in records_of(tmp_path)}
     waiting = tmp_path / "waiting.jsonl"
     known = len(recorded) + (waiting.read_bytes().count(b"\n") if waiting.exists() else 0)
     assert BATCH <= len(recorded) < ROWS
-    end = time.monotonic() + 60
-    while nodes.workers() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not nodes.workers(), "actors end with their driver"
-    second = start(server, nodes, tmp_path)
-    while not (tmp_path / ".lock").exists() or not nodes.workers():
-        time.sleep(0.1)
+    wait_until(lambda: not nodes.workers(), "actors end with their driver")
+    second = start(server, nodes, tmp_path, stands_at=len(recorded) + 1)
+    wait_for_records(tmp_path, len(recorded) + 1)
     refused = start(server, nodes, tmp_path).wait()
     assert refused.code == 1
     assert "another run is writing to" in refused.stderr
+    second.go_on()
     done = second.wait()
     ended_alike(done, tmp_path, alone)
     assert ROWS - known <= counted(done)["asked"] <= ROWS - len(recorded)
@@ -100,9 +116,13 @@ def test_the_driver_is_killed_and_started_again_on_the_same_cluster(
 
 
 def test_a_node_is_lost_and_another_joins(server: Server, nodes: "Nodes", alone: Path, tmp_path: Path) -> None:
-    run = start(server, nodes, tmp_path)
+    run = start(server, nodes, tmp_path, stands_at=BATCH)
     wait_for_records(tmp_path, BATCH)
+    wait_until(lambda: len(nodes.workers()) == 3, "three workers")
     nodes.remove_last()
+    with standing_still(nodes.workers()):
+        run.go_on()
+        run.wait_for_message("note: lost ")
     nodes.add()
     done = run.wait()
     ended_alike(done, tmp_path, alone)

@@ -1,14 +1,11 @@
 """Runs of a suite side by side on one cluster: results are those of one after the other, also after a kill."""
 
 import json
-import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
-from runs import Running, Server
+from runs import Server, wait_until
 from suites import Suites, books, state
 
 if TYPE_CHECKING:
@@ -48,25 +45,17 @@ def running(output: Path) -> list[str]:
     """The runs that are under way, with a response each at least."""
     path = output / "suite.json"
     under_way = [run["name"] for run in state(output) if run["status"] == "running"] if path.exists() else []
-    return [name for name in under_way if (output / name / "records.jsonl").exists()]
-
-
-def wait_for_two(output: Path, suite: Running) -> None:
-    end = time.monotonic() + 240
-    while len(running(output)) < 2:
-        assert time.monotonic() < end, (suite.folder / "stderr").read_text()
-        time.sleep(0.02)
+    answered = books(output)
+    return [name for name in under_way if answered.get(name)]
 
 
 def test_two_at_a_time_end_as_one_by_one_and_so_they_do_after_a_kill(
     suites: Suites, one_by_one: Path, nodes: "Nodes", tmp_path: Path
 ) -> None:
     options = ("--cluster", nodes.address, "--cluster-workers", "1", "--parallel", "2")
-    suite = suites.start(tmp_path, *options)
-    wait_for_two(tmp_path, suite)
-    drivers = psutil.Process(suite.pid).children()
-    suite.kill(signal.SIGKILL)
-    psutil.wait_procs(drivers, timeout=10)
+    suite = suites.start(tmp_path, *options, stands_at={"records.jsonl": 1})
+    wait_until(lambda: len(running(tmp_path)) == 2, "two runs at work")
+    suite.kill()
     done = suites.run(tmp_path, *options)
     assert done.code == 0, done.stderr
     assert json.loads((tmp_path / "suite.json").read_text()) == json.loads((one_by_one / "suite.json").read_text())

@@ -23,8 +23,9 @@ class Endpoint:
     """What the endpoint does, and what it was asked. delay: seconds an answer takes.
 
     busy: how many requests get status 429, with `retry_after`, before it begins to answer. broken: the status that all
-    requests get from the one with number `broken_from` on. refused: numbers of requests that get status 400. garbage:
-    what it sends in the place of every answer.
+    requests get from the one with number `broken_from` on. refused: numbers of requests that get status 400.
+    silent_from: as `broken_from`, where nobody is answered until the server ends. garbage: what it sends in the place
+    of every answer.
     """
 
     delay: float = 0.0
@@ -33,6 +34,7 @@ class Endpoint:
     broken: int | None = None
     broken_from: int = 0
     refused: set[int] = field(default_factory=set)
+    silent_from: int | None = None
     usage: tuple[int, int] | None = (1000, 100)
     finish_reason: str = "stop"
     thoughts: dict[str, str] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Endpoint:
     begun: list[float] = field(default_factory=list)
     most_at_once: int = 0
     _at_once: int = 0
+    _ends: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reply(self, body: dict[str, Any], key: str | None) -> tuple[int, dict[str, Any]]:
@@ -54,6 +57,8 @@ class Endpoint:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         time.sleep(self.delay)
+        if self.silent_from is not None and number > self.silent_from:
+            self._ends.wait()
         with self._lock:
             self._at_once -= 1
         if key != f"Bearer {KEY}":
@@ -114,7 +119,10 @@ def served(endpoint: Endpoint) -> Iterator[Endpoint]:
             """Say nothing."""
 
     with serve(Handler) as endpoint.url:
-        yield endpoint
+        try:
+            yield endpoint
+        finally:
+            endpoint._ends.set()
 
 
 def pictures(body: dict[str, Any]) -> list[Image.Image]:

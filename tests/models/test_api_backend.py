@@ -1,16 +1,16 @@
 """The api backend against an endpoint on this machine: what it sends, how patient it is, what it never does twice."""
 
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from endpoint import KEY, Endpoint, pictures, served
+from local_server import nobody
 from PIL import Image, ImageChops
 from rendered import Question
-from runs import Finished, Server, records_of, wait_for_records
+from runs import Finished, Server, records_of, wait_for_records, wait_until
 
 from avar_eval.errors import AvarError, UsageError
 from avar_eval.models.api_backend import ApiBackend, served_model
@@ -208,12 +208,11 @@ def test_a_bad_key_is_one_message_without_the_key(endpoint: Endpoint, monkeypatc
 
 
 def test_a_server_that_is_not_there_is_one_message() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    dead = ApiBackend(served_model("served", None), ApiOptions(url=url, retries=2, first_wait=0.01))
-    with pytest.raises(BackendError, match=rf"{url} cannot be reached: .*; what is answered is kept"):
-        list(dead.answer([Question("[]")], GREEDY))
+    with nobody() as address:
+        url = f"http://{address}/v1"
+        dead = ApiBackend(served_model("served", None), ApiOptions(url=url, retries=2, first_wait=0.01))
+        with pytest.raises(BackendError, match=rf"{url} cannot be reached: .*; what is answered is kept"):
+            list(dead.answer([Question("[]")], GREEDY))
 
 
 def test_a_slow_answer_is_given_up(endpoint: Endpoint) -> None:
@@ -285,15 +284,15 @@ def command(endpoint: Endpoint, output: Path, *options: str) -> tuple[str, ...]:
 
 def test_a_killed_run_asks_no_question_twice(server: Server, endpoint: Endpoint, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    endpoint.delay = 0.5
-    for least in (4, 12):
+    for answered, recorded in ((4, 4), (8, 12)):
+        endpoint.silent_from = whole = len(endpoint.bodies) + answered
         run = server.start(*command(endpoint, output, "--api-concurrency", "2"), TEST_KEY=KEY)
-        wait_for_records(output, least)
+        wait_for_records(output, recorded)
+        wait_until(lambda: len(endpoint.bodies) == whole + 2, "two requests under way")  # noqa: B023
         run.kill()
     before = records_of(output)
-    assert 12 <= len(before) < QUESTIONS
-    sent = len(endpoint.bodies)
-    endpoint.delay = 0
+    assert len(before) == 12
+    sent, endpoint.silent_from = len(endpoint.bodies), None
     finished = server.start(*command(endpoint, output), TEST_KEY=KEY).wait()
     assert finished.code == 0, finished.stderr
     records = records_of(output)

@@ -1,17 +1,13 @@
 """`avar-train filter`: what is kept, what is written, and what a killed run has to ask again."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoint import KEY, Endpoint, served
 from PIL import Image
+from runs import Server, wait_for_records
 from typer.testing import CliRunner
 
 from avar_eval.errors import UsageError
@@ -35,10 +31,10 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filter")
-    result = CliRunner().invoke(app, [*ARGUMENTS, "--output", str(folder)], catch_exceptions=False)
-    assert result.exit_code == 0
+    done = server.start(*ARGUMENTS, "--output", str(folder), program="avar-train").wait()
+    assert done.code == 0, done.stderr
     return folder
 
 
@@ -71,19 +67,16 @@ def test_the_histogram_counts_every_row_once(finished: Path) -> None:
         assert min(picture.size) > 300
 
 
-def test_a_killed_filter_goes_on_and_asks_nothing_twice(finished: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "avar_eval.recipes.cli", *ARGUMENTS, "--output", str(tmp_path)]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    book = tmp_path / "records.jsonl"
-    while not (book.exists() and book.read_bytes().count(b"\n") >= 8):
-        assert run.poll() is None
-        time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+def test_a_killed_filter_goes_on_and_asks_nothing_twice(server: Server, finished: Path, tmp_path: Path) -> None:
+    command, book = (*ARGUMENTS, "--output", str(tmp_path)), tmp_path / "records.jsonl"
+    run = server.start(*command, program="avar-train", stands_at={"records.jsonl": 8})
+    wait_for_records(tmp_path, 8)
+    run.kill()
     before = book.read_bytes()
     whole = before[: before.rfind(b"\n") + 1]
     assert whole.count(b"\n") < LIMIT * ROLLOUTS
-    CliRunner().invoke(app, [*ARGUMENTS, "--output", str(tmp_path)], catch_exceptions=False)
+    done = server.start(*command, program="avar-train").wait()
+    assert done.code == 0, done.stderr
     assert book.read_bytes().startswith(whole)
     keys = [record["key"] for record in records(tmp_path)]
     assert len(set(keys)) == len(keys) == LIMIT * ROLLOUTS

@@ -1,13 +1,12 @@
 """`kill -9` while training, while scoring, and while a checkpoint is written: the same command goes on from there."""
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from runs import Finished, Running, Server, records_of, wait_for_records
+from runs import Finished, Running, Server, records_of, wait_for_records, wait_until
 from safetensors.torch import load_file
 
 from avar_eval.leaderboard.store import Store
@@ -31,15 +30,6 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def succeeded(finished: Finished) -> None:
     assert finished.code == 0, finished.stderr[-3000:]
-
-
-def wait_until(there: Callable[[], bool], running: Running, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if there():
-            return
-        time.sleep(0.001)
-    raise TimeoutError(running.kill().stderr[-3000:])
 
 
 @pytest.fixture(scope="module")
@@ -67,18 +57,21 @@ def test_a_training_killed_again_and_again_ends_as_if_nothing_had_been(trainings
     folder, leaderboard = trainings.folder / "killed", trainings.folder / "leaderboard"
     command = (*TRAIN, *SCORED, "--output_dir", str(folder))
 
-    def start() -> Running:
-        return trainings.start(*command, program="avar-train", AVAR_LEADERBOARD=str(leaderboard))
+    def start(stands_at: int) -> Running:
+        """stands_at: the step in whose scoring it stands still."""
+        standing = {f"step-{stands_at}/records.jsonl": 1}
+        return trainings.start(*command, program="avar-train", stands_at=standing, AVAR_LEADERBOARD=str(leaderboard))
 
-    running = start()
-    wait_for_records(folder / "scores" / "step-2", 1)  # it is scoring, or has just done so
+    running = start(stands_at=2)
+    wait_for_records(folder / "scores" / "step-2", 1)  # it is scoring
     running.kill()
     assert list(complete_checkpoints(folder)) == [2]
-    running = start()
-    wait_until(lambda: (folder / "checkpoint-4").exists(), running)  # it has trained two more steps, and is writing
+    running = start(stands_at=4)
+    # it has trained two more steps, and is writing or, at the latest, scoring what it has written
+    wait_until(lambda: (folder / "checkpoint-4").exists(), "the next checkpoint")
     running.kill()
     assert read_training_run(folder).finished is False  # type: ignore[union-attr]
-    succeeded(start().wait())
+    succeeded(trainings.start(*command, program="avar-train", AVAR_LEADERBOARD=str(leaderboard)).wait())
 
     trained, expected = (load_file(of / "checkpoint-6" / "model.safetensors") for of in (folder, straight))
     assert all(torch.equal(trained[name], expected[name]) for name in expected)
@@ -105,7 +98,8 @@ def test_a_killed_watch_scores_nothing_twice_and_skips_nothing(
     folder, leaderboard = Path(shutil.copytree(straight, tmp_path / "watched")), tmp_path / "leaderboard"
     options = ("--tasks", "shapes", "--limit", str(QUESTIONS), "--batch-size", "1", "--max-new-tokens", "24")
     command = ("watch", str(folder), *options, "--run", "watched")
-    running = trainings.start(*command, AVAR_LEADERBOARD=str(leaderboard))
+    standing = {"step-4/records.jsonl": 1}
+    running = trainings.start(*command, stands_at=standing, AVAR_LEADERBOARD=str(leaderboard))
     wait_for_records(folder / "scores" / "step-4", 1)
     running.kill()
     before = {step: records_of(folder / "scores" / f"step-{step}") for step in (0, 2, 4)}

@@ -22,7 +22,7 @@ OPTIONS = ("--model", MODEL, "--tasks", "shapes", "--limit", "8", "--batch-size"
 @pytest.fixture
 def killed(server: Server, tmp_path: Path) -> Path:
     folder = tmp_path / "a run"
-    running = server.start(*OPTIONS, "--output", str(folder))
+    running = server.start(*OPTIONS, "--output", str(folder), stands_at={"records.jsonl": 1})
     wait_for_records(folder, 1)
     running.kill()
     assert not (folder / "results.json").exists()

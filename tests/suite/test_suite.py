@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runs import Running, Server
+from runs import Running, Server, wait_until
 from safetensors.torch import load_file, save_file
 from suites import Suites, books, state
 
@@ -23,6 +23,7 @@ from avar_eval.folder_lock import FolderLock
 from avar_eval.leaderboard.store import Store
 from avar_eval.models.checkpoint import resolve_checkpoint
 from avar_eval.records.record import Record
+from avar_eval.suite.process import SECONDS_TO_END
 from avar_eval.suite.run import LOCK_NAME
 from avar_eval.suite.timings import add_timing, seconds_a_response
 
@@ -93,16 +94,17 @@ def test_a_suite_is_its_runs(undisturbed: Path, suites: Suites, tmp_path: Path) 
 
 def test_killed_at_ten_random_moments_it_ends_as_undisturbed(suites: Suites, undisturbed: Path, tmp_path: Path) -> None:
     output, moments = tmp_path / "runs", random.Random(19)
-    whole = MODELS * LIMIT * len(TASKS)
+    each, names = LIMIT * len(TASKS), [run["name"] for run in state(undisturbed)]
+    whole = MODELS * each
     caught: list[str] = []
     for least in sorted(moments.sample(range(whole), KILLS)):
-        running = suites.start(output)
+        # at the latest it is killed where the run that it is at lacks its last answer
+        running = suites.start(output, stands_at={f"{names[least // each]}/records.jsonl": each - 1})
         wait_for_records(output, least)
         time.sleep(moments.uniform(0, 0.4))
-        under_way = [run["name"] for run in state(output) if run["status"] == "running"] if output.exists() else []
-        if running.kill().code == -signal.SIGKILL:
-            caught += under_way
-    assert len(set(caught)) == MODELS, "each model was killed at least once"
+        caught += [run["name"] for run in state(output) if run["status"] == "running"]
+        assert running.kill().code == -signal.SIGKILL
+    assert set(caught) == set(names), "each model was killed at least once"
     done = suites.run(output)
     assert done.code == 0, done.stderr
     same(output, undisturbed)
@@ -113,30 +115,30 @@ def test_killed_at_ten_random_moments_it_ends_as_undisturbed(suites: Suites, und
     assert again <= BATCH * len(caught), "more was asked again than was in flight"
 
 
-def wait_for_records(output: Path, n: int, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while count(output) < n or not (output / "suite.json").exists():
-        assert time.monotonic() < end, f"{output} did not come to {n} records"
-        time.sleep(0.01)
+def wait_for_records(output: Path, n: int) -> None:
+    wait_until(lambda: count(output) >= n and (output / "suite.json").exists(), f"{n} records of {output}")
 
 
 def child_of(running: Running) -> psutil.Process:
     """The process of the run that is under way."""
-    end = time.monotonic() + 60
-    while not (children := psutil.Process(running.pid).children()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return children[0]
+    (child,) = psutil.Process(running.pid).children()
+    return child
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_run_ends_with_the_suite_that_started_it(suites: Suites, tmp_path: Path) -> None:
-    running = suites.start(tmp_path / "runs")
+    running = suites.start(tmp_path / "runs", stands_at={"records.jsonl": 1})
     wait_for_records(tmp_path / "runs", 1)
     child = child_of(running)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    psutil.wait_procs([child], timeout=5)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    wait_until(lambda: has_ended(child), "the end of the run")
 
 
 def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(suites: Suites, tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(suites: Su
     (torn / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     suites.file.write_text(SUITE.replace("  - avar-tiny\n", f"  - avar-tiny\n  - {torn}\n", 1), encoding="utf-8")
     output = tmp_path / "runs"
-    running = suites.start(output)
+    running = suites.start(output, stands_at={"avar-tiny/records.jsonl": 1})
     wait_for_records(output, 1)
     child_of(running).kill()
     done = running.wait()
@@ -169,7 +171,7 @@ def test_what_fails_leaves_the_others_running_and_is_named_at_the_end(suites: Su
 
 def test_a_second_command_on_the_same_suite_is_refused(suites: Suites, tmp_path: Path) -> None:
     output = tmp_path / "runs"
-    running = suites.start(output)
+    running = suites.start(output, stands_at={"records.jsonl": 1})
     wait_for_records(output, 0)
     second = suites.run(output)
     assert second.code == 1
@@ -178,7 +180,7 @@ def test_a_second_command_on_the_same_suite_is_refused(suites: Suites, tmp_path:
         "--output\n"
     )
     running.kill()
-    FolderLock(output, LOCK_NAME, wait=10).release()  # a killed one holds nothing
+    FolderLock(output, LOCK_NAME, wait=60).release()  # a killed one holds nothing
 
 
 def test_a_finished_suite_asks_nothing_again(suites: Suites, undisturbed: Path, tmp_path: Path) -> None:
@@ -200,12 +202,12 @@ def test_more_questions_are_asked_of_a_finished_suite(suites: Suites, undisturbe
 
 def test_ctrl_c_ends_both_and_the_same_command_goes_on(suites: Suites, undisturbed: Path, tmp_path: Path) -> None:
     output = tmp_path / "runs"
-    running = suites.start(output)
+    running = suites.start(output, stands_at={"records.jsonl": 3})
     wait_for_records(output, 3)
     child, begun = child_of(running), time.monotonic()
     done = running.kill(signal.SIGINT)
     assert done.code == 130
-    assert time.monotonic() - begun < 10, "neither waits for the other to be killed"
+    assert time.monotonic() - begun < SECONDS_TO_END, "neither waits for the other to be killed"
     assert not child.is_running()
     assert "interrupted; what is finished is kept, run the same command again to go on" in done.stderr
     assert suites.run(output).code == 0
