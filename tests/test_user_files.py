@@ -121,10 +121,10 @@ def test_a_pipe_beside_weights_is_refused(tmp_path: Path) -> None:
     ids=["aliases", "merges", "itself", "long", "deep", "torn", "list as key", "no date", "no number"],
 )
 def test_yaml_that_would_not_end_is_refused_at_once(text: str, message: str) -> None:
-    begun = time.process_time()
+    begun = time.thread_time()
     with pytest.raises(ValueError, match=message):
         parse_yaml(text)
-    assert time.process_time() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_yaml_with_anchors_is_read() -> None:

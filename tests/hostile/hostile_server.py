@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import gzip
 import json
 import re
@@ -60,12 +61,18 @@ def _send_whole(connection: socket.socket, body: bytes, headers: dict[str, str],
     connection.sendall(head.encode("latin-1") + body)
 
 
+@functools.cache
+def bomb() -> bytes:
+    """200 MB of zeros, packed."""
+    return gzip.compress(bytes(200 * 2**20), 1)
+
+
 def _send_made(connection: socket.socket, reply: dict[str, Any]) -> None:
     """Replies that are too large for a table, or take their time: until the client has enough."""
     made = reply["made"]
     begun = b"HTTP/1.1 200 OK\r\n"
     if made.startswith("gzip"):
-        body = gzip.compress(bytes(200 * 2**20) if made == "gzip_bomb" else reply["body"].encode(), 1)
+        body = bomb() if made == "gzip_bomb" else gzip.compress(reply["body"].encode(), 1)
         _send_whole(connection, body, {"Content-Encoding": "gzip"})
     elif made == "spaces_first":
         connection.sendall(begun + b"Connection: close\r\n\r\n")
@@ -93,6 +100,7 @@ def _send_made(connection: socket.socket, reply: dict[str, Any]) -> None:
 @contextmanager
 def serving(server: HostileServer) -> Iterator[HostileServer]:
     """Serve from threads, one a connection and one request each."""
+    bomb()  # which takes part of a second, or of what a client waits for a reply
     listener = socket.create_server(("127.0.0.1", 0))
     server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
 

@@ -52,14 +52,14 @@ LONG = ["\n" * 10**6, " " * 10**6, "*_" * 500_000, "final answer" * 80_000, "</t
 @pytest.mark.parametrize("filling", LONG, ids=["lines", "spaces", "marks", "labels", "thoughts", "headings"])
 @pytest.mark.parametrize("end", ["", "Final answer: 4", "SAME"])
 def test_a_megabyte_is_read_within_a_second(filling: str, end: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     for read in (read_extraction, read_comparison):
         try:
             read(f"{filling}\n{end}")
         except UnusableReplyError as error:
             said = str(error)
             assert len(said) < 500
-    assert time.process_time() - start < 1
+    assert time.thread_time() - start < 1
 
 
 def test_a_judge_that_takes_no_limit_and_no_temperature_is_asked_without(

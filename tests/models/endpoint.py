@@ -24,8 +24,8 @@ class Endpoint:
 
     busy: how many requests get status 429, with `retry_after`, before it begins to answer. broken: the status that all
     requests get from the one with number `broken_from` on. refused: numbers of requests that get status 400.
-    silent_from: as `broken_from`, where nobody is answered until the server ends. garbage: what it sends in the place
-    of every answer.
+    silent_from: as `broken_from`, where nobody is answered until the server ends. together: so many requests wait for
+    one another before any of them is answered. garbage: what it sends in the place of every answer.
     """
 
     delay: float = 0.0
@@ -35,6 +35,7 @@ class Endpoint:
     broken_from: int = 0
     refused: set[int] = field(default_factory=set)
     silent_from: int | None = None
+    together: int = 1
     usage: tuple[int, int] | None = (1000, 100)
     finish_reason: str = "stop"
     thoughts: dict[str, str] = field(default_factory=dict)
@@ -45,8 +46,12 @@ class Endpoint:
     begun: list[float] = field(default_factory=list)
     most_at_once: int = 0
     _at_once: int = 0
+    _meeting: threading.Barrier = field(init=False)
     _ends: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._meeting = threading.Barrier(self.together, timeout=60)
 
     def reply(self, body: dict[str, Any], key: str | None) -> tuple[int, dict[str, Any]]:
         """Status and content for one request."""
@@ -57,6 +62,7 @@ class Endpoint:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         time.sleep(self.delay)
+        self._meeting.wait()
         if self.silent_from is not None and number > self.silent_from:
             self._ends.wait()
         with self._lock:

@@ -270,9 +270,9 @@ def test_twenty_thousand_rows_take_a_moment(tmp_path: Path) -> None:
     runs = tmp_path / "a", tmp_path / "b"
     for folder, more in zip(runs, (0, 50), strict=True):
         assert write_large_run(folder, benchmark, more) < 3
-    before = time.process_time()
+    before = time.thread_time()
     found = compare(*runs)
-    assert time.process_time() - before < 3
+    assert time.thread_time() - before < 3
     assert found[0].difference.n == 20_000
     assert found[0].p is not None
     assert found[0].p < 0.001

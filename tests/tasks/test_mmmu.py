@@ -117,10 +117,10 @@ def test_mmmu_pro_reads_what_follows_the_last_answer(response: str, right: bool 
 
 @pytest.mark.parametrize("text", ["1", "1,", "1.", ".1", "1e", "-", "is ", "\n", "Answer:", "1,111"])
 def test_a_long_response_is_read_in_linear_time(text: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     official.open_right(text * 100_000, ["3", "x"])
     official_pro.choice_right(text * 100_000, OPTIONS, "B")
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_pictures_are_found_by_number_as_often_as_they_are_named() -> None:

@@ -186,8 +186,8 @@ def test_a_hundred_thousand_responses_take_a_moment(record_property: Callable[[s
     generator = random.Random(0)
     rows = [(str(place // 10), str(place // 10), f"c{place % 9}") for place in range(100_200)]
     right = [generator.random() < 0.5 for _ in rows]
-    before = time.process_time()
+    before = time.thread_time()
     share_estimates([(parts_of(rows), right, [row[1] for row in rows])])
-    seconds = time.process_time() - before
+    seconds = time.thread_time() - before
     record_property("seconds", seconds)
     assert seconds < 2
