@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,8 +22,14 @@ def run(*command: str | Path, **kwargs: object) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)  # the sdist, and from it the wheel
+    folder, checkout = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("checkout")
+    # A copy, as the folder of a build is its workshop: two at a time, of two processes of tests, spoil each other's.
+    for name in ("avar_eval", "tasks", "recipes", "leaderboard"):
+        shutil.copytree(ROOT / name, checkout / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    # The sdist, and from it the wheel.
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, checkout)
     (path,) = folder.glob("*.whl")
     return path
 
