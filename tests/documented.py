@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NEEDS = {"GPU", "network", "key", "vLLM", "browser", "minutes"}
 COLUMNS = 100
-LIMIT = 300
-"""Seconds after which a command is killed: it waits for somebody."""
+LIMIT = 1800
+"""Seconds after which a command is killed, more than any takes on a slow machine: it waits for somebody."""
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`([\w./-]+)`:\n\n```(?:yaml|json)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VARIABLE = re.compile(r"([A-Z_]+)=(.*)")
