@@ -7,6 +7,7 @@ told to. The reasoner reads the description alone, and answers what follows from
 import base64
 import hashlib
 import json
+import math
 import random
 import re
 import threading
@@ -55,7 +56,8 @@ class Actors:
     after_reply: Callable[[int], None] = lambda count: None
     keep: bool = True
     _scenes: dict[str, Scene] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _most: float = math.inf
+    _allowed: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
         for row in rows("train", self.count, seed=self.seed):
@@ -74,7 +76,8 @@ class Actors:
         asked = content if isinstance(content, str) else content[-1]["text"]
         tokens = len(re.findall(r"\w+|[^\w\s]", asked)) + (16 if model == "describer" else 0)
         text = self.spoil(model, text)
-        with self._lock:
+        with self._allowed:
+            self._allowed.wait_for(lambda: sum(self.stages.values()) < self._most)
             serial = f"reply {sum(self.stages.values())}"
             self.stages[model] += 1
             if self.keep:
@@ -84,6 +87,12 @@ class Actors:
         message = {"role": "assistant", "content": text, "reasoning_content": serial}
         usage = {"prompt_tokens": tokens, "completion_tokens": len(re.findall(r"\w+|[^\w\s]", text))}
         return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+
+    def allow(self, most: float) -> None:
+        """Let there be so many replies in all; further requests wait."""
+        with self._allowed:
+            self._most = most
+            self._allowed.notify_all()
 
     def _describe(self, content: list[dict[str, Any]]) -> str:
         url, text = content[0]["image_url"]["url"], content[1]["text"]

@@ -1,6 +1,7 @@
 """Killed at random moments: what was kept is never asked again, and the finished set is that of a run left alone."""
 
 import json
+import math
 import multiprocessing
 import random
 import signal
@@ -54,24 +55,30 @@ def test_thirty_kills_pay_nothing_twice_but_what_was_under_way(tmp_path: Path) -
             process = context.Process(target=run, args=(content, str(tmp_path / "killed")))
             done = threading.Event()
             # so many that the kills are spread over the whole run
-            left = (REQUESTS - len(kept(tmp_path / "killed")) - 12) / (KILLS - number)
-            begun, replies = sum(actors.stages.values()), max(1, round(left * rng.uniform(0.3, 1.7)))
+            left = REQUESTS - len(kept(tmp_path / "killed"))
+            replies = max(1, round((left - 12) / (KILLS - number) * rng.uniform(0.3, 1.7)))
+            # and none after them, or the run would come to its end where the kill is late
+            last = sum(actors.stages.values()) + min(replies, left - 1)
+            actors.allow(last)
 
-            def strike(count: int, begun: int = begun, replies: int = replies, done: threading.Event = done) -> None:
-                if count >= begun + replies:
+            def strike(count: int, last: int = last, done: threading.Event = done) -> None:
+                if count == last:
                     done.set()
 
             actors.after_reply = strike
             process.start()
             # some die before their first request, while questions are selected or a book is opened
-            done.wait(rng.uniform(0.0, 0.2) if number % 6 == 5 else 30)
+            done.wait(rng.uniform(0.0, 0.2) if number % 6 == 5 else 600)
             time.sleep(rng.uniform(0, 0.005))
             process.kill()
             process.join()
             assert process.exitcode == -signal.SIGKILL
             struck[_stage(tmp_path / "killed")] += 1
             # let what the dead one had asked for be counted, before it is compared
-            time.sleep(0.03)
+            actors.allow(math.inf)
+            counted = -1
+            while counted != (counted := sum(actors.stages.values())):
+                time.sleep(0.1)
             for serial in kept(tmp_path / "killed"):
                 digest = actors.serials[serial]
                 assert paid.setdefault(digest, actors.served[digest]) == actors.served[digest]
