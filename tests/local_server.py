@@ -1,4 +1,4 @@
-"""An HTTP server of a test on this machine, and a place where there is none."""
+"""An HTTP server of a test on this machine, a port for one that is still to come, and a place where there is none."""
 
 import socket
 import threading
@@ -20,6 +20,14 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def held_port() -> socket.socket:
+    """A socket whose port nobody is given as long as it is open, and at which who knows of it may listen."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from local_server import held_port
+
 MODEL = "avar-tiny"
 
 _SERVER = """
@@ -205,11 +207,9 @@ def start_two(
     server: Server, *arguments: str, stands_at: Mapping[str, int] = MappingProxyType({}), **environment: str
 ) -> list[Running]:
     """Start the same run as two processes, as a launcher starts them."""
-    port = socket.socket()
-    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that the first of them may listen there
-    port.bind(("127.0.0.1", 0))
-    server.ports.append(port)  # held, or another process gets it before that
-    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port.getsockname()[1])} | environment
+    server.ports.append(held_port())
+    port = str(server.ports[-1].getsockname()[1])
+    variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} | environment
     return [server.start(*arguments, stands_at=stands_at, RANK=rank, LOCAL_RANK=rank, **variables) for rank in "01"]
 
 

@@ -7,9 +7,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import training as runs
-from test_distributed_training import DESCENT, FSDP2, in_process, shard
+from test_distributed_training import DESCENT, FSDP2, in_process, shard, start_two
 from test_grpo import config, processor, rows
 from torch import Tensor
 
@@ -79,8 +78,8 @@ def trained(folder: Path, signal: str, **options: Any) -> tuple[dict[str, float]
 HALF = {"per_device_train_batch_size": 2}
 
 
-def train(rank: int, folder: str) -> None:
-    in_process(rank, 20002)
+def train(rank: int, port: int, folder: str) -> None:
+    in_process(rank, port)
     found: dict[str, Any] = {}
     for signal in SIGNALS:
         found[f"{signal} ddp"] = trained(Path(folder) / signal, signal, ddp_backend="gloo", **HALF)
@@ -96,7 +95,7 @@ def train(rank: int, folder: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have learnt with every signal, in both ways."""
     made = tmp_path_factory.mktemp("signals")
-    mp.start_processes(train, (str(made),), nprocs=2, start_method="spawn")
+    start_two(train, str(made))
     return made
 
 

@@ -15,6 +15,7 @@ import training as runs
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
+from local_server import held_port
 from test_grpo import coin
 from test_grpo import config as grpo_config
 from test_grpo import processor as grpo_processor
@@ -45,10 +46,16 @@ FSDP2 = {
 }
 
 
-def in_process(rank: int, port: int = 20000) -> None:
+def start_two(work: Callable[..., None], *arguments: Any) -> None:
+    """Two processes that do work(rank, port, *arguments), port being where they meet."""
+    with held_port() as held:
+        mp.start_processes(work, (held.getsockname()[1], *arguments), nprocs=2, start_method="spawn")
+
+
+def in_process(rank: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port + os.getppid() % 20000)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def seeing() -> Any:
@@ -181,8 +188,8 @@ WAYS: tuple[Callable[[Path], Any], ...] = (
 )
 
 
-def train(rank: int, folder: str) -> None:
-    in_process(rank)
+def train(rank: int, port: int, folder: str) -> None:
+    in_process(rank, port)
     for way in WAYS:
         found = way(Path(folder) / way.__name__)
         if rank == 0:
@@ -194,7 +201,7 @@ def train(rank: int, folder: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have trained in all ways, one after the other."""
     made = tmp_path_factory.mktemp("distributed")
-    mp.start_processes(train, (str(made),), nprocs=2, start_method="spawn")
+    start_two(train, str(made))
     return made
 
 
@@ -252,8 +259,8 @@ def test_images_in_some_processes_alone_are_refused_and_no_process_waits(folder:
     assert (folder / f"{way.__name__}.pt").exists()
 
 
-def train_sharded(rank: int, folder: str, stage: int, rows: list[dict[str, Any]]) -> None:
-    in_process(rank, 20001)
+def train_sharded(rank: int, port: int, folder: str, stage: int, rows: list[dict[str, Any]]) -> None:
+    in_process(rank, port)
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     PartialState(backend="gloo")  # without a GPU accelerate would choose none, and count one process
     zero = {"stage": stage, "stage3_gather_16bit_weights_on_model_save": True}
@@ -284,7 +291,7 @@ def test_two_processes_that_share_the_state_are_one(tmp_path: Path, stage: int) 
     """DeepSpeed ZeRO on the CPU, which compiles DeepSpeed's communication once (g++ and ninja)."""
     pytest.importorskip("deepspeed", reason='pip install "avar-eval[deepspeed]" to train with ZeRO')
     rows = ROWS if stage == 2 else ALL_SEE
-    mp.start_processes(train_sharded, (str(tmp_path), stage, rows), nprocs=2, start_method="spawn")
+    start_two(train_sharded, str(tmp_path), stage, rows)
     log = torch.load(tmp_path / "log.pt")
     whole = runs.trained(tmp_path / "whole", rows, **DESCENT)
     same_terms(log, whole.state.log_history[0])
@@ -294,4 +301,4 @@ def test_two_processes_that_share_the_state_are_one(tmp_path: Path, stage: int) 
 def test_zero_3_with_an_image_in_one_process_alone_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed", reason='pip install "avar-eval[deepspeed]" to train with ZeRO')
     with pytest.raises(mp.ProcessRaisedException, match="leave rows without an image out"):
-        mp.start_processes(train_sharded, (str(tmp_path), 3, ROWS), nprocs=2, start_method="spawn")
+        start_two(train_sharded, str(tmp_path), 3, ROWS)
