@@ -6,12 +6,12 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from golden_files import check_golden
+from runs import wait_until
 
 from avar_eval.errors import UsageError
 from avar_eval.models.training_run import TRAINING_RUN_NAME
@@ -97,12 +97,15 @@ def test_what_sbatch_could_misread_is_refused(tmp_path: Path, line: str, problem
 
 
 def stand_ins(folder: Path, **programs: str) -> dict[str, str]:
-    """Programs of these names that write their arguments to `log`, NUL between them, then do what is given."""
+    """Programs of these names that write their arguments to `log`, then do what is given.
+
+    NUL ends each argument, and a line end as the last one ends a call: all with one write, as calls come side by side.
+    """
     folder.mkdir()
     log = shlex.quote(str(folder / "log"))
     for name, text in programs.items():
         path = folder / name
-        say = f'{{ printf "%s\\0" {name} "$@"; printf "\\n"; }} >> {log}'
+        say = f"printf '%s\\0' {name} \"$@\" $'\\n' >> {log}"
         path.write_text(f"#!/bin/bash\n{say}\n{text}\n", encoding="utf-8")
         path.chmod(0o755)
     return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "77", "SLURM_CPUS_PER_TASK": "3"}
@@ -114,9 +117,15 @@ if [[ $1 == -c ]]; then echo 10.1.2.3; exit; fi
 """Says what Ray would say of this machine, and makes a token of it."""
 
 
+def after_calls(folder: Path, name: str, number: int) -> str:
+    """Shell that waits until a stand-in has been called so often."""
+    log = shlex.quote(str(folder / "log"))
+    return f"until (($(grep --text --count {name} {log}) >= {number})); do sleep 0.01; done"
+
+
 def calls(folder: Path) -> list[list[str]]:
     """The words of each call of a stand-in."""
-    lines = (folder / "log").read_text(encoding="utf-8").split("\0\n")
+    lines = (folder / "log").read_text(encoding="utf-8").split("\0\n\0")
     return [line.split("\0") for line in lines if line and not line.startswith("python\0-c")]
 
 
@@ -138,7 +147,8 @@ def test_a_job_of_one_node_runs_the_suite_on_its_own_cluster(tmp_path: Path) -> 
 
 
 def test_other_nodes_join(tmp_path: Path) -> None:
-    environment = stand_ins(tmp_path / "bin", ray="", srun="", python=f"{PYTHON}sleep 0.5")
+    called = after_calls(tmp_path / "bin", "srun", 1)
+    environment = stand_ins(tmp_path / "bin", ray="", srun="", python=f"{PYTHON}{called}")
     environment |= {"SLURM_NNODES": "4", "SLURMD_NODENAME": "n1"}
     done = subprocess.run(
         ["bash", "-c", rendered(tmp_path, PLAIN)], env=environment, capture_output=True, text=True, check=False
@@ -150,16 +160,14 @@ def test_other_nodes_join(tmp_path: Path) -> None:
 
 
 def test_a_job_whose_time_is_over_is_requeued(tmp_path: Path) -> None:
-    environment = stand_ins(tmp_path / "bin", ray="", srun="", scontrol="", python=f"{PYTHON}exec sleep 60")
+    environment = stand_ins(tmp_path / "bin", ray="", srun="", scontrol="", python=f"{PYTHON}exec sleep 600")
     environment |= {"SLURM_NNODES": "1", "SLURMD_NODENAME": "n1"}
     (tmp_path / "job.sh").write_text(rendered(tmp_path, PLAIN), encoding="utf-8")
     job = subprocess.Popen(["bash", str(tmp_path / "job.sh")], env=environment)
-    end = time.monotonic() + 20
-    while not (tmp_path / "bin" / "log").exists() or "avar_eval" not in (tmp_path / "bin" / "log").read_text():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    log = tmp_path / "bin" / "log"
+    wait_until(lambda: log.exists() and "avar_eval" in log.read_text(), "the suite has begun")
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(timeout=20) != 0
+    assert job.wait(timeout=300) != 0
     assert ["scontrol", "requeue", "77"] in calls(tmp_path / "bin")
 
 
@@ -174,7 +182,7 @@ def test_a_training_is_watched_on_the_last_node(tmp_path: Path, code: int, score
     output = tmp_path / HOSTILE
     output.mkdir()
     nodes = "printf 'n1\\nn2\\nn3\\n'"
-    trains = f"sleep 0.5; exit {code}"
+    trains = f"{after_calls(tmp_path / 'bin', 'srun', 2)}; exit {code}"
     if code == 0:
         (output / TRAINING_RUN_NAME).write_text("{}")
     environment = stand_ins(tmp_path / "bin", scontrol=nodes, srun=SRUN, accelerate=trains, python="exit 0")
