@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import EpsImagePlugin, Image, ImageCms, ImageFile, ImageOps
+from PIL import EpsImagePlugin, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from avar_eval.errors import AvarError
 
@@ -21,7 +22,7 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ALLOW_OUTSIDE: Final = "AVAR_ALLOW_OUTSIDE"
 """The environment variable that does for every command what --allow-outside does for one: 1."""
 
-UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE: Final = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for a picture that cannot be read."""
 
 _WIDE_WHITE: Final = 65535
@@ -47,6 +48,19 @@ def open_picture(source: Path | BytesIO) -> Image.Image:
     return Image.open(source, formats=FORMATS)
 
 
+def picture_fault(error: Exception) -> str:
+    """What reading a picture failed at, in words: Pillow's are of its own objects and decoders."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no picture of a kind that is read: {', '.join(FORMATS)}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: make it smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if type(error) in (OSError, ValueError) and "truncated" in str(error).lower():
+        return "it breaks off"
+    return "it is damaged" if type(error) in (OSError, SyntaxError, struct.error) else str(error)
+
+
 def picture_path(folder: Path, name: str, allow_outside: bool, within: Path | None = None) -> Path:
     """The file that a row names, relative to `folder`; nothing is fetched.
 
@@ -61,7 +75,7 @@ def picture_path(folder: Path, name: str, allow_outside: bool, within: Path | No
         outside = not path.resolve().is_relative_to(within.resolve())
         path.is_file()
     except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a zero byte
-        raise OutsideError(f"its picture {name[:200]!r} is no name of a file: {type(error).__name__}") from error
+        raise OutsideError(f"its picture {name[:200]!r} is no name of a file") from error
     if outside and not allow_outside:
         raise OutsideError(
             f"its picture {name[:200]!r} is not inside {within}: put the file there, or trust the rows with every "

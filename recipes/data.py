@@ -41,6 +41,7 @@ from avar_eval.pictures import (
     as_rgb,
     is_plain_rgb,
     open_picture,
+    picture_fault,
     picture_path,
     read_rgb,
     whole_pictures_only,
@@ -206,8 +207,8 @@ def decoded_picture(image: Mapping[str, Any]) -> Any:
     try:
         with whole_pictures_only():
             return Image().decode_example(image)
-    except OSError as error:
-        raise TrainingDataError(f"its image {image['path'] or ''} cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise TrainingDataError(f"its image {image['path'] or ''} cannot be read: {picture_fault(error)}") from error
 
 
 def token_count(row: Mapping[str, Any], processor: Any) -> tuple[int, int]:
@@ -299,7 +300,7 @@ def _shown(image: Any, source: Path | BytesIO) -> Any:
             return read_rgb(source)
     except UNREADABLE as error:
         name = source if isinstance(source, Path) else ""
-        raise TrainingDataError(f"its image {name} cannot be read: {error}") from error
+        raise TrainingDataError(f"its image {name} cannot be read: {picture_fault(error)}") from error
     return image
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from avar_eval.atomic import write_atomically
 from avar_eval.folder_lock import FolderInUseError, FolderLock
 from avar_eval.in_words import in_words
-from avar_eval.pictures import allowed_outside, open_picture
+from avar_eval.pictures import UNREADABLE, allowed_outside, open_picture, picture_fault
 from avar_eval.progress import Bar
 from avar_eval.tasks.catalog import TaskEntry, catalog
 from avar_eval.tasks.files import DataError, Row, check_picture, checked_path, load_pictures, read_rows
@@ -170,8 +170,10 @@ def _store(folder: Path, entry: TaskEntry, row: Row, column: str, pictures: dict
     try:
         with open_picture(io.BytesIO(content)) as image:
             ending = str(image.format).lower()
-    except OSError as error:
-        raise DataError(f"{entry.dataset}: the picture of row {entry.row_id(row)} is broken: {error}") from error
+    except UNREADABLE as error:
+        raise DataError(
+            f"{entry.dataset}: the picture of row {entry.row_id(row)} is broken: {picture_fault(error)}"
+        ) from error
     name = entry.row_id(row) if len(entry.images) == 1 else f"{entry.row_id(row)}_{column}"
     path = f"images/{_UNSAFE.sub('_', name)}-{sha256[:8]}.{ending}"
     pictures[path] = sha256

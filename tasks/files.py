@@ -4,11 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from avar_eval.errors import AvarError
 from avar_eval.in_words import fault_in_words, shown
-from avar_eval.pictures import OutsideError, open_picture, picture_path, whole_pictures_only
+from avar_eval.pictures import UNREADABLE, OutsideError, open_picture, picture_fault, picture_path, whole_pictures_only
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import TaskEntry, get_judge, load_function, question_and_target, task_hooks
 from avar_eval.user_files import parse_json, read_text
@@ -153,5 +151,5 @@ def check_picture(path: Path) -> None:
     try:
         with whole_pictures_only(), open_picture(path) as picture:
             picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"the picture {path} is broken ({error}): fetch it again") from error
+    except UNREADABLE as error:
+        raise DataError(f"the picture {path} is broken ({picture_fault(error)}): fetch it again") from error

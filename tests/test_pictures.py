@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageDraw
 
+from avar_eval.errors import UsageError
 from avar_eval.look.conversation import read_picture
 from avar_eval.pictures import as_rgb, is_plain_rgb
-from avar_eval.recipes.data import load
+from avar_eval.recipes.data import TrainingDataError, decoded_picture, load
 from avar_eval.tasks.catalog import catalog
+from avar_eval.tasks.files import DataError, check_picture
 from avar_eval.tasks.rows import rows_from_folder
 from avar_eval.tasks.visuals import rgb_picture
 
@@ -144,3 +148,62 @@ def test_pictures_of_a_colour_space_of_its_own() -> None:
     seen = as_rgb(lab)
     assert seen.getpixel((20, 12)) == pytest.approx((255, 0, 0), abs=8)
     assert seen.getpixel((2, 2)) == pytest.approx((255, 255, 255), abs=4)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, *chunks: bytes) -> bytes:
+    """A PNG that says how large it is, and holds these."""
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + b"".join(chunks)
+
+
+def half(picture: bytes) -> bytes:
+    return picture[: len(picture) // 2]
+
+
+def with_damaged_orientation() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a text"
+    picture = saved(drawn("RGB", "white", "black"), "JPEG", exif=exif)
+    return picture.replace(b"\x01\x0e\x00\x02", b"\x01\x01\x00\x02")  # the text is of a tag that has numbers
+
+
+NO_PICTURE = "it is no picture of a kind that is read: PNG, JPEG, WEBP, GIF, BMP, TIFF"
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", NO_PICTURE),
+    "HTML": (b"<!DOCTYPE html><html>not found</html>", NO_PICTURE),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', NO_PICTURE),
+    "PNG that breaks off": (half(saved(wide("uint8", 0, 255).effect_spread(9), "PNG")), "it breaks off"),
+    "JPEG that breaks off": (half(saved(wide("uint8", 0, 255).effect_spread(9), "JPEG", quality=100)), "it breaks off"),
+    "20,000 x 20,000": (
+        png(20_000, 20_000, chunk(b"IDAT", b"")),
+        "it has more than 178,956,970 pixels: make it smaller",
+    ),
+    "other bytes": (png(8, 8, chunk(b"IDAT", b"no pixels"), chunk(b"IEND", b"")), "it is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_is_no_picture_is_told_in_words_everywhere(name: str, folder: Path) -> None:
+    content, words = DAMAGED[name]
+    path = folder / "damaged.png"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as looked:
+        read_picture(path)
+    assert str(looked.value).endswith(f"cannot be read as an image: {words}")
+    with pytest.raises(DataError) as checked:
+        check_picture(path)
+    assert f"is broken ({words})" in str(checked.value)
+    with pytest.raises(TrainingDataError) as trained:
+        decoded_picture({"path": str(path), "bytes": None})
+    assert f"cannot be read: {words}" in str(trained.value)
+
+
+def test_a_damaged_orientation_is_one_message(folder: Path) -> None:
+    path = folder / "damaged.jpeg"
+    path.write_bytes(with_damaged_orientation())
+    with pytest.raises(UsageError, match="cannot be read as an image: it is damaged"):
+        read_picture(path)

@@ -18,7 +18,7 @@ from avar_eval.errors import AvarError
 from avar_eval.models.backend import BackendError, Generation, Prompt
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend, check_prompts
-from avar_eval.pictures import UNREADABLE
+from avar_eval.pictures import UNREADABLE, picture_fault
 from avar_eval.records.attention import AttentionLine, attention_line
 from avar_eval.records.record import Record
 
@@ -47,12 +47,12 @@ class Shipped:
         try:
             return cls(prompt.key, prompt.prompt, tuple(prompt.images()))
         except UNREADABLE as error:
-            return cls(prompt.key, prompt.prompt, (), str(error))
+            return cls(prompt.key, prompt.prompt, (), picture_fault(error))
 
     def images(self) -> list[Image]:
-        """The pictures. Raises OSError where they could not be read."""
+        """The pictures. Raises ValueError where they could not be read."""
         if self.unreadable is not None:
-            raise OSError(self.unreadable)
+            raise ValueError(self.unreadable)
         return list(self.pictures)
 
 
@@ -218,7 +218,7 @@ def encode(backend: TransformersBackend, prompts: Sequence[Prompt]) -> Any:
     try:
         images = [prompt.images() for prompt in prompts]
     except UNREADABLE as error:
-        raise BackendError(f"a picture cannot be read: {error}") from error
+        raise BackendError(f"a picture cannot be read: {picture_fault(error)}") from error
     return backend.encode([prompt.prompt for prompt in prompts], images)
 
 

@@ -19,7 +19,7 @@ from avar_eval.look.image_attention import attention_on_image_tokens
 from avar_eval.look.places import Boxes, UnknownPlacesError, image_token_places
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.transformers_backend import TransformersBackend
-from avar_eval.pictures import UNREADABLE, read_rgb
+from avar_eval.pictures import UNREADABLE, picture_fault, read_rgb
 from avar_eval.run.asking import Asking
 from avar_eval.run.model import resolve
 
@@ -150,7 +150,7 @@ def read_picture(path: Path) -> Image.Image:
             raise UsageError(f"there is no image file {str(path)!r}")
         return read_rgb(path)
     except UNREADABLE as error:
-        raise UsageError(f"{str(path)!r} cannot be read as an image: {error}") from error
+        raise UsageError(f"{str(path)!r} cannot be read as an image: {picture_fault(error)}") from error
 
 
 def _encoded(backend: TransformersBackend, conversation: Conversation, system: str | None, pictures: Any) -> Any:

@@ -24,7 +24,7 @@ from avar_eval.models.decoding import Decoding
 from avar_eval.models.engine_args import decisive, parsed
 from avar_eval.models.transformers_backend import TransformersBackend, end_tokens, published_defaults
 from avar_eval.models.vllm_plugin import CONFIG_KEY, STEERED, VllmSteering
-from avar_eval.pictures import UNREADABLE
+from avar_eval.pictures import UNREADABLE, picture_fault
 from avar_eval.terminal import note
 
 _NEVER = -100.0
@@ -179,7 +179,7 @@ class VllmBackend:
                 markup.prompt_roles(token_ids)  # without roles, in the engine it would end all requests
             images = [self.observer.applied_limits.before.resized(image) for image in prompt.images()]
         except (ChatTemplateError, *UNREADABLE) as error:
-            return Refusal(f"a question cannot be read: {error}")
+            return Refusal(f"a question cannot be read: {picture_fault(error)}")
         request: dict[str, Any] = {"prompt_token_ids": token_ids}
         if images:
             request["multi_modal_data"] = {"image": images}

@@ -20,7 +20,7 @@ from avar_eval.models.decoding import Decoding
 from avar_eval.models.open_backend import open_backend
 from avar_eval.models.transformers_backend import TransformersBackend
 from avar_eval.models.vllm_backend import VllmBackend
-from avar_eval.pictures import UNREADABLE, image_sha256, whole_pictures_only
+from avar_eval.pictures import UNREADABLE, image_sha256, picture_fault, whole_pictures_only
 from avar_eval.progress import Bar
 from avar_eval.ranks import Ranks
 from avar_eval.records.book import AT_ONCE, RecordBook, RecordBookError
@@ -302,7 +302,7 @@ class Session:
                 images = tuple(image_sha256(image) for image in load_pictures(question, chat))
             prompt = self.backend.render(chat)
         except (BackendError, *UNREADABLE) as error:
-            refusals.add(question.task, question.row_id, str(error))
+            refusals.add(question.task, question.row_id, picture_fault(error))
             refusals.left()
             return None
         key = record_key(
