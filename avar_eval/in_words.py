@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from avar_eval.user_files import parse_json
+from avar_eval.user_files import decoded, parse_json
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -144,7 +144,9 @@ def _clipped(text: str) -> str:
 def _not_json(data: str | bytes, message: str) -> str:
     """What pydantic's reader refuses; where Python's takes it, as half a surrogate pair, its place alone."""
     try:
-        parse_json(data)
+        parse_json(
+            decoded(data) if isinstance(data, bytes) else data
+        )  # of bytes it takes a byte order mark, and UTF-16
     except ValueError as error:
         return str(error)
     place = re.search(r"line (\d+) column (\d+)$", message)

@@ -21,7 +21,7 @@ from avar_eval.in_words import fault_in_words, in_words, shown
 from avar_eval.tasks.folders import OWN_FOLDER, TaskFolderError, import_task_module, included_folders, task_files
 from avar_eval.tasks.groups import groups
 from avar_eval.tasks.lmms_eval_names import lmms_eval_files
-from avar_eval.user_files import read_text, yaml_in_words
+from avar_eval.user_files import parse_yaml, read_text
 
 TASKS_FOLDER = OWN_FOLDER
 
@@ -158,11 +158,9 @@ def _check_names(entry: TaskEntry, known: Iterable[TaskEntry]) -> None:
 def _config(path: Path) -> dict[str, Any]:
     """A task's YAML over the one that it includes, if any. Raises TaskFolderError."""
     try:
-        config: dict[str, Any] = yaml.load(read_text(path), _TaskLoader)
-    except yaml.YAMLError as error:
-        raise TaskFolderError(f"{path} is no YAML: {yaml_in_words(error)}") from error
+        config: dict[str, Any] = parse_yaml(read_text(path), _TaskLoader, repeated=True)  # lmms-eval's do
     except (OSError, ValueError) as error:
-        raise TaskFolderError(f"{path} cannot be read: {fault_in_words(error)}") from error
+        raise TaskFolderError(f"{path} cannot be read as YAML: {fault_in_words(error)}") from error
     if not isinstance(config, dict):
         raise TaskFolderError(f"{path} is no task: its YAML holds no fields")
     included = config.pop("include", None) or []

@@ -117,6 +117,13 @@ def test_what_pydantic_reads_itself_is_told_alike() -> None:
         with pytest.raises(ValidationError) as raised:
             Outer.model_validate_json(text)
         assert in_words(raised.value) == words
+    for data, begin in (
+        (b"\xef\xbb\xbf{}", 'it is no JSON: in column 1 stands "\\ufeff"'),
+        ("{}".encode("utf-16"), "it is no text"),
+    ):
+        with pytest.raises(ValidationError) as raised:
+            Outer.model_validate_json(data)
+        assert in_words(raised.value).startswith(begin)
     with pytest.raises(ValidationError) as raised:  # half of a surrogate pair, which Python's reader takes
         TypeAdapter(str).validate_json('"\\ud800"')
     assert in_words(raised.value).startswith("it is no JSON from line 1, column ")
@@ -133,9 +140,23 @@ def test_a_text_that_is_not_utf8_is_told_by_its_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: [1\nb: 2", "line 2, column 2: "),
-        ("a:\n\t- b", "line 2, column 1: "),
-        ("? [a]\n: b", "line 1, column 3: found unhashable key"),
+        ("a: [1\nb: 2", "line 2, column 2: a comma or ] should stand there"),
+        ("a: {b: 1", "line 1, column 9: it breaks off"),
+        ("a: [", "line 1, column 5: it breaks off"),
+        ('a: "b', "line 1, column 6: a text in quotes does not end"),
+        ("a:\n\t- b", "line 2, column 1: a tab stands where spaces should"),
+        ("a: @b", "line 1, column 4: a text that begins with @ has to stand in quotes"),
+        ("a: b: c", "line 1, column 5: a colon stands where none can"),
+        ("a: 1\nb\nc: 2", "line 3, column 1: a colon should stand behind the key"),
+        ("a:\n  - b\n c: d", "line 3, column 2: the indentation does not fit"),
+        ("a: *b", "line 1, column 4: *b stands for what &b should mark before it"),
+        ('a: "\\q"', r"line 1, column 6: \q is no escape: write \\q"),
+        ("a: !!python/name:os.system x", "line 1, column 4: no values of this !tag are taken"),
+        ("a: 1\n---\nb: 2", "line 2, column 1: a second document begins"),
+        ("? [a]\n: b", "line 1, column 3: a list or a mapping cannot be a key"),
+        ("<<: 1", "line 1, column 5: << takes a mapping"),
+        ("a: 1\nb: {c: 1, d: 2, c: 3}", "line 2: c is given twice"),
+        ("%YAML 9.9\n---\na: 1", "line 1, column 1: it is no YAML from there on"),
         ("a: \x00", "letter 4 is a control character"),
         ("a: 2026-13-01", "it holds a date or a number that is none"),
     ],

@@ -113,8 +113,8 @@ def test_a_pipe_beside_weights_is_refused(tmp_path: Path) -> None:
         ("a: &a [*a]", "holds itself"),
         ("x" * 1_000_001, "more than 1,000,000 characters"),
         (DEEP, "nested too deeply"),
-        ("a: [", "expected"),
-        ("? [1, 2]\n: x", "unhashable|hashable"),
+        ("a: [", "breaks off"),
+        ("? [1, 2]\n: x", "cannot be a key"),
         ("day: 2024-13-99", "it holds a date or a number that is none"),
         ("n: " + "9" * 5000, "it holds a date or a number that is none"),
     ],
@@ -131,6 +131,13 @@ def test_yaml_with_anchors_is_read() -> None:
     one = {"x": 1}
     assert parse_yaml("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n") == {"a": one, "b": one, "c": one | {"y": 2}}
     assert parse_yaml("") is None
+
+
+def test_of_equal_keys_the_last_counts_only_where_that_is_asked_for() -> None:
+    assert parse_yaml("a: 1\na: 2\n", repeated=True) == {"a": 2}
+    assert parse_yaml("x: &x {a: 1}\ny: &y {b: 2}\nz: {<<: *x, <<: *y}\n")["z"] == {"a": 1, "b": 2}
+    with pytest.raises(ValueError, match="line 2: a is given twice"):
+        parse_yaml("a: 1\na: 2\n")
 
 
 def test_json_that_is_deep_is_no_value() -> None:

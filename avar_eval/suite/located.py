@@ -50,7 +50,7 @@ class LocatedYaml:
 
     @classmethod
     def read(cls, path: Path, named: str) -> "LocatedYaml":
-        """Read a file; `named` is what messages call it. Raises UsageError, also for a key that is given twice."""
+        """Read a file; `named` is what messages call it. Raises UsageError."""
         content = read_yaml(path, named)
         lines: dict[Place, int] = {}
         found = cls(path, content, lines)
@@ -64,13 +64,9 @@ class LocatedYaml:
             for number, item in enumerate(node.value):
                 self._locate(item, (*place, number))
         if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
             for key, value in node.value:
                 inner = (*place, str(key.value))
                 self.lines[inner] = key.start_mark.line + 1
-                if key.value in seen:
-                    raise self.error(inner, f"{key.value} is given twice")
-                seen.add(key.value)
                 self._locate(value, inner)
 
     def has(self, place: Place) -> bool:
