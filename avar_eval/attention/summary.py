@@ -3,10 +3,12 @@
 import math
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 
-def _none_unless_finite(ratio: object) -> object:
+def _none_unless_finite(ratio: object, info: ValidationInfo) -> object:
+    if info.mode == "json":  # what was written is finite: in a file, anything else is damage
+        return ratio
     return None if isinstance(ratio, float) and not math.isfinite(ratio) else ratio
 
 

@@ -263,7 +263,10 @@ class Journal(Generic[Line]):
             if new:
                 sync_folder(path.parent)
         except OSError as error:
-            raise self._form.error(f"cannot open {path}: {error.strerror}") from error
+            raise self._form.error(
+                f"cannot open {path}: {error.strerror}; nothing was changed: put that right, and run the same command "
+                "again"
+            ) from error
         return file
 
     def _append(self, lines: Sequence[tuple[str, bytes]]) -> None:

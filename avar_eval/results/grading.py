@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.answers.workers import WORKERS
 from avar_eval.errors import AvarError
+from avar_eval.in_words import fault_in_words
 from avar_eval.tasks.catalog import get_judge, task_named
 from avar_eval.tasks.files import DataError
 from avar_eval.terminal import note
@@ -85,6 +86,7 @@ def grade_some(task: str, answered: Sequence[Answered]) -> list[Judgement]:
             TypeError,
         ) as error:  # a response never raises, a row that is not of the task does
             raise DataError(
-                f"row {task_named(task).row_id(row)} of {task} cannot be judged ({error!r}): fetch the benchmark again"
+                f"row {task_named(task).row_id(row)} of {task} cannot be judged ({fault_in_words(error)}): "
+                "fetch the benchmark again"
             ) from error
     return judgements

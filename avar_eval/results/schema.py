@@ -315,7 +315,9 @@ def read_results(folder: Path) -> Results:
     except NotADirectoryError:
         raise ResultsError(f"{folder} is a file: give the folder of a finished run") from None
     except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {error.strerror}") from error
+        raise ResultsError(
+            f"{path} cannot be read: {error.strerror}; put it back, or run the evaluation again"
+        ) from error
 
 
 def results_bytes(path: Path) -> bytes:
@@ -329,7 +331,7 @@ def results_bytes(path: Path) -> bytes:
     except IsADirectoryError:
         raise ResultsError(f"{path} is a folder; give the results.json in it") from None
     except OSError as error:
-        raise ResultsError(f"cannot read {path}: {error.strerror}") from error
+        raise ResultsError(f"cannot read {path}: {error.strerror}; give the results.json of a finished run") from error
 
 
 def parse_results(kind: type[AnyResults], data: bytes, path: Path) -> AnyResults:

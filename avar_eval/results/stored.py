@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.in_words import in_words, shown
@@ -79,6 +79,8 @@ def _problem(record: Mapping[str, Any], texts: Sequence[str]) -> str | None:
         found = record.get(name)
         if found and not (isinstance(found.get("state"), str) and isinstance(found.get("correct"), bool | None)):
             return f"{name} has no state, or correct is neither true nor false"
+        if found and not isinstance(found.get("official"), bool | None):
+            return f"{name}.official is {shown(found['official'])}, not true or false"
     try:
         _Measured.model_validate(record)
     except ValidationError as error:
@@ -86,27 +88,44 @@ def _problem(record: Mapping[str, Any], texts: Sequence[str]) -> str | None:
     return None
 
 
-class _Queries(BaseModel):
+class _Part(BaseModel):
+    """Strict, for readers get what stands in the file."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+_Ratio = Annotated[float, Field(ge=0)]
+
+
+class _Queries(_Part):
     """Of `QueryAttention` what readers take for granted."""
 
     tokens: int
-    vas: float | None
+    vas: _Ratio | None
+    vas_without_sink: _Ratio | None = None
+    ratio_of_sums: _Ratio | None = None
+    top_share: _Ratio | None = None
+    vas_by_layer: list[float | None] | None = None
     share_by_layer: dict[str, list[float]]
 
 
-class _Attention(BaseModel):
+class _Attention(_Part):
     user: _Queries | None = None
     text: _Queries | None = None
     response: _Queries | None = None
 
 
-class _Window(BaseModel):
-    layers: tuple[int, int]
+class _Window(_Part):
+    layers: Annotated[list[int], Field(min_length=2, max_length=2)]
     answer: float | None = None
     response: float | None = None
 
 
-class _Causal(BaseModel):
+class _Altered(_Part):
+    correct: bool | None = None
+
+
+class _Causal(_Part):
     """Of `CausalRecord` the same."""
 
     dependence: float | None = None
@@ -116,9 +135,11 @@ class _Causal(BaseModel):
     knockout_answer: float | None = None
     knockout_response: float | None = None
     knockout_windows: list[_Window] = []
+    blind: _Altered | None = None
+    swap: _Altered | None = None
 
 
-class _Measured(BaseModel):
+class _Measured(_Part):
     """What was measured of a response, of any version: what this one does not know is left alone."""
 
     attention: _Attention | None = None
@@ -151,7 +172,9 @@ def record_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with open_file(path) as file:
             yield from enumerate(file, start=1)
     except OSError as error:
-        raise RecordBookError(f"{path} cannot be read: {error.strerror}") from error
+        raise RecordBookError(
+            f"{path} cannot be read: {error.strerror}; put it back, or run the evaluation again"
+        ) from error
 
 
 class HasTask(Protocol):

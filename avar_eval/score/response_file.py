@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from avar_eval.answers import FinishReason, Judgement
 from avar_eval.atomic import write_atomically
 from avar_eval.errors import AvarError
+from avar_eval.in_words import fault_in_words
 from avar_eval.judge.model import JudgeModel
 from avar_eval.names import first_few
 from avar_eval.outcomes import MISSING, JudgeOutcome, Outcome
@@ -208,8 +209,8 @@ def _read(path: Path, model: str) -> Iterator[GivenResponse]:
     try:
         for number, line in read_lines(path):
             yield _given(f"{path}, line {number}", number, line, model)
-    except OSError as error:
-        raise ResponsesError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise ResponsesError(f"{path} cannot be read: {fault_in_words(error)}") from error
     except UnreadableLineError as error:
         raise ResponsesError(f"{path}, {error}") from error
     if number == 0:

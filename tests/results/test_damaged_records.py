@@ -12,6 +12,7 @@ from avar_eval.records.book import RecordBookError
 from avar_eval.results.schema import ResultsError, read_task_records
 
 EARLIER = Path(__file__).with_name("run_of_an_earlier_version")
+LOOK = {"tokens": 3, "vas": 0.5, "share_by_layer": {"image": [0.5], "system": [0.5]}}
 DAMAGES: list[tuple[dict[str, Any] | str, str]] = [
     ('{"key": ', "it is no JSON: it breaks off"),
     ("[1]", "it is a list of 1, not an object"),
@@ -27,6 +28,13 @@ DAMAGES: list[tuple[dict[str, Any] | str, str]] = [
     ({"causal": [1]}, "causal is a list of 1, not an object"),
     ({"causal": {"dependence": "much"}}, 'causal.dependence is "much", not a number'),
     ({"attention": {"user": {"vas": "wide"}}}, "attention.user has no tokens"),
+    ({"attention": {"user": LOOK | {"vas": float("nan")}}}, "attention.user.vas is NaN, not a number"),
+    ({"attention": {"user": LOOK | {"vas": float("inf")}}}, "attention.user.vas is Infinity, not a number"),
+    ({"attention": {"user": LOOK | {"vas": "0.5"}}}, 'attention.user.vas is "0.5", not a number'),
+    ({"attention": {"user": LOOK | {"ratio_of_sums": -1.0}}}, "attention.user.ratio_of_sums is -1.0, not 0 or more"),
+    ({"causal": {"dependence": float("nan")}}, "causal.dependence is NaN, not a number"),
+    ({"causal": {"blind": {"correct": "yes"}}}, 'causal.blind.correct is "yes", not true or false'),
+    ({"judgement": {"state": "scored", "correct": True, "official": 1}}, "judgement.official is 1, not true or false"),
 ]
 
 

@@ -50,7 +50,12 @@ def changed(text: str) -> dict[str, Any]:
         "judgement": {"state": "scored", "extracted": text, "correct": False, "grader": text, "official": None},
         "judge": {"model": text, "state": "scored", "extracted": text, "correct": True},
         "changed": {text: text},
-        "causal": {text: 1.5, "__proto__": {"polluted": 1}, "information": float("nan"), "swap": float("inf")},
+        "causal": {
+            text: 1.5,
+            "__proto__": {"polluted": 1},
+            "no measure of ours": float("nan"),
+            "nor this": float("inf"),
+        },
     }
 
 
