@@ -256,23 +256,63 @@ def of_another_architecture(model: Path) -> None:
     (model / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
 
 
+def with_settings(part: str, **settings: Any) -> Damage:
+    def damage(model: Path) -> None:
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps(config | {part: config[part] | settings}))
+
+    return damage
+
+
+def with_processor_class(name: str) -> Damage:
+    def damage(model: Path) -> None:
+        config = json.loads((model / "processor_config.json").read_text())
+        (model / "processor_config.json").write_text(json.dumps(config | {"processor_class": name}))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
         (lambda model: (model / "config.json").unlink(), "is not a model folder: it has no config.json"),
         (lambda model: (model / "config.json").write_text("{"), r"config\.json cannot be read"),
-        (lambda model: (model / "config.json").write_text("[]"), "architecture None; supported: .*qwen2_5_vl"),
+        (
+            lambda model: (model / "config.json").write_text("[]"),
+            r"config\.json is an empty list, not an object: fetch it again",
+        ),
         (of_another_architecture, "architecture 'llama'; supported: .*qwen2_5_vl"),
         (lambda model: (model / "model.safetensors").unlink(), r"holds no weights: it has no model\.safetensors"),
         (
             lambda model: (model / "model.safetensors").write_bytes(b"\x10" + b"\0" * 7 + b"x" * 99),
-            "weights of .*loaded",
+            r"weights of .* cannot be loaded: .*model\.safetensors is damaged or not complete: fetch it again",
         ),
-        (lambda model: (model / "model.safetensors").write_bytes(b""), "weights of .* cannot be loaded"),
-        (cut_in_half, "weights of .* cannot be loaded"),
+        (
+            lambda model: (model / "model.safetensors").write_bytes(b""),
+            r"model\.safetensors is damaged or not complete",
+        ),
+        (
+            lambda model: (model / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+            r"model\.safetensors is a pointer of Git LFS, not the weights: `git lfs pull`",
+        ),
+        (cut_in_half, r"model\.safetensors is damaged or not complete: fetch it again"),
+        (with_settings("text_config", hidden_size=12), r"tensors have other shapes than .*config\.json says"),
+        (with_settings("text_config", hidden_size="x"), r"config\.json holds a value that does not fit: .*hidden_size"),
         (without_a_tensor, "not complete: 1 tensors are missing, such as .*mlp"),
         (not_numbers, "computes values that are not numbers"),
-        (lambda model: (model / "tokenizer.json").write_text("{}"), "processor of .* cannot be loaded"),
+        (lambda model: (model / "tokenizer.json").write_text("{}"), "loaded: the settings in .* do not fit together"),
+        (lambda model: (model / "tokenizer.json").write_text("{"), r"tokenizer\.json cannot be read \(.*breaks off"),
+        (lambda model: (model / "tokenizer.json").unlink(), r"loaded: .* has no tokenizer\.json: fetch it again"),
+        (lambda model: (model / "processor_config.json").unlink(), r"has no processor_config\.json: fetch it again"),
+        (
+            lambda model: (model / "processor_config.json").write_text("[]"),
+            r"config\.json cannot be read \(.*an object",
+        ),
+        (with_processor_class("Foo"), "processor of .* cannot be loaded: the settings in .* do not fit together"),
+        (
+            lambda model: (model / "chat_template.jinja").write_bytes(b"\xe9"),
+            r"template\.jinja cannot be read \(.*0xe9",
+        ),
         (lambda model: (model / "chat_template.jinja").unlink(), "has no chat template"),
         (
             lambda model: (model / "chat_template.jinja").write_text("{{ broken"),

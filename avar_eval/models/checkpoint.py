@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.in_words import fault_in_words
+from avar_eval.in_words import fault_in_words, shown
 from avar_eval.models.registry import ModelEntry, find_by_weights, find_model, get_model
 from avar_eval.models.training_run import read_training_run
 from avar_eval.user_files import open_file, parse_json, read_text
@@ -301,8 +301,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {fault_in_words(error)}") from error
-    return content if isinstance(content, dict) else {}
+        raise CheckpointError(f"{path} cannot be read: {fault_in_words(error)}; fetch it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is {shown(content)}, not an object: fetch it again")
+    return content
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
@@ -319,7 +321,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
 
 
 def _folder_sha256(path: Path) -> str:
-    return _files_sha256(path, _loaded_weights(path))
+    return _files_sha256(path, loaded_weights(path))
 
 
 def _files_sha256(path: Path, weights: list[Path]) -> str:
@@ -339,7 +341,7 @@ def _files_sha256(path: Path, weights: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _loaded_weights(path: Path) -> list[Path]:
+def loaded_weights(path: Path) -> list[Path]:
     """The files that transformers (of a model) or peft (of an adapter) would load weights from, its index included.
 
     What else lies in the folder is not read: beside model.safetensors, a pytorch_model.bin changes nothing.
@@ -350,7 +352,7 @@ def _loaded_weights(path: Path) -> list[Path]:
         names = (named,) if isinstance(named, str) else _WEIGHTS
     found = next((path / name for name in names if (path / name).is_file()), None)
     if found is None:
-        raise CheckpointError(f"{path} holds no weights: it has no {' and no '.join(names)}")
+        raise CheckpointError(f"{path} holds no weights: it has no {' and no '.join(names)}; fetch them again")
     if not found.name.endswith(".index.json"):
         return [found]
     shards = _read_json(found).get("weight_map")

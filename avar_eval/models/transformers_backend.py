@@ -31,6 +31,7 @@ from avar_eval.models.assembled import how_to_mend
 from avar_eval.models.backend import BackendError, Generation
 from avar_eval.models.bars import without_bars
 from avar_eval.models.checkpoint import INTERNVL_CHAT, Checkpoint, read_architecture
+from avar_eval.models.damage import processor_fault, weights_fault
 from avar_eval.models.decoding import Decoding
 from avar_eval.models.image_limits import AppliedLimits, ImageLimits, apply_limits
 from avar_eval.models.internvl_chat import load as load_internvl_chat
@@ -88,13 +89,14 @@ class TransformersBackend:
         self.device, self.dtype, self.attn_implementation = Placement.of(device, dtype, attn_implementation)
         try:
             self.processor: Any = AutoProcessor.from_pretrained(checkpoint.processor_path)
+            self.processor.tokenizer.padding_side = "left"
         except Exception as error:  # a damaged file makes the libraries below raise anything, KeyError and their own
-            raise BackendError(f"the processor of {checkpoint.name} cannot be loaded: {error}") from error
+            fault = processor_fault(error, checkpoint.processor_path)
+            raise BackendError(f"the processor of {checkpoint.name} cannot be loaded: {fault}") from error
         if not self.processor.chat_template:
             raise BackendError(
                 f"{checkpoint.name} has no chat template: add its chat_template.jinja to {checkpoint.processor_path}"
             )
-        self.processor.tokenizer.padding_side = "left"
         try:
             with time_limit(TEMPLATE_SECONDS):
                 self.markup = ChatMarkup(self.processor)
@@ -139,9 +141,11 @@ class TransformersBackend:
             under = (
                 "" if self.attn_implementation == "sdpa" else f" with --attn-implementation {self.attn_implementation}"
             )
+            base = [] if self.checkpoint.base is None else [self.checkpoint.base.path]
+            fault = weights_fault(error, [self.checkpoint.path, *base])
             mend = how_to_mend(self.checkpoint.path)
             raise BackendError(
-                f"the weights of {self.checkpoint.name} cannot be loaded{under}: {error}{mend}"
+                f"the weights of {self.checkpoint.name} cannot be loaded{under}: {fault}{mend}"
             ) from error
         missing = sorted(info["missing_keys"])
         if missing:  # transformers would go on with random numbers in their place
