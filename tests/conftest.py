@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from runs import Finished, Server, mathvista_row
 
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 HAS_NVIDIA_DRIVER = Path("/dev/nvidiactl").exists()
 
-settings.register_profile("busy machine", deadline=None)
-settings.load_profile("busy machine")
+# The same examples in every run, however long a busy machine takes: what fails has to do with what was changed.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+# What a user, or a service that runs tests, has set for a terminal: rich and typer would colour and fold texts by it.
+for _name in ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(_name, None)
 
 
 @pytest.hookimpl(wrapper=True)

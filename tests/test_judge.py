@@ -161,7 +161,7 @@ def test_killed_and_resumed_asks_nothing_twice(replies: Path) -> None:
 
     def silent_after_twelve(prompt: str, count: int) -> Reply:
         if len(server.asked) > 12:
-            killed.wait()
+            killed.wait(900)  # longer than the test waits for the twelve
         return sensible(prompt, count)
 
     with serving(silent_after_twelve) as server:
