@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -147,24 +146,19 @@ def test_a_cluster_that_asks_for_a_token_is_joined_with_it(tmp_path: Path, short
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     environment |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
     environment["RAY_TMPDIR"] = str(short_folder)  # where other tests' `ray://auto` does not look
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
-    options = (f"--port={port}", "--num-cpus=1", "--include-dashboard=false", "--object-store-memory=80000000")
+    options = ("--port=0", "--num-cpus=1", "--include-dashboard=false", "--object-store-memory=80000000")
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options]
     head = subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert head.stdout is not None
-        own = next(line for line in head.stdout if "Local node IP" in line).split()[-1]
-        for line in head.stdout:
-            if "runtime started" in line:
-                break
-        join = f"from avar_eval.cluster.ray_workplace import RayCluster as C; C('ray://{own}:{port}')"
+        # the last that it says: its own address, at a port that it has chosen
+        address = next(found[1] for line in head.stdout if (found := re.search(r"--address='([^']+)'", line)))
+        join = f"from avar_eval.cluster.ray_workplace import RayCluster as C; C('ray://{address}')"
         command = [sys.executable, "-c", f"{join}; import ray; print(len(ray.nodes()))"]
         told = environment | {"RAY_AUTH_MODE": "token"}
-        done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=600)
         assert done.stdout.split() == ["1"], done.stderr[-2000:]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         assert "set RAY_AUTH_MODE=token" in done.stderr
     finally:
         os.killpg(head.pid, signal.SIGKILL)  # asked to end, it would wait half a minute for work to leave it
