@@ -50,6 +50,9 @@ _ARGUMENTS = [
     "--disable-sync",
 ]
 
+_PATIENCE = 180_000
+"""Milliseconds in which a busy machine starts a browser, opens a page, and shows what is waited for."""
+
 
 @dataclass
 class Browser:
@@ -112,11 +115,12 @@ def opened(
     allowed = address[: address.index("/", len("file://"))]  # a server's; of a file the folder counts
     allowed = f"file://{parts.path.rpartition('/')[0]}/" if parts.scheme == "file" else allowed + "/"
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=_chromium(), args=_ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=_chromium(), args=_ARGUMENTS, timeout=_PATIENCE)
         try:
             made = chromium.new_context(
                 viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", **context
             )
+            made.set_default_timeout(_PATIENCE)
             browser = Browser(made.new_page(), 0.0)
 
             def decide(route: "Route") -> None:

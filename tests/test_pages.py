@@ -34,7 +34,7 @@ def test_search_finds_a_page_that_is_opened_as_a_file(site: Path) -> None:
     with opened(site / "index.html") as browser:
         browser.page.get_by_placeholder("Search").fill("CheckpointError")
         found = browser.page.locator(".md-search-result__link[href*='errors.html']").first
-        found.wait_for(timeout=20_000)
+        found.wait_for()
         assert browser.outside == browser.errors == []
 
 
