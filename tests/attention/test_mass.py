@@ -155,7 +155,8 @@ def test_masses_and_gradients_equal_whole_maps_in_float64(case: Case, block: int
     gradients_on_all_keys = torch.autograd.grad((on_all_keys * weights).sum(), inputs)
     for found in (gradients, gradients_on_all_keys):
         for gradient, wanted in zip(found, expected_gradients, strict=True):
-            assert float((gradient - wanted).norm()) <= 1e-4 * float(wanted.norm()) + 5e-5  # 0 where masses add to 1
+            # where masses add up to 1 it is 0, but for the rounding of lse, times the keys
+            assert float((gradient - wanted).norm()) <= 1e-4 * float(wanted.norm()) + 3e-5 * float(weights.norm())
 
 
 def causal_case(dtype: torch.dtype = torch.float32, length: int = 40) -> Case:

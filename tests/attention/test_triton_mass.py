@@ -96,8 +96,8 @@ def compare_with_whole_maps(case: Case, dtype: torch.dtype, groups: KeyGroups, g
     for gradient, of, of_reference in zip(gradients, inputs, wanted, strict=True):
         assert gradient.dtype == of.dtype
         error = float((gradient.cpu().double() - of_reference).norm())
-        # it is 0, but for rounding, where masses add up to 1
-        assert error <= DTYPES[dtype] * (float(of_reference.norm()) + float(weights.norm()) * 1e-2)
+        # where masses add up to 1 it is 0, but for the rounding of lse, times the keys
+        assert error <= DTYPES[dtype] * float(of_reference.norm()) + 3e-5 * float(weights.norm())
 
 
 def whole_lse(case: Case, query: Tensor, key: Tensor) -> Tensor:
