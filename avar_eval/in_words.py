@@ -2,6 +2,7 @@
 
 import json
 import re
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,6 +56,12 @@ def problems_in_words(error: "ValidationError") -> list[str]:
         branch = last in _PLAIN and _place(outer) in {_place(of["loc"][: len(outer)]) for of in alike}
         found.setdefault(_place(outer if branch else problem["loc"]), []).append(problem)
     return [_of_place(place, of) for place, of in found.items()]
+
+
+def option_in_words(error: "ValidationError", flag: str | None = None) -> str:
+    """What is wrong with an option's value, the option in front. flag: as it was given; by default the field's name."""
+    name = str(error.errors(include_url=False)[0]["loc"][0])
+    return (flag or f"--{name.replace('_', '-')}") + in_words(error).removeprefix(name)
 
 
 def _of_place(place: str, problems: Sequence[Any]) -> str:
@@ -135,6 +142,12 @@ def fault_in_words(error: Exception) -> str:
     if isinstance(error, AttributeError | IndexError | TypeError):
         return "a part of it is of another kind than it should be"
     return getattr(error, "strerror", None) or str(error)
+
+
+def code_fault(error: Exception) -> str:
+    """What the code of a task failed at and where, in Python's words: its author reads them."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error!r} in {place.filename}, line {place.lineno}"
 
 
 def _clipped(text: str) -> str:

@@ -20,6 +20,7 @@ from avar_eval.cluster.driver import ClusterError, Done, Event, Lost, Ready
 from avar_eval.cluster.jobs import Job
 from avar_eval.cluster.ray_worker import Broken, RayWorker
 from avar_eval.errors import AvarError, UsageError
+from avar_eval.extras import check_extras
 from avar_eval.models.backend_options import BackendName, BackendOptions, VllmOptions
 from avar_eval.models.checkpoint import ModelSource
 from avar_eval.models.image_limits import ImageLimits
@@ -75,8 +76,8 @@ def _gpus_of(options: BackendOptions) -> int:
 class RayCluster:
     """A connection to a Ray cluster, or a cluster of this machine's own, for as long as this process lives.
 
-    cluster: as `check_cluster` has it. Raises UsageError where Ray is not installed, ClusterError where there is no
-    such cluster.
+    cluster: as `check_cluster` has it. Raises MissingPackagesError where Ray is not installed, ClusterError where there
+    is no such cluster.
     """
 
     def __init__(self, cluster: str) -> None:
@@ -84,7 +85,7 @@ class RayCluster:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = ray_address(cluster)
-        import_ray()
+        check_extras({"ray": "--cluster"})
         import ray
 
         _check_reached(cluster, address)
@@ -142,16 +143,6 @@ class RayCluster:
     def workplace(self, opening: Opening, number: int | None) -> "RayWorkplace":
         """Where workers with this model are."""
         return RayWorkplace(self, opening, number)
-
-
-def import_ray() -> None:
-    """Raise UsageError where Ray is not installed."""
-    try:
-        import ray  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--cluster needs Ray, and it cannot be imported ({error}): pip install 'avar-eval[ray]'"
-        ) from error
 
 
 def check_room(cluster: RayCluster, options: BackendOptions, device: str | None) -> int:

@@ -6,19 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from avar_eval.extras import check_extras
 from avar_eval.models.backend import BackendError
 from avar_eval.models.checkpoint import Checkpoint
 
 _PREFIX = "base_model.model."
 """What peft puts before the name of a tensor in the base model."""
-
-
-def import_peft(name: str) -> None:
-    """Raise BackendError where peft is missing, which the adapter of this name needs."""
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise BackendError(f"{name} is an adapter, which needs peft: pip install 'avar-eval[peft]'") from error
 
 
 def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
@@ -29,7 +22,7 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     is. Raises BackendError, with names, where the adapter's other tensors are not those that its configuration
     asks for: peft would leave those layers as they are, and the base would be scored for the adapter.
     """
-    import_peft(checkpoint.name)
+    check_extras({"peft": f"the adapter {checkpoint.name}"})
     from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 

@@ -93,7 +93,7 @@ def decoding_for(entry: "ModelEntry | None", **chosen: Any) -> Decoding:
     """
     from pydantic import ValidationError
 
-    from avar_eval.in_words import in_words
+    from avar_eval.in_words import option_in_words
 
     limit = entry.max_new_tokens if entry else DEFAULT_MAX_NEW_TOKENS
     given = {name: value for name, value in chosen.items() if value is not None}
@@ -101,8 +101,7 @@ def decoding_for(entry: "ModelEntry | None", **chosen: Any) -> Decoding:
     try:
         decoding = Decoding(**{"max_new_tokens": limit} | (entry.decoding if entry else {}) | given)
     except ValidationError as error:
-        option = str(error.errors()[0]["loc"][0])
-        raise UsageError(f"--{option.replace('_', '-')}{in_words(error).removeprefix(option)}") from None
+        raise UsageError(option_in_words(error)) from None
     if decoding.samples > 1 and decoding.greedy:
         raise UsageError("--samples above 1 needs --temperature above 0: greedy samples are all the same")
     return decoding

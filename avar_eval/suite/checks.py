@@ -167,7 +167,6 @@ def _machine_faults(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Mapping[st
 
     runs: names, and what is asked.
     """
-    from avar_eval.models.adapter import import_peft
     from avar_eval.models.open_backend import check_in_vllm
     from avar_eval.models.transformers_backend import Placement
     from avar_eval.models.vllm_backend import check_engine_args
@@ -189,15 +188,15 @@ def _machine_faults(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Mapping[st
             if faults.look(name, partial(locate, model.source)):
                 faults.look(name, check_in_vllm, locate(model.source))
         elif model.source.is_adapter:
-            faults.look(name, import_peft, model.source.name)
+            faults.look(name, partial(check_extras, {"peft": f"the adapter {model.source.name}"}))
     return faults.runs
 
 
 def _check_cluster(cluster: str) -> None:
-    """Raise UsageError without Ray, ClusterError where there is no such cluster; each run starts its own local one."""
-    from avar_eval.cluster.ray_workplace import RayCluster, import_ray
+    """Raise MissingPackagesError without Ray, ClusterError without the cluster; each run starts its own local one."""
+    from avar_eval.cluster.ray_workplace import RayCluster
 
-    import_ray()
+    check_extras({"ray": "--cluster"})
     if ray_address(cluster) is not None:
         RayCluster(cluster)
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from avar_eval.endpoint.url import check_url
 from avar_eval.errors import UsageError
 from avar_eval.fields import check_value, declared
-from avar_eval.in_words import in_words
+from avar_eval.in_words import option_in_words
 from avar_eval.judge.model import JudgeModel, judge_from_options
 from avar_eval.models.backend_options import OPTIONS, BackendName
 from avar_eval.models.decoding import Decoding, check_temperature
@@ -78,7 +78,7 @@ def _check(key: str, value: Any) -> None:
         try:
             check_value(kind, field.declared.name, value)
         except ValidationError as error:
-            raise UsageError(f"{key}{in_words(error).removeprefix(field.declared.name)}") from None
+            raise UsageError(option_in_words(error, key)) from None
         if field.option.choices:
             check_field_choice(field.declared, value)
     match key:
