@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from avar_eval.answers import Judgement
 from avar_eval.errors import AvarError
-from avar_eval.in_words import fault_in_words, shown
+from avar_eval.in_words import code_fault, fault_in_words, shown
 from avar_eval.pictures import UNREADABLE, OutsideError, open_picture, picture_fault, picture_path, whole_pictures_only
 from avar_eval.refusals import may_refuse
 from avar_eval.tasks.catalog import TaskEntry, get_judge, load_function, question_and_target, task_hooks
@@ -63,9 +64,9 @@ def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
             raise DataError(f"{where}: `{column}` holds the path of a picture, or null, not {row[column]!r}")
     plain = {name: value for name, value in row.items() if name not in entry.images}
     try:
-        task_hooks(entry.name).doc_to_text(plain)
+        asked = task_hooks(entry.name).doc_to_text(plain)
         _, target = question_and_target(entry.name, plain)
-        get_judge(entry.name)(plain, "", None)
+        judgement = get_judge(entry.name)(plain, "", None)
     except KeyError as error:
         raise DataError(f"{where} is no row of {entry.name}: {error} is missing or unknown") from error
     except ValueError as error:
@@ -73,6 +74,14 @@ def _check_row(entry: TaskEntry, row: Row, where: str) -> None:
     except (AttributeError, IndexError, TypeError) as error:
         fields = ", ".join(f"{name} is {shown(value)}" for name, value in plain.items())
         raise DataError(f"{where} is no row of {entry.name}, whose fields are of other kinds: {fields}") from error
+    except AvarError:
+        raise
+    except Exception as error:  # the code of a task, which anyone may write
+        raise DataError(f"{where} cannot be asked or judged: {code_fault(error)}") from error
+    if not isinstance(asked, str):
+        raise DataError(f"{where}: doc_to_text of {entry.name} gives {shown(asked)}, not a text")
+    if not isinstance(judgement, Judgement):
+        raise DataError(f"{where}: judge of {entry.name} gives {shown(judgement)}, not what judge_answer gives")
     if target in ("", str(None)):
         raise DataError(f"{where}: the row has no answer to judge by: take a split whose answers are published")
 

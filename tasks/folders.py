@@ -88,7 +88,7 @@ def import_task_module(folder: Path, name: str) -> ModuleType:
         return importlib.import_module(f"avar_eval.tasks.{folder.name}.{name}")
     try:
         return importlib.import_module(f"{_package_name(folder)}.{name}")
-    except Exception as error:  # a user's file may fail in any way
+    except (Exception, SystemExit) as error:  # a user's file may fail in any way
         raise TaskFolderError(f"{folder / name}.py cannot be imported: {type(error).__name__}: {error}") from error
 
 

@@ -10,6 +10,7 @@ import lmms_eval.models  # noqa: F401  # before others of it: turns lmms-eval's 
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from avar_eval.answers import Judgement
+from avar_eval.in_words import shown
 from avar_eval.pictures import allowed_outside
 from avar_eval.records.record import JudgementRecord, Response
 from avar_eval.tasks.catalog import Judge, TaskEntry, catalog, get_judge, grader_version
@@ -62,6 +63,23 @@ def _rows_from_hub(entry: TaskEntry) -> datasets.Dataset:
         ) from error
 
 
+_NO_TABLE = (TypeError, ValueError, OverflowError)
+"""What pyarrow raises for a column of numbers and texts, or with a number of more than 64 bits."""
+
+
+def _no_table(entry: TaskEntry, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The column that no table can hold, and why."""
+    for name in dict.fromkeys(name for row in rows for name in row):
+        kinds = {type(row[name]): row for row in reversed(rows) if row.get(name) is not None}
+        try:
+            datasets.Dataset.from_dict({name: [row.get(name) for row in rows]})
+        except _NO_TABLE:
+            held = [f"{shown(row[name])} in row {entry.row_id(row)}" for row in reversed(kinds.values())]
+            wanted = "write it alike in all rows" if len(held) > 1 else "write it as a text, or leave it out"
+            return f"`{name}` is {' and '.join(held[:2])}: {wanted}"
+    return "their fields differ: give all rows the same ones"
+
+
 def rows_from_folder(
     data_dir: Path, entry: TaskEntry, allow_outside: bool = False
 ) -> tuple[datasets.Dataset, dict[str, str]]:
@@ -69,8 +87,8 @@ def rows_from_folder(
     rows, left_out = with_pictures(entry, data_dir, allow_outside or allowed_outside())
     try:
         dataset = datasets.Dataset.from_list(rows)
-    except (TypeError, ValueError) as error:  # such as a column of numbers and texts
-        raise DataError(f"the rows of {data_dir / entry.data} do not make a table: {error}") from error
+    except _NO_TABLE as error:
+        raise DataError(f"the rows of {data_dir / entry.data} do not make a table: {_no_table(entry, rows)}") from error
     for column in entry.images:
         dataset = dataset.cast_column(column, datasets.Image())
     return dataset, left_out

@@ -1,11 +1,11 @@
 """What a session gives back: a record for each question, or why it was refused."""
 
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from avar_eval.attention.summary import AttentionSummary
 from avar_eval.errors import AvarError
+from avar_eval.in_words import code_fault
 from avar_eval.models.backend import Generation
 from avar_eval.models.concurrency import too_many_refused
 from avar_eval.ranks import Ranks
@@ -111,9 +111,8 @@ def judged(record: Record, question: Question) -> Record:
     try:
         judgement = judging.judge(judging.row(), record.response, record.finish_reason)
     except Exception as error:  # the code of a task, which anyone may write
-        place = traceback.extract_tb(error.__traceback__)[-1]
         raise JudgingError(
-            f"a response to row {record.row_id} of {record.task} cannot be judged: {error!r} in {place.filename}, line "
-            f"{place.lineno}; mend that, or the row, and run the same command again to go on"
+            f"a response to row {record.row_id} of {record.task} cannot be judged: {code_fault(error)}; mend that, or "
+            "the row, and run the same command again to go on"
         ) from error
     return record.model_copy(update={"judgement": JudgementRecord(**judgement.to_json()), "reference": reference})

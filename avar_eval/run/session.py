@@ -13,7 +13,8 @@ from avar_eval.cluster.driver import Driver
 from avar_eval.cluster.here import Here
 from avar_eval.cluster.jobs import Plan, Steps
 from avar_eval.cluster.ray_workplace import Opening, join_cluster
-from avar_eval.errors import UsageError
+from avar_eval.errors import AvarError, UsageError
+from avar_eval.in_words import code_fault
 from avar_eval.models.backend import Backend, BackendError
 from avar_eval.models.checkpoint import weights_sha256
 from avar_eval.models.decoding import Decoding
@@ -301,8 +302,15 @@ class Session:
                 chat = with_system_prompt(question.chat(), self.model.system_prompt, self.model.instruction)
                 images = tuple(image_sha256(image) for image in load_pictures(question, chat))
             prompt = self.backend.render(chat)
+            fault = None
         except (BackendError, *UNREADABLE) as error:
-            refusals.add(question.task, question.row_id, picture_fault(error))
+            fault = picture_fault(error)
+        except AvarError:
+            raise
+        except Exception as error:  # the code of a task, which anyone may write
+            fault = code_fault(error)
+        if fault is not None:
+            refusals.add(question.task, question.row_id, fault)
             refusals.left()
             return None
         key = record_key(

@@ -13,6 +13,7 @@ from runs import MODEL, Finished, records_of
 from avar_eval import evaluate
 from avar_eval.errors import UsageError
 from avar_eval.tasks.catalog import catalog, find_tasks
+from avar_eval.tasks.files import DataError, read_rows
 from avar_eval.tasks.folders import ENTRY_POINTS, INCLUDE_VARIABLE
 
 CASES = json.loads((Path(__file__).parent / "broken_folders.json").read_text(encoding="utf-8"))
@@ -176,6 +177,47 @@ def test_a_judge_that_fails_is_one_message_and_mended_the_run_goes_on(
     records = records_of(tmp_path / "run")
     assert records[: len(kept)] == kept, "what was judged stays"
     assert {record["row_id"] for record in records} == {"0", "1", "2", "3"}
+
+
+def test_code_that_fails_at_a_row_costs_that_row(
+    avar_eval: Callable[..., Finished], benchmarks: Path, tmp_path: Path
+) -> None:
+    path = benchmarks / "squares" / "task.py"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace('[row["picture"]]', '[row["picture"]] if row["number"] != "1" else 1 / 0'))
+    run = ("--model", MODEL, "--tasks", "squares", "--include-path", str(benchmarks), "--max-new-tokens", "6")
+    done = avar_eval(*run, "--attention", "off", "--causal", "off", "--output", str(tmp_path / "run"))
+    assert done.code == 0, done.stderr
+    assert {record["row_id"] for record in records_of(tmp_path / "run")} == {"0", "2", "3"}
+    assert "ZeroDivisionError('division by zero') in" in " ".join((done.stderr + done.stdout).split())
+    assert "Traceback" not in done.stderr
+
+
+ROW = {"number": "1", "answer": "red", "picture": None}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("return f", "return 1 / 0, f", "line 1 cannot be asked or judged: ZeroDivisionError('division by zero') in "),
+        ("return f", "return None and f", "line 1: doc_to_text of squares gives null, not a text"),
+        ("return judge_answer", "raise RuntimeError  # ", "line 1 cannot be asked or judged: RuntimeError() in "),
+        ("return judge_answer", "return 5 or judge_answer", "line 1: judge of squares gives 5, not what judge_answer"),
+    ],
+)
+def test_code_that_fails_at_a_row_of_a_file_is_told_with_its_line(
+    old: str, new: str, says: str, benchmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = benchmarks / "squares" / "task.py"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    monkeypatch.setenv(INCLUDE_VARIABLE, str(benchmarks))
+    entry = catalog()["squares"]
+    rows = tmp_path / "data" / entry.data / "rows.jsonl"
+    rows.parent.mkdir(parents=True)
+    rows.write_text(json.dumps(ROW) + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        read_rows(entry, tmp_path / "data")
+    assert says in str(raised.value)
 
 
 def test_nothing_of_a_folder_is_imported_by_a_list(benchmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

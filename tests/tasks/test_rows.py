@@ -99,7 +99,18 @@ def test_the_last_line_may_lack_its_end(folder: Path) -> None:
         (lambda rows: lines(rows[:1]) + "7\n" + lines(rows[1:]), r"line 2 is no row with the fields image, pid"),
         (lambda rows: lines(rows[:1]) + '"pid image"\n', r"line 2 is no row with the fields image, pid"),
         (lambda rows: lines(rows) + '{"pid": "9"}\n', r"line 5 is no row with the fields image, pid"),
-        (lambda rows: lines([rows[0], rows[2] | {"answer": 7}]), r"mathvista do not make a table"),
+        (
+            lambda rows: lines([rows[0], rows[2] | {"answer": 7}]),
+            r"mathvista do not make a table: `answer` is \".*\" in row 1 and 7 in row 3: write it alike in all rows",
+        ),
+        (
+            lambda rows: lines([rows[0] | {"seen": 10**30}]),
+            r"do not make a table: `seen` is 10{30} in row 1: write it as a text, or leave it out",
+        ),
+        (
+            lambda rows: lines([rows[0] | {"n": [1]}, rows[2] | {"n": {"a": 1}}]),
+            r"`n` is a list of 1 in row 1 and an obj",
+        ),
         (lambda rows: lines(rows[1:2]), r"has no row with its picture"),
         (lambda rows: "", r"rows\.jsonl is empty"),
         (lambda rows: lines(rows) + lines(rows[:1]), r"line 5: the id 1 is that of line 1"),
