@@ -97,6 +97,14 @@ def _send_made(connection: socket.socket, reply: dict[str, Any]) -> None:
             connection.sendall(b"" if made == "silence" else b"x")
 
 
+def _received(connection: socket.socket) -> bytes:
+    """What has come. Raises ConnectionError where the client has gone, for which no thread is to wait in vain."""
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionError
+    return data
+
+
 @contextmanager
 def serving(server: HostileServer) -> Iterator[HostileServer]:
     """Serve from threads, one a connection and one request each."""
@@ -108,11 +116,11 @@ def serving(server: HostileServer) -> Iterator[HostileServer]:
         with connection, contextlib.suppress(OSError):
             data = b""
             while b"\r\n\r\n" not in data:
-                data += connection.recv(65536)
+                data += _received(connection)
             head, _, body = data.partition(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
             while length and len(body) < int(length[1]):
-                body += connection.recv(65536)
+                body += _received(connection)
             server.heads.append(head.decode())
             server.bodies.append(json.loads(body))
             hostile = server.trigger in json.dumps(server.bodies[-1]["messages"])
