@@ -51,12 +51,13 @@ def stand_still(stands_at, go_on):
 
     Journal.append = append_and_stand
 
-def become(run):
+def become(run, begun):
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     os.chdir(run["folder"])
     for number, name in ((0, os.devnull), (1, run["stdout"]), (2, run["stderr"])):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    os.close(begun)
     os.environ.update(run["environment"])
     if run["largest_file"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (run["largest_file"],) * 2)
@@ -74,11 +75,12 @@ for line in sys.stdin:
     if "wait" in request:
         print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
         continue
+    told, begun = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            code = become(request)
+            code = become(request, begun)
         except BaseException:
             import traceback
             traceback.print_exc()
@@ -87,6 +89,9 @@ for line in sys.stdin:
                 sys.stdout.flush()
             finally:
                 os._exit(code)
+    os.close(begun)
+    os.read(told, 1)  # to its end: the child has a process group to be killed, and its files
+    os.close(told)
     print(child, flush=True)
 """
 
@@ -229,8 +234,12 @@ def wait_until(there: Callable[[], bool], what: str, seconds: float = 600) -> No
 
 def wait_for_records(folder: Path, n: int) -> None:
     """Wait until a run's record book holds n whole lines."""
-    path = folder / "records.jsonl"
-    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= n, f"{n} records of {folder}")
+    wait_for_lines(folder / "records.jsonl", n)
+
+
+def wait_for_lines(path: Path, n: int) -> None:
+    """Wait until a journal holds n whole lines."""
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= n, f"{n} lines of {path}")
 
 
 def mathvista_row(pid: str) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import MODEL, Finished, Server, records_of
+from runs import MODEL, Finished, Server, records_of, wait_for_lines
 
 from avar_eval.ablate.reopen import reopened
 from avar_eval.ablate.run import BLUR_LEVELS
@@ -81,11 +80,8 @@ def test_curves_are_of_the_same_rows_at_each_point(ablated: Path) -> None:
 def test_a_killed_ablation_goes_on(server: Server, finished: Path, ablated: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     for file in ("altered.jsonl", "causal.jsonl", "cutoff.jsonl"):
-        run = server.start("ablate", str(folder), *ABLATE)
-        end = time.monotonic() + 300
-        while not ((folder / file).exists() and (folder / file).read_bytes().count(b"\n") >= 1):
-            assert time.monotonic() < end, run.kill().stderr
-            time.sleep(0.002)
+        run = server.start("ablate", str(folder), *ABLATE, stands_at={file: 1})
+        wait_for_lines(folder / file, 1)
         run.kill()
     done = server.start("ablate", str(folder), *ABLATE).wait()
     assert done.code == 0, done.stderr

@@ -5,14 +5,13 @@ Each column is compared with plain generation and with passes over one row at a 
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from runs import MODEL, Finished, Server, records_of, start_two
+from runs import MODEL, Finished, Server, records_of, start_two, wait_for_lines, wait_until
 
 from avar_eval.causal.altered import grey
 from avar_eval.causal.answers import answer_tokens
@@ -151,11 +150,8 @@ def test_killed_in_any_stage_it_ends_like_an_uninterrupted_run(
     server: Server, whole: Path, tmp_path: Path, moment: str
 ) -> None:
     for least in (1, 4):
-        run = server.start(*FULL, "--output", str(tmp_path))
-        end = time.monotonic() + 300
-        while not ((tmp_path / moment).exists() and (tmp_path / moment).read_bytes().count(b"\n") >= least):
-            assert time.monotonic() < end, run.kill().stderr
-            time.sleep(0.002)
+        run = server.start(*FULL, "--output", str(tmp_path), stands_at={moment: least})
+        wait_for_lines(tmp_path / moment, least)
         run.kill()
     succeeded(server.start(*FULL, "--output", str(tmp_path)).wait())
     ends_alike(tmp_path, whole)
@@ -170,8 +166,7 @@ def test_an_older_run_gets_its_columns_and_stays_the_run_that_it_is(
     assert "causal" not in before["protocol"]
     asked = {record["key"]: record["response"] for record in records_of(tmp_path)}
     killed = server.start(*FULL, "--output", str(tmp_path))
-    while b'"dependence":' not in (tmp_path / "records.jsonl").read_bytes():
-        time.sleep(0.002)
+    wait_until(lambda: b'"dependence":' in (tmp_path / "records.jsonl").read_bytes(), "columns")
     assert "other run" not in killed.kill().stderr
     again = avar_eval(*FULL, "--output", str(tmp_path))
     succeeded(again)
