@@ -33,6 +33,7 @@ from typing import Any, Final, Literal
 from PIL import Image
 
 from avar_eval.errors import AvarError
+from avar_eval.in_words import fault_in_words
 from avar_eval.names import listed_names
 from avar_eval.pictures import (
     UNREADABLE,
@@ -182,7 +183,7 @@ def drop_too_long(
             length, _ = token_count({**row, "images": [decoded_picture(one) for one in row["images"]]}, processor)
         except (IndexError, OSError, ValueError, TrainingDataError) as error:
             raise TrainingDataError(
-                f"row {number} (from 0, of all sources) cannot be prepared for the model: {error}"
+                f"row {number} (from 0, of all sources) cannot be prepared for the model: {fault_in_words(error)}"
             ) from error
         return max_length is None or length <= max_length
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from PIL.Image import Image
 
+from avar_eval.in_words import fault_in_words
 from avar_eval.models.image_limits import ImageLimits
 from avar_eval.recipes.data import decoded_picture, token_count
 from avar_eval.recipes.sources import TrainingDataError
@@ -49,7 +50,7 @@ def fit_pictures(
             after = within_tokens(row, [limits.resized(image) for image in before], processor, max_tokens)
         except (IndexError, OSError, ValueError, TrainingDataError) as error:
             raise TrainingDataError(
-                f"row {number} (from 0, of all sources) cannot be prepared for the model: {error}"
+                f"row {number} (from 0, of all sources) cannot be prepared for the model: {fault_in_words(error)}"
             ) from error
         same = [old.size == new.size for old, new in zip(before, after, strict=True)]
         images = [row["images"][i] if kept else _encoded(after[i]) for i, kept in enumerate(same)]

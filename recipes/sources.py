@@ -26,7 +26,7 @@ from avar_eval.in_words import fault_in_words
 from avar_eval.names import listed_names
 from avar_eval.recipes.paper_sources import PAPER_SOURCES, PaperSource
 from avar_eval.terminal import note
-from avar_eval.user_files import open_file, parse_json
+from avar_eval.user_files import decoded, open_file, parse_json
 
 Thoughts = Literal["anchored", "plain", "none"]
 """Of the embedded world's solutions: with visual anchors (VARD), without them, or answers alone."""
@@ -49,6 +49,8 @@ MIXTURES: Final[Mapping[str, Path]] = {
 }
 """The paper's two mixtures of rows."""
 _FILES: Final = ("rows.jsonl", "train.jsonl", "train.json", "data.json")
+_PARQUET: Final = b"PAR1"
+"""How a Parquet file begins and ends."""
 _KINDS: Final = {"choice": "choice", "number": "integer", "word": "text"}
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _ABBREVIATED: Final = re.compile(r"[0-9a-f]{7,39}")
@@ -239,9 +241,29 @@ def _table(folder: Path, split: str) -> Any:
             return _undecoded(load_from_disk(str(folder)))
         return _undecoded(load_dataset(str(folder), split=split))
     except Exception as error:  # dozens of kinds
+        if (damage := _damage(folder)) is not None:
+            raise TrainingDataError(f"{damage}: fetch it again") from error
         raise TrainingDataError(
             f"the folder {folder} holds none of {', '.join(_FILES)}, and no data set with a split {split!r} ({error})"
         ) from error
+
+
+def _damage(folder: Path) -> str | None:
+    """The first file of a table in a folder that is not whole, and what it is not."""
+    for path in (path for path in sorted(folder.rglob("*")) if path.suffix in (".parquet", ".csv", ".tsv")):
+        try:
+            with open_file(path) as file:
+                if path.suffix == ".parquet":
+                    begin = file.read(len(_PARQUET))
+                    file.seek(max(0, path.stat().st_size - len(_PARQUET)))
+                    if not begin == file.read() == _PARQUET:
+                        return f"{path} is no Parquet file, or not a whole one"
+                else:
+                    for line in file:
+                        decoded(line)
+        except (OSError, ValueError) as error:
+            return f"{path} cannot be read ({fault_in_words(error)})"
+    return None
 
 
 def _from_hub(source: str, split: str) -> Any:

@@ -7,6 +7,7 @@ of all that decides its answers: another version of a part, or of how they are p
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -98,8 +99,13 @@ def save_assembled(model: Any, processor: Any, folder: Path) -> None:
             os.replace(partial, folder)
     except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
         raise NotAssembledError(
-            f"{folder} cannot be written ({getattr(error, 'strerror', None) or error}): make room there, or name "
-            "another folder in XDG_CACHE_HOME"
+            f"{folder} cannot be written ({_reason(error)}): make room there, or name another folder in XDG_CACHE_HOME"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's; safetensors has it at the end of its own: "…: No space left on device (os error 28)"."""
+    told = re.search(r"([^:]+) \(os error \d+\)", str(error))
+    return getattr(error, "strerror", None) or (told[1].strip() if told else "it could not be stored")

@@ -163,6 +163,15 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path, row: Any, message: str
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match=r"holds none of rows.jsonl"):
         load(str(tmp_path), "sft", system_prompt=None)
+    for name, content, said in (
+        ("a.parquet", b"", "is no Parquet file, or not a whole one: fetch it again"),
+        ("a.parquet", b"PAR1 that breaks off", "is no Parquet file, or not a whole one: fetch it again"),
+        ("a.csv", b"a,b\n1,\xff\n", r"cannot be read \(it is no text in UTF-8: byte 3 is 0xff\): fetch it again"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TrainingDataError, match=rf"^{tmp_path / name} {said}$"):
+            load(str(tmp_path), "sft", system_prompt=None)
+        (tmp_path / name).unlink()
     (tmp_path / "train.jsonl").write_text(json.dumps(SHAREGPT | {"images": []}).replace("<image>", "") + '\n{"a": ')
     with pytest.raises(
         TrainingDataError, match=r"line 2 of .*train\.jsonl cannot be read: it is no JSON: it breaks off"
@@ -224,7 +233,7 @@ def test_a_broken_picture_is_found_before_training(tmp_path: Path, limit: int | 
     source = write(tmp_path, [row | {"images": [whole.name]}, row | {"images": [broken.name]}])
     rows = load(source, "sft", system_prompt=None)
     with pytest.raises(
-        TrainingDataError, match=r"row 1 .* cannot be prepared .*: its image .*broken\.png cannot be read: .*truncated"
+        TrainingDataError, match=r"row 1 .* cannot be prepared .*: its image .*broken\.png cannot be read: it breaks"
     ):
         drop_too_long(rows, runs.processor(), limit)
     assert len(drop_too_long(rows.select([0]), runs.processor(), limit)) == 1
