@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import time
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -69,6 +68,10 @@ def token_ids(processor: Any, messages: list[Any], **template: Any) -> list[int]
     return [int(token) for token in inputs["input_ids"][0]]
 
 
+_TODAY = re.compile(r"\d\d [A-Z][a-z]{2} 20\d\d")
+"""As Llama's template writes it."""
+
+
 def runs(processor: Any, ids: list[int], roles: list[Role]) -> list[list[str]]:
     """Role and text of each run of one role."""
     read = []
@@ -77,7 +80,7 @@ def runs(processor: Any, ids: list[int], roles: list[Role]) -> list[list[str]]:
         if role == Role.IMAGE:
             assert len(set(tokens)) == 1
             tokens = tokens[:1]
-        read.append([role.name, processor.tokenizer.decode(tokens).replace(time.strftime("%d %b %Y"), "{today}")])
+        read.append([role.name, _TODAY.sub("{today}", processor.tokenizer.decode(tokens))])
     return read
 
 

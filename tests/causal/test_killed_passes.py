@@ -77,7 +77,10 @@ def test_two_processes_killed_in_a_pass(dying: Server, whole: Path, tmp_path: Pa
         killed = [
             one.wait() for one in start_two(dying, *FULL, "--output", str(folder), CALLS=str(calls), DIE_AT=number)
         ]
-        assert [one.code for one in killed] == [KILLED, KILLED], [one.stderr for one in killed]
+        codes = [one.code for one in killed]
+        # the second may fail at a barrier for want of the first, before it comes to its own pass
+        assert KILLED in codes, [one.stderr for one in killed]
+        assert all(codes), [one.stderr for one in killed]
     done = [one.wait() for one in start_two(dying, *FULL, "--output", str(folder), CALLS=str(calls))]
     assert [one.code for one in done] == [0, 0], [one.stderr for one in done]
     asked_once(calls, folder)
