@@ -3,6 +3,7 @@
 An extra's packages are those of `[project.optional-dependencies]`, as the installed distribution tells them.
 """
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Mapping
@@ -44,3 +45,15 @@ def check_extras(needed: Mapping[str, str]) -> None:
     raise MissingPackagesError(
         f"{said}: pip install 'avar-eval[{','.join(missing)}]'{without if _NEEDS_COMPILER in missing else ''}"
     )
+
+
+def check_import(extra: str, what: str) -> None:
+    """As `check_extras`, and import the extra's package, which has its name, too. Raises MissingPackagesError."""
+    check_extras({extra: what})
+    try:
+        importlib.import_module(extra)
+    except ImportError as error:
+        raise MissingPackagesError(
+            f"{what} needs {extra}, which is installed and cannot be imported ({error}): "
+            f"pip install --force-reinstall 'avar-eval[{extra}]'"
+        ) from error

@@ -222,12 +222,14 @@ def curve(
     "avar-leaderboard check",
 )
 def check(store: StoreOption = None) -> None:
-    """Count the stored runs, and say of each file that holds none what is wrong with it."""
+    """Count the stored runs, and say of each file that holds none what is wrong with it: then the exit code is 1."""
     rows, skipped = _open(store).read()
     runs = len({row.run_id for row in rows})
     say(f"{_count(runs, 'run')}, {_count(len(rows), 'row')}, {_count(len(skipped), 'file')} skipped.")
     for file in skipped:
         note(f"skipped: {file.reason}")
+    if skipped:
+        raise typer.Exit(1)
 
 
 @app.command()

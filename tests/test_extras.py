@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avar_eval import evaluate
-from avar_eval.extras import MissingPackagesError, extra_packages
+from avar_eval.extras import MissingPackagesError, check_import, extra_packages
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,3 +66,16 @@ def test_an_adapter_is_known_before_its_base_is_loaded(without: None, tmp_path: 
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "avar-tiny"}))
     with pytest.raises(MissingPackagesError, match=r"the adapter .*lora needs peft: pip install 'avar-eval\[peft\]'"):
         evaluate(str(adapter), "shapes", output=tmp_path / "run")
+
+
+@pytest.mark.parametrize("package", ["peft", "ray"])
+def test_a_package_that_is_there_and_broken_is_named(
+    package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / f"{package}.py").write_text("raise ImportError('libnone.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    said = rf"--this needs {package}, which .* cannot be imported \(libnone.*reinstall 'avar-eval\[{package}\]'"
+    with pytest.raises(MissingPackagesError, match=said):
+        check_import(package, "--this")

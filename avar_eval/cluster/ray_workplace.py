@@ -20,7 +20,7 @@ from avar_eval.cluster.driver import ClusterError, Done, Event, Lost, Ready
 from avar_eval.cluster.jobs import Job
 from avar_eval.cluster.ray_worker import Broken, RayWorker
 from avar_eval.errors import AvarError, UsageError
-from avar_eval.extras import check_extras
+from avar_eval.extras import check_import
 from avar_eval.models.backend_options import BackendName, BackendOptions, VllmOptions
 from avar_eval.models.checkpoint import ModelSource
 from avar_eval.models.image_limits import ImageLimits
@@ -76,8 +76,8 @@ def _gpus_of(options: BackendOptions) -> int:
 class RayCluster:
     """A connection to a Ray cluster, or a cluster of this machine's own, for as long as this process lives.
 
-    cluster: as `check_cluster` has it. Raises MissingPackagesError where Ray is not installed, ClusterError where there
-    is no such cluster.
+    cluster: as `check_cluster` has it. Raises MissingPackagesError without Ray, ClusterError where
+    there is no such cluster.
     """
 
     def __init__(self, cluster: str) -> None:
@@ -85,7 +85,7 @@ class RayCluster:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         address = ray_address(cluster)
-        check_extras({"ray": "--cluster"})
+        check_import("ray", "--cluster")
         import ray
 
         _check_reached(cluster, address)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from avar_eval.extras import check_extras
+from avar_eval.extras import check_import
 from avar_eval.models.backend import BackendError
 from avar_eval.models.checkpoint import Checkpoint
 
@@ -22,7 +22,7 @@ def with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     is. Raises BackendError, with names, where the adapter's other tensors are not those that its configuration
     asks for: peft would leave those layers as they are, and the base would be scored for the adapter.
     """
-    check_extras({"peft": f"the adapter {checkpoint.name}"})
+    check_import("peft", f"the adapter {checkpoint.name}")
     from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 

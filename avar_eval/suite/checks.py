@@ -16,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 from avar_eval.cluster.address import ray_address
 from avar_eval.endpoint.url import key_for
 from avar_eval.errors import AvarError
-from avar_eval.extras import check_extras
+from avar_eval.extras import check_extras, check_import
 from avar_eval.models.backend_options import ApiOptions, TransformersOptions, VllmOptions
 from avar_eval.models.checkpoint import ModelSource, locate
 from avar_eval.run.asking import Asking, asking_fields
@@ -188,7 +188,7 @@ def _machine_faults(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Mapping[st
             if faults.look(name, partial(locate, model.source)):
                 faults.look(name, check_in_vllm, locate(model.source))
         elif model.source.is_adapter:
-            faults.look(name, partial(check_extras, {"peft": f"the adapter {model.source.name}"}))
+            faults.look(name, partial(check_import, "peft", f"the adapter {model.source.name}"))
     return faults.runs
 
 
@@ -196,7 +196,7 @@ def _check_cluster(cluster: str) -> None:
     """Raise MissingPackagesError without Ray, ClusterError without the cluster; each run starts its own local one."""
     from avar_eval.cluster.ray_workplace import RayCluster
 
-    check_extras({"ray": "--cluster"})
+    check_import("ray", "--cluster")
     if ray_address(cluster) is not None:
         RayCluster(cluster)
 

@@ -275,6 +275,7 @@ def test_skipped_files_are_mentioned_and_explained(filled: Path) -> None:
     shown = CliRunner().invoke(app, ["show"])
     assert "1 file in the store could not be read" in shown.stderr
     rebuilt = CliRunner().invoke(app, ["check"])
+    assert rebuilt.exit_code == 1
     assert rebuilt.stdout == "2 runs, 4 rows, 1 file skipped.\n"
     assert str(filled / "runs" / "bad.json") in rebuilt.stderr
 
