@@ -23,7 +23,7 @@ MODES: dict[Mode, str] = {
     "plain": "VAS off",
     "user": "64 user queries, image and system keys",
     "response": "second half, image and system keys",
-    "record": "both, all seven groups, as records have them",
+    "record": "both on all seven key groups, as records have them",
 }
 LAYERS, HEADS, KEY_HEADS, DIM, TARGET = 28, 28, 4, 128, 30_000
 """Qwen2.5-VL-7B, and the paper's cutoff length."""
@@ -70,7 +70,7 @@ def extrapolation(lengths: list[int], found: list[dict[Mode, tuple[float, float,
 def draw(lengths: list[int], found: list[dict[Mode, tuple[float, float, float]]]) -> None:
     """Time and memory over the length, one line a mode."""
     with drawing():
-        figure = new_figure(COLUMN, 1.9)
+        figure = new_figure(COLUMN, 2.4)
         axes = figure.subplots(1, 2)
         for column, (axis, label) in enumerate(zip(axes, ("seconds a forward pass", "peak memory, GB"), strict=True)):
             for index, (mode, name) in enumerate(MODES.items()):
@@ -80,7 +80,7 @@ def draw(lengths: list[int], found: list[dict[Mode, tuple[float, float, float]]]
             axis.set(xlabel="tokens", title=label, ylim=(0, None), xticks=lengths)
             axis.set_xticklabels([f"{length // 1024}k" for length in lengths])
             axis.grid(axis="y")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left")
         save_figure(figure, PLOT)
 
 
