@@ -157,9 +157,8 @@ def _clipped(text: str) -> str:
 def _not_json(data: str | bytes, message: str) -> str:
     """What pydantic's reader refuses; where Python's takes it, as half a surrogate pair, its place alone."""
     try:
-        parse_json(
-            decoded(data) if isinstance(data, bytes) else data
-        )  # of bytes it takes a byte order mark, and UTF-16
+        # decoded here: of bytes Python takes a byte order mark, and UTF-16
+        parse_json(decoded(data) if isinstance(data, bytes) else data)
     except ValueError as error:
         return str(error)
     place = re.search(r"line (\d+) column (\d+)$", message)
